@@ -1,0 +1,11 @@
+-- get_job: one job by its id; no row when there is none.
+create or replace function get_job(id text)
+  returns setof jobs
+  language sql
+  stable
+  security definer
+  set search_path from current
+as $$
+  select jobs.* from jobs where jobs.id = get_job.id;
+$$;
+comment on function get_job(text) is 'One job by its id; no row when there is none.';

@@ -1,0 +1,57 @@
+-- list_jobs: jobs, newest first; of one status and one queue, or of all (null).
+--
+-- Cheap on a table with millions of finished jobs: running and failed jobs, and pending
+-- ones while they are few, are found by the tables and the index that hold them alone.
+-- Everything else is a walk down created_at that stops at max_jobs (null: no end).
+create or replace function list_jobs(status text default null, max_jobs integer default null,
+                                     queue text default null)
+  returns setof jobs
+  language plpgsql
+  stable
+  security definer
+  set search_path from current
+as $$
+declare
+  v_few constant integer := 10000;
+  v_ids text[];
+begin
+  if not coalesce(list_jobs.status = any ('{pending,running,completed,failed,cancelled}'), true) then
+    raise exception using errcode = 'JQ001',
+      message = format('status: %s is not a status', list_jobs.status),
+      hint    = 'Give pending, running, completed, failed or cancelled, or null for all.';
+  elsif list_jobs.max_jobs < 0 then
+    raise exception using errcode = 'JQ001',
+      message = format('max_jobs: %s is negative', list_jobs.max_jobs),
+      hint    = 'Give 0 or more, or null for no limit.';
+  end if;
+  if list_jobs.status = 'running' then
+    v_ids := array(select unnest(claims.job_ids) from claims);
+  elsif list_jobs.status = 'pending' then
+    v_ids := array(select waiting.job_id
+                     from (select ready.job_id from ready union all select scheduled.job_id from scheduled) as waiting
+                    limit v_few + 1);
+  elsif list_jobs.status = 'failed' then
+    v_ids := array(select jobs.id from jobs where jobs.failed_at is not null limit v_few + 1);
+  end if;
+  if cardinality(v_ids) <= v_few then
+    return query
+    select jobs.*
+      from jobs
+     where jobs.id = any (v_ids)
+       and jobs.status = list_jobs.status
+       and (list_jobs.queue is null or jobs.queue = list_jobs.queue)
+     order by jobs.created_at desc, jobs.id desc
+     limit list_jobs.max_jobs;
+  else
+    return query
+    select jobs.*
+      from jobs
+     where (list_jobs.status is null or jobs.status = list_jobs.status)
+       and (list_jobs.queue is null or jobs.queue = list_jobs.queue)
+     order by jobs.created_at desc, jobs.id desc
+     limit list_jobs.max_jobs;
+  end if;
+end;
+$$;
+comment on function list_jobs(text, integer, text) is
+  'Jobs, newest first; of one status and one queue, or of all.';

@@ -1,0 +1,26 @@
+-- place_changed_job: a job that became pending again, or moved while pending, gets a new
+-- place in line.
+--
+-- Whoever changed it: retry, release, rescue, or an update by hand.  Its old place, if
+-- any, is an orphan that a claim drops.
+create or replace function place_changed_job()
+  returns trigger
+  language plpgsql
+  volatile
+  security definer
+  set search_path from current
+as $$
+begin
+  if new.execute_at > statement_timestamp() then
+    insert into scheduled (execute_at, queue, priority, job_id)
+    values (new.execute_at, new.queue, new.priority, new.id);
+  else
+    insert into ready (queue, priority, job_id)
+    values (new.queue, new.priority, new.id);
+  end if;
+  perform ring_doorbell(new.queue, new.execute_at);
+  return null;
+end;
+$$;
+comment on function place_changed_job() is
+  'Trigger: a job that became pending again, or moved while pending, gets a new place in line.';

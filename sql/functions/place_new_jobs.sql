@@ -1,0 +1,60 @@
+-- place_new_jobs: after an insert into jobs, give each pending job its place in line
+-- and wake a worker that wants one of them.
+--
+-- Runs once a statement, over all its rows, so that enqueue_job, a plain insert and
+-- COPY all end here.  Rejects what no worker could run; the statement then changes
+-- nothing.
+create or replace function place_new_jobs()
+  returns trigger
+  language plpgsql
+  volatile
+  security definer
+  set search_path from current
+as $$
+declare
+  v_limit  bigint := nullif(current_setting('pgjobq.max_data_bytes', true), '');
+  v_bad    bigint;
+  v_future bigint;
+begin
+  select count(*) filter (where not (
+                    length(new_jobs.id) between 1 and 255
+                and length(new_jobs.type) between 1 and 255
+                and length(new_jobs.queue) between 1 and 255
+                and new_jobs.status <> 'running'
+                and jsonb_typeof(new_jobs.data) = 'object'
+                and (v_limit is null or octet_length(new_jobs.data::text) <= v_limit))),
+         count(*) filter (where new_jobs.execute_at > statement_timestamp())
+    from new_jobs
+    into v_bad, v_future;
+
+  if v_bad > 0 then
+    perform reject_job(new_jobs.id, new_jobs.type, new_jobs.queue, new_jobs.status, new_jobs.data, v_limit)
+       from new_jobs;
+  end if;
+
+  insert into ready (queue, priority, job_id)
+  select new_jobs.queue, new_jobs.priority, new_jobs.id
+    from new_jobs
+   where new_jobs.status = 'pending'
+     and (new_jobs.execute_at is null or new_jobs.execute_at <= statement_timestamp());
+
+  if v_future > 0 then
+    insert into scheduled (execute_at, queue, priority, job_id)
+    select new_jobs.execute_at, new_jobs.queue, new_jobs.priority, new_jobs.id
+      from new_jobs
+     where new_jobs.status = 'pending'
+       and new_jobs.execute_at > statement_timestamp();
+  end if;
+
+  if exists (select from doorbell) or current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    perform ring_doorbell(arrival.queue, arrival.execute_at)
+       from (select new_jobs.queue, min(coalesce(new_jobs.execute_at, '-infinity')) as execute_at
+               from new_jobs
+              where new_jobs.status = 'pending'
+              group by new_jobs.queue) as arrival;
+  end if;
+  return null;
+end;
+$$;
+comment on function place_new_jobs() is
+  'Trigger: give each new pending job its place in line and wake a worker that wants it.';

@@ -1,0 +1,39 @@
+-- promote_jobs: move due jobs from scheduled to ready, earliest first.
+--
+-- Returns how many moved; 0 when none is due.  Places that another transaction
+-- is moving are skipped.  The jobs themselves are not read: a place in ready is
+-- a hint, checked when claimed.
+create or replace function promote_jobs(max_jobs integer default 1000)
+  returns integer
+  language plpgsql
+  volatile
+  security definer
+  set search_path from current
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+as $$
+declare
+  v_promoted integer;
+begin
+  with due as materialized (
+    select scheduled.ctid as tid
+      from scheduled
+     where scheduled.execute_at <= statement_timestamp()
+     order by scheduled.execute_at, scheduled.seq
+     limit promote_jobs.max_jobs
+       for update skip locked
+  ), moved as (
+    delete from scheduled
+     where scheduled.ctid = any (array(select due.tid from due))
+    returning scheduled.*
+  )
+  insert into ready (queue, priority, job_id)
+  select moved.queue, moved.priority, moved.job_id
+    from moved
+   order by moved.execute_at, moved.seq;
+  get diagnostics v_promoted = row_count;
+  return v_promoted;
+end;
+$$;
+comment on function promote_jobs(integer) is
+  'Move due jobs from scheduled to ready, earliest first; returns how many.';

@@ -1,0 +1,42 @@
+-- reject_job: raise the error that says what is wrong with a job, if anything is.
+create or replace function reject_job(id text, type text, queue text, status text, data jsonb, max_data_bytes bigint)
+  returns void
+  language plpgsql
+  stable
+  security definer
+  set search_path from current
+as $$
+declare
+  v_bytes integer;
+begin
+  if length(reject_job.id) not between 1 and 255 then
+    raise exception using errcode = 'JQ001',
+      message = format('job_id: has %s characters', length(reject_job.id)),
+      hint    = 'Give 1 to 255 characters, or null for a fresh id.';
+  elsif length(reject_job.type) not between 1 and 255 then
+    raise exception using errcode = 'JQ001',
+      message = format('type: has %s characters', length(reject_job.type)),
+      hint    = 'Give the name of a handler, 1 to 255 characters.';
+  elsif length(reject_job.queue) not between 1 and 255 then
+    raise exception using errcode = 'JQ001',
+      message = format('queue: has %s characters', length(reject_job.queue)),
+      hint    = 'Give the name of a queue, 1 to 255 characters.';
+  elsif reject_job.status = 'running' then
+    raise exception using errcode = 'JQ001',
+      message = 'status: a new job cannot be running',
+      hint    = 'Insert it as pending; claim_jobs starts it.';
+  elsif jsonb_typeof(reject_job.data) <> 'object' then
+    raise exception using errcode = 'JQ001',
+      message = format('data: is a JSON %s', jsonb_typeof(reject_job.data)),
+      hint    = 'Give a JSON object: its keys are the handler''s arguments.';
+  end if;
+  v_bytes := octet_length(reject_job.data::text);
+  if v_bytes > reject_job.max_data_bytes then
+    raise exception using errcode = 'JQ001',
+      message = format('data: has %s bytes, more than pgjobq.max_data_bytes = %s', v_bytes, reject_job.max_data_bytes),
+      hint    = 'Store the bulk elsewhere and enqueue a reference, or raise the setting with alter database.';
+  end if;
+end;
+$$;
+comment on function reject_job(text, text, text, text, jsonb, bigint) is
+  'Private: raise the error that says what is wrong with a job, if anything is.';

@@ -1,0 +1,42 @@
+-- release_jobs: give back claimed jobs that were not started.
+--
+-- running -> pending at once, and the start that the claim counted is taken back.
+-- ids and attempts are parallel.  Returns the ids that this worker does not hold any
+-- more; those are unchanged.
+create or replace function release_jobs(worker_id integer, ids text[], attempts integer[])
+  returns setof text
+  language plpgsql
+  volatile
+  security definer
+  set search_path from current
+  set plan_cache_mode = force_generic_plan
+  set enable_seqscan = off
+as $$
+declare
+  v_attempt  integer;
+  v_released text[] := '{}';
+  v_some     text[];
+begin
+  for v_attempt in select distinct unnest(release_jobs.attempts) loop
+    with released as (
+      update jobs
+         set status     = 'pending',
+             attempts   = jobs.attempts - 1,
+             updated_at = statement_timestamp()
+       where jobs.id = any (array(
+               select start.id
+                 from unnest(release_jobs.ids, release_jobs.attempts) as start (id, attempts)
+                where start.attempts = v_attempt))
+         and jobs.status = 'running'
+         and jobs.attempts = v_attempt
+         and jobs.worker_id = release_jobs.worker_id
+      returning jobs.id
+    )
+    select array_agg(released.id) from released into v_some;
+    v_released := v_released || v_some;
+  end loop;
+  return query select unnest(release_jobs.ids) except select unnest(v_released);
+end;
+$$;
+comment on function release_jobs(integer, text[], integer[]) is
+  'Give back claimed jobs that were not started; returns the ids that the worker has lost.';

@@ -1,0 +1,67 @@
+-- Installs or upgrades pgjobq with psql alone:
+--   psql -d app -f sql/install.sql                    into the schema pgjobq
+--   psql -d app -v schema=jobs -f sql/install.sql     into another
+-- One transaction.  Safe to run again: tables are made once, all else is re-applied.
+-- The same as `pgjobq migrate`; `pgjobq migrate --print` gives it as a single file.
+\set ON_ERROR_STOP on
+\if :{?schema}
+\else
+  \set schema pgjobq
+\endif
+begin;
+set local lock_timeout = '10s';
+set local check_function_bodies = off;
+select pg_advisory_xact_lock(hashtext('pgjobq install'), hashtext(:'schema'));
+create schema if not exists :"schema";
+set local search_path = :"schema", pg_temp;
+
+\ir preflight.sql
+\ir functions/new_job_id.sql
+
+select to_regclass('schema_version') is null as missing \gset
+\if :missing
+  \ir migrations/0001_initial.sql
+  insert into schema_version (version) values (1);
+\endif
+
+\ir functions/arm_doorbell.sql
+\ir functions/call_watch.sql
+\ir functions/cancel_job.sql
+\ir functions/claim_jobs.sql
+\ir functions/complete_jobs.sql
+\ir functions/count_jobs.sql
+\ir functions/disarm_doorbell.sql
+\ir functions/drop_orphans.sql
+\ir functions/enqueue_job.sql
+\ir functions/enqueue_jobs.sql
+\ir functions/fail_job.sql
+\ir functions/get_job.sql
+\ir functions/give_away_jobs.sql
+\ir functions/heartbeat_worker.sql
+\ir functions/is_claimable.sql
+\ir functions/list_jobs.sql
+\ir functions/live_workers.sql
+\ir functions/lost_jobs.sql
+\ir functions/next_due.sql
+\ir functions/open_enqueues.sql
+\ir functions/place_changed_job.sql
+\ir functions/place_new_jobs.sql
+\ir functions/promote_jobs.sql
+\ir functions/prune_jobs.sql
+\ir functions/ready_queues.sql
+\ir functions/register_worker.sql
+\ir functions/reject_job.sql
+\ir functions/release_jobs.sql
+\ir functions/rescue_jobs.sql
+\ir functions/retire_worker.sql
+\ir functions/retry_job.sql
+\ir functions/ring_doorbell.sql
+\ir functions/was_settled.sql
+\ir triggers/jobs_inserted.sql
+\ir triggers/jobs_updated.sql
+\ir views/job_stats.sql
+\ir views/worker_status.sql
+\ir public.sql
+\ir roles.sql
+
+commit;

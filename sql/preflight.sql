@@ -1,0 +1,32 @@
+-- preflight: refuse a schema that is not pgjobq's, or one that is newer than these files.
+do $$
+declare
+  v_newest  constant integer := 1;  -- the last file in migrations/
+  v_version integer;
+  v_others  text;
+begin
+  if to_regclass('schema_version') is null then
+    select string_agg(pg_class.relname, ', ' order by pg_class.relname)
+      from pg_class
+     where pg_class.relnamespace = current_schema()::regnamespace
+       and pg_class.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+      into v_others;
+    if v_others is not null then
+      raise exception using errcode = 'JQ005',
+        message = format('schema %I holds tables that are not pgjobq''s: %s', current_schema(), left(v_others, 200)),
+        hint    = 'Install into a schema of its own: pgjobq migrate --schema NAME.';
+    end if;
+  elsif obj_description(to_regclass('schema_version'), 'pg_class') is distinct from 'Migrations of pgjobq applied to this schema, one row each.' then
+    raise exception using errcode = 'JQ005',
+      message = format('schema %I holds a table schema_version that is not pgjobq''s', current_schema()),
+      hint    = 'Install into a schema of its own: pgjobq migrate --schema NAME.';
+  else
+    select max(schema_version.version) from schema_version into v_version;
+    if v_version > v_newest then
+      raise exception using errcode = 'JQ004',
+        message = format('schema %I is at version %s, newer than this pgjobq, which knows %s', current_schema(), v_version, v_newest),
+        hint    = 'Upgrade pgjobq: pip install --upgrade pgjobq.';
+    end if;
+  end if;
+end;
+$$;

@@ -1,0 +1,35 @@
+-- public: put a thin enqueue_job into the schema public, so that
+-- select enqueue_job('send_email', '{"to": "a@b.c"}') works with any search_path.
+--
+-- It finds the enqueue_job of this schema by the search_path pinned here.  Left alone,
+-- with a notice, when public has another one already or may not be written.
+do $$
+declare
+  v_there constant regprocedure := to_regprocedure('public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text)');
+begin
+  if current_schema() = 'public' then
+    return;
+  elsif v_there is not null
+     and not exists (select from pg_proc
+                      where pg_proc.oid = v_there
+                        and 'search_path=' || current_setting('search_path') = any (pg_proc.proconfig)) then
+    raise notice 'public.enqueue_job exists and is not this schema''s: left alone. Call %.enqueue_job.', current_schema();
+    return;
+  end if;
+  create or replace function public.enqueue_job(type text, data jsonb default '{}', priority bigint default 5,
+                                                execute_at timestamptz default null, max_retries integer default 3,
+                                                queue text default 'default', job_id text default null)
+    returns text
+    language sql
+    volatile
+    set search_path from current
+  as $body$
+    select enqueue_job(enqueue_job.type, enqueue_job.data, enqueue_job.priority, enqueue_job.execute_at,
+                       enqueue_job.max_retries, enqueue_job.queue, enqueue_job.job_id);
+  $body$;
+  comment on function public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text) is
+    'Add one job in the caller''s transaction; returns its id.  Calls the enqueue_job of pgjobq''s schema.';
+exception when insufficient_privilege then
+  raise notice 'public.enqueue_job: no right to create it in schema public. Call %.enqueue_job, or have an owner of public install it.', current_schema();
+end;
+$$;

@@ -52,6 +52,7 @@ select to_regclass('schema_version') is null as missing \gset
 \ir functions/register_worker.sql
 \ir functions/reject_job.sql
 \ir functions/release_jobs.sql
+\ir functions/release_unknown_jobs.sql
 \ir functions/rescue_jobs.sql
 \ir functions/retire_worker.sql
 \ir functions/retry_job.sql

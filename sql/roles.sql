@@ -23,7 +23,7 @@ revoke execute on function
   new_job_id, enqueue_job, enqueue_jobs,
   claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, cancel_job, promote_jobs, rescue_jobs, prune_jobs,
   register_worker, retire_worker, heartbeat_worker, lost_jobs, arm_doorbell, disarm_doorbell, open_enqueues, next_due,
-  call_watch, get_job, list_jobs, count_jobs, live_workers,
+  call_watch, release_unknown_jobs, get_job, list_jobs, count_jobs, live_workers,
   is_claimable, was_settled, drop_orphans, ready_queues, give_away_jobs, place_new_jobs, place_changed_job,
   reject_job, ring_doorbell
   from public;
@@ -40,7 +40,7 @@ begin
      to pgjobq_enqueue, pgjobq_work, pgjobq_admin;
   grant execute on function
     claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker, retire_worker,
-    heartbeat_worker, lost_jobs, arm_doorbell, disarm_doorbell, open_enqueues, next_due, call_watch
+    heartbeat_worker, lost_jobs, release_unknown_jobs, arm_doorbell, disarm_doorbell, open_enqueues, next_due, call_watch
      to pgjobq_work, pgjobq_admin;
   grant execute on function get_job, list_jobs, count_jobs, live_workers, next_due
      to pgjobq_read, pgjobq_work, pgjobq_admin;

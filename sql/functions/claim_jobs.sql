@@ -17,6 +17,7 @@ create or replace function claim_jobs(worker_id integer, queues text[] default n
   security definer
   set search_path from current
   set plan_cache_mode = force_generic_plan
+  set jit = off
   set enable_seqscan = off
   set enable_nestloop = off
 as $$
@@ -27,6 +28,11 @@ declare
   v_ids     text[];
   v_orphans bigint;
 begin
+  if coalesce(claim_jobs.max_jobs, 0) < 1 then
+    raise exception using errcode = 'JQ001',
+      message = format('max_jobs: %s is not a number of jobs', coalesce(claim_jobs.max_jobs::text, 'null')),
+      hint    = 'Give 1 or more.';
+  end if;
   if exists (select from scheduled where scheduled.execute_at <= statement_timestamp()) then
     perform promote_jobs();
   end if;

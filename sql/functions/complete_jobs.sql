@@ -12,6 +12,7 @@ create or replace function complete_jobs(worker_id integer, ids text[], attempts
   security definer
   set search_path from current
   set plan_cache_mode = force_generic_plan
+  set jit = off
   set enable_seqscan = off
 as $$
 declare

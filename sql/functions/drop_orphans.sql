@@ -12,6 +12,7 @@ create or replace function drop_orphans(queues text[], max_places integer defaul
   security definer
   set search_path from current
   set plan_cache_mode = force_generic_plan
+  set jit = off
   set enable_seqscan = off
 as $$
 declare

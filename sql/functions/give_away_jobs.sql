@@ -8,6 +8,7 @@ create or replace function give_away_jobs(worker_id integer, out rescued integer
   security definer
   set search_path from current
   set plan_cache_mode = force_generic_plan
+  set jit = off
   set enable_seqscan = off
 as $$
 #variable_conflict use_column

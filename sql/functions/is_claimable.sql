@@ -9,6 +9,7 @@ create or replace function is_claimable(job_id text, queue text, priority intege
   security definer
   set search_path from current
   set plan_cache_mode = force_generic_plan
+  set jit = off
   set enable_seqscan = off
 as $$
 begin

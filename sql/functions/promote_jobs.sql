@@ -10,6 +10,7 @@ create or replace function promote_jobs(max_jobs integer default 1000)
   security definer
   set search_path from current
   set plan_cache_mode = force_generic_plan
+  set jit = off
   set enable_seqscan = off
 as $$
 declare

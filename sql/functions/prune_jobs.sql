@@ -13,6 +13,7 @@ create or replace function prune_jobs(older_than interval default '7 days',
   security definer
   set search_path from current
   set plan_cache_mode = force_generic_plan
+  set jit = off
   set enable_seqscan = off
   set enable_bitmapscan = off
   set enable_sort = off

@@ -1,15 +1,17 @@
 -- release_jobs: give back claimed jobs that were not started.
 --
--- running -> pending at once, and the start that the claim counted is taken back.
--- ids and attempts are parallel.  Returns the ids that this worker does not hold any
+-- running -> pending, due at once or after a delay, and the start that the claim counted
+-- is taken back.  ids and attempts are parallel.  Returns the ids that this worker does not hold any
 -- more; those are unchanged.
-create or replace function release_jobs(worker_id integer, ids text[], attempts integer[])
+create or replace function release_jobs(worker_id integer, ids text[], attempts integer[],
+                                        delay_seconds double precision default 0)
   returns setof text
   language plpgsql
   volatile
   security definer
   set search_path from current
   set plan_cache_mode = force_generic_plan
+  set jit = off
   set enable_seqscan = off
 as $$
 declare
@@ -22,6 +24,10 @@ begin
       update jobs
          set status     = 'pending',
              attempts   = jobs.attempts - 1,
+             execute_at = case when release_jobs.delay_seconds > 0
+                               then statement_timestamp() + make_interval(secs => release_jobs.delay_seconds)
+                               else jobs.execute_at
+                          end,
              updated_at = statement_timestamp()
        where jobs.id = any (array(
                select start.id
@@ -38,5 +44,5 @@ begin
   return query select unnest(release_jobs.ids) except select unnest(v_released);
 end;
 $$;
-comment on function release_jobs(integer, text[], integer[]) is
+comment on function release_jobs(integer, text[], integer[], double precision) is
   'Give back claimed jobs that were not started; returns the ids that the worker has lost.';

@@ -8,6 +8,7 @@ create or replace function was_settled(worker_id integer, id text, attempts inte
   security definer
   set search_path from current
   set plan_cache_mode = force_generic_plan
+  set jit = off
   set enable_seqscan = off
 as $$
 begin

@@ -1,0 +1,80 @@
+"""pgjobq: a job queue whose engine is SQL in PostgreSQL.
+
+The names below are the public API. Those that need a driver or an event loop are imported when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgjobq.backoff import Backoff
+from pgjobq.errors import (
+    BadArguments,
+    ConfigurationError,
+    DuplicateJob,
+    Fail,
+    InvalidJob,
+    JobNotFound,
+    JobTimeout,
+    LostJob,
+    NotMigrated,
+    PgjobqError,
+    Retry,
+    SchemaConflict,
+    SchemaTooNew,
+    StorageError,
+    StorageUnavailable,
+    UnknownJobType,
+    Unsupported,
+)
+from pgjobq.handlers import Handler, Registry, job
+from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.storage.base import BaseStorage
+
+if TYPE_CHECKING:
+    from pgjobq.connect import open_storage
+    from pgjobq.queue import JobQueue
+    from pgjobq.worker import Worker
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backoff",
+    "BadArguments",
+    "BaseStorage",
+    "ConfigurationError",
+    "DuplicateJob",
+    "Fail",
+    "Handler",
+    "InvalidJob",
+    "Job",
+    "JobNotFound",
+    "JobQueue",
+    "JobStatus",
+    "JobTimeout",
+    "LostJob",
+    "NewJob",
+    "NotMigrated",
+    "PgjobqError",
+    "Registry",
+    "Retry",
+    "SchemaConflict",
+    "SchemaTooNew",
+    "StorageError",
+    "StorageUnavailable",
+    "UnknownJobType",
+    "Unsupported",
+    "Worker",
+    "job",
+    "open_storage",
+]
+
+_LATE = {"JobQueue": "pgjobq.queue", "Worker": "pgjobq.worker", "open_storage": "pgjobq.connect"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module 'pgjobq' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LATE[name]), name)

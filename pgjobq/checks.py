@@ -1,0 +1,131 @@
+"""Checks of what callers hand in: each raises InvalidJob with the field and the mend."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime
+from typing import Any
+
+from pgjobq.errors import InvalidJob
+
+MAX_DELAY = 3.2e9  # seconds, a hundred years: what a timestamp can take
+
+
+def check_name(field: str, value: object, what: str, longest: int) -> None:
+    """A text of 1 to `longest` characters without NUL."""
+    if not isinstance(value, str):
+        raise InvalidJob(f"{field}: {value!r} is not a text; give {what}", field=field)
+    if not 1 <= len(value) <= longest:
+        raise InvalidJob(f"{field}: has {len(value)} characters; give {what}, 1 to {longest} characters", field=field)
+    if "\0" in value:
+        raise InvalidJob(f"{field}: holds a NUL character, which PostgreSQL cannot store; take it out", field=field)
+    _check_encodable(field, value)
+
+
+def check_whole_number(field: str, value: object, least: int, most: int) -> None:
+    """An int, and no bool, from least to most."""
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidJob(f"{field}: {value!r} is not allowed; give a whole number from {least} to {most}", field=field)
+
+
+def check_execute_at(value: object) -> None:
+    """None, or an aware datetime."""
+    if value is None:
+        return
+    if not isinstance(value, datetime):
+        raise InvalidJob(f"execute_at: {value!r} is not a datetime; give an aware one", field="execute_at")
+    if value.utcoffset() is None:
+        raise InvalidJob(
+            f"execute_at: {value.isoformat()} has no time zone; give an aware datetime, such as datetime.now(UTC)",
+            field="execute_at",
+        )
+
+
+def check_delay(value: object, other: str | None = None) -> None:
+    """None, or seconds from 0 to a hundred years; not together with `other`."""
+    if value is None:
+        return
+    if other is not None:
+        raise InvalidJob(f"delay: given together with {other}; give one of them", field="delay")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_DELAY:
+        raise InvalidJob(f"delay: {value!r} is not allowed; give seconds from 0 to {MAX_DELAY:.0f}", field="delay")
+
+
+def encode_data(data: object) -> str:
+    """The JSON text of a job's data; InvalidJob names the path of what JSON or PostgreSQL cannot hold."""
+    if not isinstance(data, dict):
+        raise InvalidJob(
+            f"data: {type(data).__name__} is not a dict; give a dict: its keys are the handler's arguments", field="data"
+        )
+    try:
+        text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidJob(_culprit(data, "data", 0) or f"data: {error}", field="data") from None
+    # Keys that are no texts json.dumps turns into texts; NUL and lone surrogates it lets through.
+    if "\\u0000" in text or not all(map(_is_text, data)) or not _is_encodable(text):
+        if culprit := _culprit(data, "data", 0):
+            raise InvalidJob(culprit, field="data")
+    elif "{" in text[1:] and (culprit := _bad_key(data, "data")):
+        raise InvalidJob(culprit, field="data")
+    return text
+
+
+def _is_text(key: object) -> bool:
+    return isinstance(key, str)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_encodable(field: str, value: str) -> None:
+    if not _is_encodable(value):
+        raise InvalidJob(f"{field}: holds half of a surrogate pair, which is no character; take it out", field=field)
+
+
+def _bad_key(value: object, path: str) -> str | None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                return f"{path}: key {key!r} is not a text; JSON objects have texts as keys"
+            if isinstance(inner, dict | list | tuple) and (found := _bad_key(inner, f"{path}.{key}")):
+                return found
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            if isinstance(inner, dict | list | tuple) and (found := _bad_key(inner, f"{path}[{index}]")):
+                return found
+    return None
+
+
+def _culprit(value: object, path: str, depth: int) -> str | None:
+    """What is wrong with the first bad value inside, and its path; None when nothing is."""
+    if depth > 500:
+        return f"{path[:80]}...: nested too deep, or within itself; flatten it"
+    match value:
+        case dict():
+            for key, inner in value.items():
+                if not isinstance(key, str):
+                    return f"{path}: key {key!r} is not a text; JSON objects have texts as keys"
+                if found := _culprit(key, f"{path} key {key!r}", depth) or _culprit(inner, f"{path}.{key}", depth + 1):
+                    return found
+        case list() | tuple():
+            for index, inner in enumerate(value):
+                if found := _culprit(inner, f"{path}[{index}]", depth + 1):
+                    return found
+        case str():
+            if "\0" in value:
+                return f"{path}: holds a NUL character, which PostgreSQL cannot store; take it out"
+            if not _is_encodable(value):
+                return f"{path}: holds half of a surrogate pair, which is no character; take it out"
+        case float() if not math.isfinite(value):
+            return f"{path}: {value} is no JSON number; leave it out or give null"
+        case None | bool() | int() | float():
+            pass
+        case _:
+            return f"{path}: {type(value).__name__} is not JSON; give a text, number, bool, None, list or dict"
+    return None

@@ -1,0 +1,96 @@
+"""Every error of pgjobq: one root, a child for each thing a caller may catch.
+
+The docstring of a class is its default message.
+"""
+
+from __future__ import annotations
+
+
+class PgjobqError(Exception):
+    """Something went wrong in pgjobq."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message if message is not None else (type(self).__doc__ or "").split("\n")[0])
+
+
+class InvalidJob(PgjobqError, ValueError):
+    """A value given for a job is not allowed.
+
+    `field` names the argument, when it is known.
+    """
+
+    def __init__(self, message: str | None = None, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class DuplicateJob(PgjobqError):
+    """A job with this id exists already."""
+
+
+class JobNotFound(PgjobqError, LookupError):
+    """There is no job with this id."""
+
+
+class LostJob(PgjobqError):
+    """The caller does not hold this job any more, or it is in no state for that: nothing was changed."""
+
+
+class UnknownJobType(PgjobqError):
+    """No handler is registered for this type of job."""
+
+
+class BadArguments(PgjobqError):
+    """The job's data does not fit its handler's parameters."""
+
+
+class JobTimeout(PgjobqError):
+    """The handler ran longer than its timeout."""
+
+
+class StorageError(PgjobqError):
+    """The storage could not do what was asked."""
+
+
+class StorageUnavailable(StorageError):
+    """The database does not answer."""
+
+
+class NotMigrated(StorageError):
+    """The database has no pgjobq schema of the version needed; run: pgjobq migrate."""
+
+
+class SchemaTooNew(StorageError):
+    """The database's pgjobq schema is newer than this package; upgrade pgjobq."""
+
+
+class SchemaConflict(StorageError):
+    """The schema holds tables that are not pgjobq's; choose another."""
+
+
+class Unsupported(PgjobqError):
+    """This storage cannot do that."""
+
+
+class ConfigurationError(PgjobqError, ValueError):
+    """A worker, queue, handler or connection is set up wrongly."""
+
+
+class Retry(Exception):
+    """Raised by a handler: run the job again after `delay` seconds (None: after its backoff).
+
+    It counts as a try: when all are used up, the job fails, with `reason` as its error.
+    """
+
+    def __init__(self, delay: float | None = None, reason: str = "") -> None:
+        super().__init__(reason or "the handler asked for another try")
+        self.delay = delay
+        self.reason = reason
+
+
+class Fail(Exception):
+    """Raised by a handler: fail the job now, without another try."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

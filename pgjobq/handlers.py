@@ -1,0 +1,207 @@
+"""Handlers: the functions that run jobs, by type, and how data becomes their arguments."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, overload
+
+from pgjobq.backoff import Backoff, BackoffFunction
+from pgjobq.checks import check_name, check_whole_number
+from pgjobq.errors import BadArguments, ConfigurationError, InvalidJob, UnknownJobType
+from pgjobq.models import MAX_NAME, Job
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_Kind = inspect.Parameter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handler:
+    """A function and how its jobs are enqueued and run. Made by `job`; checked when made."""
+
+    type: str
+    function: Callable[..., Any]
+    queue: str = "default"
+    priority: int = 5
+    max_retries: int = 3
+    backoff: BackoffFunction = field(default_factory=Backoff)
+    timeout: float | None = None  # seconds
+    is_async: bool = field(init=False)
+    wants_job: bool = field(init=False)
+    _whole: bool = field(init=False, repr=False)
+    _required: frozenset[str] = field(init=False, repr=False)
+    _known: frozenset[str] | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._check()
+        parameters = _parameters(self.function)
+        wants_job = "job" in parameters
+        parameters.pop("job", None)
+        open_ended = any(p.kind is _Kind.VAR_KEYWORD for p in parameters.values())
+        named = {n: p for n, p in parameters.items() if p.kind in (_Kind.POSITIONAL_OR_KEYWORD, _Kind.KEYWORD_ONLY)}
+        required = frozenset(name for name, p in named.items() if p.default is _Kind.empty)
+        for name, value in {
+            "is_async": _is_async(self.function),
+            "wants_job": wants_job,
+            "_whole": list(named) == ["data"] and not open_ended,
+            "_required": required,
+            "_known": None if open_ended else frozenset(named),
+        }.items():
+            object.__setattr__(self, name, value)
+
+    def arguments(self, job: Job, given: Job | None = None) -> dict[str, Any]:
+        """The keyword arguments for a job; BadArguments names the keys that are missing or unexpected.
+
+        given: what to hand over as `job`, when it is not the job itself.
+        """
+        if self._whole:
+            arguments = {"data": job.data}
+        else:
+            arguments = job.data
+            if not (self._required <= arguments.keys() and (self._known is None or arguments.keys() <= self._known)):
+                raise BadArguments(self._misfit(arguments))
+        if self.wants_job:
+            arguments = {**arguments, "job": given or job}
+        return arguments
+
+    def _misfit(self, data: dict[str, Any]) -> str:
+        missing = sorted(self._required - data.keys())
+        unexpected = sorted(data.keys() - self._known) if self._known is not None else []
+        parts = [f"missing: {', '.join(missing)}"] * bool(missing)
+        parts += [f"unexpected: {', '.join(unexpected)}"] * bool(unexpected)
+        return f"data does not fit the parameters of {_place(self.function)} ({'; '.join(parts)})"
+
+    def _check(self) -> None:
+        if not callable(self.function):
+            raise ConfigurationError(f"function: {self.function!r} cannot be called; decorate a function")
+        try:
+            check_name("type", self.type, "a name for the type of job", MAX_NAME)
+            check_name("queue", self.queue, "the name of a queue", MAX_NAME)
+            check_whole_number("priority", self.priority, -(2**31), 2**31 - 1)
+            check_whole_number("max_retries", self.max_retries, 0, 2**31 - 2)
+        except InvalidJob as error:
+            raise ConfigurationError(f"handler {_place(self.function)}: {error}") from None
+        if not callable(self.backoff):
+            raise ConfigurationError(f"backoff: {self.backoff!r} cannot be called; give Backoff(...) or attempt -> seconds")
+        if self.timeout is not None and not (math.isfinite(self.timeout) and self.timeout > 0):
+            raise ConfigurationError(f"timeout: {self.timeout!r} is not allowed; give seconds above 0, or None")
+
+
+class Registry:
+    """Handlers by the type of job they run."""
+
+    def __init__(self) -> None:
+        self._by_type: dict[str, Handler] = {}
+        self._by_function: dict[Callable[..., Any], Handler] = {}
+
+    def register(self, handler: Handler) -> None:
+        """Add a handler. The same function again (a module reloaded) replaces itself; another is refused."""
+        there = self._by_type.get(handler.type)
+        if there is not None and _place(there.function) != _place(handler.function):
+            raise ConfigurationError(
+                f"type {handler.type!r} has a handler already: {_place(there.function)};"
+                f" give {_place(handler.function)} another with @job(type=...)"
+            )
+        self._by_type[handler.type] = handler
+        self._by_function[handler.function] = handler
+
+    def get(self, job_type: str) -> Handler:
+        """The handler for a type; UnknownJobType when there is none."""
+        try:
+            return self._by_type[job_type]
+        except KeyError:
+            known = ", ".join(sorted(self._by_type)) or "none"
+            raise UnknownJobType(f"no handler for jobs of type {job_type!r}; registered: {known}") from None
+
+    def of(self, function: Callable[..., Any]) -> Handler:
+        """The handler of a decorated function; UnknownJobType when it is not registered here."""
+        try:
+            return self._by_function[function]
+        except KeyError:
+            message = f"{_place(function)} is not a handler; decorate it with @job, or enqueue by type"
+            raise UnknownJobType(message) from None
+
+    def __contains__(self, job_type: object) -> bool:
+        return job_type in self._by_type
+
+    def __iter__(self) -> Iterator[Handler]:
+        return iter(self._by_type.values())
+
+    def __len__(self) -> int:
+        return len(self._by_type)
+
+
+default_registry = Registry()
+
+
+@overload
+def job(function: F, /) -> F: ...
+@overload
+def job(
+    *,
+    type: str | None = None,
+    queue: str = "default",
+    priority: int = 5,
+    max_retries: int = 3,
+    backoff: BackoffFunction | None = None,
+    timeout: float | None = None,
+    registry: Registry = default_registry,
+) -> Callable[[F], F]: ...
+def job(
+    function: F | None = None,
+    /,
+    *,
+    type: str | None = None,
+    queue: str = "default",
+    priority: int = 5,
+    max_retries: int = 3,
+    backoff: BackoffFunction | None = None,
+    timeout: float | None = None,
+    registry: Registry = default_registry,
+) -> F | Callable[[F], F]:
+    """Register a function, sync or async, as the handler of a type of job (default: its name); returns it as it is.
+
+    queue, priority and max_retries are what its jobs are enqueued with unless told otherwise. backoff gives the
+    seconds before the next try from the number of the try that failed. timeout is in seconds: a job that runs
+    longer is retried like one that raised.
+    """
+
+    def register(function: F) -> F:
+        registry.register(
+            Handler(
+                type=getattr(function, "__name__", "") if type is None else type,
+                function=function,
+                queue=queue,
+                priority=priority,
+                max_retries=max_retries,
+                backoff=Backoff() if backoff is None else backoff,
+                timeout=timeout,
+            )
+        )
+        return function
+
+    return register if function is None else register(function)
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    parameters = dict(inspect.signature(function).parameters)
+    for name, parameter in parameters.items():
+        if parameter.kind is _Kind.POSITIONAL_ONLY:
+            raise ConfigurationError(f"{_place(function)}: parameter {name} is positional-only; data is given by keyword")
+    return parameters
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # its colour is asked, not whether it can be called
+
+
+def _place(function: Callable[..., Any]) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"

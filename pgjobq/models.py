@@ -1,0 +1,136 @@
+"""Job, as a storage gives it out, and NewJob, as it takes one in."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from pgjobq.checks import check_delay, check_execute_at, check_name, check_whole_number, encode_data
+
+MAX_NAME = 255  # characters of an id, a type or a queue
+
+
+class JobStatus(StrEnum):
+    """What has become of a job."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+def utc_now() -> datetime:
+    """The time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A job as it stood when it was read. Times are aware, in UTC.
+
+    attempts counts starts; a job is tried at most 1 + max_retries times. error is the last failure's: type,
+    message, traceback. Times given as ISO strings or naive (read as UTC) are normalised.
+    """
+
+    id: str
+    type: str
+    data: dict[str, Any] = field(default_factory=dict)
+    status: JobStatus = JobStatus.PENDING
+    queue: str = "default"
+    priority: int = 5
+    attempts: int = 0
+    max_retries: int = 3
+    execute_at: datetime | None = None
+    error: str | None = None
+    created_at: datetime = field(default_factory=utc_now)
+    updated_at: datetime = field(default_factory=utc_now)
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    failed_at: datetime | None = None
+    worker_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.status.__class__ is not JobStatus:
+            object.__setattr__(self, "status", JobStatus(self.status))
+        for name in _TIMES:
+            value = getattr(self, name)
+            if value is not None and (value.__class__ is not datetime or value.tzinfo is not UTC):
+                object.__setattr__(self, name, _in_utc(value))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Job:
+        """A job from to_dict's form, or any mapping with these keys: times as datetimes or ISO strings.
+
+        Keys that Job does not know are left out.
+        """
+        return cls(**{name: values[name] for name in _FIELDS if name in values})
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON: times as ISO strings, status as its text."""
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else str(value) if name == "status" else value
+            for name in _FIELDS
+            for value in (getattr(self, name),)
+        }
+
+
+_FIELDS = tuple(f.name for f in fields(Job))
+_TIMES = ("created_at", "updated_at", "execute_at", "started_at", "finished_at", "failed_at")
+
+
+def _in_utc(value: datetime | str) -> datetime:
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+_id_lock = threading.Lock()
+_last_id = 0
+
+
+def new_job_id() -> str:
+    """A fresh UUID version 7 as text; each one of a process sorts after the one before."""
+    # 48 bits of milliseconds, then 12 bits of the millisecond's fraction; never the same or less than the last.
+    global _last_id
+    stamp = time.time_ns()
+    stamp = (stamp // 1_000_000 << 12) | (stamp % 1_000_000 << 12) // 1_000_000
+    with _id_lock:
+        _last_id = stamp = max(stamp, _last_id + 1)
+    tail = int.from_bytes(os.urandom(8), "big") >> 2 | 1 << 63
+    text = f"{stamp >> 12:012x}7{stamp & 0xFFF:03x}{tail:016x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """A job to enqueue; checked when made, InvalidJob names the field and the mend.
+
+    type, queue and id have 1 to 255 characters. data is a dict that JSON can hold: no NaN, no NUL character.
+    execute_at is aware; or delay, in seconds from the storage's own now. `json` is the encoded data.
+    """
+
+    type: str
+    data: dict[str, Any] = field(default_factory=dict)
+    id: str = field(default_factory=new_job_id)
+    queue: str = "default"
+    priority: int = 5
+    max_retries: int = 3
+    execute_at: datetime | None = None
+    delay: float | None = None
+    json: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_name("type", self.type, "the name of a handler", MAX_NAME)
+        check_name("queue", self.queue, "the name of a queue", MAX_NAME)
+        check_name("job_id", self.id, "a name for the job, or leave it out", MAX_NAME)
+        check_whole_number("priority", self.priority, -(2**31), 2**31 - 1)
+        check_whole_number("max_retries", self.max_retries, 0, 2**31 - 2)
+        check_execute_at(self.execute_at)
+        check_delay(self.delay, "execute_at" if self.execute_at is not None else None)
+        object.__setattr__(self, "json", encode_data(self.data))

@@ -1,0 +1,1 @@
+"""Everything that speaks to PostgreSQL through psycopg: pool, listener, schema, errors."""

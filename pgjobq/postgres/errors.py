@@ -1,0 +1,56 @@
+"""What the database said, as an error of pgjobq's that names the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors as pg
+
+from pgjobq.errors import (
+    DuplicateJob,
+    InvalidJob,
+    NotMigrated,
+    PgjobqError,
+    SchemaConflict,
+    SchemaTooNew,
+    StorageError,
+    StorageUnavailable,
+)
+
+_MISSING = (pg.UndefinedFunction, pg.UndefinedTable, pg.UndefinedColumn, pg.InvalidSchemaName)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise errors of psycopg inside as children of PgjobqError, the original as their cause."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error) from error
+
+
+def translate(error: psycopg.Error) -> PgjobqError:
+    """The pgjobq error for one of psycopg's."""
+    message = error.diag.message_primary or str(error).strip() or type(error).__name__
+    if error.diag.message_hint:
+        message = f"{message}; {error.diag.message_hint[0].lower()}{error.diag.message_hint[1:]}"
+    match error.sqlstate:
+        case "JQ001":
+            return InvalidJob(message, field=message.split(":")[0])
+        case "JQ004":
+            return SchemaTooNew(message)
+        case "JQ005":
+            return SchemaConflict(message)
+    if isinstance(error, pg.UniqueViolation) and error.diag.constraint_name == "job_id_exists_already":
+        return DuplicateJob(f"job_id: {error.diag.message_detail or 'it exists already'} Give another id.")
+    if isinstance(error, _MISSING):
+        return NotMigrated(f"the database is not migrated for this pgjobq ({message}); run: pgjobq migrate")
+    if isinstance(error, pg.InsufficientPrivilege):
+        return StorageError(f"{message}; grant the user one of the roles pgjobq_enqueue, pgjobq_work, pgjobq_admin")
+    if isinstance(error, psycopg.DataError):
+        return InvalidJob(message)
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return StorageUnavailable(f"PostgreSQL does not answer: {message}")
+    return StorageError(message)

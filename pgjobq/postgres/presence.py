@@ -1,0 +1,129 @@
+"""A storage's life as a worker: its registration, its sleep, and its part in rescuing others."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pgjobq.models import Job, utc_now
+from pgjobq.postgres.doorbell import Doorbell
+from pgjobq.postgres.listener import Listener
+from pgjobq.storage.base import Upkeep
+
+log = logging.getLogger("pgjobq.presence")
+
+Rows = Callable[[str, Sequence[Any]], list[Any]]  # rows("function", arguments) -> the rows of its statement
+
+GRACE = 2.0  # seconds that a worker may be without its lock
+IDLE_UPKEEP, BUSY_UPKEEP = 10.0, 1.0  # seconds between rounds of upkeep; busy: somebody holds jobs
+LONG_RUN = 0.25  # seconds; a job that runs longer has the sleeping workers called to watch
+WATCH_PAUSE = 5.0  # seconds between two such calls
+MANY = 10  # jobs in one claim from which on a worker need not be told of more
+POLL_MIN, POLL_MAX = 0.01, 1.0  # seconds between claims of a worker that cannot be notified
+
+
+class Presence:
+    """With the means to connect a listener: session lock and notifications. Without: heartbeats and polling."""
+
+    def __init__(self, rows: Rows, *, listen: Mapping[str, Any] | None, schema: str, poll_interval: float) -> None:
+        self._rows = rows
+        self._schema, self._poll_interval = schema, poll_interval
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._watch: Callable[[], None] = lambda: None
+        self._watched_at = -math.inf
+        self._poked, self._poll = threading.Event(), POLL_MIN
+        self._beating_id: int | None = None
+        self._listener: Listener | None = None
+        self._doorbell: Doorbell | None = None
+        if listen is not None:
+            self._listener = Listener(listen, schema=schema, name=self._name, on_watch=lambda: self._watch())
+            self._doorbell = Doorbell(self._listener, self._value, poll_interval)
+
+    @property
+    def worker_id(self) -> int | None:
+        """The worker's id, None when it is not registered."""
+        return self._beating_id if self._listener is None else self._listener.worker_id
+
+    def join(self, queues: Sequence[str] | None) -> int:
+        """Be registered as a worker for these queues; its id. Raises psycopg.Error."""
+        if self._listener is not None:
+            self._listener.queues = queues
+            return self._listener.connect()
+        if self._beating_id is None:
+            wanted = None if queues is None else list(queues)
+            self._beating_id = int(self._value("register_worker", self._name, wanted))
+        return self._beating_id
+
+    def found(self, jobs: int, limit: int) -> None:
+        """A claim for up to limit jobs found so many."""
+        if jobs:
+            self._poll = POLL_MIN
+            if self._doorbell is not None:
+                self._doorbell.found_jobs(many=jobs >= max(limit, MANY))
+
+    def wait(self, timeout: float, queues: Sequence[str] | None) -> None:
+        """See Doorbell.wait; polling, with pauses that grow to a second, where there is no listener."""
+        if self._doorbell is not None:
+            self._doorbell.wait(timeout, queues)
+            return
+        self._poked.wait(min(timeout, self._poll, self._poll_interval))
+        self._poked.clear()
+        self._poll = min(self._poll * 2, POLL_MAX)
+
+    def wake(self) -> None:
+        """Make a wait() in another thread return."""
+        self._poked.set()
+        if self._listener is not None:
+            self._listener.wake()
+
+    def on_watch(self, callback: Callable[[], None]) -> None:
+        """Called back, in the waiting thread, when another worker asks to be looked after."""
+        self._watch = callback
+
+    def maintain(self, running: Sequence[Job]) -> Upkeep:
+        """Give a sign of life, rescue the jobs of the dead, and find out which of ours were lost."""
+        if self._beating_id is not None and not self._value("heartbeat_worker", self._beating_id):
+            log.warning("worker.given_away", extra={"worker_id": self._beating_id})
+            self._beating_id = None
+        rescued, failed, watched = self._rows("rescue_jobs", [GRACE, self.worker_id])[0]
+        if rescued or failed:
+            log.warning("jobs.rescued", extra={"rescued": rescued, "failed": failed})
+        busy = bool(running or watched)
+        return Upkeep(lost=self._lost(running), rescued=rescued, again_in=BUSY_UPKEEP if busy else IDLE_UPKEEP)
+
+    def _lost(self, running: Sequence[Job]) -> list[Job]:
+        lost: list[Job] = []
+        for worker_id in {job.worker_id for job in running}:
+            mine = [job for job in running if job.worker_id == worker_id]
+            arguments = [worker_id, [job.id for job in mine], [job.attempts for job in mine]]
+            gone = {row[0] for row in self._rows("lost_jobs", arguments)}
+            lost += [job for job in mine if job.id in gone]
+        now = time.monotonic()
+        if running and self._listener is not None and now - self._watched_at >= WATCH_PAUSE:
+            started = min(job.started_at or utc_now() for job in running)
+            if (utc_now() - started).total_seconds() >= LONG_RUN:
+                self._rows("call_watch", [])
+                self._watched_at = now
+        return lost
+
+    def leave(self) -> None:
+        """Retire: jobs still held go back in line."""
+        if self._listener is not None:
+            self._listener.leave()
+        elif self._beating_id is not None:
+            self._rows("retire_worker", [self._beating_id])
+            self._beating_id = None
+
+    def close(self) -> None:
+        """Close the listener; without leave(), others will find the worker dead."""
+        if self._listener is not None:
+            self._listener.close()
+
+    def _value(self, name: str, *arguments: Any) -> Any:
+        return self._rows(name, arguments)[0][0]

@@ -1,0 +1,51 @@
+"""The statements of PostgresStorage: one call of a SQL function each."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+JOB_COLUMNS = (
+    "id, queue, type, data, status, priority, attempts, max_retries, execute_at, error, created_at, updated_at,"
+    " started_at, finished_at, failed_at, worker_id"
+)
+
+_TEXTS = {
+    "enqueue_job": """select {schema}.enqueue_job(%s, %s::jsonb, %s, coalesce(%s::timestamptz,
+        clock_timestamp() + make_interval(secs => %s)), %s, %s, %s)""",
+    "enqueue_jobs": """select {schema}.enqueue_jobs(%s::text[], %s::jsonb[], %s::integer[],
+        array(select coalesce(given.at, clock_timestamp() + make_interval(secs => given.delay))
+                from unnest(%s::timestamptz[], %s::float8[]) as given (at, delay)),
+        %s::integer[], %s::text[], %s::text[])""",
+    "claim_jobs": """select claim_id, id, queue, type, data, priority, attempts, max_retries, execute_at, error,
+        created_at, started_at from {schema}.claim_jobs(%s, %s::text[], %s)""",
+    "complete_jobs": "select {schema}.complete_jobs(%s, %s::text[], %s::integer[], %s::bigint[])",
+    "fail_job": "select {schema}.fail_job(%s, %s, %s, %s)",
+    "retry_held_job": "select {schema}.retry_job(%s, %s, %s, %s, %s)",
+    "retry_job": "select {schema}.retry_job(%s, %s)",
+    "release_jobs": "select {schema}.release_jobs(%s, %s::text[], %s::integer[], %s)",
+    "release_unknown_jobs": "select {schema}.release_unknown_jobs(%s, %s::bigint[])",
+    "lost_jobs": "select {schema}.lost_jobs(%s, %s::text[], %s::integer[])",
+    "cancel_job": "select {schema}.cancel_job(%s)",
+    "prune_jobs": "select {schema}.prune_jobs(%s, %s::text[], %s)",
+    "rescue_jobs": "select rescued, failed, watched from {schema}.rescue_jobs(make_interval(secs => %s), %s)",
+    "register_worker": "select {schema}.register_worker(%s, %s::text[], true)",
+    "heartbeat_worker": "select {schema}.heartbeat_worker(%s)",
+    "retire_worker": "select {schema}.retire_worker(%s)",
+    "call_watch": "select {schema}.call_watch()",
+    "get_job": f"select {JOB_COLUMNS} from {{schema}}.get_job(%s)",
+    "list_jobs": f"select {JOB_COLUMNS} from {{schema}}.list_jobs(%s, %s, %s)",
+    "count_jobs": "select status, jobs from {schema}.count_jobs()",
+    "arm_doorbell": "select {schema}.arm_doorbell(%s, %s::text[], %s)",
+    "disarm_doorbell": "select {schema}.disarm_doorbell(%s)",
+    "open_enqueues": "select {schema}.open_enqueues()",
+    "next_due": "select {schema}.next_due()",
+    "job_stats": "select queue, status, jobs, estimated, extract(epoch from oldest_due_age)::float8 from {schema}.job_stats",
+    "worker_status": "select id, name, queues, started_at, alive, asleep, running from {schema}.worker_status order by id",
+}
+
+
+def statements(schema: str) -> dict[str, bytes]:
+    """The statements for a schema, by the name of the function each calls."""
+    name = sql.Identifier(schema)
+    # Our own texts, with nothing but the schema's quoted name put in.
+    return {key: sql.SQL(text).format(schema=name).as_bytes(None) for key, text in _TEXTS.items()}

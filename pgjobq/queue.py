@@ -1,0 +1,170 @@
+"""JobQueue: what application code holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from pgjobq.connect import open_storage
+from pgjobq.errors import ConfigurationError
+from pgjobq.handlers import Registry, default_registry
+from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.storage.base import BaseStorage
+
+JobType = str | Callable[..., Any]
+
+
+class JobQueue:
+    """Enqueues jobs and looks after them, on any storage. Thread-safe; make one and share it.
+
+    Takes a URL (with the storage's own options), or a storage. Nothing is connected before the first call.
+    """
+
+    def __init__(
+        self, storage: str | BaseStorage = "", *, registry: Registry = default_registry, **options: Any
+    ) -> None:
+        if isinstance(storage, BaseStorage):
+            if options:
+                raise ConfigurationError(f"{', '.join(options)}: give options to the storage itself")
+            self.storage = storage
+        elif isinstance(storage, str):
+            self.storage = open_storage(storage, **options)
+        else:
+            raise ConfigurationError(f"storage: {type(storage).__name__} is neither a URL nor a storage")
+        self._registry = registry
+
+    def enqueue(
+        self,
+        job: JobType,
+        data: dict[str, Any] | None = None,
+        *,
+        priority: int | None = None,
+        delay: float | None = None,
+        execute_at: datetime | None = None,
+        max_retries: int | None = None,
+        queue: str | None = None,
+        job_id: str | None = None,
+        connection: Any = None,
+    ) -> str:
+        """Add a job; its id. job: a handler, whose settings are the defaults, or the name of a type.
+
+        delay is in seconds from the database's now; execute_at is aware. connection: a psycopg or SQLAlchemy
+        connection or session, in whose transaction the job is added: it exists when that commits, or not at all.
+        Raises InvalidJob, DuplicateJob, StorageUnavailable; nothing was added then, unless the connection was
+        lost while waiting for the answer: enqueue again with the same job_id to be sure.
+        """
+        new = self.new_job(
+            job,
+            data,
+            priority=priority,
+            delay=delay,
+            execute_at=execute_at,
+            max_retries=max_retries,
+            queue=queue,
+            job_id=job_id,
+        )
+        return self.storage.enqueue_many([new], connection)[0]
+
+    async def enqueue_async(
+        self,
+        job: JobType,
+        data: dict[str, Any] | None = None,
+        *,
+        priority: int | None = None,
+        delay: float | None = None,
+        execute_at: datetime | None = None,
+        max_retries: int | None = None,
+        queue: str | None = None,
+        job_id: str | None = None,
+        connection: Any = None,
+    ) -> str:
+        """enqueue for an event loop, which it never blocks; connection is an async one."""
+        new = self.new_job(
+            job,
+            data,
+            priority=priority,
+            delay=delay,
+            execute_at=execute_at,
+            max_retries=max_retries,
+            queue=queue,
+            job_id=job_id,
+        )
+        return (await self.storage.enqueue_many_async([new], connection))[0]
+
+    def enqueue_many(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[str]:
+        """Add many jobs in one round trip, all or none; their ids, in order. See new_job."""
+        return self.storage.enqueue_many(jobs, connection)
+
+    def new_job(
+        self,
+        job: JobType,
+        data: dict[str, Any] | None = None,
+        *,
+        priority: int | None = None,
+        delay: float | None = None,
+        execute_at: datetime | None = None,
+        max_retries: int | None = None,
+        queue: str | None = None,
+        job_id: str | None = None,
+    ) -> NewJob:
+        """A checked NewJob for enqueue_many; what is left out comes from the handler. Raises InvalidJob."""
+        values: dict[str, Any] = {"type": job}
+        if not isinstance(job, str):
+            handler = self._registry.of(job)
+            values = {key: getattr(handler, key) for key in ("type", "priority", "max_retries", "queue")}
+        given = {"priority": priority, "max_retries": max_retries, "queue": queue, "id": job_id, "data": data}
+        values |= {key: value for key, value in given.items() if value is not None}
+        return NewJob(delay=delay, execute_at=execute_at, **values)
+
+    def get_job(self, job_id: str) -> Job | None:
+        """The job with this id, or None."""
+        return self.storage.get_job(job_id)
+
+    def list_jobs(self, status: str | None = None, limit: int | None = None) -> list[Job]:
+        """Jobs, newest first, of one status or of all; at most limit."""
+        return self.storage.list_jobs(status, limit)
+
+    def get_pending_jobs(self, limit: int | None = None) -> list[Job]:
+        """Jobs that wait, due or not, newest first."""
+        return self.list_jobs(JobStatus.PENDING, limit)
+
+    def get_running_jobs(self, limit: int | None = None) -> list[Job]:
+        """Jobs that a worker holds, newest first."""
+        return self.list_jobs(JobStatus.RUNNING, limit)
+
+    def get_completed_jobs(self, limit: int | None = None) -> list[Job]:
+        """Jobs that ran to their end, newest first."""
+        return self.list_jobs(JobStatus.COMPLETED, limit)
+
+    def get_failed_jobs(self, limit: int | None = None) -> list[Job]:
+        """Jobs that failed for good, newest first."""
+        return self.list_jobs(JobStatus.FAILED, limit)
+
+    def retry(self, job_id: str, delay: float = 0) -> None:
+        """Give a failed or cancelled job another try, or a pending one a new time, after delay seconds.
+
+        Raises JobNotFound, or LostJob for a job that runs or is completed.
+        """
+        self.storage.retry(job_id, delay)
+
+    def cancel(self, job_id: str) -> bool:
+        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
+        return self.storage.cancel(job_id)
+
+    def counts(self) -> dict[JobStatus, int]:
+        """How many jobs there are of each status; exact."""
+        return self.storage.counts()
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self.storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,230 @@
+"""BaseStorage: the seam between everything that handles jobs and the database that keeps them.
+
+Seven abstract methods make a storage that a Worker runs on. The rest have defaults built on those seven,
+which a storage overrides when its database can do better.
+
+Semantics, the same for every storage:
+
+- Higher priority first; then the time a job falls due; then the order of enqueueing. A job whose
+  execute_at lies ahead is hidden until then.
+- dequeue sets a job running and adds one to attempts, atomically: no two callers ever get the same start.
+- complete and fail act only on a running job that this storage dequeued. An unknown id raises JobNotFound;
+  a job that was given to another since, cancelled or settled otherwise raises LostJob. Nothing is changed then.
+- An id that exists already raises DuplicateJob and changes nothing.
+- Naive datetimes are rejected; results are aware, in UTC.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pgjobq.errors import JobNotFound, LostJob, Unsupported
+from pgjobq.models import Job, JobStatus, NewJob
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The job ran to its end."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job failed for good."""
+
+    job: Job
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """The job failed and gets another try after delay seconds."""
+
+    job: Job
+    delay: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The job was claimed but not run: it goes back, due after delay seconds, and the start is not counted."""
+
+    job: Job
+    delay: float = 0.0
+
+
+Outcome = Completed | Failed | Retried | Released
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upkeep:
+    """What one round of maintain found: starts that this worker lost, and when to come again (seconds)."""
+
+    lost: Sequence[Job] = ()
+    rescued: int = 0
+    again_in: float = 5.0
+
+
+class BaseStorage(ABC):
+    """Abstract base class of storages. See the module for the semantics that every storage keeps."""
+
+    @abstractmethod
+    def enqueue(
+        self,
+        job_id: str,
+        job_type: str,
+        data: dict[str, Any],
+        max_retries: int = 3,
+        priority: int = 5,
+        execute_at: datetime | None = None,
+    ) -> None:
+        """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for a value not allowed."""
+
+    @abstractmethod
+    def dequeue(self) -> Job | None:
+        """Claim the next due job of any queue, atomically; None when there is none."""
+
+    @abstractmethod
+    def complete(self, job_id: str) -> None:
+        """running -> completed. Raises JobNotFound or LostJob, and changes nothing then."""
+
+    @abstractmethod
+    def fail(self, job_id: str, error: str) -> None:
+        """running -> failed for good, keeping the error. Raises JobNotFound or LostJob."""
+
+    @abstractmethod
+    def retry(self, job_id: str, delay_seconds: float) -> None:
+        """Make a running or failed job pending again, due after the delay. Raises JobNotFound or LostJob."""
+
+    @abstractmethod
+    def get_job(self, job_id: str) -> Job | None:
+        """The job with this id, or None."""
+
+    @abstractmethod
+    def list_jobs(self, status: str | None = None, limit: int | None = None) -> list[Job]:
+        """Jobs, newest first, of one status or of all; at most limit."""
+
+    # -- defaults, built on the seven ---------------------------------------------------------------
+
+    def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
+        """Add jobs, in order; their ids. One by one here; all or none where the storage can.
+
+        connection: add them in the transaction of this connection, where the storage can.
+        """
+        if connection is not None:
+            raise Unsupported(f"{type(self).__name__} cannot enqueue on a connection of the caller's")
+        for job in jobs:
+            if job.queue != "default":
+                raise Unsupported(f"queue: {type(self).__name__} has no queues; leave the queue out")
+            execute_at = job.execute_at
+            if job.delay is not None:
+                execute_at = datetime.now().astimezone() + timedelta(seconds=job.delay)
+            self.enqueue(job.id, job.type, job.data, job.max_retries, job.priority, execute_at)
+        return [job.id for job in jobs]
+
+    async def enqueue_many_async(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
+        """enqueue_many for an event loop, which it never blocks."""
+        import asyncio  # here, for `import pgjobq` does without it
+
+        return await asyncio.to_thread(self.enqueue_many, jobs, connection)
+
+    def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
+        """Claim up to limit jobs of these queues (None: all); a storage without queues ignores them."""
+        jobs: list[Job] = []
+        while len(jobs) < limit and (job := self.dequeue()) is not None:
+            jobs.append(job)
+        return jobs
+
+    def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Settle jobs that this storage dequeued; returns the outcomes whose job was lost (unchanged).
+
+        Safe to repeat with the same outcomes after an error.
+        """
+        lost: list[Outcome] = []
+        for outcome in outcomes:
+            try:
+                self._settle_one(outcome)
+            except (LostJob, JobNotFound):
+                lost.append(outcome)
+        return lost
+
+    def _settle_one(self, outcome: Outcome) -> None:
+        match outcome:
+            case Completed(job):
+                self.complete(job.id)
+            case Failed(job, error):
+                self.fail(job.id, error)
+            case Retried(job, delay, _):
+                self.retry(job.id, delay)
+            case Released(job, 0):
+                self.release(job.id)
+            case Released(job, delay):
+                self.retry(job.id, delay)
+
+    def complete_many(self, jobs: Sequence[Job]) -> list[Job]:
+        """Complete jobs that this storage dequeued; returns those that were lost."""
+        return [outcome.job for outcome in self.settle([Completed(job) for job in jobs])]
+
+    def release(self, job_id: str) -> None:
+        """Give back a job that was not started. Here it costs a try; a storage that can takes the start back."""
+        self.retry(job_id, 0)
+
+    def cancel(self, job_id: str) -> bool:
+        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
+        raise Unsupported(f"{type(self).__name__} cannot cancel jobs")
+
+    def prune(self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled")) -> int:
+        """Delete jobs that finished longer ago than older_than; returns how many."""
+        raise Unsupported(f"{type(self).__name__} cannot prune jobs")
+
+    def rescue(self) -> int:
+        """Put the jobs of dead workers back in line; returns how many. Here 0: it cannot know who is dead."""
+        return 0
+
+    def maintain(self, running: Sequence[Job]) -> Upkeep:
+        """One round of upkeep for a worker that runs these jobs: rescue, and find out which it lost."""
+        return Upkeep(rescued=self.rescue())
+
+    def counts(self) -> dict[JobStatus, int]:
+        """How many jobs there are of each status, all statuses named; exact."""
+        found = dict.fromkeys(JobStatus, 0)
+        for job in self.list_jobs():
+            found[job.status] += 1
+        return found
+
+    def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
+        """Wait until there may be a job to claim, at most timeout seconds; may return early for no reason."""
+        time.sleep(min(timeout, 0.5))
+
+    def wake(self) -> None:
+        """Make a wait() in another thread return soon, where the storage can."""
+
+    def on_watch(self, callback: Callable[[], None]) -> None:
+        """Call back when another worker asks to be looked after: maintain should run at once."""
+
+    def transaction(self, job: Job) -> JobTransaction:
+        """A transaction that completes the job when it commits; see Job.transaction in the worker."""
+        raise Unsupported(f"{type(self).__name__} has no transactions to settle a job in")
+
+    def leave(self) -> None:
+        """Stop being a worker, in good order: jobs still held go back in line."""
+
+    def close(self) -> None:
+        """Let go of every connection."""
+
+
+class JobTransaction(AbstractContextManager[Any], AbstractAsyncContextManager[Any], ABC):
+    """The database transaction of a handler, which completes its job as its last act.
+
+    `with` yields a connection for sync handlers, `async with` one for async ones. When the body ends, the
+    job is completed in the same transaction: both happen, or neither. LostJob rolls it back.
+    """
+
+    settled = False  # whether it has committed

@@ -1,0 +1,372 @@
+"""PostgresStorage: the seam on PostgreSQL. It calls the functions of sql/, and does nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from pgjobq.checks import check_delay, check_name, check_whole_number
+from pgjobq.errors import ConfigurationError, InvalidJob, JobNotFound, LostJob
+from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob
+from pgjobq.postgres import callers
+from pgjobq.postgres.errors import translated
+from pgjobq.postgres.holds import Holds
+from pgjobq.postgres.pool import Connection, open_pool, parameters, pool_parameters
+from pgjobq.postgres.presence import Presence
+from pgjobq.postgres.schema import DEFAULT_SCHEMA, check_schema
+from pgjobq.postgres.settling import fetch, settle
+from pgjobq.postgres.statements import JOB_COLUMNS, statements
+from pgjobq.postgres.transaction import PostgresTransaction
+from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Released, Retried, Upkeep
+
+_COLUMNS = JOB_COLUMNS.split(", ")
+
+
+class PostgresStorage(BaseStorage):
+    """Jobs in PostgreSQL >= 15, in a schema made by `pgjobq migrate`.
+
+    Give a conninfo (or URL), or a psycopg_pool ConnectionPool of your own. Nothing is connected before the first
+    call. The first dequeue makes this object a worker: a listener connection holds its session lock, and when
+    that falls the jobs go to others.
+
+    schema: where pgjobq was installed. min_size, max_size, timeout: the pool's; a call waits at most timeout
+    seconds for a connection, then raises StorageUnavailable. poll_interval: seconds after which a sleeping worker
+    looks for jobs without having been notified. pooled: conninfo leads through a transaction pooler, such as
+    PgBouncer; then listen_dsn names a direct connection for notifications and the lock, and without one the
+    worker polls and sends heartbeats. max_data_bytes: refuse larger data here, before it is sent.
+
+    Thread-safe, but dequeue, dequeue_many and wait belong to one thread at a time. What is retried: nothing but
+    a settle, by its caller, which is safe to repeat. What is fenced: every settle, by the attempt dequeued.
+    """
+
+    def __init__(
+        self,
+        conninfo: str | ConnectionPool[Any] = "",
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        listen_dsn: str | None = None,
+        pooled: bool = False,
+        min_size: int = 1,
+        max_size: int = 10,
+        timeout: float = 10.0,
+        poll_interval: float = 30.0,
+        application_name: str = "pgjobq",
+        max_data_bytes: int | None = None,
+    ) -> None:
+        if not poll_interval > 0:
+            raise ConfigurationError(f"poll_interval: {poll_interval!r} is not allowed; give seconds above 0")
+        self.schema, self.max_data_bytes = schema, max_data_bytes
+        self._statements = statements(schema)
+        self._own_pool = isinstance(conninfo, str)
+        try:
+            if isinstance(conninfo, str):
+                self._parameters = parameters(conninfo, application_name)
+                self._pool: ConnectionPool[Connection] = open_pool(
+                    self._parameters, pooled=pooled, min_size=min_size, max_size=max_size, timeout=timeout
+                )
+            else:
+                self._pool, self._parameters = conninfo, pool_parameters(conninfo)
+            listen = self._parameters if listen_dsn is None else parameters(listen_dsn, application_name)
+        except psycopg.ProgrammingError as error:
+            raise ConfigurationError(f"dsn: {str(error).strip()}; give postgresql://user@host/database") from error
+        self._opened, self._open_lock = False, threading.Lock()
+        self._holds = Holds()
+        self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
+        polls = pooled and listen_dsn is None
+        self._presence = Presence(
+            self._rows, listen=None if polls else listen, schema=schema, poll_interval=poll_interval
+        )
+
+    # -- enqueue ----------------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        job_id: str,
+        job_type: str,
+        data: dict[str, Any],
+        max_retries: int = 3,
+        priority: int = 5,
+        execute_at: datetime | None = None,
+        queue: str = "default",
+    ) -> None:
+        """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for a value not allowed."""
+        check_name("job_id", job_id, "a name for the job", MAX_NAME)
+        job = NewJob(
+            id=job_id,
+            type=job_type,
+            data=data,
+            max_retries=max_retries,
+            priority=priority,
+            execute_at=execute_at,
+            queue=queue,
+        )
+        self.enqueue_many([job])
+
+    def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
+        """Add jobs in one statement: all or none; their ids, in order.
+
+        connection: a psycopg or SQLAlchemy connection; the jobs exist when its transaction commits.
+        """
+        if not jobs:
+            return []
+        name, arguments = self._enqueue(jobs)
+        if connection is None:
+            return [row[0] for row in self._rows(name, arguments)]
+        with translated():
+            return [row[0] for row in callers.execute(connection, self._statements[name], arguments)]
+
+    async def enqueue_many_async(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
+        """enqueue_many for an event loop; connection is an async one."""
+        if not jobs or connection is None:
+            return await super().enqueue_many_async(jobs)
+        name, arguments = self._enqueue(jobs)
+        with translated():
+            return [row[0] for row in await callers.execute_async(connection, self._statements[name], arguments)]
+
+    def _enqueue(self, jobs: Sequence[NewJob]) -> tuple[str, list[Any]]:
+        for job in jobs:
+            if self.max_data_bytes is not None and (size := len(job.json.encode())) > self.max_data_bytes:
+                raise InvalidJob(
+                    f"data: has {size} bytes, more than max_data_bytes = {self.max_data_bytes};"
+                    " store the bulk elsewhere and enqueue a reference",
+                    field="data",
+                )
+        if len(jobs) == 1:
+            (j,) = jobs
+            row: list[Any] = [j.type, j.json, j.priority, j.execute_at, j.delay, j.max_retries, j.queue, j.id]
+            return "enqueue_job", row
+        names = ("type", "json", "priority", "execute_at", "delay", "max_retries", "queue", "id")
+        return "enqueue_jobs", [[getattr(job, name) for job in jobs] for name in names]
+
+    # -- dequeue ----------------------------------------------------------------------------------------
+
+    def dequeue(self) -> Job | None:
+        """Claim the next due job of any queue; None when there is none. Makes this object a worker."""
+        jobs = self.dequeue_many(1)
+        return jobs[0] if jobs else None
+
+    def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
+        """Claim up to limit jobs of these queues (None: all), in the order in which they should run.
+
+        When the answer is lost with the connection, StorageUnavailable is raised, and the next call first gives
+        back what the lost one may have claimed.
+        """
+        self._open()
+        with translated():
+            worker_id = self._presence.join(queues)
+        if self._unsure:
+            self._rows("release_unknown_jobs", [worker_id, self._holds.open_batches()])
+        self._unsure = True
+        wanted = None if queues is None else list(queues)
+        rows = self._rows("claim_jobs", [worker_id, wanted, limit], binary=True)
+        claimed = [(_started(row, worker_id), row[0]) for row in rows]
+        self._holds.add(claimed)
+        self._unsure = False
+        self._presence.found(len(claimed), limit)
+        return [job for job, _ in claimed]
+
+    def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
+        """Sleep until notified of a job for these queues, or one falls due; at most timeout seconds.
+
+        Returns early, for the caller to claim again, while it is falling asleep: see the doorbell.
+        """
+        self._open()
+        with translated():
+            self._presence.join(queues)
+        self._presence.wait(timeout, queues)
+
+    def wake(self) -> None:
+        """Make a wait() in another thread return."""
+        self._presence.wake()
+
+    # -- settle -----------------------------------------------------------------------------------------
+
+    def complete(self, job_id: str) -> None:
+        """running -> completed, for a job that this object dequeued."""
+        self._settle_held(job_id, Completed)
+
+    def fail(self, job_id: str, error: str) -> None:
+        """running -> failed for good, for a job that this object dequeued."""
+        self._settle_held(job_id, lambda job: Failed(job, error))
+
+    def retry(self, job_id: str, delay_seconds: float) -> None:
+        """Make a job pending again: one that this object dequeued, or one that is failed, cancelled or pending."""
+        check_delay(delay_seconds)
+        if self._holds.get(job_id) is not None:
+            self._settle_held(job_id, lambda job: Retried(job, delay_seconds, None))
+        elif not self._rows("retry_job", [job_id, float(delay_seconds)])[0][0]:
+            raise self._not_held(job_id)
+
+    def release(self, job_id: str) -> None:
+        """Give back a job that was dequeued but not started; the start is not counted."""
+        self._settle_held(job_id, Released)
+
+    def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Settle jobs in one transaction; returns the outcomes whose job this worker has lost (unchanged).
+
+        Safe to repeat after an error: what was settled before is not lost, and not settled twice.
+        """
+        jobs = [outcome.job for outcome in outcomes]
+        batches = self._holds.about_to_finish(jobs)
+        with self._connection() as conn:
+            lost = settle(conn, self._statements, outcomes, batches)
+        self._holds.drop(jobs)
+        self._holds.forgotten(batches)
+        return lost
+
+    def _settle_held(self, job_id: str, outcome: Callable[[Job], Outcome]) -> None:
+        held = self._holds.get(job_id)
+        if held is None or self.settle([outcome(held)]):
+            raise self._not_held(job_id)
+
+    def _not_held(self, job_id: str) -> JobNotFound | LostJob:
+        found = self.get_job(job_id)
+        if found is None:
+            return JobNotFound(f"there is no job {job_id!r}")
+        return LostJob(f"job {job_id!r} is {found.status} and not held by this worker; nothing was changed")
+
+    def transaction(self, job: Job) -> JobTransaction:
+        """A transaction of the handler's own, which completes the job as its last act."""
+        return PostgresTransaction(
+            job,
+            pool=self._pool,
+            parameters=self._parameters,
+            complete=self._statements["complete_jobs"],
+            forget=lambda job: self._holds.drop([job]),
+        )
+
+    # -- upkeep -----------------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str) -> bool:
+        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
+
+        A running handler is told within about a second; what it did so far stays done.
+        """
+        if self._rows("cancel_job", [job_id])[0][0]:
+            return True
+        if self.get_job(job_id) is None:
+            raise JobNotFound(f"there is no job {job_id!r}")
+        return False
+
+    def prune(
+        self,
+        older_than: timedelta,
+        statuses: Sequence[str] = ("completed", "cancelled"),
+        batch: int = 1000,
+    ) -> int:
+        """Delete jobs that finished longer ago than older_than, in batches of their own transaction; how many."""
+        pruned = 0
+        while (some := self._rows("prune_jobs", [older_than, list(statuses), batch])[0][0]) == batch:
+            pruned += some
+        return pruned + int(some)
+
+    def rescue(self) -> int:
+        """Put the jobs of dead workers back in line; returns how many. A worker does this by itself."""
+        return self.maintain([]).rescued
+
+    def maintain(self, running: Sequence[Job]) -> Upkeep:
+        """One round of upkeep: a sign of life, a rescue, and which of these running jobs were lost."""
+        return self._presence.maintain(running)
+
+    def on_watch(self, callback: Callable[[], None]) -> None:
+        """Call back, in the waiting thread, when another worker asks to be looked after."""
+        self._presence.on_watch(callback)
+
+    def leave(self) -> None:
+        """Stop being a worker: jobs still held go back in line."""
+        with translated():
+            self._presence.leave()
+        self._holds = Holds()
+
+    def close(self) -> None:
+        """Close the listener, and the pool if it is this object's own. Without leave(), others find the worker dead."""
+        self._presence.close()
+        if self._own_pool:
+            self._pool.close()
+
+    # -- look -------------------------------------------------------------------------------------------
+
+    def get_job(self, job_id: str) -> Job | None:
+        """The job with this id, or None."""
+        rows = self._rows("get_job", [job_id])
+        return _job(rows[0]) if rows else None
+
+    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
+        """Jobs, newest first, of one status and one queue or of all; at most limit."""
+        if limit is not None:
+            check_whole_number("limit", limit, 0, 2**31 - 1)
+        return [_job(row) for row in self._rows("list_jobs", [status, limit, queue])]
+
+    def counts(self) -> dict[JobStatus, int]:
+        """How many jobs there are of each status, all statuses named; exact, and so a scan."""
+        found = dict.fromkeys(JobStatus, 0)
+        return found | {JobStatus(status): jobs for status, jobs in self._rows("count_jobs", [])}
+
+    def stats(self) -> list[dict[str, Any]]:
+        """The view job_stats: queue, status, jobs, estimated, oldest_due_age (seconds). Cheap."""
+        keys = ("queue", "status", "jobs", "estimated", "oldest_due_age")
+        return [dict(zip(keys, row, strict=True)) for row in self._rows("job_stats", [])]
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The view worker_status: id, name, queues, started_at, alive, asleep, running."""
+        keys = ("id", "name", "queues", "started_at", "alive", "asleep", "running")
+        return [dict(zip(keys, row, strict=True)) for row in self._rows("worker_status", [])]
+
+    # -- connections ------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._opened:
+            return
+        with self._open_lock:
+            if self._opened:
+                return
+            with translated():
+                if self._own_pool:
+                    # First by hand: the pool would not say why it gets no connection.
+                    with psycopg.connect(**self._parameters, autocommit=True) as conn:
+                        check_schema(conn, self.schema)
+                    self._pool.open()
+                else:
+                    with self._pool.connection() as conn:
+                        check_schema(conn, self.schema)
+            self._opened = True
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        self._open()
+        with translated(), self._pool.connection() as conn:
+            yield conn
+
+    def _rows(self, name: str, arguments: Sequence[Any], *, binary: bool = False) -> list[Any]:
+        with self._connection() as conn:
+            return fetch(conn, self._statements[name], arguments, binary=binary)
+
+
+def _job(row: Sequence[Any]) -> Job:
+    return Job(**dict(zip(_COLUMNS, row, strict=True)))
+
+
+def _started(row: Sequence[Any], worker_id: int) -> Job:
+    _, id_, queue, type_, data, priority, attempts, max_retries, execute_at, error, created_at, started_at = row
+    return Job(
+        id=id_,
+        queue=queue,
+        type=type_,
+        data=data,
+        status=JobStatus.RUNNING,
+        priority=priority,
+        attempts=attempts,
+        max_retries=max_retries,
+        execute_at=execute_at,
+        error=error,
+        created_at=created_at,
+        updated_at=started_at,
+        started_at=started_at,
+        worker_id=worker_id,
+    )

@@ -1,0 +1,5 @@
+"""The worker: fetch, run, settle. Sees storages through BaseStorage alone."""
+
+from pgjobq.worker.worker import Worker
+
+__all__ = ["Worker"]

@@ -1,0 +1,85 @@
+"""The jobs a worker has in hand, from claim to settled, and how many more it should claim."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from pgjobq.storage.base import Outcome
+
+MAX_PREFETCH = 1000  # jobs
+PREFETCH_TIME = 0.05  # seconds of work to have in hand beyond what runs
+
+
+class Hand:
+    """Counts jobs claimed and outcomes reached; shared by the loops.
+
+    Prefetch follows the rate at which jobs finish: enough for about 50 ms, so that quick jobs come in large
+    batches and slow ones are left to other workers.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency
+        self.outcomes: deque[Outcome | None] = deque()  # append and popleft are atomic; None: nothing to settle
+        self.has_outcome = threading.Event()
+        self.has_room = threading.Event()
+        self._claimed = self._drained = 0
+        self._rate = 0.0  # jobs finished a second
+        self._seen, self._seen_at = 0, time.monotonic()
+
+    def claimed(self, jobs: int) -> None:
+        """So many jobs were claimed."""
+        self._claimed += jobs
+
+    def finish(self, outcome: Outcome | None) -> None:
+        """A job has reached its outcome. Called by any thread."""
+        self.outcomes.append(outcome)
+        if not self.has_outcome.is_set():
+            self.has_outcome.set()
+        if not self.has_room.is_set():
+            self.has_room.set()
+
+    def drain(self, most: int) -> list[Outcome]:
+        """Take up to `most` outcomes to settle them. Called by one thread."""
+        self.has_outcome.clear()
+        batch: list[Outcome] = []
+        taken = 0
+        while taken < most and self.outcomes:
+            outcome = self.outcomes.popleft()
+            taken += 1
+            self._drained += 1
+            if outcome is not None:
+                batch.append(outcome)
+        return batch
+
+    def put_back(self, outcomes: Sequence[Outcome]) -> None:
+        """Outcomes that could not be settled now."""
+        self._drained -= len(outcomes)
+        self.outcomes.extendleft(reversed(outcomes))
+        self.has_outcome.set()
+
+    def unfinished(self) -> int:
+        """Jobs claimed whose handler has not ended."""
+        return self._claimed - self._drained - len(self.outcomes)
+
+    def room(self) -> int:
+        """How many jobs to claim now; 0: rather wait for has_room."""
+        prefetch = min(MAX_PREFETCH, int(self._rate * PREFETCH_TIME))
+        room = self.concurrency + prefetch - self.unfinished()
+        # Half of the prefetch at a time: a claim for each single job would cost more than it gains.
+        return room if room >= max(1, prefetch // 2) else 0
+
+    def measure(self) -> None:
+        """Take the rate at which jobs finished since the last call, while there were some in hand."""
+        now, finished = time.monotonic(), self._claimed - self.unfinished()
+        elapsed = now - self._seen_at
+        if elapsed < 0.001:
+            return
+        self._rate = 0.5 * self._rate + 0.5 * (finished - self._seen) / elapsed
+        self._seen, self._seen_at = finished, now
+
+    def idle(self) -> None:
+        """The time since the last measure was spent without work: it says nothing of the rate."""
+        self._seen, self._seen_at = self._claimed - self.unfinished(), time.monotonic()

@@ -1,0 +1,93 @@
+"""The event loop that runs async handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from pgjobq.errors import JobTimeout
+from pgjobq.handlers import Handler
+from pgjobq.models import Job
+from pgjobq.storage.base import BaseStorage, Released
+from pgjobq.worker.hand import Hand
+from pgjobq.worker.running import Run, verdict
+
+
+class TaskRunner:
+    """Runs at most `concurrency` async handlers at once, a task each, on one loop in a thread of its own.
+
+    A handler past its timeout is cancelled, and so is one whose job was lost.
+    """
+
+    def __init__(self, hand: Hand, storage: BaseStorage, concurrency: int) -> None:
+        self._hand, self._storage, self._concurrency = hand, storage, concurrency
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._backlog: deque[tuple[Job, Handler]] = deque()
+        self._runs: dict[asyncio.Task[None], Run] = {}
+
+    def submit_many(self, jobs: Sequence[tuple[Job, Handler]]) -> None:
+        """Run jobs when there is room on the loop."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="pgjobq-loop", daemon=True).start()
+        self._backlog.extend(jobs)
+        self._loop.call_soon_threadsafe(self._start_tasks)
+
+    def running(self) -> list[Run]:
+        """The runs under way."""
+        return list(self._runs.values())
+
+    def release(self) -> None:
+        """Give back the jobs that no task has started."""
+        while self._backlog:
+            try:
+                job, _ = self._backlog.popleft()
+            except IndexError:
+                return
+            self._hand.finish(Released(job))
+
+    def abandon(self, run: Run, *, release: bool) -> None:
+        """Cancel a run: its job is released, or lost already."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._cancel, run, release)
+
+    def stop(self) -> None:
+        """End the loop."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _cancel(self, run: Run, release: bool) -> None:
+        if self._runs.pop(run.handle, None) is run:
+            run.handle.cancel()
+            self._hand.finish(Released(run.job) if release else None)
+
+    def _start_tasks(self) -> None:
+        assert self._loop is not None  # this runs on it
+        while self._backlog and len(self._runs) < self._concurrency:
+            job, handler = self._backlog.popleft()
+            task = self._loop.create_task(self._work(job, handler))
+            self._runs[task] = Run(job, handler, task)
+
+    async def _work(self, job: Job, handler: Handler) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # a coroutine of create_task has one
+        run = self._runs.get(task)
+        if run is None:
+            return  # cancelled before it began
+        error: BaseException | None = None
+        try:
+            if handler.timeout is None:
+                await handler.function(**run.arguments(self._storage))
+            else:
+                async with asyncio.timeout(handler.timeout) as limit:
+                    await handler.function(**run.arguments(self._storage))
+        except TimeoutError as raised:
+            expired = handler.timeout is not None and limit.expired()
+            error = JobTimeout(f"ran longer than {handler.timeout} seconds") if expired else raised
+        except BaseException as raised:  # whatever a handler raises, SystemExit too, is its job's failure
+            error = raised
+        if self._runs.pop(task, None) is run:
+            self._hand.finish(verdict(job, handler, error) if isinstance(error, JobTimeout) else run.ended(error))
+        self._start_tasks()

@@ -1,0 +1,206 @@
+"""Worker: starts the loops, and ends them in good order."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Protocol
+
+from pgjobq.errors import ConfigurationError, StorageError
+from pgjobq.handlers import Registry, default_registry
+from pgjobq.storage.base import BaseStorage
+from pgjobq.worker.fetcher import Fetcher
+from pgjobq.worker.hand import Hand
+from pgjobq.worker.settler import Settler
+from pgjobq.worker.tasks import TaskRunner
+from pgjobq.worker.threads import ThreadRunner
+from pgjobq.worker.upkeep import UpkeepLoop
+
+log = logging.getLogger("pgjobq.worker")
+
+FLUSH_TIME = 10.0  # seconds to go on trying to settle, at the end, against a database that is away
+
+
+class HasStorage(Protocol):
+    """A JobQueue, for one."""
+
+    @property
+    def storage(self) -> BaseStorage: ...
+
+
+class Worker:
+    """Claims jobs and runs their handlers: sync ones in threads, async ones on an event loop.
+
+    concurrency: at most so many sync handlers at once, and as many async ones. queues: the queues to serve, None
+    for all. registry: where handlers are found. grace: seconds that running jobs have to end when the worker
+    stops; what still runs then is released, and its start not counted. leave_unknown: leave jobs of a type
+    without handler to other workers, where by default they fail.
+
+    A worker that is killed loses nothing: its jobs go to others. One that loses the database goes on when it is
+    back. A job whose handler raises is retried after its backoff until its tries are used up.
+    """
+
+    def __init__(
+        self,
+        queue: HasStorage | BaseStorage,
+        *,
+        concurrency: int = 8,
+        queues: Sequence[str] | None = None,
+        registry: Registry = default_registry,
+        grace: float = 30.0,
+        leave_unknown: bool = False,
+    ) -> None:
+        if not isinstance(concurrency, int) or concurrency < 1:
+            raise ConfigurationError(f"concurrency: {concurrency!r} is not allowed; give a whole number above 0")
+        if isinstance(queues, str) or (queues is not None and not queues):
+            raise ConfigurationError(f"queues: {queues!r} is not a list of names; give ['mail'], or None for all")
+        if not grace >= 0:
+            raise ConfigurationError(f"grace: {grace!r} is not allowed; give seconds from 0")
+        self.storage = queue if isinstance(queue, BaseStorage) else queue.storage
+        self.concurrency, self.queues, self.grace = concurrency, queues, grace
+        self._registry, self._leave_unknown = registry, leave_unknown
+        self._running, self._paused = False, False
+        self._lock = threading.Lock()
+        self._asked, self._hurry = threading.Event(), threading.Event()
+
+    def start(self) -> None:
+        """Start working, in threads; returns at once. Does nothing when it works already."""
+        with self._lock:
+            if self._running:
+                return
+            hand = Hand(self.concurrency)
+            self._hand = hand
+            self._threads = ThreadRunner(hand, self.storage, self.concurrency)
+            self._tasks = TaskRunner(hand, self.storage, self.concurrency)
+            self._settler = Settler(self.storage, hand)
+            self._upkeep = UpkeepLoop(self.storage, self._threads, self._tasks)
+            self._fetcher = Fetcher(
+                self.storage,
+                hand,
+                self._registry,
+                self._threads,
+                self._tasks,
+                queues=self.queues,
+                leave_unknown=self._leave_unknown,
+            )
+            if self._paused:
+                self._fetcher.pause()
+            self._hurry.clear()
+            self._running = True
+            for loop in (self._settler, self._upkeep, self._fetcher):
+                loop.start()
+        queues = "all" if self.queues is None else ",".join(self.queues)
+        log.info("worker.started", extra={"concurrency": self.concurrency, "queues": queues})
+
+    def stop(self, grace: float | None = None) -> None:
+        """Stop working: claim no more, release what has not started, let running jobs end within the grace.
+
+        Returns when all is settled. grace: seconds, in place of the worker's own.
+        """
+        with self._lock:
+            if not self._running:
+                return
+            self._fetcher.stop()
+            # A claim under way must end first: what it brings is released below.
+            self._fetcher.join(FLUSH_TIME)
+            self._threads.release()
+            self._tasks.release()
+            self._wait_for_running(self.grace if grace is None else grace)
+            self._upkeep.stop()
+            self._upkeep.release_running()
+            self._threads.stop()
+            self._settler.stop()
+            self._settler.join(FLUSH_TIME)
+            if not self._settler.flush(FLUSH_TIME):
+                log.error("worker.unsettled", extra={"jobs": len(self._hand.outcomes)})
+            self._upkeep.join(FLUSH_TIME)
+            self._tasks.stop()
+            try:
+                self.storage.leave()
+            except StorageError as error:
+                log.warning("worker.leave_failed", extra={"error": str(error)})
+            self._running = False
+        log.info("worker.stopped")
+
+    def pause(self) -> None:
+        """Claim no more jobs until resume; what was claimed is run."""
+        self._paused = True
+        if self._running:
+            self._fetcher.pause()
+
+    def resume(self) -> None:
+        """Claim jobs again."""
+        self._paused = False
+        if self._running:
+            self._fetcher.resume()
+
+    def is_running(self) -> bool:
+        """Whether the worker was started and not stopped."""
+        return self._running
+
+    def is_paused(self) -> bool:
+        """Whether the worker was paused and not resumed."""
+        return self._paused
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT, then stop in good order; a second signal stops at once and releases.
+
+        Blocks. Call it in the main thread: signals are heard there alone.
+        """
+        self._asked.clear()
+        with self._signals():
+            self.start()
+            while not self._asked.wait(1.0):
+                pass
+            self.stop()
+
+    def run_once(self, limit: int | None = None) -> int:
+        """Run the jobs that are due now, here and one after the other, at most limit; how many. For tests and scripts."""
+        done = 0
+        hand = Hand(1)
+        runner = ThreadRunner(hand, self.storage, 1)
+        while limit is None or done < limit:
+            jobs = self.storage.dequeue_many(1, self.queues)
+            if not jobs:
+                break
+            Fetcher(
+                self.storage,
+                hand,
+                self._registry,
+                runner,
+                TaskRunner(hand, self.storage, 1),
+                queues=self.queues,
+                leave_unknown=self._leave_unknown,
+            ).dispatch(jobs)
+            hand.claimed(1)
+            while not hand.outcomes:
+                hand.has_outcome.wait(0.05)
+                hand.has_outcome.clear()
+                runner.check_deadlines()
+            self.storage.settle(hand.drain(1))
+            done += 1
+        runner.stop()
+        return done
+
+    def _wait_for_running(self, grace: float) -> None:
+        deadline = time.monotonic() + grace
+        while self._hand.unfinished() > 0 and time.monotonic() < deadline and not self._hurry.is_set():
+            self._hurry.wait(0.01)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def ask(number: int, _: FrameType | None) -> None:
+            (self._hurry if self._asked.is_set() else self._asked).set()
+            log.info("worker.signal", extra={"signal": signal.Signals(number).name})
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,68 @@
+# `make` alone lists the targets. Needs python3 >= 3.11 and make, nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo dev test check lint types contract format bench docs sql build requirements clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(STAMP) ## make the virtual environment
+
+$(STAMP): pyproject.toml requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "pgjobq needs Python 3.11 or later; $(PYTHON) is older. Try: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing into $(VENV) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(STAMP) ## the whole queue at work on an embedded PostgreSQL
+	@$(BIN)/pgjobq demo
+
+dev: $(STAMP) ## a PostgreSQL server to develop against, until Ctrl-C
+	@$(BIN)/pgjobq dev
+
+test: $(STAMP) ## the tests, on an embedded PostgreSQL
+	@$(BIN)/python -m pytest
+
+check: lint types contract test ## lint, types, import contract, tests
+
+lint: $(STAMP) ## ruff
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy --strict
+	@$(BIN)/mypy
+
+contract: $(STAMP) ## which module may import which
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## format the code
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP) ## measure, each figure beside its raw floor
+	@$(BIN)/python loadtests/bench.py
+
+docs: $(STAMP) ## build the documentation into site/
+	@$(BIN)/zensical build --strict --clean
+
+sql: $(STAMP) ## the installation as one SQL file, for psql
+	@mkdir -p dist && $(BIN)/pgjobq migrate --print > dist/pgjobq.sql && echo dist/pgjobq.sql
+
+build: $(STAMP) sql ## wheel and source archive into dist/
+	@$(BIN)/python -m build --quiet
+
+requirements: ## pin the development environment anew (needs uv)
+	@uv pip compile --quiet --universal --all-extras --no-header --no-annotate --no-emit-index-url \
+	  --python-version 3.11 pyproject.toml -o requirements-dev.txt
+
+clean: ## remove what was built
+	@rm -rf $(VENV) dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -205,7 +205,7 @@ class DevServer:
                 [str(bindir / "postgres"), "-D", str(run / "data"), *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=run, env=self._environment(run),
                 # A session of its own: Ctrl-C on the terminal is ours to handle, not the server's.
-                start_new_session=True, preexec_fn=_die_with_parent, **self._identity,
+                start_new_session=True, preexec_fn=die_with_parent, **self._identity,
             )  # fmt: skip
         self._wait_until_ready(run, port)
         self.dsn = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
@@ -270,8 +270,8 @@ def _unprivileged() -> dict[str, Any]:
     raise DevServerError("PostgreSQL does not run as root, and there is no user postgres or nobody; run as another user")
 
 
-def _die_with_parent() -> None:
-    """In the child: have the kernel end the server when this process is killed; PostgreSQL's own fast shutdown."""
+def die_with_parent() -> None:
+    """For preexec_fn: have the kernel interrupt the child when the thread that started it ends, however it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 

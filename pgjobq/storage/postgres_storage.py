@@ -320,6 +320,10 @@ class PostgresStorage(BaseStorage):
 
     # -- connections ------------------------------------------------------------------------------------
 
+    def ping(self) -> None:
+        """Connect and check the schema. Raises StorageUnavailable, NotMigrated or SchemaTooNew."""
+        self._open()
+
     def _open(self) -> None:
         if self._opened:
             return

@@ -1,0 +1,6 @@
+"""python -m pgjobq"""
+
+from pgjobq.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Log lines: one event name, then its fields."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from pgjobq.errors import ConfigurationError
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class EventFormatter(logging.Formatter):
+    """`2030-01-31T09:00:00 INFO worker.started concurrency=8`, or the same as a JSON object."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__(datefmt="%Y-%m-%dT%H:%M:%S%z")
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and the traceback below it when there is one."""
+        fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        head = {"time": self.formatTime(record, self.datefmt), "level": record.levelname, "event": record.getMessage()}
+        if self._as_json:
+            trace = {"traceback": self.formatException(record.exc_info)} if record.exc_info else {}
+            return json.dumps({**head, **fields, **trace}, default=str, ensure_ascii=False)
+        line = " ".join([*head.values(), *(f"{key}={_shown(value)}" for key, value in fields.items())])
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def configure(*, as_json: bool, level: str) -> None:
+    """Send log lines of that level and above to the standard error stream."""
+    if level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ConfigurationError(f"log-level: {level!r} is none; give debug, info, warning or error")
+    handler = logging.StreamHandler()
+    handler.setFormatter(EventFormatter(as_json=as_json))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if not text or any(c.isspace() or c == '"' for c in text) else text

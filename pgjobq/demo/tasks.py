@@ -1,0 +1,51 @@
+"""The demo's handler: writes the invoice of an order."""
+
+from __future__ import annotations
+
+import html
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pgjobq import Job, job
+from pgjobq.demo.page import INVOICE
+
+
+@job(queue="invoices")
+def write_invoice(
+    job: Job,
+    order_id: int,
+    customer: str,
+    email: str,
+    country: str,
+    item: str,
+    quantity: int,
+    unit_price: float,
+    currency: str,
+    express: bool,
+) -> None:
+    """Render the invoice, then note it in the order and complete the job, in one transaction."""
+    waited = (datetime.now(UTC) - job.created_at).total_seconds() * 1000
+    path = Path(os.environ["PGJOBQ_DEMO_INVOICES"]) / f"invoice-{order_id}.html"
+    page = INVOICE.substitute(
+        order_id=order_id,
+        customer=html.escape(customer),
+        email=html.escape(email),
+        country=country,
+        item=html.escape(item),
+        quantity=quantity,
+        unit_price=f"{unit_price:,.2f}",
+        total=f"{quantity * unit_price:,.2f}",
+        currency=currency,
+        express="express" if express else "standard",
+        date=f"{datetime.now(UTC):%d %B %Y}",
+    )
+    # Whole or not at all: a worker that is killed leaves no half of a file.
+    draft = path.with_suffix(".part")
+    draft.write_text(page, encoding="utf-8")
+    draft.replace(path)
+    with job.transaction() as conn:  # type: ignore[attr-defined]  # the worker hands over a RunningJob
+        conn.execute(
+            "update orders set invoice = %s, invoiced_at = now(), waited_ms = %s where order_id = %s",
+            [str(path), waited, order_id],
+        )

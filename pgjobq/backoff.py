@@ -37,7 +37,9 @@ class Backoff:
         """Seconds before the next try, after the attempt-th (from 1) failed."""
         exponent = max(attempt, 1) - 1
         # Past the cap the power is not needed, and would overflow.
-        reached = self.base > 0 and self.factor > 1 and exponent * math.log(self.factor) > math.log1p(self.cap / self.base)
+        reached = (
+            self.base > 0 and self.factor > 1 and exponent * math.log(self.factor) > math.log1p(self.cap / self.base)
+        )
         delay = self.cap if reached else min(self.cap, self.base * self.factor**exponent)
         return min(self.cap, delay * (1 + self.jitter * (2 * random() - 1)))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from datetime import datetime
-from typing import Any
 
 from pgjobq.errors import InvalidJob
 
@@ -56,7 +55,8 @@ def encode_data(data: object) -> str:
     """The JSON text of a job's data; InvalidJob names the path of what JSON or PostgreSQL cannot hold."""
     if not isinstance(data, dict):
         raise InvalidJob(
-            f"data: {type(data).__name__} is not a dict; give a dict: its keys are the handler's arguments", field="data"
+            f"data: {type(data).__name__} is not a dict; give a dict: its keys are the handler's arguments",
+            field="data",
         )
     try:
         text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
@@ -106,26 +106,27 @@ def _culprit(value: object, path: str, depth: int) -> str | None:
     """What is wrong with the first bad value inside, and its path; None when nothing is."""
     if depth > 500:
         return f"{path[:80]}...: nested too deep, or within itself; flatten it"
-    match value:
-        case dict():
-            for key, inner in value.items():
-                if not isinstance(key, str):
-                    return f"{path}: key {key!r} is not a text; JSON objects have texts as keys"
-                if found := _culprit(key, f"{path} key {key!r}", depth) or _culprit(inner, f"{path}.{key}", depth + 1):
-                    return found
-        case list() | tuple():
-            for index, inner in enumerate(value):
-                if found := _culprit(inner, f"{path}[{index}]", depth + 1):
-                    return found
-        case str():
-            if "\0" in value:
-                return f"{path}: holds a NUL character, which PostgreSQL cannot store; take it out"
-            if not _is_encodable(value):
-                return f"{path}: holds half of a surrogate pair, which is no character; take it out"
-        case float() if not math.isfinite(value):
-            return f"{path}: {value} is no JSON number; leave it out or give null"
-        case None | bool() | int() | float():
-            pass
-        case _:
-            return f"{path}: {type(value).__name__} is not JSON; give a text, number, bool, None, list or dict"
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                return f"{path}: key {key!r} is not a text; JSON objects have texts as keys"
+            if found := _bad_text(key, f"{path} key {key!r}") or _culprit(inner, f"{path}.{key}", depth + 1):
+                return found
+        return None
+    if isinstance(value, list | tuple):
+        return next((f for n, v in enumerate(value) if (f := _culprit(v, f"{path}[{n}]", depth + 1))), None)
+    if isinstance(value, str):
+        return _bad_text(value, path)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{path}: {value} is no JSON number; leave it out or give null"
+    if value is None or isinstance(value, int | float):
+        return None
+    return f"{path}: {type(value).__name__} is not JSON; give a text, number, bool, None, list or dict"
+
+
+def _bad_text(value: str, path: str) -> str | None:
+    if "\0" in value:
+        return f"{path}: holds a NUL character, which PostgreSQL cannot store; take it out"
+    if not _is_encodable(value):
+        return f"{path}: holds half of a surrogate pair, which is no character; take it out"
     return None

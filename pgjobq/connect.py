@@ -14,7 +14,7 @@ def open_storage(url: str = "", **options: Any) -> BaseStorage:
     postgresql://user@host/db, postgres://..., "host=... dbname=..." and "" (libpq's own variables) are a
     PostgresStorage. Raises ConfigurationError for a scheme that names no storage.
     """
-    scheme = url.split("://")[0] if "://" in url else "postgresql"
+    scheme = url.split("://", maxsplit=1)[0] if "://" in url else "postgresql"
     if scheme.split("+")[0] in ("postgresql", "postgres"):
         from pgjobq.storage.postgres_storage import PostgresStorage
 

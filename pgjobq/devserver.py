@@ -165,7 +165,7 @@ class DevServer:
 
     def _can_run(self, bindir: Path) -> bool:
         try:
-            command = [bindir / "initdb", "--version"]
+            command = [str(bindir / "initdb"), "--version"]
             return subprocess.run(command, capture_output=True, cwd="/", check=False, **self._identity).returncode == 0
         except PermissionError:
             return False
@@ -205,7 +205,9 @@ class DevServer:
                 [str(bindir / "postgres"), "-D", str(run / "data"), *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=run, env=self._environment(run),
                 # A session of its own: Ctrl-C on the terminal is ours to handle, not the server's.
-                start_new_session=True, preexec_fn=die_with_parent, **self._identity,
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509  # one prctl, which takes no lock
+                **self._identity,
             )  # fmt: skip
         self._wait_until_ready(run, port)
         self.dsn = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
@@ -232,7 +234,11 @@ class DevServer:
         """Stop the server, and remove its folder if it is a temporary one. Safe to call again."""
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
-            for sig, seconds in ((signal.SIGINT, 10), (signal.SIGQUIT, 5), (signal.SIGKILL, 5)):  # fast, immediate, dead
+            for sig, seconds in (
+                (signal.SIGINT, 10),
+                (signal.SIGQUIT, 5),
+                (signal.SIGKILL, 5),
+            ):  # fast, immediate, dead
                 process.send_signal(sig)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(seconds)
@@ -267,7 +273,9 @@ def _unprivileged() -> dict[str, Any]:
         with suppress(KeyError):
             user = pwd.getpwnam(name)
             return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    raise DevServerError("PostgreSQL does not run as root, and there is no user postgres or nobody; run as another user")
+    raise DevServerError(
+        "PostgreSQL does not run as root, and there is no user postgres or nobody; run as another user"
+    )
 
 
 def die_with_parent() -> None:

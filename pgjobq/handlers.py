@@ -58,6 +58,7 @@ class Handler:
 
         given: what to hand over as `job`, when it is not the job itself.
         """
+        arguments: dict[str, Any]
         if self._whole:
             arguments = {"data": job.data}
         else:
@@ -86,7 +87,9 @@ class Handler:
         except InvalidJob as error:
             raise ConfigurationError(f"handler {_place(self.function)}: {error}") from None
         if not callable(self.backoff):
-            raise ConfigurationError(f"backoff: {self.backoff!r} cannot be called; give Backoff(...) or attempt -> seconds")
+            raise ConfigurationError(
+                f"backoff: {self.backoff!r} cannot be called; give Backoff(...) or attempt -> seconds"
+            )
         if self.timeout is not None and not (math.isfinite(self.timeout) and self.timeout > 0):
             raise ConfigurationError(f"timeout: {self.timeout!r} is not allowed; give seconds above 0, or None")
 
@@ -191,7 +194,9 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     parameters = dict(inspect.signature(function).parameters)
     for name, parameter in parameters.items():
         if parameter.kind is _Kind.POSITIONAL_ONLY:
-            raise ConfigurationError(f"{_place(function)}: parameter {name} is positional-only; data is given by keyword")
+            raise ConfigurationError(
+                f"{_place(function)}: parameter {name} is positional-only; data is given by keyword"
+            )
     return parameters
 
 

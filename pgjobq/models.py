@@ -97,7 +97,7 @@ _last_id = 0
 def new_job_id() -> str:
     """A fresh UUID version 7 as text; each one of a process sorts after the one before."""
     # 48 bits of milliseconds, then 12 bits of the millisecond's fraction; never the same or less than the last.
-    global _last_id
+    global _last_id  # noqa: PLW0603  # guarded by the lock beside it
     stamp = time.time_ns()
     stamp = (stamp // 1_000_000 << 12) | (stamp % 1_000_000 << 12) // 1_000_000
     with _id_lock:

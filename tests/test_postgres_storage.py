@@ -102,7 +102,7 @@ def test_duplicate_id_changes_nothing(storage: PostgresStorage) -> None:
 
 @pytest.mark.parametrize("call", ["complete", "fail", "retry", "cancel"])
 def test_unknown_id(storage: PostgresStorage, call: str) -> None:
-    arguments = {"fail": ["boom"], "retry": [0]}.get(call, [])
+    arguments: list[Any] = {"fail": ["boom"], "retry": [0]}.get(call, [])
     with pytest.raises(JobNotFound, match="nobody"):
         getattr(storage, call)("nobody", *arguments)
 
@@ -110,8 +110,9 @@ def test_unknown_id(storage: PostgresStorage, call: str) -> None:
 @pytest.mark.parametrize("call", ["complete", "fail"])
 def test_settling_acts_only_on_a_running_job(storage: PostgresStorage, call: str) -> None:
     storage.enqueue("a", "t", {})
+    arguments: list[Any] = {"fail": ["boom"]}.get(call, [])
     with pytest.raises(LostJob, match="pending"):
-        getattr(storage, call)("a", *["boom"] * (call == "fail"))
+        getattr(storage, call)("a", *arguments)
     assert storage.counts()[JobStatus.PENDING] == 1
 
 
@@ -190,7 +191,9 @@ def test_prune_deletes_finished_jobs_past_their_age(storage: PostgresStorage, co
     storage.enqueue_many([NewJob(type="t", id=f"{n:02}") for n in range(25)])
     for job in storage.dequeue_many(20):
         storage.complete(job.id)
-    conn.execute("update jobs set created_at = created_at - interval '9 days', finished_at = finished_at - interval '8 days'")
+    conn.execute(
+        "update jobs set created_at = created_at - interval '9 days', finished_at = finished_at - interval '8 days'"
+    )
     conn.execute("update jobs set finished_at = now() where id = '00'")
     assert storage.prune(timedelta(days=7), batch=10) == 19
     assert storage.prune(timedelta(days=7)) == 0

@@ -28,9 +28,13 @@ app = typer.Typer(
 
 Dsn = Annotated[
     str,
-    typer.Option("--dsn", envvar="PGJOBQ_DSN", help="The database's URL; without it, libpq's own variables (PGHOST ...)."),
+    typer.Option(
+        "--dsn", envvar="PGJOBQ_DSN", help="The database's URL; without it, libpq's own variables (PGHOST ...)."
+    ),
 ]
-Schema = Annotated[str, typer.Option("--schema", envvar="PGJOBQ_SCHEMA", help="The schema that pgjobq is installed in.")]
+Schema = Annotated[
+    str, typer.Option("--schema", envvar="PGJOBQ_SCHEMA", help="The schema that pgjobq is installed in.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

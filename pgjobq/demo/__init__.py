@@ -67,7 +67,7 @@ def _worker(dsn: str, invoices: Path) -> Iterator[subprocess.Popen[bytes]]:
         command,
         env={**os.environ, "PGJOBQ_DSN": dsn, "PGJOBQ_DEMO_INVOICES": str(invoices)},
         start_new_session=True,  # Ctrl-C is ours to handle
-        preexec_fn=die_with_parent,
+        preexec_fn=die_with_parent,  # noqa: PLW1509  # one prctl, and no thread runs yet
     )
     try:
         yield process

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
-from psycopg.abc import Params, Query
+from psycopg.abc import Params
 
 from pgjobq.errors import ConfigurationError
 
 _WANTED = "a psycopg Connection or AsyncConnection, or a SQLAlchemy Connection, Session or their async kin"
 
 
-def execute(connection: Any, query: Query, params: Params) -> list[tuple[Any, ...]]:
+def execute(connection: Any, query: bytes, params: Params) -> list[tuple[Any, ...]]:
     """Run a statement in the current transaction of a sync connection; its rows."""
     raw = _raw(connection)
     if isinstance(raw, psycopg.Connection):
@@ -28,7 +28,7 @@ def execute(connection: Any, query: Query, params: Params) -> list[tuple[Any, ..
     raise ConfigurationError(f"connection: {type(connection).__name__} is not {_WANTED}")
 
 
-async def execute_async(connection: Any, query: Query, params: Params) -> list[tuple[Any, ...]]:
+async def execute_async(connection: Any, query: bytes, params: Params) -> list[tuple[Any, ...]]:
     """execute for an AsyncConnection, AsyncSession or SQLAlchemy AsyncConnection."""
     if hasattr(connection, "sync_session"):
         connection = await connection.connection()

@@ -30,9 +30,7 @@ class Listener:
     the old one were given away.
     """
 
-    def __init__(
-        self, connect: Mapping[str, Any], *, schema: str, name: str, on_watch: Callable[[], None]
-    ) -> None:
+    def __init__(self, connect: Mapping[str, Any], *, schema: str, name: str, on_watch: Callable[[], None]) -> None:
         self._parameters = dict(connect)
         self._schema, self._name, self._on_watch = schema, name, on_watch
         self._conn: Connection | None = None
@@ -67,7 +65,9 @@ class Listener:
             self._conn, self._backoff = conn, BACKOFF_MIN
             self.generation += 1
             if before is not None:
-                log.warning("listener.reconnected", extra={"worker_id": self.worker_id, "kept": before == self.worker_id})
+                log.warning(
+                    "listener.reconnected", extra={"worker_id": self.worker_id, "kept": before == self.worker_id}
+                )
             return self.worker_id
 
     @property

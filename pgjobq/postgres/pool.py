@@ -63,15 +63,13 @@ def in_utc(conn: Connection) -> None:
 
 
 def check_alive(conn: Connection) -> None:
-    """Raise if the server has closed this connection: a look at the socket, not a statement.
+    """Raise if the server has closed this connection: a look at the socket, and rarely a statement.
 
-    An idle connection has nothing to read, unless its server went away.
+    An idle connection has nothing to read, unless its server went away, or changed a setting.
     """
     if conn.closed:
         raise psycopg.OperationalError("the connection is closed")
     poll = select.poll()
     poll.register(conn.fileno(), select.POLLIN)
     if poll.poll(0):
-        conn.pgconn.consume_input()
-        if conn.pgconn.status != psycopg.pq.ConnStatus.OK:
-            raise psycopg.OperationalError("the server closed the connection")
+        ConnectionPool.check_connection(conn)

@@ -42,7 +42,7 @@ class Presence:
         self._listener: Listener | None = None
         self._doorbell: Doorbell | None = None
         if listen is not None:
-            self._listener = Listener(listen, schema=schema, name=self._name, on_watch=lambda: self._watch())
+            self._listener = Listener(listen, schema=schema, name=self._name, on_watch=self._called_to_watch)
             self._doorbell = Doorbell(self._listener, self._value, poll_interval)
 
     @property
@@ -85,6 +85,9 @@ class Presence:
     def on_watch(self, callback: Callable[[], None]) -> None:
         """Called back, in the waiting thread, when another worker asks to be looked after."""
         self._watch = callback
+
+    def _called_to_watch(self) -> None:
+        self._watch()
 
     def maintain(self, running: Sequence[Job]) -> Upkeep:
         """Give a sign of life, rescue the jobs of the dead, and find out which of ours were lost."""

@@ -32,20 +32,21 @@ _TEXTS = {
     "heartbeat_worker": "select {schema}.heartbeat_worker(%s)",
     "retire_worker": "select {schema}.retire_worker(%s)",
     "call_watch": "select {schema}.call_watch()",
-    "get_job": f"select {JOB_COLUMNS} from {{schema}}.get_job(%s)",
-    "list_jobs": f"select {JOB_COLUMNS} from {{schema}}.list_jobs(%s, %s, %s)",
+    "get_job": "select {columns} from {schema}.get_job(%s)",
+    "list_jobs": "select {columns} from {schema}.list_jobs(%s, %s, %s)",
     "count_jobs": "select status, jobs from {schema}.count_jobs()",
     "arm_doorbell": "select {schema}.arm_doorbell(%s, %s::text[], %s)",
     "disarm_doorbell": "select {schema}.disarm_doorbell(%s)",
     "open_enqueues": "select {schema}.open_enqueues()",
     "next_due": "select {schema}.next_due()",
-    "job_stats": "select queue, status, jobs, estimated, extract(epoch from oldest_due_age)::float8 from {schema}.job_stats",
-    "worker_status": "select id, name, queues, started_at, alive, asleep, running from {schema}.worker_status order by id",
+    "job_stats": """select queue, status, jobs, estimated, extract(epoch from oldest_due_age)::float8
+        from {schema}.job_stats""",
+    "worker_status": """select id, name, queues, started_at, alive, asleep, running
+        from {schema}.worker_status order by id""",
 }
 
 
 def statements(schema: str) -> dict[str, bytes]:
     """The statements for a schema, by the name of the function each calls."""
-    name = sql.Identifier(schema)
-    # Our own texts, with nothing but the schema's quoted name put in.
-    return {key: sql.SQL(text).format(schema=name).as_bytes(None) for key, text in _TEXTS.items()}
+    parts = {"schema": sql.Identifier(schema), "columns": sql.SQL(JOB_COLUMNS)}
+    return {key: sql.SQL(text).format(**parts).as_bytes(None) for key, text in _TEXTS.items()}

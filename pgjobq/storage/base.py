@@ -49,7 +49,7 @@ class Retried:
 
     job: Job
     delay: float
-    error: str
+    error: str | None  # None: the job keeps the error it has
 
 
 @dataclass(frozen=True, slots=True)

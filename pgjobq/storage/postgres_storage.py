@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import psycopg
 from psycopg_pool import ConnectionPool
 
 from pgjobq.checks import check_delay, check_name, check_whole_number
-from pgjobq.errors import ConfigurationError, InvalidJob, JobNotFound, LostJob
+from pgjobq.errors import ConfigurationError, JobNotFound, LostJob
 from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob
 from pgjobq.postgres import callers
+from pgjobq.postgres.database import Database, connection_parameters
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.holds import Holds
-from pgjobq.postgres.pool import Connection, open_pool, parameters, pool_parameters
 from pgjobq.postgres.presence import Presence
-from pgjobq.postgres.schema import DEFAULT_SCHEMA, check_schema
-from pgjobq.postgres.settling import fetch, settle
-from pgjobq.postgres.statements import JOB_COLUMNS, statements
+from pgjobq.postgres.rows import claimed_job, enqueue_call, stored_job
+from pgjobq.postgres.schema import DEFAULT_SCHEMA
+from pgjobq.postgres.settling import settle
 from pgjobq.postgres.transaction import PostgresTransaction
 from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Released, Retried, Upkeep
-
-_COLUMNS = JOB_COLUMNS.split(", ")
 
 
 class PostgresStorage(BaseStorage):
@@ -62,28 +57,25 @@ class PostgresStorage(BaseStorage):
         if not poll_interval > 0:
             raise ConfigurationError(f"poll_interval: {poll_interval!r} is not allowed; give seconds above 0")
         self.schema, self.max_data_bytes = schema, max_data_bytes
-        self._statements = statements(schema)
-        self._own_pool = isinstance(conninfo, str)
-        try:
-            if isinstance(conninfo, str):
-                self._parameters = parameters(conninfo, application_name)
-                self._pool: ConnectionPool[Connection] = open_pool(
-                    self._parameters, pooled=pooled, min_size=min_size, max_size=max_size, timeout=timeout
-                )
-            else:
-                self._pool, self._parameters = conninfo, pool_parameters(conninfo)
-            listen = self._parameters if listen_dsn is None else parameters(listen_dsn, application_name)
-        except psycopg.ProgrammingError as error:
-            raise ConfigurationError(f"dsn: {str(error).strip()}; give postgresql://user@host/database") from error
-        self._opened, self._open_lock = False, threading.Lock()
+        self._database = Database(
+            conninfo,
+            schema=schema,
+            pooled=pooled,
+            min_size=min_size,
+            max_size=max_size,
+            timeout=timeout,
+            application_name=application_name,
+        )
+        self._rows = self._database.rows
         self._holds = Holds()
         self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
+        listen = self._database.parameters
+        if listen_dsn is not None:
+            listen = connection_parameters(listen_dsn, application_name)
         polls = pooled and listen_dsn is None
         self._presence = Presence(
             self._rows, listen=None if polls else listen, schema=schema, poll_interval=poll_interval
         )
-
-    # -- enqueue ----------------------------------------------------------------------------------------
 
     def enqueue(
         self,
@@ -115,36 +107,21 @@ class PostgresStorage(BaseStorage):
         """
         if not jobs:
             return []
-        name, arguments = self._enqueue(jobs)
+        name, arguments = enqueue_call(jobs, self.max_data_bytes)
         if connection is None:
             return [row[0] for row in self._rows(name, arguments)]
         with translated():
-            return [row[0] for row in callers.execute(connection, self._statements[name], arguments)]
+            return [row[0] for row in callers.execute(connection, self._database.statements[name], arguments)]
 
     async def enqueue_many_async(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """enqueue_many for an event loop; connection is an async one."""
         if not jobs or connection is None:
             return await super().enqueue_many_async(jobs)
-        name, arguments = self._enqueue(jobs)
+        name, arguments = enqueue_call(jobs, self.max_data_bytes)
         with translated():
-            return [row[0] for row in await callers.execute_async(connection, self._statements[name], arguments)]
-
-    def _enqueue(self, jobs: Sequence[NewJob]) -> tuple[str, list[Any]]:
-        for job in jobs:
-            if self.max_data_bytes is not None and (size := len(job.json.encode())) > self.max_data_bytes:
-                raise InvalidJob(
-                    f"data: has {size} bytes, more than max_data_bytes = {self.max_data_bytes};"
-                    " store the bulk elsewhere and enqueue a reference",
-                    field="data",
-                )
-        if len(jobs) == 1:
-            (j,) = jobs
-            row: list[Any] = [j.type, j.json, j.priority, j.execute_at, j.delay, j.max_retries, j.queue, j.id]
-            return "enqueue_job", row
-        names = ("type", "json", "priority", "execute_at", "delay", "max_retries", "queue", "id")
-        return "enqueue_jobs", [[getattr(job, name) for job in jobs] for name in names]
-
-    # -- dequeue ----------------------------------------------------------------------------------------
+            return [
+                row[0] for row in await callers.execute_async(connection, self._database.statements[name], arguments)
+            ]
 
     def dequeue(self) -> Job | None:
         """Claim the next due job of any queue; None when there is none. Makes this object a worker."""
@@ -157,7 +134,7 @@ class PostgresStorage(BaseStorage):
         When the answer is lost with the connection, StorageUnavailable is raised, and the next call first gives
         back what the lost one may have claimed.
         """
-        self._open()
+        self._database.open()
         with translated():
             worker_id = self._presence.join(queues)
         if self._unsure:
@@ -165,7 +142,7 @@ class PostgresStorage(BaseStorage):
         self._unsure = True
         wanted = None if queues is None else list(queues)
         rows = self._rows("claim_jobs", [worker_id, wanted, limit], binary=True)
-        claimed = [(_started(row, worker_id), row[0]) for row in rows]
+        claimed = [(claimed_job(row, worker_id), row[0]) for row in rows]
         self._holds.add(claimed)
         self._unsure = False
         self._presence.found(len(claimed), limit)
@@ -176,7 +153,7 @@ class PostgresStorage(BaseStorage):
 
         Returns early, for the caller to claim again, while it is falling asleep: see the doorbell.
         """
-        self._open()
+        self._database.open()
         with translated():
             self._presence.join(queues)
         self._presence.wait(timeout, queues)
@@ -184,8 +161,6 @@ class PostgresStorage(BaseStorage):
     def wake(self) -> None:
         """Make a wait() in another thread return."""
         self._presence.wake()
-
-    # -- settle -----------------------------------------------------------------------------------------
 
     def complete(self, job_id: str) -> None:
         """running -> completed, for a job that this object dequeued."""
@@ -214,8 +189,8 @@ class PostgresStorage(BaseStorage):
         """
         jobs = [outcome.job for outcome in outcomes]
         batches = self._holds.about_to_finish(jobs)
-        with self._connection() as conn:
-            lost = settle(conn, self._statements, outcomes, batches)
+        with self._database.connection() as conn:
+            lost = settle(conn, self._database.statements, outcomes, batches)
         self._holds.drop(jobs)
         self._holds.forgotten(batches)
         return lost
@@ -235,13 +210,11 @@ class PostgresStorage(BaseStorage):
         """A transaction of the handler's own, which completes the job as its last act."""
         return PostgresTransaction(
             job,
-            pool=self._pool,
-            parameters=self._parameters,
-            complete=self._statements["complete_jobs"],
+            pool=self._database.pool,
+            parameters=self._database.parameters,
+            complete=self._database.statements["complete_jobs"],
             forget=lambda job: self._holds.drop([job]),
         )
-
-    # -- upkeep -----------------------------------------------------------------------------------------
 
     def cancel(self, job_id: str) -> bool:
         """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
@@ -287,21 +260,18 @@ class PostgresStorage(BaseStorage):
     def close(self) -> None:
         """Close the listener, and the pool if it is this object's own. Without leave(), others find the worker dead."""
         self._presence.close()
-        if self._own_pool:
-            self._pool.close()
-
-    # -- look -------------------------------------------------------------------------------------------
+        self._database.close()
 
     def get_job(self, job_id: str) -> Job | None:
         """The job with this id, or None."""
         rows = self._rows("get_job", [job_id])
-        return _job(rows[0]) if rows else None
+        return stored_job(rows[0]) if rows else None
 
     def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
         """Jobs, newest first, of one status and one queue or of all; at most limit."""
         if limit is not None:
             check_whole_number("limit", limit, 0, 2**31 - 1)
-        return [_job(row) for row in self._rows("list_jobs", [status, limit, queue])]
+        return [stored_job(row) for row in self._rows("list_jobs", [status, limit, queue])]
 
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status, all statuses named; exact, and so a scan."""
@@ -318,59 +288,6 @@ class PostgresStorage(BaseStorage):
         keys = ("id", "name", "queues", "started_at", "alive", "asleep", "running")
         return [dict(zip(keys, row, strict=True)) for row in self._rows("worker_status", [])]
 
-    # -- connections ------------------------------------------------------------------------------------
-
     def ping(self) -> None:
         """Connect and check the schema. Raises StorageUnavailable, NotMigrated or SchemaTooNew."""
-        self._open()
-
-    def _open(self) -> None:
-        if self._opened:
-            return
-        with self._open_lock:
-            if self._opened:
-                return
-            with translated():
-                if self._own_pool:
-                    # First by hand: the pool would not say why it gets no connection.
-                    with psycopg.connect(**self._parameters, autocommit=True) as conn:
-                        check_schema(conn, self.schema)
-                    self._pool.open()
-                else:
-                    with self._pool.connection() as conn:
-                        check_schema(conn, self.schema)
-            self._opened = True
-
-    @contextmanager
-    def _connection(self) -> Iterator[Connection]:
-        self._open()
-        with translated(), self._pool.connection() as conn:
-            yield conn
-
-    def _rows(self, name: str, arguments: Sequence[Any], *, binary: bool = False) -> list[Any]:
-        with self._connection() as conn:
-            return fetch(conn, self._statements[name], arguments, binary=binary)
-
-
-def _job(row: Sequence[Any]) -> Job:
-    return Job(**dict(zip(_COLUMNS, row, strict=True)))
-
-
-def _started(row: Sequence[Any], worker_id: int) -> Job:
-    _, id_, queue, type_, data, priority, attempts, max_retries, execute_at, error, created_at, started_at = row
-    return Job(
-        id=id_,
-        queue=queue,
-        type=type_,
-        data=data,
-        status=JobStatus.RUNNING,
-        priority=priority,
-        attempts=attempts,
-        max_retries=max_retries,
-        execute_at=execute_at,
-        error=error,
-        created_at=created_at,
-        updated_at=started_at,
-        started_at=started_at,
-        worker_id=worker_id,
-    )
+        self._database.open()

@@ -24,6 +24,7 @@ class TaskRunner:
     def __init__(self, hand: Hand, storage: BaseStorage, concurrency: int) -> None:
         self._hand, self._storage, self._concurrency = hand, storage, concurrency
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._backlog: deque[tuple[Job, Handler]] = deque()
         self._runs: dict[asyncio.Task[None], Run] = {}
 
@@ -31,7 +32,8 @@ class TaskRunner:
         """Run jobs when there is room on the loop."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="pgjobq-loop", daemon=True).start()
+            self._thread = threading.Thread(target=self._run, args=(self._loop,), name="pgjobq-loop", daemon=True)
+            self._thread.start()
         self._backlog.extend(jobs)
         self._loop.call_soon_threadsafe(self._start_tasks)
 
@@ -54,9 +56,21 @@ class TaskRunner:
             self._loop.call_soon_threadsafe(self._cancel, run, release)
 
     def stop(self) -> None:
-        """End the loop."""
-        if self._loop is not None:
+        """End the loop, once the tasks that were cancelled have ended, or after two seconds."""
+        if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(2.0)
+            self._loop = None
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=1.0))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
     def _cancel(self, run: Run, release: bool) -> None:
         if self._runs.pop(run.handle, None) is run:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
+from weakref import WeakSet
 
 from pgjobq.errors import ConfigurationError, StorageError
 from pgjobq.handlers import Registry, default_registry
@@ -22,6 +23,8 @@ from pgjobq.worker.threads import ThreadRunner
 from pgjobq.worker.upkeep import UpkeepLoop
 
 log = logging.getLogger("pgjobq.worker")
+
+_at_work: WeakSet[BaseStorage] = WeakSet()  # a storage is one worker
 
 FLUSH_TIME = 10.0  # seconds to go on trying to settle, at the end, against a database that is away
 
@@ -73,6 +76,9 @@ class Worker:
         with self._lock:
             if self._running:
                 return
+            if self.storage in _at_work:
+                raise ConfigurationError("storage: another Worker works on it; give each Worker a storage of its own")
+            _at_work.add(self.storage)
             hand = Hand(self.concurrency)
             self._hand = hand
             self._threads = ThreadRunner(hand, self.storage, self.concurrency)
@@ -124,6 +130,7 @@ class Worker:
                 self.storage.leave()
             except StorageError as error:
                 log.warning("worker.leave_failed", extra={"error": str(error)})
+            _at_work.discard(self.storage)
             self._running = False
         log.info("worker.stopped")
 
@@ -160,7 +167,7 @@ class Worker:
             self.stop()
 
     def run_once(self, limit: int | None = None) -> int:
-        """Run the jobs that are due now, here and one after the other, at most limit; how many. For tests and scripts."""
+        """Run the jobs that are due now, one after the other, at most limit; how many. For tests and scripts."""
         done = 0
         hand = Hand(1)
         runner = ThreadRunner(hand, self.storage, 1)

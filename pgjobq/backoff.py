@@ -7,7 +7,7 @@ import random as _random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pgjobq.errors import ConfigurationError
+from pgjobq.errors import MAX_DELAY, ConfigurationError
 
 BackoffFunction = Callable[[int], float]
 """attempt (1 after the first failure) -> seconds to wait."""
@@ -26,22 +26,26 @@ class Backoff:
     jitter: float = 0.25
 
     def __post_init__(self) -> None:
-        for name, value, least in (("base", self.base, 0), ("factor", self.factor, 1), ("cap", self.cap, 0)):
-            if not (math.isfinite(value) and value >= least):
-                raise ConfigurationError(f"backoff {name}: {value!r} is not allowed; give a finite number >= {least}")
-        if not 0 <= self.jitter <= 1:
-            raise ConfigurationError(f"backoff jitter: {self.jitter!r} is not allowed; give a number from 0 to 1")
+        for name, least, most in (
+            ("base", 0, MAX_DELAY),
+            ("factor", 1, math.inf),
+            ("cap", 0, MAX_DELAY),
+            ("jitter", 0, 1),
+        ):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (number and least <= value <= most and value < math.inf):
+                allowed = f"from {least} to {most:.0f}" if most < math.inf else f"of at least {least}, and finite"
+                raise ConfigurationError(f"backoff {name}: {value!r} is not allowed; give a number {allowed}")
 
     # Jitter spreads load; it guards no secret.
     def __call__(self, attempt: int, random: Callable[[], float] = _random.random) -> float:
         """Seconds before the next try, after the attempt-th (from 1) failed."""
-        exponent = max(attempt, 1) - 1
-        # Past the cap the power is not needed, and would overflow.
-        reached = (
-            self.base > 0 and self.factor > 1 and exponent * math.log(self.factor) > math.log1p(self.cap / self.base)
-        )
-        delay = self.cap if reached else min(self.cap, self.base * self.factor**exponent)
-        return min(self.cap, delay * (1 + self.jitter * (2 * random() - 1)))
+        try:
+            delay = min(self.cap, self.base * float(self.factor) ** (max(attempt, 1) - 1))
+        except OverflowError:
+            delay = self.cap if self.base else 0.0
+        return float(min(self.cap, delay * (1 + self.jitter * (2 * random() - 1))))
 
 
 def constant(seconds: float) -> BackoffFunction:

@@ -5,6 +5,8 @@ The docstring of a class is its default message.
 
 from __future__ import annotations
 
+MAX_DELAY = 3.2e9  # seconds, a hundred years: what a timestamp can take
+
 
 class PgjobqError(Exception):
     """Something went wrong in pgjobq."""
@@ -79,13 +81,22 @@ class ConfigurationError(PgjobqError, ValueError):
 class Retry(Exception):
     """Raised by a handler: run the job again after `delay` seconds (None: after its backoff).
 
-    It counts as a try: when all are used up, the job fails, with `reason` as its error.
+    It counts as a try: when all are used up, the job fails, with `reason` as its error. A delay that is no number of
+    seconds raises InvalidJob there and then, which is the job's error like any other.
     """
 
     def __init__(self, delay: float | None = None, reason: str = "") -> None:
+        if delay is not None and (
+            isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= MAX_DELAY
+        ):
+            raise InvalidJob(f"delay: {delay!r} is not allowed; give seconds from 0 to {MAX_DELAY:.0f}", field="delay")
         super().__init__(reason or "the handler asked for another try")
         self.delay = delay
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type[Retry], tuple[float | None, str]]:
+        # By default an exception is unpickled from its message alone.
+        return type(self), (self.delay, self.reason)
 
 
 class Fail(Exception):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 from pgjobq.backoff import Backoff, BackoffFunction
 from pgjobq.checks import check_name, check_whole_number
-from pgjobq.errors import BadArguments, ConfigurationError, InvalidJob, UnknownJobType
+from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, UnknownJobType
 from pgjobq.models import MAX_NAME, Job
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,10 +38,9 @@ class Handler:
     def __post_init__(self) -> None:
         self._check()
         parameters = _parameters(self.function)
-        wants_job = "job" in parameters
-        parameters.pop("job", None)
         open_ended = any(p.kind is _Kind.VAR_KEYWORD for p in parameters.values())
         named = {n: p for n, p in parameters.items() if p.kind in (_Kind.POSITIONAL_OR_KEYWORD, _Kind.KEYWORD_ONLY)}
+        wants_job = named.pop("job", None) is not None
         required = frozenset(name for name, p in named.items() if p.default is _Kind.empty)
         for name, value in {
             "is_async": _is_async(self.function),
@@ -66,19 +64,42 @@ class Handler:
             if not (self._required <= arguments.keys() and (self._known is None or arguments.keys() <= self._known)):
                 raise BadArguments(self._misfit(arguments))
         if self.wants_job:
+            if "job" in arguments:  # known is None: the others have refused it above
+                raise BadArguments(self._misfit(arguments))
             arguments = {**arguments, "job": given or job}
         return arguments
 
+    def delay(self, attempt: int) -> float:
+        """Seconds before the next try, after the attempt-th (from 1) failed: a number that any storage can take.
+
+        A backoff function that raises or gives no such number is logged, and the default backoff stands in: a job
+        must not be lost over it.
+        """
+        try:
+            seconds = float(self.backoff(attempt))
+            if not 0 <= seconds <= MAX_DELAY:
+                raise ConfigurationError(f"backoff: gave {seconds!r}; give seconds from 0 to {MAX_DELAY:.0f}")
+            return seconds
+        except Exception:
+            import logging  # a program that only enqueues need not wait for it
+
+            extra = {"job_type": self.type, "attempts": attempt}
+            logging.getLogger("pgjobq.handlers").exception("backoff.error", extra=extra)
+            return Backoff()(attempt)
+
     def _misfit(self, data: dict[str, Any]) -> str:
         missing = sorted(self._required - data.keys())
-        unexpected = sorted(data.keys() - self._known) if self._known is not None else []
+        given_by_worker = {"job"} if self.wants_job else frozenset[str]()
+        unexpected = sorted(data.keys() - self._known if self._known is not None else data.keys() & given_by_worker)
         parts = [f"missing: {', '.join(missing)}"] * bool(missing)
         parts += [f"unexpected: {', '.join(unexpected)}"] * bool(unexpected)
         return f"data does not fit the parameters of {_place(self.function)} ({'; '.join(parts)})"
 
     def _check(self) -> None:
         if not callable(self.function):
-            raise ConfigurationError(f"function: {self.function!r} cannot be called; decorate a function")
+            raise ConfigurationError(
+                f"function: {self.function!r} cannot be called; decorate a function, with @job or @job(type=...)"
+            )
         try:
             check_name("type", self.type, "a name for the type of job", MAX_NAME)
             check_name("queue", self.queue, "the name of a queue", MAX_NAME)
@@ -90,7 +111,8 @@ class Handler:
             raise ConfigurationError(
                 f"backoff: {self.backoff!r} cannot be called; give Backoff(...) or attempt -> seconds"
             )
-        if self.timeout is not None and not (math.isfinite(self.timeout) and self.timeout > 0):
+        number = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
+        if self.timeout is not None and not (number and 0 < self.timeout <= MAX_DELAY):
             raise ConfigurationError(f"timeout: {self.timeout!r} is not allowed; give seconds above 0, or None")
 
 
@@ -109,8 +131,14 @@ class Registry:
                 f"type {handler.type!r} has a handler already: {_place(there.function)};"
                 f" give {_place(handler.function)} another with @job(type=...)"
             )
+        try:
+            self._by_function[handler.function] = handler
+        except TypeError:
+            raise ConfigurationError(
+                f"function: {_place(handler.function)} has no hash, so its handler could not be found again;"
+                " give its class a __hash__, or wrap it in a function"
+            ) from None
         self._by_type[handler.type] = handler
-        self._by_function[handler.function] = handler
 
     def get(self, job_type: str) -> Handler:
         """The handler for a type; UnknownJobType when there is none."""
@@ -191,7 +219,12 @@ def job(
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    parameters = dict(inspect.signature(function).parameters)
+    try:
+        parameters = dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"function: {_place(function)} does not tell its parameters; wrap it in a function that does"
+        ) from None
     for name, parameter in parameters.items():
         if parameter.kind is _Kind.POSITIONAL_ONLY:
             raise ConfigurationError(
@@ -201,12 +234,22 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
+    innermost = _unwrapped(function)
+    # A class is called by its type's __call__, an object by its class's.
+    bodies = (innermost, getattr(type(innermost), "__call__"))  # noqa: B004, B009  # its body is wanted
+    if any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in bodies):
+        raise ConfigurationError(
+            f"function: {_place(function)} is a generator, so calling it runs nothing; take the yield out"
+        )
+    return any(inspect.iscoroutinefunction(body) for body in bodies)
+
+
+def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, functools.partial):
         function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # its colour is asked, not whether it can be called
+    return function
 
 
 def _place(function: Callable[..., Any]) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = _unwrapped(function)
     return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"

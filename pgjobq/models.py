@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from pgjobq.checks import check_delay, check_execute_at, check_name, check_whole_number, encode_data
+from pgjobq.errors import InvalidJob
 
 MAX_NAME = 255  # characters of an id, a type or a queue
 
@@ -24,6 +26,10 @@ class JobStatus(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+    @classmethod
+    def _missing_(cls, value: object) -> JobStatus:
+        raise InvalidJob(f"status: {value!r} is none; give one of: {', '.join(cls)}", field="status")
 
 
 def utc_now() -> datetime:
@@ -41,7 +47,7 @@ class Job:
 
     id: str
     type: str
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict, hash=False)
     status: JobStatus = JobStatus.PENDING
     queue: str = "default"
     priority: int = 5
@@ -62,7 +68,7 @@ class Job:
         for name in _TIMES:
             value = getattr(self, name)
             if value is not None and (value.__class__ is not datetime or value.tzinfo is not UTC):
-                object.__setattr__(self, name, _in_utc(value))
+                object.__setattr__(self, name, _in_utc(name, value))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Job:
@@ -85,24 +91,45 @@ _FIELDS = tuple(f.name for f in fields(Job))
 _TIMES = ("created_at", "updated_at", "execute_at", "started_at", "finished_at", "failed_at")
 
 
-def _in_utc(value: datetime | str) -> datetime:
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+def _in_utc(name: str, value: object) -> datetime:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        moment = None
+    if not isinstance(moment, datetime):
+        raise InvalidJob(f"{name}: {value!r} is no time; give a datetime or ISO text", field=name)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 _id_lock = threading.Lock()
 _last_id = 0
+_tails: list[int] = []  # random, 64 bits each, fetched 64 at a time: a system call costs more than the rest of an id
+
+
+def _forget_ids() -> None:
+    # A forked child must not use the parent's tails, nor wait for a lock that a thread of the parent held.
+    global _id_lock  # noqa: PLW0603  # nobody else runs in a child just forked
+    _id_lock = threading.Lock()
+    _tails.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_ids)
 
 
 def new_job_id() -> str:
     """A fresh UUID version 7 as text; each one of a process sorts after the one before."""
     # 48 bits of milliseconds, then 12 bits of the millisecond's fraction; never the same or less than the last.
     global _last_id  # noqa: PLW0603  # guarded by the lock beside it
-    stamp = time.time_ns()
-    stamp = (stamp // 1_000_000 << 12) | (stamp % 1_000_000 << 12) // 1_000_000
+    millis, nanos = divmod(time.time_ns(), 1_000_000)
+    stamp = millis << 12 | (nanos << 12) // 1_000_000
     with _id_lock:
-        _last_id = stamp = max(stamp, _last_id + 1)
-    tail = int.from_bytes(os.urandom(8), "big") >> 2 | 1 << 63
+        if stamp <= _last_id:
+            stamp = _last_id + 1
+        _last_id = stamp
+        if not _tails:
+            _tails.extend(struct.unpack("64Q", os.urandom(512)))
+        tail = _tails.pop() >> 2 | 1 << 63
     text = f"{stamp >> 12:012x}7{stamp & 0xFFF:03x}{tail:016x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
@@ -116,7 +143,7 @@ class NewJob:
     """
 
     type: str
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict, hash=False)
     id: str = field(default_factory=new_job_id)
     queue: str = "default"
     priority: int = 5

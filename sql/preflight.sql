@@ -8,7 +8,7 @@ begin
   if to_regclass('schema_version') is null then
     select string_agg(pg_class.relname, ', ' order by pg_class.relname)
       from pg_class
-     where pg_class.relnamespace = current_schema()::regnamespace
+     where pg_class.relnamespace = quote_ident(current_schema())::regnamespace
        and pg_class.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
       into v_others;
     if v_others is not null then

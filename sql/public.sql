@@ -29,6 +29,7 @@ begin
   $body$;
   comment on function public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text) is
     'Add one job in the caller''s transaction; returns its id.  Calls the enqueue_job of pgjobq''s schema.';
+  revoke execute on function public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text) from public;
 exception when insufficient_privilege then
   raise notice 'public.enqueue_job: no right to create it in schema public. Call %.enqueue_job, or have an owner of public install it.', current_schema();
 end;

@@ -102,7 +102,7 @@ def test_duplicate_id_changes_nothing(storage: PostgresStorage) -> None:
 
 @pytest.mark.parametrize("call", ["complete", "fail", "retry", "cancel"])
 def test_unknown_id(storage: PostgresStorage, call: str) -> None:
-    arguments: list[Any] = {"fail": ["boom"], "retry": [0]}.get(call, [])
+    arguments: list[Any] = ["boom"] if call == "fail" else [0] if call == "retry" else []
     with pytest.raises(JobNotFound, match="nobody"):
         getattr(storage, call)("nobody", *arguments)
 
@@ -110,7 +110,7 @@ def test_unknown_id(storage: PostgresStorage, call: str) -> None:
 @pytest.mark.parametrize("call", ["complete", "fail"])
 def test_settling_acts_only_on_a_running_job(storage: PostgresStorage, call: str) -> None:
     storage.enqueue("a", "t", {})
-    arguments: list[Any] = {"fail": ["boom"]}.get(call, [])
+    arguments = ["boom"] if call == "fail" else []
     with pytest.raises(LostJob, match="pending"):
         getattr(storage, call)("a", *arguments)
     assert storage.counts()[JobStatus.PENDING] == 1

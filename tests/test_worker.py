@@ -58,7 +58,9 @@ def finished(queue: JobQueue, job_id: str) -> Job:
     return found
 
 
-def test_handlers_receive_data_in_the_form_they_ask_for(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
+def test_handlers_receive_data_in_the_form_they_ask_for(
+    queue: JobQueue, registry: Registry, start: StartWorker
+) -> None:
     seen: dict[str, Any] = {}
 
     @job(registry=registry)
@@ -114,7 +116,9 @@ def test_handler_may_ask_for_a_retry_or_fail_at_once(queue: JobQueue, registry: 
     start()
     failed = finished(queue, fails)
     assert (failed.status, failed.attempts, failed.error) == (JobStatus.FAILED, 1, "Fail: no such customer")
-    waiting = eventually(lambda: (found := queue.get_job(waits)) and found.attempts and found.status == "pending" and found)
+    waiting = eventually(
+        lambda: (found := queue.get_job(waits)) and found.attempts and found.status == "pending" and found
+    )
     assert waiting.error == "Retry: rate limit"
     assert 3590 < (waiting.execute_at - waiting.updated_at).total_seconds() < 3610
 

@@ -96,8 +96,8 @@ def migrate(conninfo: str, *, schema: str = DEFAULT_SCHEMA, public_function: boo
 def schema_version(conn: psycopg.Connection[tuple[object, ...]], schema: str = DEFAULT_SCHEMA) -> int | None:
     """The version that a database is at; None when the schema is not there."""
     table = f"{_quoted(schema)}.schema_version"
-    row = conn.execute("select to_regclass(%s)", [table]).fetchone()
-    if row is None or row[0] is None:
+    ours = "select obj_description(to_regclass(%s), 'pg_class') like 'Migrations of pgjobq %%'"
+    if conn.execute(ours, [table]).fetchone() != (True,):
         return None
     query = sql.SQL("select max(version) from {}").format(sql.Identifier(schema, "schema_version"))
     newest = conn.execute(query).fetchone()

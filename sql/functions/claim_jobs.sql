@@ -19,6 +19,7 @@ create or replace function claim_jobs(worker_id integer, queues text[] default n
   set plan_cache_mode = force_generic_plan
   set jit = off
   set enable_seqscan = off
+  set enable_bitmapscan = off
   set enable_nestloop = off
 as $$
 #variable_conflict use_column

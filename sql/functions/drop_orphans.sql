@@ -14,6 +14,7 @@ create or replace function drop_orphans(queues text[], max_places integer defaul
   set plan_cache_mode = force_generic_plan
   set jit = off
   set enable_seqscan = off
+  set enable_bitmapscan = off
 as $$
 declare
   v_dropped integer;

@@ -12,6 +12,7 @@ create or replace function promote_jobs(max_jobs integer default 1000)
   set plan_cache_mode = force_generic_plan
   set jit = off
   set enable_seqscan = off
+  set enable_bitmapscan = off
 as $$
 declare
   v_promoted integer;

@@ -1,0 +1,180 @@
+"""claim_jobs: who gets what, and what a claim does about rows that others hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+Connection = psycopg.Connection[Any]
+Connect = Callable[..., Connection]
+
+CLAIM = "select id from claim_jobs(%s, %s, %s)"
+
+
+def claim(conn: Connection, worker: int = 1, queues: list[str] | None = None, limit: int = 10) -> list[str]:
+    return [row[0] for row in conn.execute(CLAIM, [worker, queues, limit])]
+
+
+def enqueue(conn: Connection, *ids: str, **options: Any) -> None:
+    for id_ in ids:
+        names = "".join(f", {name} => %s" for name in options)
+        conn.execute(f"select enqueue_job('t', job_id => %s{names})", [id_, *options.values()])
+
+
+def test_two_claimers_never_share_a_job(connect: Connect) -> None:
+    one, two = connect(autocommit=False), connect(autocommit=False)
+    enqueue(one, *"abcd")
+    one.commit()
+    assert claim(one, 1, limit=2) == ["a", "b"]
+    assert claim(two, 2, limit=3) == ["c", "d"]
+    one.commit()
+    two.commit()
+    assert claim(one, 1) == []
+
+
+def test_claim_that_is_rolled_back_leaves_the_job_in_its_place(connect: Connect) -> None:
+    one, two = connect(autocommit=False), connect()
+    enqueue(two, *"ab")
+    assert claim(one, limit=1) == ["a"]
+    one.rollback()
+    assert claim(two) == ["a", "b"]
+    assert two.execute("select attempts from jobs where id = 'a'").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    "holding",
+    [
+        "select from jobs where id = 'a' for update",
+        "update jobs set priority = 9 where id = 'a'",
+        "select cancel_job('a')",
+        "delete from jobs where id = 'a'",
+    ],
+)
+def test_claim_skips_a_job_that_another_transaction_holds(connect: Connect, holding: str) -> None:
+    holder, claimer = connect(autocommit=False), connect()
+    claimer.execute("set statement_timeout = '5s'")  # it must not wait
+    enqueue(claimer, *"ab")
+    holder.execute(holding)
+    assert claim(claimer, limit=1) == ["b"]
+    assert claim(claimer) == []
+    holder.rollback()
+    assert claim(claimer) == ["a"]
+
+
+def test_job_with_a_foreign_key_to_it_can_be_claimed_meanwhile(connect: Connect) -> None:
+    holder, claimer = connect(autocommit=False), connect()
+    claimer.execute("create table public.notes (job_id text references jobs)")
+    enqueue(claimer, "a")
+    holder.execute("insert into public.notes values ('a')")
+    assert claim(claimer) == ["a"]
+
+
+def test_job_changed_between_snapshot_and_lock_is_claimed_as_it_stands(connect: Connect) -> None:
+    one, two = connect(), connect(autocommit=False)
+    enqueue(one, "a")
+    two.execute("update jobs set data = '{\"v\": 2}' where id = 'a'")
+    two.commit()
+    assert [tuple(row) for row in one.execute("select id, data from claim_jobs(1)")] == [("a", {"v": 2})]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "delete from jobs where id < 'c'",
+        "update jobs set status = 'cancelled' where id < 'c'",
+        "select cancel_job(id) from jobs where id < 'c'",
+    ],
+)
+def test_orphaned_places_are_dropped(conn: Connection, change: str) -> None:
+    enqueue(conn, *"abc")
+    conn.execute(change)
+    assert claim(conn, limit=1) == ["c"]
+    assert conn.execute("select count(*) from ready").fetchone() == (0,)
+
+
+def test_thousands_of_orphans_do_not_hide_the_job_behind_them(conn: Connection) -> None:
+    conn.execute("select enqueue_jobs(array_fill('t'::text, array[5000]))")
+    conn.execute("update jobs set status = 'cancelled'")
+    enqueue(conn, "last")
+    assert claim(conn, limit=1) == ["last"]
+    assert conn.execute("select count(*) from ready").fetchone() == (0,)
+
+
+def test_job_postponed_by_hand_waits_and_one_advanced_runs(conn: Connection) -> None:
+    enqueue(conn, "later")
+    enqueue(conn, "sooner", execute_at="2100-01-01Z")
+    conn.execute("update jobs set execute_at = '2100-01-01Z' where id = 'later'")
+    conn.execute("update jobs set execute_at = now() where id = 'sooner'")
+    assert claim(conn) == ["sooner"]
+    assert claim(conn) == []
+    conn.execute("update jobs set execute_at = now() where id = 'later'")
+    assert claim(conn) == ["later"]
+
+
+def test_place_whose_job_is_not_due_goes_back_to_scheduled(conn: Connection) -> None:
+    enqueue(conn, "a")
+    # As after a step of the clock: in ready, and not due, without the trigger having moved it.
+    conn.execute("alter table jobs disable trigger jobs_updated")
+    conn.execute("update jobs set execute_at = now() + interval '1 hour'")
+    conn.execute("alter table jobs enable trigger jobs_updated")
+    assert claim(conn) == []
+    assert conn.execute("select job_id from scheduled").fetchall() == [("a",)]
+    assert conn.execute("select count(*) from ready").fetchone() == (0,)
+
+
+def test_job_moved_to_another_queue_or_priority_is_claimed_there_alone(conn: Connection) -> None:
+    enqueue(conn, "moved", "lowered", "normal")
+    conn.execute("update jobs set queue = 'other' where id = 'moved'")
+    conn.execute("update jobs set priority = 1 where id = 'lowered'")
+    assert claim(conn, queues=["default"]) == ["normal", "lowered"]
+    assert claim(conn, queues=["other"]) == ["moved"]
+
+
+def test_job_with_two_places_is_claimed_once(conn: Connection) -> None:
+    enqueue(conn, "a", "b")
+    conn.execute("update jobs set status = 'cancelled' where id = 'a'")
+    conn.execute("update jobs set status = 'pending' where id = 'a'")
+    assert conn.execute("select count(*) from ready where job_id = 'a'").fetchone() == (2,)
+    assert claim(conn) == ["a", "b"]
+    assert claim(conn) == []
+    assert conn.execute("select attempts from jobs").fetchall() == [(1,), (1,)]
+
+
+def test_priorities_from_all_of_int4_and_many_queues(conn: Connection) -> None:
+    for queue in ("a", "b"):
+        for priority in (-(2**31), 0, 2**31 - 1):
+            enqueue(conn, f"{queue}{priority}", queue=queue, priority=priority)
+    expected = [f"{queue}{priority}" for priority in (2**31 - 1, 0, -(2**31)) for queue in ("a", "b")]
+    assert claim(conn) == expected
+
+
+def test_claim_returns_what_a_worker_needs_and_notes_the_batch(conn: Connection) -> None:
+    enqueue(conn, *"ab")
+    rows = conn.execute(
+        "select claim_id, id, attempts, started_at is not null from claim_jobs(7, '{default}', 5)"
+    ).fetchall()
+    assert [row[1:] for row in rows] == [("a", 1, True), ("b", 1, True)]
+    assert conn.execute("select id, worker_id, job_ids from claims").fetchall() == [(rows[0][0], 7, ["a", "b"])]
+
+
+@pytest.mark.parametrize("limit", [0, -1, None])
+def test_bad_limit(conn: Connection, limit: int | None) -> None:
+    with pytest.raises(psycopg.Error, match="max_jobs") as error:
+        claim(conn, limit=limit)  # type: ignore[arg-type]  # the point of the test
+    assert error.value.sqlstate == "JQ001"
+
+
+def test_claiming_is_hot_and_so_is_completing(conn: Connection) -> None:
+    conn.execute("select enqueue_jobs(array_fill('t'::text, array[3000]))")
+    conn.execute("select pg_stat_force_next_flush()")
+    rows = conn.execute("select id from claim_jobs(1, null, 3000)").fetchall()
+    ids = [row[0] for row in rows]
+    conn.execute("select complete_jobs(1, %s, array_fill(1, array[3000]))", [ids])
+    conn.execute("select pg_stat_force_next_flush()")
+    stats = "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'jobs' and schemaname = 'pgjobq'"
+    updated, hot = conn.execute(stats).fetchone() or (0, 0)
+    assert updated == 6000
+    assert hot >= 0.9 * updated  # a page may be too full for a row or two

@@ -1,0 +1,200 @@
+"""Installing: idempotent, at once by many, beside others, by psql alone; refused where it would do harm."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgjobq import ConfigurationError, NotMigrated, SchemaConflict, SchemaTooNew
+from pgjobq.devserver import find_bindir
+from pgjobq.postgres.schema import check_schema, migrate, migration_sql, migrations, newest_version, sql_dir
+
+Connection = psycopg.Connection[Any]
+
+OBJECTS = """
+select 'relation', relname, relkind::text from pg_class where relnamespace = %(schema)s::regnamespace and relkind in ('r', 'v', 'S', 'i')
+union all
+select 'function', proname || pg_get_function_arguments(oid), md5(prosrc) || array_to_string(proconfig, ',')
+  from pg_proc where pronamespace = %(schema)s::regnamespace
+union all
+select 'trigger', tgname, pg_get_triggerdef(oid) from pg_trigger where tgrelid = (%(schema)s || '.jobs')::regclass
+union all
+select 'column', attrelid::regclass || '.' || attname, format_type(atttypid, atttypmod) || coalesce(pg_get_expr(adbin, adrelid), '')
+  from pg_attribute join pg_class on pg_class.oid = attrelid left join pg_attrdef on adrelid = attrelid and adnum = attnum
+ where relnamespace = %(schema)s::regnamespace and relkind = 'r' and attnum > 0
+ order by 1, 2, 3
+"""
+
+
+def objects(dsn: str, schema: str = "pgjobq") -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn) as conn:
+        return conn.execute(OBJECTS, {"schema": schema}).fetchall()
+
+
+def test_second_install_changes_nothing(empty_dsn: str) -> None:
+    first = migrate(empty_dsn)
+    assert (first.before, first.after) == (None, newest_version())
+    before = objects(empty_dsn)
+    assert len(before) > 80
+    assert migrate(empty_dsn).before == newest_version()
+    assert objects(empty_dsn) == before
+
+
+def test_twenty_installers_at_once_end_as_one(empty_dsn: str) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        reports = list(pool.map(lambda _: migrate(empty_dsn), range(20)))
+    assert {report.after for report in reports} == {newest_version()}
+    with psycopg.connect(empty_dsn) as conn:
+        assert conn.execute("select count(*) from pgjobq.schema_version").fetchone() == (newest_version(),)
+        assert conn.execute("select enqueue_job('t')").fetchone() is not None
+
+
+def test_upgrade_brings_back_every_function(empty_dsn: str) -> None:
+    migrate(empty_dsn)
+    before = objects(empty_dsn)
+    with psycopg.connect(empty_dsn) as conn:
+        conn.execute("drop function pgjobq.promote_jobs")
+        conn.execute(
+            "create or replace function pgjobq.cancel_job(id text) returns boolean language sql as 'select false'"
+        )
+        conn.execute("drop trigger jobs_updated on pgjobq.jobs")
+    migrate(empty_dsn)
+    assert objects(empty_dsn) == before
+
+
+def test_two_schemas_do_not_know_each_other(empty_dsn: str) -> None:
+    migrate(empty_dsn)
+    report = migrate(empty_dsn, schema="My Jobs")
+    assert any("left alone" in notice for notice in report.notices)
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        conn.execute("select enqueue_job('t', job_id => 'first')")
+        conn.execute("""select "My Jobs".enqueue_job('t', job_id => 'second')""")
+        assert conn.execute("select id from pgjobq.claim_jobs(1, null, 9)").fetchall() == [("first",)]
+        assert conn.execute("""select id from "My Jobs".claim_jobs(1, null, 9)""").fetchall() == [("second",)]
+        # Workers of the same number in both: each schema sees its own lock.
+        conn.execute("select pgjobq.register_worker('w')")
+        assert conn.execute("select count(*) from pgjobq.live_workers()").fetchone() == (1,)
+        assert conn.execute("""select count(*) from "My Jobs".live_workers()""").fetchone() == (0,)
+
+
+def test_public_function_can_be_left_out(empty_dsn: str) -> None:
+    migrate(empty_dsn, public_function=False)
+    with psycopg.connect(empty_dsn) as conn:
+        assert conn.execute("select to_regproc('public.enqueue_job')").fetchone() == (None,)
+
+
+def test_newer_database_is_refused(empty_dsn: str) -> None:
+    migrate(empty_dsn)
+    with psycopg.connect(empty_dsn) as conn:
+        conn.execute("insert into pgjobq.schema_version values (999)")
+    with psycopg.connect(empty_dsn) as conn, pytest.raises(SchemaTooNew, match="999"):
+        check_schema(conn)
+    with pytest.raises(SchemaTooNew, match=r"999.*pip install --upgrade"):
+        migrate(empty_dsn)
+
+
+@pytest.mark.parametrize("table", ["jobs", "customers", "schema_version"])
+def test_schema_with_other_tables_is_refused_and_left_alone(empty_dsn: str, table: str) -> None:
+    with psycopg.connect(empty_dsn) as conn:
+        conn.execute(f"create schema pgjobq; create table pgjobq.{table} (mine text)")
+    with pytest.raises(SchemaConflict, match=rf"{table}.*--schema"):
+        migrate(empty_dsn)
+    with psycopg.connect(empty_dsn) as conn:
+        found = conn.execute(
+            "select relname from pg_class where relnamespace = 'pgjobq'::regnamespace and relkind = 'r'"
+        )
+        assert found.fetchall() == [(table,)]
+
+
+def test_failed_install_leaves_nothing(empty_dsn: str) -> None:
+    with psycopg.connect(empty_dsn) as conn, pytest.raises(psycopg.Error):
+        conn.execute(migration_sql().replace("create table workers", "create table jobs", 1).encode())
+    with psycopg.connect(empty_dsn) as conn:
+        assert conn.execute("select to_regnamespace('pgjobq')").fetchone() == (None,)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 64, "pg_jobs"])
+def test_bad_schema_name(empty_dsn: str, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="schema"):
+        migrate(empty_dsn, schema=name)
+
+
+def test_missing_schema_is_named(empty_dsn: str) -> None:
+    with psycopg.connect(empty_dsn) as conn, pytest.raises(NotMigrated, match="pgjobq migrate"):
+        check_schema(conn)
+
+
+def test_psql_alone_installs_the_same(empty_dsn: str, dsn: str) -> None:
+    psql = find_bindir() / "psql"
+    command = [str(psql), empty_dsn, "-q", "-f", str(sql_dir() / "install.sql")]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "ERROR" not in done.stderr
+    assert objects(empty_dsn) == objects(dsn)
+
+
+def test_install_script_lists_every_file() -> None:
+    listed = re.findall(r"^\s*\\ir (\S+)", (sql_dir() / "install.sql").read_text(), re.MULTILINE)
+    files = {str(path.relative_to(sql_dir())) for path in sql_dir().rglob("*.sql")} - {"install.sql"}
+    assert sorted(listed) == sorted(files)
+
+
+def test_newest_version_is_the_same_everywhere() -> None:
+    versions = [version for version, _ in migrations()]
+    assert versions == list(range(1, len(versions) + 1))
+    assert f"v_newest  constant integer := {versions[-1]};" in (sql_dir() / "preflight.sql").read_text()
+
+
+def sql_files(folder: str) -> list[Path]:
+    return sorted((sql_dir() / folder).glob("*.sql"))
+
+
+@pytest.mark.parametrize("path", sql_files("functions"), ids=lambda path: path.stem)
+def test_function_file_keeps_the_house_rules(path: Path) -> None:
+    text = path.read_text()
+    assert re.findall(r"create or replace function (\w+)", text) == [path.stem]
+    assert text.startswith(f"-- {path.stem}: ") or path.stem in text.splitlines()[0]
+    assert f"comment on function {path.stem}(" in text
+    assert re.search(r"^  (volatile|stable|immutable)$", text, re.MULTILINE)
+    assert "set search_path from current" in text
+    assert not re.search(r"\bexecute\s+(format|')", text), "no dynamic SQL"
+
+
+def test_every_sql_file_is_a_page() -> None:
+    # The first migration and the installer are lists, as long as what they list.
+    pages = [path for path in sql_dir().rglob("*.sql") if path.name not in ("0001_initial.sql", "install.sql")]
+    long = {path.name: len(path.read_text().splitlines()) for path in pages}
+    assert {name: lines for name, lines in long.items() if lines > 110} == {}
+
+
+def test_every_function_says_what_it_does(conn: Connection) -> None:
+    silent = conn.execute(
+        """select proname from pg_proc
+            where pronamespace = 'pgjobq'::regnamespace and obj_description(oid, 'pg_proc') is null"""
+    )
+    assert silent.fetchall() == []
+
+
+@pytest.mark.parametrize(
+    "column", ["queue", "priority", "id", "status", "attempts", "error", "execute_at", "max_retries"]
+)
+def test_no_parameter_is_read_as_the_column(conn: Connection, column: str) -> None:
+    """An unqualified name silently means the column in a sql function: every use of a parameter is qualified."""
+    functions = conn.execute(
+        """select proname, prosrc from pg_proc
+            where pronamespace = 'pgjobq'::regnamespace and %s = any (proargnames)""",
+        [column],
+    ).fetchall()
+    for name, source in functions:
+        code = re.sub(r"--[^\n]*|'[^']*'", "", source)
+        compared = re.findall(rf"(?<![.\w]){column}\b\s*(?:=|<|>|<>|is|in|any)(?!\w)\s*(?![:>])", code)
+        # The left side of `set column = value` in an update is the column, as it must be.
+        assignments = re.findall(rf"(?:set|,)\s*{column}\s*=", code)
+        assert len(compared) == len(assignments), (name, compared)

@@ -1,0 +1,196 @@
+"""A state machine drives the functions against a model of the semantics: order, attempts, fencing."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import psycopg
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+Connection = psycopg.Connection[Any]
+QUEUES = ["a", "b"]
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """The model: jobs by id with status, attempts and place; the database must agree after every step."""
+
+    conn: ClassVar[Connection]
+    jobs: Bundle[str] = Bundle("jobs")
+    starts: Bundle[tuple[str, int, int]] = Bundle("starts")  # id, attempts, worker
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model: dict[str, dict[str, Any]] = {}
+        self.clock = 0
+
+    @initialize()
+    def empty(self) -> None:
+        self.conn.execute("truncate jobs, ready, scheduled, claims")
+
+    def place(self, id_: str, **changes: Any) -> None:
+        self.clock += 1
+        self.model[id_].update(changes, place=self.clock)
+
+    @rule(
+        target=jobs,
+        priority=st.sampled_from([1, 5, 9]),
+        queue=st.sampled_from(QUEUES),
+        future=st.booleans(),
+        retries=st.integers(0, 2),
+    )
+    def enqueue(self, priority: int, queue: str, future: bool, retries: int) -> str:
+        id_ = f"j{len(self.model)}"
+        self.conn.execute(
+            "select enqueue_job('t', priority => %s, queue => %s, job_id => %s, max_retries => %s, execute_at => %s)",
+            [priority, queue, id_, retries, "2100-01-01Z" if future else None],
+        )
+        self.model[id_] = {
+            "status": "pending", "priority": priority, "queue": queue, "attempts": 0, "retries": retries,
+            "future": future, "worker": None,
+        }  # fmt: skip
+        self.place(id_)
+        return id_
+
+    @rule(target=starts, worker=st.integers(1, 3), queues=st.sampled_from([None, ["a"], ["b"], ["a", "b"]]))
+    def claim_one(self, worker: int, queues: list[str] | None) -> Any:
+        due = sorted(
+            (-job["priority"], job["place"], id_)
+            for id_, job in self.model.items()
+            if job["status"] == "pending" and not job["future"] and (queues is None or job["queue"] in queues)
+        )
+        row = self.conn.execute("select id, attempts from claim_jobs(%s, %s, 1)", [worker, queues]).fetchone()
+        if not due:
+            assert row is None
+            return ("none", 0, worker)
+        id_ = due[0][2]
+        job = self.model[id_]
+        assert row == (id_, job["attempts"] + 1)
+        job.update(status="running", attempts=job["attempts"] + 1, worker=worker)
+        return (id_, job["attempts"], worker)
+
+    def holds(self, start: tuple[str, int, int]) -> bool:
+        id_, attempts, worker = start
+        job = self.model.get(id_)
+        return job is not None and (job["status"], job["attempts"], job["worker"]) == ("running", attempts, worker)
+
+    def already(self, start: tuple[str, int, int], status: str) -> bool:
+        id_, attempts, worker = start
+        job = self.model.get(id_)
+        return job is not None and (job["status"], job["attempts"], job["worker"]) == (status, attempts, worker)
+
+    @rule(start=starts)
+    def complete(self, start: tuple[str, int, int]) -> None:
+        id_, attempts, worker = start
+        lost = self.conn.execute("select complete_jobs(%s, %s, %s)", [worker, [id_], [attempts]]).fetchall()
+        assert lost == ([] if self.holds(start) or self.already(start, "completed") else [(id_,)])
+        if self.holds(start):
+            self.model[id_]["status"] = "completed"
+
+    @rule(start=starts)
+    def fail(self, start: tuple[str, int, int]) -> None:
+        id_, attempts, worker = start
+        row = self.conn.execute("select fail_job(%s, %s, %s, 'boom')", [worker, id_, attempts]).fetchone()
+        assert row == (self.holds(start) or self.already(start, "failed"),)
+        if self.holds(start):
+            self.model[id_]["status"] = "failed"
+
+    @rule(start=starts)
+    def retry(self, start: tuple[str, int, int]) -> None:
+        id_, attempts, worker = start
+        row = self.conn.execute("select retry_job(%s, 0, 'boom', %s, %s)", [id_, worker, attempts]).fetchone()
+        assert row == (self.holds(start) or self.already(start, "pending"),)
+        if self.holds(start):
+            self.place(id_, status="pending", future=False)
+
+    @rule(start=starts)
+    def release(self, start: tuple[str, int, int]) -> None:
+        id_, attempts, worker = start
+        lost = self.conn.execute("select release_jobs(%s, %s, %s)", [worker, [id_], [attempts]]).fetchall()
+        assert lost == ([] if self.holds(start) else [(id_,)])
+        if self.holds(start):
+            self.place(id_, status="pending", attempts=attempts - 1)
+
+    @rule(id_=jobs)
+    def cancel(self, id_: str) -> None:
+        job = self.model[id_]
+        row = self.conn.execute("select cancel_job(%s)", [id_]).fetchone()
+        assert row == (job["status"] in ("pending", "running"),)
+        if row == (True,):
+            job["status"] = "cancelled"
+
+    @rule(id_=jobs)
+    def retry_by_hand(self, id_: str) -> None:
+        job = self.model[id_]
+        row = self.conn.execute("select retry_job(%s)", [id_]).fetchone()
+        assert row == (job["status"] in ("pending", "failed", "cancelled"),)
+        if row == (True,):
+            # A job that is still in its place keeps it: an old place is as good as any.
+            self.place(id_, status="pending", future=False)
+            self.conn.execute(
+                "delete from ready where job_id = %s and seq < (select max(seq) from ready where job_id = %s)",
+                [id_, id_],
+            )
+
+    @rule(id_=jobs)
+    def fall_due(self, id_: str) -> None:
+        job = self.model[id_]
+        if job["status"] == "pending" and job["future"]:
+            self.conn.execute("update jobs set execute_at = now() where id = %s", [id_])
+            self.place(id_, future=False)
+
+    @rule(id_=consumes(jobs))
+    def delete_by_hand(self, id_: str) -> None:
+        self.conn.execute("delete from jobs where id = %s", [id_])
+        del self.model[id_]
+        self.model[f"gone-{id_}"] = {
+            "status": "gone",
+            "future": False,
+            "queue": "",
+            "attempts": 0,
+            "worker": None,
+            "priority": 0,
+        }
+
+    @rule(worker=st.integers(1, 3))
+    def die(self, worker: int) -> None:
+        self.conn.execute("select give_away_jobs(%s)", [worker])
+        mine = [(id_, job) for id_, job in self.model.items() if job["status"] == "running" and job["worker"] == worker]
+        places = self.conn.execute("select job_id from ready order by seq desc limit %s", [len(mine)]).fetchall()
+        order = [row[0] for row in reversed(places)]
+        for id_, job in sorted(mine, key=lambda one: order.index(one[0]) if one[0] in order else -1):
+            if job["attempts"] > job["retries"]:
+                job["status"] = "failed"
+            else:
+                self.place(id_, status="pending")
+
+    @invariant()
+    def database_agrees(self) -> None:
+        rows = self.conn.execute("select id, status, attempts from jobs").fetchall()
+        expected = {(id_, job["status"], job["attempts"]) for id_, job in self.model.items() if job["status"] != "gone"}
+        assert set(rows) == expected
+        placed = {row[0] for row in self.conn.execute("select job_id from ready union select job_id from scheduled")}
+        assert {id_ for id_, job in self.model.items() if job["status"] == "pending"} <= placed
+
+
+def test_functions_keep_the_semantics(conn: Connection) -> None:
+    QueueMachine.conn = conn
+    run_state_machine_as_test(
+        QueueMachine,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )

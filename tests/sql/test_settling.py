@@ -1,0 +1,152 @@
+"""complete_jobs, fail_job, retry_job, release_jobs, cancel_job, lost_jobs: fenced by (id, attempts, worker)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+Connection = psycopg.Connection[Any]
+Connect = Callable[..., Connection]
+
+HELD = [1, "a", 1]  # the worker, the job and the attempt of the start that `started` makes
+STRANGERS = [[2, "a", 1], [1, "a", 2], [1, "b", 1], [1, "nobody", 1]]
+
+
+@pytest.fixture
+def started(conn: Connection) -> Connection:
+    """Job a runs, claimed by worker 1; job b waits."""
+    conn.execute("select enqueue_jobs('{t,t}', job_ids => '{a,b}')")
+    conn.execute("select from claim_jobs(1)")
+    return conn
+
+
+def value(conn: Connection, query: str, arguments: list[Any]) -> Any:
+    row = conn.execute(query, arguments).fetchone()
+    return None if row is None else row[0]
+
+
+def status(conn: Connection, id_: str = "a") -> Any:
+    return value(conn, "select status from jobs where id = %s", [id_])
+
+
+def test_complete(started: Connection) -> None:
+    assert started.execute("select complete_jobs(1, '{a}', '{1}')").fetchall() == []
+    row = started.execute(
+        "select status, finished_at is not null, failed_at, error from jobs where id = 'a'"
+    ).fetchone()
+    assert row == ("completed", True, None, None)
+
+
+@pytest.mark.parametrize(("worker", "id_", "attempts"), STRANGERS)
+def test_complete_by_who_does_not_hold_it(started: Connection, worker: int, id_: str, attempts: int) -> None:
+    before = started.execute("select * from jobs order by id").fetchall()
+    lost = started.execute("select complete_jobs(%s, %s, %s)", [worker, [id_], [attempts]]).fetchall()
+    assert lost == [(id_,)]
+    assert started.execute("select * from jobs order by id").fetchall() == before
+
+
+def test_complete_names_the_lost_and_completes_the_rest(conn: Connection) -> None:
+    conn.execute("select enqueue_jobs('{t,t,t}', job_ids => '{a,b,c}')")
+    conn.execute("select from claim_jobs(1, null, 3)")
+    conn.execute("select retry_job('b', 0, null, 1, 1)")
+    conn.execute("select from claim_jobs(1)")  # b again, its second attempt
+    assert conn.execute("select complete_jobs(1, '{a,b,c}', '{1,1,1}')").fetchall() == [("b",)]
+    assert [status(conn, id_) for id_ in "abc"] == ["completed", "running", "completed"]
+    assert conn.execute("select complete_jobs(1, '{a,b,c}', '{1,2,1}')").fetchall() == []
+    assert status(conn, "b") == "completed"
+
+
+def test_complete_forgets_finished_batches_of_this_worker_alone(started: Connection) -> None:
+    started.execute("select from claim_jobs(2)")
+    started.execute("select complete_jobs(1, '{a}', '{1}', array(select id from claims))")
+    assert started.execute("select worker_id from claims").fetchall() == [(2,)]
+
+
+def test_fail(started: Connection) -> None:
+    assert value(started, "select fail_job(%s, %s, %s, 'ValueError: x')", HELD) is True
+    row = started.execute("select status, error, failed_at = finished_at from jobs where id = 'a'").fetchone()
+    assert row == ("failed", "ValueError: x", True)
+    assert value(started, "select fail_job(%s, %s, %s, 'again')", HELD) is True
+    assert value(started, "select error from jobs where id = 'a'", []) == "ValueError: x"
+
+
+def test_retry_by_the_worker(started: Connection) -> None:
+    assert value(started, "select retry_job('a', 60, 'ValueError: x', 1, 1)", []) is True
+    row = started.execute(
+        "select status, error, round(extract(epoch from execute_at - updated_at)) from jobs where id = 'a'"
+    )
+    assert row.fetchone() == ("pending", "ValueError: x", 60)
+    assert value(started, "select retry_job('a', 60, 'x', 1, 1)", []) is True  # the answer may have been lost
+    assert started.execute("select count(*) from scheduled").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("call", ["fail_job(%s, %s, %s, 'x')", "retry_job(worker_id => %s, id => %s, attempts => %s)"])
+@pytest.mark.parametrize("who", STRANGERS)
+def test_settling_by_who_does_not_hold_it(started: Connection, call: str, who: list[Any]) -> None:
+    before = started.execute("select * from jobs order by id").fetchall()
+    assert value(started, f"select {call}", who) is False
+    assert started.execute("select * from jobs order by id").fetchall() == before
+
+
+def test_retry_by_an_operator(started: Connection) -> None:
+    assert value(started, "select retry_job('a')", []) is False  # it runs
+    value(started, "select fail_job(%s, %s, %s, 'boom')", HELD)
+    assert value(started, "select retry_job('a')", []) is True
+    assert started.execute("select status, error, failed_at, finished_at from jobs where id = 'a'").fetchone() == (
+        "pending",
+        "boom",
+        None,
+        None,
+    )
+    assert [row[0] for row in started.execute("select id from claim_jobs(1, null, 5)")] == ["b", "a"]
+    started.execute("select complete_jobs(1, '{a}', '{2}')")
+    assert value(started, "select retry_job('a')", []) is False  # it is completed
+    assert value(started, "select retry_job('nobody')", []) is False
+
+
+@pytest.mark.parametrize("delay", ["-1", "'NaN'", "'Infinity'", "null", "4e9"])
+def test_bad_delay(started: Connection, delay: str) -> None:
+    with pytest.raises(psycopg.Error, match="delay_seconds") as error:
+        started.execute(f"select retry_job('a', {delay}, null, 1, 1)")
+    assert error.value.sqlstate == "JQ001"
+    assert status(started) == "running"
+
+
+def test_release(started: Connection) -> None:
+    assert started.execute("select release_jobs(1, '{a,b}', '{1,1}')").fetchall() == [("b",)]
+    assert started.execute("select status, attempts from jobs where id = 'a'").fetchone() == ("pending", 0)
+    assert [row[0] for row in started.execute("select id from claim_jobs(2, null, 5)")] == ["b", "a"]
+    assert started.execute("select release_jobs(1, '{a}', '{1}')").fetchall() == [("a",)]
+
+
+def test_release_with_a_delay(started: Connection) -> None:
+    started.execute("select release_jobs(1, '{a}', '{1}', 60)")
+    assert [row[0] for row in started.execute("select id from claim_jobs(2, null, 5)")] == ["b"]
+
+
+def test_cancel(started: Connection) -> None:
+    assert value(started, "select cancel_job('a')", []) is True
+    assert value(started, "select cancel_job('b')", []) is True
+    assert value(started, "select cancel_job('a')", []) is False
+    assert value(started, "select cancel_job('nobody')", []) is False
+    assert started.execute("select lost_jobs(1, '{a}', '{1}')").fetchall() == [("a",)]
+    assert started.execute("select complete_jobs(1, '{a}', '{1}')").fetchall() == [("a",)]
+    assert status(started) == status(started, "b") == "cancelled"
+
+
+def test_two_settles_at_once_one_wins(connect: Connect, started: Connection) -> None:
+    one, two = connect(autocommit=False), connect()
+    one.execute("select cancel_job('a')")
+    two.execute("set lock_timeout = '100ms'")
+    with pytest.raises(psycopg.errors.LockNotAvailable):
+        two.execute("select complete_jobs(1, '{a}', '{1}')")
+    one.commit()
+    assert two.execute("select complete_jobs(1, '{a}', '{1}')").fetchall() == [("a",)]
+
+
+def test_lost_jobs_names_what_is_not_held(started: Connection) -> None:
+    assert started.execute("select lost_jobs(1, '{a,b,nobody}', '{1,1,1}')").fetchall() == [("b",), ("nobody",)]
+    assert started.execute("select lost_jobs(1, '{a}', '{2}')").fetchall() == [("a",)]

@@ -1,0 +1,89 @@
+"""Delays before the next try: their bounds, their growth, and what may be asked."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pgjobq.backoff import Backoff, constant
+from pgjobq.errors import ConfigurationError
+
+SECONDS = st.floats(0, 3.2e9)
+FACTORS = st.floats(1, 1e300)
+ATTEMPTS = st.integers(1, 10_000)
+SHARES = st.floats(0, 1, exclude_max=True)  # what random() gives
+
+
+def without_jitter(backoff: Backoff, attempt: int) -> float:
+    return Backoff(backoff.base, backoff.factor, backoff.cap, jitter=0)(attempt)
+
+
+@given(st.builds(Backoff, SECONDS, FACTORS, SECONDS, st.floats(0, 1)), ATTEMPTS, SHARES)
+@example(Backoff(), 10_000, 0.999)
+@example(Backoff(base=0), 10_000, 0.5)  # nothing, grown beyond any float
+@example(Backoff(base=5e-324, cap=3.2e9), 1_100, 0.5)  # cap / base is beyond any float
+def test_delay_stays_within_its_jitter_and_under_the_cap(backoff: Backoff, attempt: int, share: float) -> None:
+    middle = without_jitter(backoff, attempt)
+    delay = backoff(attempt, lambda: share)
+
+    assert isinstance(delay, float)
+    assert 0 <= delay <= backoff.cap
+    slack = 1e-9 * middle
+    assert middle * (1 - backoff.jitter) - slack <= delay <= middle * (1 + backoff.jitter) + slack
+
+
+@given(st.builds(Backoff, SECONDS, FACTORS, SECONDS, st.just(0)), st.integers(1, 9_999))
+def test_delay_never_shrinks_from_try_to_try(backoff: Backoff, attempt: int) -> None:
+    assert backoff(attempt) <= backoff(attempt + 1)
+
+
+def test_delay_doubles_up_to_the_cap() -> None:
+    backoff = Backoff(base=1, factor=2, cap=10, jitter=0)
+
+    assert [backoff(attempt) for attempt in (1, 2, 3, 4, 5, 10_000)] == [1, 2, 4, 8, 10, 10]
+
+
+def test_defaults_reach_an_hour() -> None:
+    middle = [Backoff()(attempt, lambda: 0.5) for attempt in (1, 2, 12, 13, 10_000)]
+
+    assert middle == [1, 2, 2048, 3600, 3600]
+
+
+def test_jitter_spreads_to_both_sides() -> None:
+    backoff = Backoff(base=100, jitter=0.25)
+
+    assert [backoff(1, lambda share=share: share) for share in (0.0, 0.5, 1.0)] == [75, 100, 125]
+    assert len({backoff(1) for _ in range(20)}) > 1
+
+
+@pytest.mark.parametrize("attempt", [0, -1])
+def test_attempt_before_the_first_counts_as_the_first(attempt: int) -> None:
+    assert Backoff(base=7, jitter=0)(attempt) == 7
+
+
+@given(SECONDS, ATTEMPTS)
+def test_constant_is_the_same_every_time(seconds: float, attempt: int) -> None:
+    assert constant(seconds)(attempt) == seconds
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (field, value)
+        for field in ("base", "factor", "cap", "jitter")
+        for value in (-1, math.nan, math.inf, "1", True, None)
+    ]
+    + [("base", 3.3e9), ("cap", 3.3e9), ("factor", 0.99), ("jitter", 1.01)],
+)
+def test_settings_that_are_not_allowed_are_named(field: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^backoff {field}: .* is not allowed; give a number "):
+        Backoff(**{field: value})
+
+
+def test_constant_refuses_what_is_no_time() -> None:
+    with pytest.raises(ConfigurationError, match="give a number from 0 to 3200000000"):
+        constant(-1)

@@ -1,0 +1,90 @@
+"""The tree of errors, their default messages, and the verdicts a handler raises."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from typing import Any
+
+import pytest
+
+from pgjobq import errors
+from pgjobq.errors import Fail, InvalidJob, PgjobqError, Retry
+
+ERRORS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, PgjobqError)]
+
+
+def test_every_error_is_in_the_tree() -> None:
+    expected = {
+        "PgjobqError": Exception,
+        "InvalidJob": PgjobqError,
+        "DuplicateJob": PgjobqError,
+        "JobNotFound": PgjobqError,
+        "LostJob": PgjobqError,
+        "UnknownJobType": PgjobqError,
+        "BadArguments": PgjobqError,
+        "JobTimeout": PgjobqError,
+        "StorageError": PgjobqError,
+        "StorageUnavailable": errors.StorageError,
+        "NotMigrated": errors.StorageError,
+        "SchemaTooNew": errors.StorageError,
+        "SchemaConflict": errors.StorageError,
+        "Unsupported": PgjobqError,
+        "ConfigurationError": PgjobqError,
+    }
+    assert {error.__name__: error.__bases__[0] for error in ERRORS} == expected
+
+
+def test_errors_are_caught_as_the_builtin_ones_they_are() -> None:
+    assert issubclass(errors.InvalidJob, ValueError)
+    assert issubclass(errors.ConfigurationError, ValueError)
+    assert issubclass(errors.JobNotFound, LookupError)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_docstring_is_the_default_message(error: type[PgjobqError]) -> None:
+    first_line = (error.__doc__ or "").splitlines()[0]
+
+    assert first_line.endswith(".")
+    assert str(error()) == first_line
+    assert str(error("what happened")) == "what happened"
+    assert str(error("")) == ""
+
+
+def test_invalid_job_carries_its_field_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(InvalidJob("priority: too big", field="priority")))  # noqa: S301  # our own bytes
+
+    assert (str(error), error.field) == ("priority: too big", "priority")
+    assert InvalidJob("something").field is None
+
+
+def test_verdicts_are_no_errors_of_ours() -> None:
+    # `except PgjobqError` around a handler's calls must not swallow what the handler says to the worker.
+    assert not issubclass(Retry, PgjobqError)
+    assert not issubclass(Fail, PgjobqError)
+
+
+@pytest.mark.parametrize("delay", [None, 0, 0.5, 60, 3.2e9])
+def test_retry_carries_delay_and_reason(delay: float | None) -> None:
+    retry = pickle.loads(pickle.dumps(Retry(delay, "rate limit")))  # noqa: S301  # our own bytes
+
+    assert (retry.delay, retry.reason, str(retry)) == (delay, "rate limit", "rate limit")
+
+
+def test_retry_without_a_reason_still_says_something() -> None:
+    assert (Retry().delay, Retry().reason) == (None, "")
+    assert str(Retry()) == "the handler asked for another try"
+
+
+@pytest.mark.parametrize("delay", [-1, math.nan, math.inf, 3.3e9, "60", True])
+def test_retry_refuses_a_delay_that_no_storage_could_take(delay: Any) -> None:
+    with pytest.raises(InvalidJob, match=r"^delay: .* give seconds from 0 to") as caught:
+        Retry(delay)
+
+    assert caught.value.field == "delay"
+
+
+def test_fail_carries_its_reason() -> None:
+    fail = pickle.loads(pickle.dumps(Fail("no such customer")))  # noqa: S301  # our own bytes
+
+    assert (fail.reason, str(fail)) == ("no such customer", "no such customer")

@@ -1,0 +1,450 @@
+"""Job, NewJob and ids: what is normalised, what is refused, and how a refusal reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import math
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgjobq.errors import InvalidJob
+from pgjobq.models import Job, JobStatus, NewJob, new_job_id, utc_now
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+
+# What both JSON and PostgreSQL can hold.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+LEAVES = (
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
+)
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=20)
+DATA = st.dictionaries(TEXTS, VALUES)
+TIMES = st.datetimes(datetime(1000, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # st's wish
+
+
+# Job
+
+
+def test_job_by_hand_has_the_usual_defaults() -> None:
+    before = utc_now()
+    job = Job(id="1", type="send_email")
+
+    assert (job.data, job.status, job.queue, job.priority, job.attempts, job.max_retries) == (
+        {},
+        JobStatus.PENDING,
+        "default",
+        5,
+        0,
+        3,
+    )
+    assert (job.execute_at, job.error, job.started_at, job.finished_at, job.failed_at, job.worker_id) == (None,) * 6
+    assert before <= job.created_at <= job.updated_at <= utc_now()
+    assert job.data is not Job(id="2", type="send_email").data
+
+
+@pytest.mark.parametrize("status", ["pending", "running", "completed", "failed", "cancelled"])
+def test_status_as_a_text_becomes_a_status(status: str) -> None:
+    job = Job(id="1", type="t", status=status)  # type: ignore[arg-type]  # as the seed's storages do
+
+    assert isinstance(job.status, JobStatus)
+    assert job.status == status
+
+
+@pytest.mark.parametrize("status", ["done", "PENDING", "", None, 3])
+def test_unknown_status_is_refused_with_the_known_ones(status: Any) -> None:
+    with pytest.raises(InvalidJob, match="give one of: pending, running, completed, failed, cancelled") as caught:
+        Job(id="1", type="t", status=status)
+
+    assert caught.value.field == "status"
+    assert repr(status) in str(caught.value)
+
+
+class Later(datetime):
+    """A datetime of another library."""
+
+
+@pytest.mark.parametrize(
+    "given_time",
+    [
+        MOMENT,
+        MOMENT.replace(tzinfo=None),
+        MOMENT.astimezone(timezone(timedelta(hours=-9))),
+        MOMENT.isoformat(),
+        "2026-01-02T03:04:05.678901",
+        "2026-01-02T05:34:05.678901+02:30",
+        "2026-01-02T03:04:05.678901Z",
+        Later(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+    ],
+)
+@pytest.mark.parametrize("name", ["created_at", "updated_at", "execute_at", "started_at", "finished_at", "failed_at"])
+def test_times_become_aware_in_utc(name: str, given_time: Any) -> None:
+    job = Job(**{"id": "1", "type": "t", name: given_time})
+
+    assert getattr(job, name) == MOMENT
+    assert getattr(job, name).tzinfo is UTC
+
+
+@pytest.mark.parametrize("given_time", ["tomorrow", "", 1767323045, dt.date(2026, 1, 2)])
+def test_what_is_no_time_is_refused_by_name(given_time: Any) -> None:
+    with pytest.raises(InvalidJob, match="^execute_at: .* is no time; give a datetime or ISO text") as caught:
+        Job(id="1", type="t", execute_at=given_time)
+
+    assert caught.value.field == "execute_at"
+
+
+@given(
+    st.builds(
+        Job,
+        id=TEXTS,
+        type=TEXTS,
+        data=DATA,
+        status=st.sampled_from(JobStatus),
+        queue=TEXTS,
+        priority=st.integers(),
+        attempts=st.integers(),
+        max_retries=st.integers(),
+        error=st.none() | TEXTS,
+        created_at=TIMES,
+        updated_at=TIMES,
+        execute_at=st.none() | TIMES,
+        started_at=st.none() | TIMES,
+        finished_at=st.none() | TIMES,
+        failed_at=st.none() | TIMES,
+        worker_id=st.none() | st.integers(),
+    )
+)
+def test_job_survives_the_way_through_json(job: Job) -> None:
+    assert Job.from_dict(json.loads(json.dumps(job.to_dict()))) == job
+
+
+def test_to_dict_names_every_field_in_plain_types() -> None:
+    values = Job(id="1", type="t", created_at=MOMENT, updated_at=MOMENT, status=JobStatus.RUNNING).to_dict()
+
+    assert list(values) == [field.name for field in dataclasses.fields(Job)]
+    assert values["created_at"] == "2026-01-02T03:04:05.678901+00:00"
+    assert type(values["status"]) is str
+
+
+def test_from_dict_reads_what_another_storage_wrote() -> None:
+    # As a Redis storage keeps it: ISO texts without a zone, keys of its own, and no later fields.
+    job = Job.from_dict(
+        {
+            "id": "1",
+            "type": "send_email",
+            "data": {"to": "a@b.c"},
+            "status": "running",
+            "attempts": 1,
+            "max_retries": 3,
+            "priority": 5,
+            "execute_at": None,
+            "created_at": "2026-01-02T03:04:05.678901",
+            "updated_at": "2026-01-02T03:04:05.678901",
+            "_score": -5,
+        }
+    )
+
+    assert job == Job(
+        id="1",
+        type="send_email",
+        data={"to": "a@b.c"},
+        status=JobStatus.RUNNING,
+        attempts=1,
+        created_at=MOMENT,
+        updated_at=MOMENT,
+    )
+
+
+def test_job_is_a_value() -> None:
+    job = Job(id="1", type="t", data={"a": [1]}, created_at=MOMENT, updated_at=MOMENT)
+
+    assert pickle.loads(pickle.dumps(job)) == job  # noqa: S301  # our own bytes
+    assert len({job, dataclasses.replace(job), dataclasses.replace(job, attempts=1)}) == 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        job.attempts = 2  # type: ignore[misc]  # what is tried
+    with pytest.raises(TypeError):
+        Job("1", "t")  # type: ignore[misc]  # what is tried
+
+
+# Ids
+
+
+def test_id_is_a_uuid_of_version_7_that_tells_the_time() -> None:
+    before = time.time_ns() // 1_000_000
+    text = new_job_id()
+    after = time.time_ns() // 1_000_000
+
+    parsed = uuid.UUID(text)
+    assert str(parsed) == text
+    assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
+    # Ids made before, within less than a microsecond each, may have run a little ahead of the clock.
+    assert before <= parsed.int >> 80 <= after + 1
+
+
+@pytest.fixture
+def own_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgets afterwards what a test made the ids remember."""
+    monkeypatch.setattr("pgjobq.models._last_id", 0)
+
+
+@pytest.mark.usefixtures("own_ids")
+def test_ids_grow_while_the_clock_stands_still_and_when_it_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_800_000_000_000_000_000
+    readings = [now] * 5_000 + [now - 3_600 * 10**9] * 100 + [now + 244, now + 10**9]
+    clock = iter(readings)
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+
+    ids = [new_job_id() for _ in readings]
+
+    assert all(a < b for a, b in zip(ids, ids[1:], strict=False))
+    assert all(uuid.UUID(text).version == 7 for text in ids)
+    assert uuid.UUID(ids[0]).int >> 80 == now // 1_000_000
+    assert uuid.UUID(ids[-1]).int >> 80 == now // 1_000_000 + 1_000
+
+
+@pytest.mark.usefixtures("own_ids")
+@given(st.lists(st.integers(0, 2**62), min_size=2, max_size=30))
+def test_ids_grow_whatever_the_clock_says(readings: list[int]) -> None:
+    clock = iter(readings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: next(clock))
+        ids = [new_job_id() for _ in readings]
+
+    assert ids == sorted(set(ids))
+
+
+def test_ids_of_many_threads_differ_and_grow_in_each() -> None:
+    made: list[list[str]] = [[] for _ in range(8)]
+    start = threading.Barrier(8)
+
+    def make(ids: list[str]) -> None:
+        start.wait()
+        ids.extend(new_job_id() for _ in range(5_000))
+
+    threads = [threading.Thread(target=make, args=(ids,)) for ids in made]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len({text for ids in made for text in ids}) == 40_000
+    assert all(ids == sorted(ids) for ids in made)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_forked_child_makes_ids_of_its_own_even_when_the_lock_was_held() -> None:
+    # In a process of its own: a child forked from the test run would take the run's threads and fixtures along.
+    program = """
+import os, time
+from pgjobq import models
+models.new_job_id()
+time.time_ns = lambda: 1_800_000_000_000_000_000  # parent and child draw the same times
+models._id_lock.acquire()
+if os.fork() == 0:
+    print(models.new_job_id(), flush=True)
+    os._exit(0)
+os.wait()
+models._id_lock.release()
+print(models.new_job_id())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+
+    child, parent = done.stdout.split()
+    assert child[:18] == parent[:18]
+    assert child != parent
+
+
+# NewJob
+
+
+@given(DATA)
+def test_data_that_json_can_hold_comes_back_as_it_was(data: dict[str, Any]) -> None:
+    job = NewJob(type="t", data=data)
+
+    assert json.loads(job.json) == data
+    job.json.encode()  # PostgreSQL takes it as UTF-8
+
+
+def test_new_job_has_defaults_of_its_own() -> None:
+    one, two = NewJob(type="send_email"), NewJob(type="send_email")
+
+    assert (one.queue, one.priority, one.max_retries, one.execute_at, one.delay) == ("default", 5, 3, None, None)
+    assert (one.data, one.json) == ({}, "{}")
+    assert one.id < two.id
+    assert one.data is not two.data
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.priority = 9  # type: ignore[misc]  # what is tried
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "x"},
+        {"type": "ü" * 255},
+        {"queue": "x" * 255},
+        {"id": "x"},
+        {"id": "order/17 again"},
+        {"priority": -(2**31)},
+        {"priority": 2**31 - 1},
+        {"max_retries": 0},
+        {"max_retries": 1_000_000},
+        {"execute_at": MOMENT},
+        {"execute_at": MOMENT.astimezone(timezone(timedelta(hours=13)))},
+        {"delay": 0},
+        {"delay": 0.001},
+        {"delay": 86_400 * 365},
+        {"data": {"": "", "nested": {"list": [1, 2.5, None, True, (1, 2)]}}},
+    ],
+)
+def test_what_is_allowed_is_kept_as_it_is(fields: dict[str, Any]) -> None:
+    job = NewJob(**{"type": "t", **fields})
+
+    assert {name: getattr(job, name) for name in fields} == fields
+
+
+NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001  # what is tried
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "message"),
+    [
+        ({"type": ""}, "type", "type: has 0 characters; give the name of a handler, 1 to 255 characters"),
+        ({"type": "x" * 10_000}, "type", "type: has 10000 characters; give "),
+        ({"type": None}, "type", "type: None is not a text; give "),
+        ({"type": b"send"}, "type", "type: b'send' is not a text; give "),
+        ({"type": "a\0b"}, "type", "type: holds a NUL character"),
+        ({"type": "a\ud800"}, "type", "type: holds half of a surrogate pair"),
+        ({"queue": ""}, "queue", "queue: has 0 characters; give the name of a queue"),
+        ({"queue": "x" * 256}, "queue", "queue: has 256 characters; give "),
+        ({"queue": "a\0b"}, "queue", "queue: holds a NUL character"),
+        ({"id": ""}, "job_id", "job_id: has 0 characters; give "),
+        ({"id": "x" * 256}, "job_id", "job_id: has 256 characters; give "),
+        ({"id": uuid.UUID(int=7)}, "job_id", "job_id: UUID("),
+        ({"id": "a\0b"}, "job_id", "job_id: holds a NUL character"),
+        (
+            {"priority": 2**31},
+            "priority",
+            "priority: 2147483648 is not allowed; give a whole number from -2147483648 to ",
+        ),
+        ({"priority": -(2**31) - 1}, "priority", "priority: -2147483649 is not allowed; give "),
+        ({"priority": 1.0}, "priority", "priority: 1.0 is not allowed; give a whole number "),
+        ({"priority": True}, "priority", "priority: True is not allowed; give a whole number "),
+        ({"priority": "5"}, "priority", "priority: '5' is not allowed; give a whole number "),
+        ({"priority": None}, "priority", "priority: None is not allowed; give a whole number "),
+        ({"max_retries": -1}, "max_retries", "max_retries: -1 is not allowed; give a whole number from 0 to "),
+        ({"max_retries": 2**31}, "max_retries", "max_retries: 2147483648 is not allowed; give "),
+        ({"max_retries": False}, "max_retries", "max_retries: False is not allowed; give "),
+        (
+            {"execute_at": NAIVE},
+            "execute_at",
+            "execute_at: 2026-01-02T00:00:00 has no time zone; give an aware datetime",
+        ),
+        (
+            {"execute_at": "2026-01-02T00:00:00Z"},
+            "execute_at",
+            "execute_at: '2026-01-02T00:00:00Z' is not a datetime; ",
+        ),
+        (
+            {"execute_at": dt.date(2026, 1, 2)},
+            "execute_at",
+            "execute_at: datetime.date(2026, 1, 2) is not a datetime; ",
+        ),
+        ({"delay": -0.1}, "delay", "delay: -0.1 is not allowed; give seconds from 0 to "),
+        ({"delay": math.nan}, "delay", "delay: nan is not allowed; give seconds "),
+        ({"delay": math.inf}, "delay", "delay: inf is not allowed; give seconds "),
+        ({"delay": 1e300}, "delay", "delay: 1e+300 is not allowed; give seconds "),
+        ({"delay": "60"}, "delay", "delay: '60' is not allowed; give seconds "),
+        ({"delay": True}, "delay", "delay: True is not allowed; give seconds "),
+        ({"delay": timedelta(1)}, "delay", "delay: datetime.timedelta(days=1) is not allowed; give seconds "),
+        ({"delay": 1, "execute_at": MOMENT}, "delay", "delay: given together with execute_at; give one of them"),
+        ({"data": None}, "data", "data: NoneType is not a dict; give a dict"),
+        ({"data": [1]}, "data", "data: list is not a dict; give a dict"),
+        ({"data": '{"a": 1}'}, "data", "data: str is not a dict; give a dict"),
+        ({"data": {1: 2}}, "data", "data: key 1 is not a text"),
+        ({"data": {"a": [{"b": {None: 1}}]}}, "data", "data.a[0].b: key None is not a text"),
+        ({"data": {"a": {"x\0y": 1}}}, "data", "data.a key 'x\\x00y': holds a NUL character"),
+        ({"data": {"items": [1, 2, 3, {"note": "\0"}]}}, "data", "data.items[3].note: holds a NUL character"),
+        ({"data": {"a": 10**5_000}}, "data", "data"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_by_name(fields: dict[str, Any], field: str, message: str) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        NewJob(**{"type": "t", **fields})
+
+    assert str(caught.value).startswith(message)
+    assert caught.value.field == field
+
+
+BAD_LEAVES = st.sampled_from(
+    [
+        (math.nan, "nan is no JSON number"),
+        (math.inf, "inf is no JSON number"),
+        (-math.inf, "-inf is no JSON number"),
+        ("a\0", "holds a NUL character"),
+        ("\udc80", "holds half of a surrogate pair"),
+        (b"bytes", "bytes is not JSON"),
+        ({1, 2}, "set is not JSON"),
+        (Decimal("1.5"), "Decimal is not JSON"),
+        (MOMENT, "datetime is not JSON"),
+        (object(), "object is not JSON"),
+    ]
+)
+# A step into a dict, beside other keys, or into a list, behind other items.
+STEPS = st.lists(st.tuples(DATA, TEXTS.filter(lambda key: len(key) < 10)) | st.lists(VALUES, max_size=3), max_size=5)
+
+
+@given(BAD_LEAVES, DATA, TEXTS, STEPS)
+def test_what_json_cannot_hold_is_named_by_its_path(
+    bad: tuple[Any, str], beside: dict[str, Any], first: str, steps: list[Any]
+) -> None:
+    value, wrong = bad
+    path = ""
+    for step in reversed(steps):
+        if isinstance(step, list):
+            value, path = [*step, value], f"[{len(step)}]{path}"
+        else:
+            siblings, key = step
+            value, path = {**siblings, key: value}, f".{key}{path}"
+
+    with pytest.raises(InvalidJob) as caught:
+        NewJob(type="t", data={**beside, first: value})
+
+    assert str(caught.value).startswith(f"data.{first}{path}: {wrong}")
+    assert caught.value.field == "data"
+
+
+def test_text_that_looks_like_an_escaped_nul_is_allowed() -> None:
+    data = {"a": "\\u0000", "b": {"c": ["{\\u0000}"]}}
+
+    assert json.loads(NewJob(type="t", data=data).json) == data
+
+
+def test_data_within_itself_is_refused() -> None:
+    data: dict[str, Any] = {}
+    data["me"] = [data]
+
+    with pytest.raises(InvalidJob, match=r"^data\.me\[0\]\.me.*nested too deep, or within itself"):
+        NewJob(type="t", data=data)
+
+
+@pytest.mark.parametrize("depth", [2_000, 50_000])
+def test_data_nested_too_deep_is_refused(depth: int) -> None:
+    data: dict[str, Any] = {}
+    for _ in range(depth):
+        data = {"a": data}
+
+    with pytest.raises(InvalidJob, match="nested too deep"):
+        NewJob(type="t", data=data)

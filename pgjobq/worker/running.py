@@ -85,7 +85,7 @@ def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
         log.warning("job.failed", extra={**described(job), "error": str(error)})
         return Failed(job, text)
     assert handler is not None  # without one it is final
-    delay = error.delay if isinstance(error, Retry) and error.delay is not None else handler.backoff(job.attempts)
+    delay = error.delay if isinstance(error, Retry) and error.delay is not None else handler.delay(job.attempts)
     log.info("job.retried", extra={**described(job), "error": str(error), "delay": round(delay, 3)})
     return Retried(job, max(0.0, delay), text)
 

@@ -57,11 +57,13 @@ select to_regclass('schema_version') is null as missing \gset
 \ir functions/retire_worker.sql
 \ir functions/retry_job.sql
 \ir functions/ring_doorbell.sql
+\ir functions/take_places.sql
 \ir functions/was_settled.sql
 \ir triggers/jobs_inserted.sql
 \ir triggers/jobs_updated.sql
 \ir views/job_stats.sql
 \ir views/worker_status.sql
+\ir comments.sql
 \ir public.sql
 \ir roles.sql
 

@@ -24,7 +24,7 @@ revoke execute on function
   claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, cancel_job, promote_jobs, rescue_jobs, prune_jobs,
   register_worker, retire_worker, heartbeat_worker, lost_jobs, arm_doorbell, disarm_doorbell, open_enqueues, next_due,
   call_watch, release_unknown_jobs, get_job, list_jobs, count_jobs, live_workers,
-  is_claimable, was_settled, drop_orphans, ready_queues, give_away_jobs, place_new_jobs, place_changed_job,
+  take_places, is_claimable, was_settled, drop_orphans, ready_queues, give_away_jobs, place_new_jobs, place_changed_job,
   reject_job, ring_doorbell
   from public;
 

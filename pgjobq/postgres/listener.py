@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgjobq.postgres.pool import SERVER_KEEPALIVE, Connection
+from pgjobq.postgres.pool import SERVER_KEEPALIVE, Connection, readable
 
 log = logging.getLogger("pgjobq.listener")
 
@@ -40,6 +40,7 @@ class Listener:
         os.set_blocking(self._wake_write, False)
         self._retry_at, self._backoff = 0.0, BACKOFF_MIN
         self._lock = threading.Lock()  # connecting, and closing
+        self._reading = threading.Lock()  # libpq's own state
         self.queues: Sequence[str] | None = None
         self.worker_id: int | None = None
         self.generation = 0  # counts connections: what was armed on an earlier one is void
@@ -89,6 +90,23 @@ class Listener:
         heard, self._heard = self._heard, set()
         return heard
 
+    def keep(self) -> None:
+        """Look whether the connection still stands, and make it anew if not: the lock must not stay down.
+
+        For another thread than the one that waits, which may be long in coming back to wait.
+        """
+        if self.worker_id is None:
+            return
+        conn = self._conn
+        if conn is not None and not conn.closed:
+            with suppress(psycopg.Error):
+                # The first read may bring the server's last words, the next one the end.
+                while readable(conn.fileno()):
+                    self._drain(conn)
+                return
+            self._lose()
+        self.connect()
+
     def wake(self) -> None:
         """Make a wait() in another thread return."""
         with suppress(BlockingIOError):  # the pipe is full: it will wake all the same
@@ -118,9 +136,10 @@ class Listener:
             self._on_watch()
 
     def _drain(self, conn: Connection) -> None:
-        conn.pgconn.consume_input()
-        while notification := conn.pgconn.notifies():
-            self._hear(notification.extra.decode())
+        with self._reading:
+            conn.pgconn.consume_input()
+            while notification := conn.pgconn.notifies():
+                self._hear(notification.extra.decode())
 
     def _select(self, sockets: list[int], timeout: float) -> None:
         poll = select.poll()

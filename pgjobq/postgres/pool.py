@@ -69,7 +69,12 @@ def check_alive(conn: Connection) -> None:
     """
     if conn.closed:
         raise psycopg.OperationalError("the connection is closed")
-    poll = select.poll()
-    poll.register(conn.fileno(), select.POLLIN)
-    if poll.poll(0):
+    if readable(conn.fileno()):
         ConnectionPool.check_connection(conn)
+
+
+def readable(fd: int) -> bool:
+    """Whether there is something to read on a socket, the end of the stream included."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))

@@ -90,10 +90,12 @@ class Presence:
         self._watch()
 
     def maintain(self, running: Sequence[Job]) -> Upkeep:
-        """Give a sign of life, rescue the jobs of the dead, and find out which of ours were lost."""
+        """Give a sign of life, or see that the lock is held, rescue the jobs of the dead, and find out which of ours were lost."""
         if self._beating_id is not None and not self._value("heartbeat_worker", self._beating_id):
             log.warning("worker.given_away", extra={"worker_id": self._beating_id})
             self._beating_id = None
+        if self._listener is not None:
+            self._listener.keep()
         rescued, failed, watched = self._rows("rescue_jobs", [GRACE, self.worker_id])[0]
         if rescued or failed:
             log.warning("jobs.rescued", extra={"rescued": rescued, "failed": failed})

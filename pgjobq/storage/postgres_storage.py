@@ -245,7 +245,8 @@ class PostgresStorage(BaseStorage):
 
     def maintain(self, running: Sequence[Job]) -> Upkeep:
         """One round of upkeep: a sign of life, a rescue, and which of these running jobs were lost."""
-        return self._presence.maintain(running)
+        with translated():
+            return self._presence.maintain(running)
 
     def on_watch(self, callback: Callable[[], None]) -> None:
         """Call back, in the waiting thread, when another worker asks to be looked after."""

@@ -81,5 +81,6 @@ class Hand:
         self._seen, self._seen_at = finished, now
 
     def idle(self) -> None:
-        """The time since the last measure was spent without work: it says nothing of the rate."""
+        """There was no work: start anew with small claims, for the next jobs may be slow ones."""
+        self._rate = 0.0
         self._seen, self._seen_at = self._claimed - self.unfinished(), time.monotonic()

@@ -80,7 +80,10 @@ class TaskRunner:
     def _start_tasks(self) -> None:
         assert self._loop is not None  # this runs on it
         while self._backlog and len(self._runs) < self._concurrency:
-            job, handler = self._backlog.popleft()
+            try:
+                job, handler = self._backlog.popleft()
+            except IndexError:  # released meanwhile
+                return
             task = self._loop.create_task(self._work(job, handler))
             self._runs[task] = Run(job, handler, task)
 

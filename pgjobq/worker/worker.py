@@ -170,20 +170,21 @@ class Worker:
         """Run the jobs that are due now, one after the other, at most limit; how many. For tests and scripts."""
         done = 0
         hand = Hand(1)
-        runner = ThreadRunner(hand, self.storage, 1)
+        runner, tasks = ThreadRunner(hand, self.storage, 1), TaskRunner(hand, self.storage, 1)
+        fetcher = Fetcher(
+            self.storage,
+            hand,
+            self._registry,
+            runner,
+            tasks,
+            queues=self.queues,
+            leave_unknown=self._leave_unknown,
+        )
         while limit is None or done < limit:
             jobs = self.storage.dequeue_many(1, self.queues)
             if not jobs:
                 break
-            Fetcher(
-                self.storage,
-                hand,
-                self._registry,
-                runner,
-                TaskRunner(hand, self.storage, 1),
-                queues=self.queues,
-                leave_unknown=self._leave_unknown,
-            ).dispatch(jobs)
+            fetcher.dispatch(jobs)
             hand.claimed(1)
             while not hand.outcomes:
                 hand.has_outcome.wait(0.05)
@@ -192,6 +193,7 @@ class Worker:
             self.storage.settle(hand.drain(1))
             done += 1
         runner.stop()
+        tasks.stop()
         return done
 
     def _wait_for_running(self, grace: float) -> None:

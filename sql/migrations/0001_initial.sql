@@ -6,7 +6,6 @@ create table schema_version (
   version    integer     not null primary key,
   applied_at timestamptz not null default now()
 );
-comment on table schema_version is 'Migrations of pgjobq applied to this schema, one row each.';
 
 create table jobs (
   id          text        collate "C" not null default new_job_id(),
@@ -43,24 +42,7 @@ create index jobs_created_at on jobs (created_at, id);
 -- Serves list_jobs and job_stats for failed jobs; holds failed jobs alone.
 create index jobs_failed_at on jobs (failed_at) where failed_at is not null;
 
-comment on table  jobs             is 'One row a job, kept until pruned.  Insert freely; change a job through the functions.';
-comment on column jobs.id          is 'Unique name of the job; a UUID v7 unless given.';
-comment on column jobs.queue       is 'Workers serve queues by name.';
-comment on column jobs.type        is 'Names the handler that runs the job.';
-comment on column jobs.data        is 'The handler''s arguments: a JSON object.';
-comment on column jobs.status      is 'pending, running, completed, failed or cancelled.';
-comment on column jobs.priority    is 'Higher runs first.';
-comment on column jobs.attempts    is 'How many times the job was started.';
-comment on column jobs.max_retries is 'Tries allowed after the first.';
-comment on column jobs.execute_at  is 'Not before this moment; null: at once.';
-comment on column jobs.error       is 'Why the last try failed: type, message, traceback.';
-comment on column jobs.started_at  is 'When the last try was claimed.';
-comment on column jobs.finished_at is 'When the job was completed, failed or cancelled.';
-comment on column jobs.failed_at   is 'When the job failed for good; null in every other status.';
-comment on column jobs.worker_id   is 'The worker that runs or last ran the job.';
-
 create sequence place_seq as bigint cache 1;
-comment on sequence place_seq is 'The order of places in ready and scheduled.';
 
 create table ready (
   queue    text    collate "C" not null,
@@ -72,7 +54,6 @@ with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
       autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
 -- Serves claim_jobs: the head of a queue, in order.
 create index ready_claim on ready (queue, priority desc, seq);
-comment on table ready is 'Private: places in line of the jobs that may be claimed.  Hints, checked against jobs when claimed.';
 
 create table scheduled (
   execute_at timestamptz not null,
@@ -85,7 +66,6 @@ with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
       autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
 -- Serves promote_jobs: what is due, earliest first.
 create index scheduled_due on scheduled (execute_at, seq);
-comment on table scheduled is 'Private: jobs that are not due yet.  Hints, like ready.';
 
 create table workers (
   id           integer     generated always as identity primary key,
@@ -95,10 +75,6 @@ create table workers (
   heartbeat_at timestamptz,
   suspected_at timestamptz
 );
-comment on table  workers              is 'Worker processes, from register_worker to retire_worker or their rescue.';
-comment on column workers.queues       is 'The queues it serves; null: all.';
-comment on column workers.heartbeat_at is 'Last heartbeat of a worker that cannot hold a session lock (behind a transaction pooler); null: alive while its lock is held.';
-comment on column workers.suspected_at is 'When it was first seen without its lock or heartbeat.';
 
 create table claims (
   worker_id  integer     not null,
@@ -109,7 +85,6 @@ create table claims (
 )
 with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
       autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
-comment on table claims is 'Private: one row a claimed batch, so that a dead worker''s jobs are found without an index on jobs.';
 
 -- Unlogged: after a crash of the server nobody sleeps, every worker registers anew.
 create unlogged table doorbell (
@@ -119,5 +94,3 @@ create unlogged table doorbell (
 )
 with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100,
       autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
-comment on table  doorbell       is 'Private: workers asleep, who want to be notified.';
-comment on column doorbell.alarm is 'The worker wakes by itself before this moment: no need to ring for jobs due later.';

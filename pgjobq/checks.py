@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from datetime import datetime
 
-from pgjobq.errors import InvalidJob
+from pgjobq.errors import MAX_DELAY, InvalidJob
 
-MAX_DELAY = 3.2e9  # seconds, a hundred years: what a timestamp can take
+MAX_DEPTH = 500  # dicts and lists within each other: what every reader of JSON can take
+
+# Made once: json.dumps makes one for each call that has options.
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 
 
 def check_name(field: str, value: object, what: str, longest: int) -> None:
@@ -25,7 +29,9 @@ def check_name(field: str, value: object, what: str, longest: int) -> None:
 def check_whole_number(field: str, value: object, least: int, most: int) -> None:
     """An int, and no bool, from least to most."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise InvalidJob(f"{field}: {value!r} is not allowed; give a whole number from {least} to {most}", field=field)
+        raise InvalidJob(
+            f"{field}: {_shown(value)} is not allowed; give a whole number from {least} to {most}", field=field
+        )
 
 
 def check_execute_at(value: object) -> None:
@@ -48,7 +54,14 @@ def check_delay(value: object, other: str | None = None) -> None:
     if other is not None:
         raise InvalidJob(f"delay: given together with {other}; give one of them", field="delay")
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_DELAY:
-        raise InvalidJob(f"delay: {value!r} is not allowed; give seconds from 0 to {MAX_DELAY:.0f}", field="delay")
+        raise InvalidJob(
+            f"delay: {_shown(value)} is not allowed; give seconds from 0 to {MAX_DELAY:.0f}", field="delay"
+        )
+
+
+def _shown(value: object) -> str:
+    # Python refuses to write an int of more than 4,300 digits.
+    return "so big a number" if isinstance(value, int) and abs(value) > 10**100 else repr(value)
 
 
 def encode_data(data: object) -> str:
@@ -59,20 +72,36 @@ def encode_data(data: object) -> str:
             field="data",
         )
     try:
-        text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text = _encode(data)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidJob(_culprit(data, "data", 0) or f"data: {error}", field="data") from None
-    # Keys that are no texts json.dumps turns into texts; NUL and lone surrogates it lets through.
-    if "\\u0000" in text or not all(map(_is_text, data)) or not _is_encodable(text):
-        if culprit := _culprit(data, "data", 0):
-            raise InvalidJob(culprit, field="data")
-    elif "{" in text[1:] and (culprit := _bad_key(data, "data")):
+        raise InvalidJob(_culprit(data, "data", 1) or f"data: {error}", field="data") from None
+    # Keys that are no texts it turns into texts; NUL, lone surrogates and any depth it lets through.
+    suspect = "\\u0000" in text or not _is_encodable(text) or not _is_plain(data)
+    if suspect and (culprit := _culprit(data, "data", 1)):
         raise InvalidJob(culprit, field="data")
     return text
 
 
-def _is_text(key: object) -> bool:
-    return isinstance(key, str)
+def _is_plain(data: object) -> bool:
+    """Whether all keys are texts, and nothing lies deeper than MAX_DEPTH."""
+    depth, level = 0, [data]
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            return False
+        below: list[object] = []
+        for value in level:
+            if isinstance(value, dict):
+                for key in value:
+                    if not isinstance(key, str):
+                        return False
+                inner: Iterable[object] = value.values()
+            else:
+                assert isinstance(value, list | tuple)  # nothing else is put into a level
+                inner = value
+            below += [item for item in inner if isinstance(item, (dict, list, tuple))]
+        level = below
+    return True
 
 
 def _is_encodable(text: str) -> bool:
@@ -88,23 +117,9 @@ def _check_encodable(field: str, value: str) -> None:
         raise InvalidJob(f"{field}: holds half of a surrogate pair, which is no character; take it out", field=field)
 
 
-def _bad_key(value: object, path: str) -> str | None:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                return f"{path}: key {key!r} is not a text; JSON objects have texts as keys"
-            if isinstance(inner, dict | list | tuple) and (found := _bad_key(inner, f"{path}.{key}")):
-                return found
-    elif isinstance(value, list | tuple):
-        for index, inner in enumerate(value):
-            if isinstance(inner, dict | list | tuple) and (found := _bad_key(inner, f"{path}[{index}]")):
-                return found
-    return None
-
-
 def _culprit(value: object, path: str, depth: int) -> str | None:
     """What is wrong with the first bad value inside, and its path; None when nothing is."""
-    if depth > 500:
+    if depth > MAX_DEPTH and isinstance(value, dict | list | tuple):
         return f"{path[:80]}...: nested too deep, or within itself; flatten it"
     if isinstance(value, dict):
         for key, inner in value.items():

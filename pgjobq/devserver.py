@@ -137,6 +137,7 @@ class DevServer:
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self._lock_file.close()
             self._lock_file = None
             with suppress(OSError):
                 dsn = (folder / "dsn").read_text().strip()

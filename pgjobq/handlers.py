@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 from pgjobq.backoff import Backoff, BackoffFunction
 from pgjobq.checks import check_name, check_whole_number
 from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, UnknownJobType
-from pgjobq.models import MAX_NAME, Job
+from pgjobq.models import MAX_NAME, Job, UnreadableData
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +57,8 @@ class Handler:
         given: what to hand over as `job`, when it is not the job itself.
         """
         arguments: dict[str, Any]
+        if isinstance(job.data, UnreadableData):
+            raise BadArguments(f"data cannot be read: {job.data.reason}")
         if self._whole:
             arguments = {"data": job.data}
         else:

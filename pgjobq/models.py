@@ -37,6 +37,14 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class UnreadableData(dict[str, Any]):
+    """Empty, in place of data that a storage holds and Python cannot read; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """A job as it stood when it was read. Times are aware, in UTC.

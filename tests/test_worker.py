@@ -151,6 +151,37 @@ def test_unknown_type_can_be_left_to_others(queue: JobQueue, registry: Registry,
     assert (waiting.status, waiting.attempts) == (JobStatus.PENDING, 0)
 
 
+def test_job_that_python_cannot_read_fails_alone(
+    queue: JobQueue, registry: Registry, start: StartWorker, conn: Connection
+) -> None:
+    @job(registry=registry)
+    def whole(data: dict[str, Any]) -> None: ...
+
+    deep = '{"a":' * 3000 + "1" + "}" * 3000
+    conn.execute("select enqueue_job('whole', %s::jsonb, 9, job_id => 'deep')", [deep])
+    conn.execute("select enqueue_job('whole', %s::jsonb, 9, job_id => 'long')", ['{"n": ' + "9" * 5000 + "}"])
+    good = queue.enqueue(whole, {"n": 1})
+    start()
+    assert finished(queue, good).status == JobStatus.COMPLETED
+    for job_id in ("deep", "long"):
+        assert str(finished(queue, job_id).error).startswith("BadArguments: data cannot be read: ")
+    assert len(queue.list_jobs()) == 3
+
+
+def test_coroutine_that_a_sync_wrapper_returns_is_not_taken_for_done(
+    queue: JobQueue, registry: Registry, start: StartWorker
+) -> None:
+    async def inner() -> None: ...
+
+    @job(registry=registry)
+    def wrapper() -> Any:
+        return inner()
+
+    job_id = queue.enqueue(wrapper)
+    start()
+    assert "make its wrapper async" in str(finished(queue, job_id).error)
+
+
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_timeout(queue: JobQueue, registry: Registry, start: StartWorker, colour: str) -> None:
     release = threading.Event()

@@ -42,6 +42,7 @@ class Doorbell:
         self._gap = 1.0  # running average of seconds between bells
         self._heard_at = 0.0
         self._polling_since: float | None = None
+        self.rang = False  # since the last claim
 
     def wait(self, timeout: float, queues: Sequence[str] | None) -> None:
         """Return when there may be something to claim, or after timeout seconds."""
@@ -102,6 +103,7 @@ class Doorbell:
             self._open &= set(self._call("open_enqueues"))
 
     def _heard(self) -> None:
+        self.rang = True
         now = time.monotonic()
         self._gap = 0.8 * self._gap + 0.2 * min(now - self._heard_at, 1.0)
         self._heard_at = now

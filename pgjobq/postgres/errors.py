@@ -45,6 +45,9 @@ def translate(error: psycopg.Error) -> PgjobqError:
             return SchemaConflict(message)
     if isinstance(error, pg.UniqueViolation) and error.diag.constraint_name == "job_id_exists_already":
         return DuplicateJob(f"job_id: {error.diag.message_detail or 'it exists already'} Give another id.")
+    if isinstance(error, pg.CheckViolation):
+        constraint = (error.diag.constraint_name or message).replace("_", " ")
+        return InvalidJob(f"{constraint}: this job is not", field=constraint.split(" is ")[0].replace(" ", "_"))
     if isinstance(error, _MISSING):
         return NotMigrated(f"the database is not migrated for this pgjobq ({message}); run: pgjobq migrate")
     if isinstance(error, pg.InsufficientPrivilege):

@@ -64,8 +64,13 @@ class Presence:
         """A claim for up to limit jobs found so many."""
         if jobs:
             self._poll = POLL_MIN
-            if self._doorbell is not None:
-                self._doorbell.found_jobs(many=jobs >= max(limit, MANY))
+        if self._doorbell is None:
+            return
+        if jobs:
+            self._doorbell.found_jobs(many=jobs >= max(limit, MANY))
+        elif self._doorbell.rang:
+            self._watch()  # somebody else has the job that it rang for
+        self._doorbell.rang = False
 
     def wait(self, timeout: float, queues: Sequence[str] | None) -> None:
         """See Doorbell.wait; polling, with pauses that grow to a second, where there is no listener."""
@@ -83,14 +88,14 @@ class Presence:
             self._listener.wake()
 
     def on_watch(self, callback: Callable[[], None]) -> None:
-        """Called back, in the waiting thread, when another worker asks to be looked after."""
+        """Called back, in the waiting thread, when another worker has something to run, or asks to be looked after."""
         self._watch = callback
 
     def _called_to_watch(self) -> None:
         self._watch()
 
     def maintain(self, running: Sequence[Job]) -> Upkeep:
-        """Give a sign of life, or see that the lock is held, rescue the jobs of the dead, and find out which of ours were lost."""
+        """Called back, in the waiting thread, when another worker has a job, or asks to be looked after."""
         if self._beating_id is not None and not self._value("heartbeat_worker", self._beating_id):
             log.warning("worker.given_away", extra={"worker_id": self._beating_id})
             self._beating_id = None

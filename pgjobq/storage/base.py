@@ -207,7 +207,7 @@ class BaseStorage(ABC):
         """Make a wait() in another thread return soon, where the storage can."""
 
     def on_watch(self, callback: Callable[[], None]) -> None:
-        """Call back when another worker asks to be looked after: maintain should run at once."""
+        """Call back when another worker has a job, or asks to be looked after: maintain should run soon."""
 
     def transaction(self, job: Job) -> JobTransaction:
         """A transaction that completes the job when it commits; see Job.transaction in the worker."""

@@ -265,14 +265,14 @@ class PostgresStorage(BaseStorage):
 
     def get_job(self, job_id: str) -> Job | None:
         """The job with this id, or None."""
-        rows = self._rows("get_job", [job_id])
+        rows = self._rows("get_job", [job_id], binary=True)
         return stored_job(rows[0]) if rows else None
 
     def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
         """Jobs, newest first, of one status and one queue or of all; at most limit."""
         if limit is not None:
             check_whole_number("limit", limit, 0, 2**31 - 1)
-        return [stored_job(row) for row in self._rows("list_jobs", [status, limit, queue])]
+        return [stored_job(row) for row in self._rows("list_jobs", [status, limit, queue], binary=True)]
 
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status, all statuses named; exact, and so a scan."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import time
 from queue import Empty, SimpleQueue
 
-from pgjobq.errors import JobTimeout
+from pgjobq.errors import BadArguments, JobTimeout
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Released
@@ -93,7 +94,9 @@ class ThreadRunner:
             runs[me] = run
             error: BaseException | None = None
             try:
-                handler.function(**run.arguments(storage))
+                result = handler.function(**run.arguments(storage))
+                if result is not None and inspect.isawaitable(result):
+                    error = _not_run(result)
             except BaseException as raised:  # whatever a handler raises, SystemExit too, is its job's failure
                 error = raised
             if runs.pop(me, None) is not run:
@@ -103,3 +106,12 @@ class ThreadRunner:
                     self._threads -= 1
                 return
             finish(run.ended(error))
+
+
+def _not_run(result: object) -> BaseException:
+    """The error of a sync wrapper around an async handler: its coroutine was made, and never ran."""
+    if inspect.iscoroutine(result):
+        result.close()
+    return BadArguments(
+        "the handler is not async, but returned an awaitable, which nobody runs; make its wrapper async"
+    )

@@ -12,6 +12,7 @@ from pgjobq.worker.tasks import TaskRunner
 from pgjobq.worker.threads import ThreadRunner
 
 TICK = 0.25  # seconds between looks at what runs
+SOON = 0.3  # seconds; most jobs are done by then
 
 
 class UpkeepLoop(Loop):
@@ -24,12 +25,11 @@ class UpkeepLoop(Loop):
         self._storage, self._threads, self._tasks = storage, threads, tasks
         self._poked = threading.Event()
         self._next = self._last = 0.0
-        storage.on_watch(self.poke)
+        storage.on_watch(self.watch)
 
-    def poke(self) -> None:
-        """Run the storage's upkeep now."""
-        self._next = 0.0
-        self._poked.set()
+    def watch(self) -> None:
+        """Run the storage's upkeep soon: another worker has a job."""
+        self._next = min(self._next, max(time.monotonic() + SOON, self._last + 1.0))
 
     def run_once(self) -> None:
         """Wait for the next thing due, and do it."""

@@ -27,6 +27,9 @@ create table jobs (
   constraint job_id_exists_already primary key (id),
   constraint status_is_pending_running_completed_failed_or_cancelled
        check (status in ('pending', 'running', 'completed', 'failed', 'cancelled')),
+  -- What every client can read: no infinity, no year that its dates do not have.
+  constraint execute_at_is_in_the_years_1_to_9999
+       check (execute_at >= '0001-01-02Z' and execute_at < '9999-12-31Z'),
   constraint attempts_is_not_negative    check (attempts >= 0),
   constraint max_retries_is_not_negative check (max_retries >= 0)
 )

@@ -144,6 +144,17 @@ def test_bad_row_of_a_plain_insert_is_refused_like_any_other(conn: Connection, r
     assert conn.execute(SIDE_TABLES).fetchone() == (0, 0, 0)
 
 
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "0044-03-15 BC", "10000-01-01"])
+def test_time_that_clients_cannot_read_is_refused(conn: Connection, moment: str) -> None:
+    for statement in (
+        "select enqueue_job('t', execute_at => %s)",
+        "insert into jobs (type, execute_at) values ('t', %s)",
+    ):
+        with pytest.raises(psycopg.errors.CheckViolation, match="execute_at_is_in_the_years_1_to_9999"):
+            conn.execute(statement, [moment])
+    assert conn.execute(SIDE_TABLES).fetchone() == (0, 0, 0)
+
+
 @pytest.mark.parametrize("arguments", ["'{a,b}', queues => '{q}'", "array['a', null]", "'{a}', max_retries => '{-1}'"])
 def test_bad_bulk(conn: Connection, arguments: str) -> None:
     with pytest.raises(psycopg.Error) as error:

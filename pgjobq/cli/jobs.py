@@ -62,7 +62,7 @@ def list_(
     if as_json:
         print_json([job.to_dict() for job in jobs])
         return
-    columns = ("id", "type", "queue", "status", "priority", "attempts", "execute_at", "created_at", "error")
+    columns = ("id", "type", "queue", "status", "attempts", "created_at", "error")
     print_table(columns, [[_brief(job, name) for name in columns] for job in jobs])
 
 

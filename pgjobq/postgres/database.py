@@ -39,6 +39,8 @@ class Database:
         self.pool: ConnectionPool[Connection]
         if isinstance(conninfo, str):
             self.parameters = connection_parameters(conninfo, application_name)
+            if pooled:  # a prepared statement belongs to a session, which a transaction pooler does not keep
+                self.parameters["prepare_threshold"] = None
             self.pool = open_pool(self.parameters, pooled=pooled, min_size=min_size, max_size=max_size, timeout=timeout)
         else:
             self.pool, self.parameters = conninfo, pool_parameters(conninfo)

@@ -33,7 +33,7 @@ def translated() -> Iterator[None]:
 
 def translate(error: psycopg.Error) -> PgjobqError:
     """The pgjobq error for one of psycopg's."""
-    message = error.diag.message_primary or str(error).strip() or type(error).__name__
+    message = " ".join((error.diag.message_primary or str(error) or type(error).__name__).split())
     if error.diag.message_hint:
         message = f"{message}; {error.diag.message_hint[0].lower()}{error.diag.message_hint[1:]}"
     match error.sqlstate:

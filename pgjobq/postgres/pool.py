@@ -40,8 +40,6 @@ def open_pool(
 ) -> ConnectionPool[Connection]:
     """A pool, not opened yet. pooled: the server end is a transaction pooler, so nothing may stay in a session."""
     kwargs = {**connect, "autocommit": True}
-    if pooled:
-        kwargs["prepare_threshold"] = None
     return ConnectionPool(
         "",
         kwargs=kwargs,

@@ -34,7 +34,7 @@ from pgjobq.storage.base import BaseStorage
 if TYPE_CHECKING:
     from pgjobq.connect import open_storage
     from pgjobq.queue import JobQueue
-    from pgjobq.worker import Worker
+    from pgjobq.worker import RunningJob, Worker
 
 __version__ = "0.1.0"
 
@@ -58,6 +58,7 @@ __all__ = [
     "PgjobqError",
     "Registry",
     "Retry",
+    "RunningJob",
     "SchemaConflict",
     "SchemaTooNew",
     "StorageError",
@@ -69,7 +70,12 @@ __all__ = [
     "open_storage",
 ]
 
-_LATE = {"JobQueue": "pgjobq.queue", "Worker": "pgjobq.worker", "open_storage": "pgjobq.connect"}
+_LATE = {
+    "JobQueue": "pgjobq.queue",
+    "Worker": "pgjobq.worker",
+    "RunningJob": "pgjobq.worker",
+    "open_storage": "pgjobq.connect",
+}
 
 
 def __getattr__(name: str) -> Any:

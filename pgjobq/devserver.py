@@ -205,8 +205,7 @@ class DevServer:
             self._process = subprocess.Popen(
                 [str(bindir / "postgres"), "-D", str(run / "data"), *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=run, env=self._environment(run),
-                # A session of its own: Ctrl-C on the terminal is ours to handle, not the server's.
-                start_new_session=True,
+                start_new_session=True,  # Ctrl-C on the terminal is ours to handle
                 preexec_fn=die_with_parent,  # noqa: PLW1509  # one prctl, which takes no lock
                 **self._identity,
             )  # fmt: skip
@@ -254,8 +253,11 @@ class DevServer:
         atexit.unregister(self.stop)
 
     def _environment(self, run: Path) -> dict[str, str]:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-        return clean | {"HOME": str(run), "TMPDIR": str(run), "LC_ALL": "C"}
+        return {key: value for key, value in os.environ.items() if not key.startswith("PG")} | {
+            "HOME": str(run),
+            "TMPDIR": str(run),
+            "LC_ALL": "C",
+        }
 
     def __enter__(self) -> Self:
         return self.start()

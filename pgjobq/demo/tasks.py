@@ -7,13 +7,13 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pgjobq import Job, job
+from pgjobq import RunningJob, job
 from pgjobq.demo.page import INVOICE
 
 
 @job(queue="invoices")
 def write_invoice(
-    job: Job,
+    job: RunningJob,
     order_id: int,
     customer: str,
     email: str,
@@ -44,7 +44,7 @@ def write_invoice(
     draft = path.with_suffix(".part")
     draft.write_text(page, encoding="utf-8")
     draft.replace(path)
-    with job.transaction() as conn:  # type: ignore[attr-defined]  # the worker hands over a RunningJob
+    with job.transaction() as conn:
         conn.execute(
             "update orders set invoice = %s, invoiced_at = now(), waited_ms = %s where order_id = %s",
             [str(path), waited, order_id],

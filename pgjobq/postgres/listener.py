@@ -73,6 +73,7 @@ class Listener:
 
     @property
     def connected(self) -> bool:
+        """Whether the connection was standing when last used."""
         return self._conn is not None and not self._conn.closed
 
     def wait(self, timeout: float) -> set[str]:

@@ -46,6 +46,7 @@ class Loop(ABC):
         return not self.is_alive()
 
     def is_alive(self) -> bool:
+        """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
     def _main(self) -> None:

@@ -1,0 +1,340 @@
+"""Enqueue in the transaction of a connection of the caller's: together with business data, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
+from sqlalchemy import URL, Engine, NullPool, create_engine, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from pgjobq import ConfigurationError, DuplicateJob, InvalidJob, JobQueue, StorageUnavailable
+
+Connection = psycopg.Connection[Any]
+
+SYNC = ["psycopg", "psycopg, dict rows", "Connection", "Session", "scoped_session"]
+ASYNC = ["psycopg", "psycopg, dict rows", "AsyncConnection", "AsyncSession"]
+KEPT = "select (select count(*) from jobs), (select count(*) from ready), (select count(*) from scheduled), (select count(*) from public.users)"
+
+
+def sqlalchemy_url(dsn: str) -> URL:
+    parts = conninfo_to_dict(dsn)
+    return URL.create(
+        "postgresql+psycopg",
+        username=str(parts["user"]),
+        password=str(parts["password"]) if parts.get("password") else None,
+        host=str(parts["host"]),
+        port=int(str(parts["port"])),
+        database=str(parts["dbname"]),
+    )
+
+
+@contextmanager
+def engine_of(dsn: str) -> Iterator[Engine]:
+    engine = create_engine(sqlalchemy_url(dsn), poolclass=NullPool)
+    yield engine
+    engine.dispose()
+
+
+@asynccontextmanager
+async def async_engine_of(dsn: str) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(sqlalchemy_url(dsn), poolclass=NullPool)
+    yield engine
+    await engine.dispose()
+
+
+@contextmanager
+def sync_connection(kind: str, dsn: str) -> Iterator[Any]:
+    """A connection of that kind, no transaction begun."""
+    if kind == "psycopg":
+        with psycopg.connect(dsn) as connection:
+            yield connection
+    elif kind == "psycopg, dict rows":
+        with psycopg.connect(dsn, row_factory=dict_row) as named:
+            yield named
+    else:
+        with engine_of(dsn) as engine:
+            if kind == "Connection":
+                with engine.connect() as alchemy:
+                    yield alchemy
+            elif kind == "Session":
+                with Session(engine) as session:
+                    yield session
+            else:
+                scoped = scoped_session(sessionmaker(engine))
+                yield scoped
+                scoped.remove()
+
+
+@asynccontextmanager
+async def async_connection(kind: str, dsn: str) -> AsyncIterator[Any]:
+    """An async connection of that kind, no transaction begun."""
+    if kind == "psycopg":
+        async with await psycopg.AsyncConnection.connect(dsn) as connection:
+            yield connection
+    elif kind == "psycopg, dict rows":
+        async with await psycopg.AsyncConnection.connect(dsn, row_factory=dict_row) as named:
+            yield named
+    else:
+        async with async_engine_of(dsn) as engine:
+            if kind == "AsyncConnection":
+                async with engine.connect() as alchemy:
+                    yield alchemy
+            else:
+                async with AsyncSession(engine) as session:
+                    yield session
+
+
+def statement(connection: Any, query: str) -> Any:
+    """The query in the form that this kind of connection takes."""
+    return query if isinstance(connection, psycopg.Connection | psycopg.AsyncConnection) else text(query)
+
+
+@pytest.fixture(autouse=True)
+def users(conn: Connection) -> None:
+    """The caller's own table."""
+    conn.execute("create table public.users (name text)")
+
+
+@pytest.mark.parametrize("kind", SYNC)
+@pytest.mark.parametrize("first", ["business", "job"])
+def test_job_exists_when_the_callers_transaction_commits(
+    queue: JobQueue, dsn: str, conn: Connection, kind: str, first: str
+) -> None:
+    with sync_connection(kind, dsn) as connection:
+        insert = statement(connection, "insert into public.users values ('ada')")
+        if first == "business":
+            connection.execute(insert)
+        now = queue.enqueue("greet", {"name": "ada"}, priority=9, connection=connection)
+        later = queue.enqueue("greet", delay=60, job_id="later", connection=connection)
+        if first == "job":
+            connection.execute(insert)
+        assert conn.execute(KEPT).fetchone() == (0, 0, 0, 0)
+        connection.commit()
+    assert conn.execute(KEPT).fetchone() == (2, 1, 1, 1)
+    job = queue.get_job(now)
+    assert job is not None
+    assert (job.type, job.data, job.priority) == ("greet", {"name": "ada"}, 9)
+    assert later == "later"
+
+
+@pytest.mark.parametrize("kind", SYNC)
+def test_job_alone_is_committed_too(queue: JobQueue, dsn: str, conn: Connection, kind: str) -> None:
+    with sync_connection(kind, dsn) as connection:
+        queue.enqueue("greet", connection=connection)
+        connection.commit()
+    assert conn.execute(KEPT).fetchone() == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("kind", SYNC)
+@pytest.mark.parametrize("ending", ["rollback", "close"])
+def test_rollback_leaves_nothing(queue: JobQueue, dsn: str, conn: Connection, kind: str, ending: str) -> None:
+    with sync_connection(kind, dsn) as connection:
+        connection.execute(statement(connection, "insert into public.users values ('ada')"))
+        queue.enqueue("greet", connection=connection)
+        queue.enqueue("greet", delay=60, connection=connection)
+        getattr(connection, ending)()
+    assert conn.execute(KEPT).fetchone() == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["psycopg", "Connection", "Session"])
+def test_savepoint_that_is_rolled_back_takes_its_job_along(
+    queue: JobQueue, dsn: str, conn: Connection, kind: str
+) -> None:
+    with sync_connection(kind, dsn) as connection:
+        queue.enqueue("greet", job_id="kept", connection=connection)
+        nested = connection.transaction if kind == "psycopg" else connection.begin_nested
+        with suppress(ZeroDivisionError), nested():
+            queue.enqueue("greet", job_id="dropped", connection=connection)
+            raise ZeroDivisionError
+        # An id that exists already, here in the same transaction, spoils the savepoint alone.
+        with pytest.raises(DuplicateJob, match="kept"), nested():
+            queue.enqueue("greet", job_id="kept", connection=connection)
+        connection.commit()
+    assert [job.id for job in queue.list_jobs()] == ["kept"]
+    assert conn.execute(KEPT).fetchone() == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("kind", SYNC)
+def test_many_jobs_on_a_callers_connection(queue: JobQueue, dsn: str, conn: Connection, kind: str) -> None:
+    jobs = [queue.new_job("greet", {"n": n}, job_id=f"j{n}") for n in range(50)]
+    with sync_connection(kind, dsn) as connection:
+        assert queue.enqueue_many(jobs, connection=connection) == [f"j{n}" for n in range(50)]
+        assert queue.enqueue_many([], connection=connection) == []
+        connection.commit()
+    assert conn.execute(KEPT).fetchone() == (50, 50, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["psycopg", "Connection"])
+def test_autocommit_of_the_callers_is_respected(queue: JobQueue, dsn: str, conn: Connection, kind: str) -> None:
+    with sync_connection(kind, dsn) as connection:
+        if kind == "psycopg":
+            connection.autocommit = True
+        else:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+        queue.enqueue("greet", connection=connection)
+        assert conn.execute(KEPT).fetchone() == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ASYNC)
+@pytest.mark.parametrize("first", ["business", "job"])
+def test_async_connection_commits_both(queue: JobQueue, dsn: str, conn: Connection, kind: str, first: str) -> None:
+    async def act() -> str:
+        async with async_connection(kind, dsn) as connection:
+            insert = statement(connection, "insert into public.users values ('ada')")
+            if first == "business":
+                await connection.execute(insert)
+            job_id = await queue.enqueue_async("greet", {"name": "ada"}, connection=connection)
+            await queue.enqueue_async("greet", delay=60, connection=connection)
+            if first == "job":
+                await connection.execute(insert)
+            assert conn.execute(KEPT).fetchone() == (0, 0, 0, 0)
+            await connection.commit()
+            return job_id
+
+    job = queue.get_job(asyncio.run(act()))
+    assert job is not None
+    assert job.data == {"name": "ada"}
+    assert conn.execute(KEPT).fetchone() == (2, 1, 1, 1)
+
+
+@pytest.mark.parametrize("kind", ASYNC)
+def test_async_job_alone_is_committed_too(queue: JobQueue, dsn: str, conn: Connection, kind: str) -> None:
+    async def act() -> None:
+        async with async_connection(kind, dsn) as connection:
+            await queue.enqueue_async("greet", connection=connection)
+            await connection.commit()
+
+    asyncio.run(act())
+    assert conn.execute(KEPT).fetchone() == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ASYNC)
+def test_async_rollback_leaves_nothing(queue: JobQueue, dsn: str, conn: Connection, kind: str) -> None:
+    async def act() -> None:
+        async with async_connection(kind, dsn) as connection:
+            await connection.execute(statement(connection, "insert into public.users values ('ada')"))
+            await queue.enqueue_async("greet", connection=connection)
+            await queue.enqueue_async("greet", delay=60, connection=connection)
+            await connection.rollback()
+
+    asyncio.run(act())
+    assert conn.execute(KEPT).fetchone() == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ASYNC)
+def test_async_connection_in_a_sync_call_is_told_of_enqueue_async(queue: JobQueue, dsn: str, kind: str) -> None:
+    async def act() -> None:
+        async with async_connection(kind, dsn) as connection:
+            with pytest.raises(ConfigurationError, match=r"^connection: it is async; use `await queue\.enqueue_async"):
+                queue.enqueue("greet", connection=connection)
+
+    asyncio.run(act())
+    assert queue.list_jobs() == []
+
+
+@pytest.mark.parametrize("kind", SYNC)
+def test_sync_connection_in_an_async_call_is_told_of_enqueue(queue: JobQueue, dsn: str, kind: str) -> None:
+    with (
+        sync_connection(kind, dsn) as connection,
+        pytest.raises(ConfigurationError, match=r"^connection: it is sync .*use queue\.enqueue\("),
+    ):
+        asyncio.run(queue.enqueue_async("greet", connection=connection))
+    assert queue.list_jobs() == []
+
+
+def wrong_connections() -> Iterator[tuple[str, Callable[[str], Any]]]:
+    """What people pass by mistake."""
+    yield "object", lambda _: object()
+    yield "str", lambda dsn: dsn
+    yield "Engine", lambda dsn: create_engine(sqlalchemy_url(dsn), poolclass=NullPool)
+    yield "AsyncEngine", lambda dsn: create_async_engine(sqlalchemy_url(dsn), poolclass=NullPool)
+    yield "sessionmaker", lambda dsn: sessionmaker(create_engine(sqlalchemy_url(dsn), poolclass=NullPool))
+
+
+@pytest.mark.parametrize(("name", "make"), [pytest.param(*case, id=case[0]) for case in wrong_connections()])
+def test_what_is_no_connection_is_told_what_is(
+    queue: JobQueue, dsn: str, name: str, make: Callable[[str], Any]
+) -> None:
+    wanted = f"^connection: {name} is not a psycopg Connection or AsyncConnection, or a SQLAlchemy Connection, Session"
+    with pytest.raises(ConfigurationError, match=wanted):
+        queue.enqueue("greet", connection=make(dsn))
+    with pytest.raises(ConfigurationError, match=wanted):
+        asyncio.run(queue.enqueue_async("greet", connection=make(dsn)))
+    assert queue.list_jobs() == []
+
+
+def test_connection_to_another_kind_of_database_is_told_the_dialect(queue: JobQueue) -> None:
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection, pytest.raises(ConfigurationError, match=r"postgresql\+psycopg"):
+        queue.enqueue("greet", connection=connection)
+    engine.dispose()
+    bare = sqlite3.connect(":memory:")
+    with pytest.raises(ConfigurationError, match="is not a psycopg Connection"):
+        queue.enqueue("greet", connection=bare)
+    bare.close()
+
+
+def test_connection_that_is_closed_is_an_error_of_ours(queue: JobQueue, dsn: str) -> None:
+    closed = psycopg.connect(dsn)
+    closed.close()
+    with pytest.raises(StorageUnavailable, match="closed"):
+        queue.enqueue("greet", connection=closed)
+
+
+def test_enqueue_async_does_not_block_the_loop(queue: JobQueue, connect: Callable[..., Connection]) -> None:
+    queue.storage.ping()  # type: ignore[attr-defined]  # connected before: what is measured is the statement
+    locker = connect(autocommit=False)
+    locker.execute("lock table jobs in exclusive mode")
+    gaps: list[float] = []
+
+    async def act() -> str:
+        enqueued = asyncio.create_task(queue.enqueue_async("greet", {"n": 1}))
+        last = time.monotonic()
+        while len(gaps) < 30:
+            await asyncio.sleep(0.01)
+            now = time.monotonic()
+            gaps.append(now - last)
+            last = now
+        assert not enqueued.done()  # it waits for the lock, in a thread of its own
+        locker.rollback()
+        return await asyncio.wait_for(enqueued, 10)
+
+    job_id = asyncio.run(act())
+    assert max(gaps) < 0.5
+    job = queue.get_job(job_id)
+    assert job is not None
+    assert job.data == {"n": 1}
+
+
+def test_enqueue_async_checks_before_it_sends(queue: JobQueue) -> None:
+    with pytest.raises(InvalidJob, match="delay"):
+        asyncio.run(queue.enqueue_async("greet", delay=-1))
+    assert queue.list_jobs() == []
+
+
+def test_async_transaction_of_sqlalchemy_is_joined(queue: JobQueue, dsn: str, conn: Connection) -> None:
+    async def act(connection: AsyncConnection) -> None:
+        with suppress(ZeroDivisionError):
+            async with connection.begin():
+                await queue.enqueue_async("greet", job_id="dropped", connection=connection)
+                raise ZeroDivisionError
+        async with connection.begin():
+            await queue.enqueue_async("greet", job_id="kept", connection=connection)
+
+    async def run() -> None:
+        async with async_engine_of(dsn) as engine, engine.connect() as connection:
+            await act(connection)
+
+    asyncio.run(run())
+    assert [job.id for job in queue.list_jobs()] == ["kept"]
+    assert conn.execute(KEPT).fetchone() == (1, 1, 0, 0)

@@ -1,0 +1,9 @@
+"""A PostgreSQL server of one's own, for the demo, development and tests."""
+
+from __future__ import annotations
+
+from pgjobq.devserver.folder import DevServerRunning
+from pgjobq.devserver.programs import DevServerError, die_with_parent, find_bindir
+from pgjobq.devserver.server import DevServer, default_folder
+
+__all__ = ["DevServer", "DevServerError", "DevServerRunning", "default_folder", "die_with_parent", "find_bindir"]

@@ -1,0 +1,240 @@
+"""The server's life. It is a child of this process, and ends with it, whatever ends it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, NoReturn, Self
+
+from pgjobq.devserver import programs
+from pgjobq.devserver.folder import ServerFolder, remove, sweep, temporary_places
+from pgjobq.devserver.programs import DevServerError, Identity, die_with_parent
+
+START_TIMEOUT = 30.0  # seconds
+STOPPING = ((signal.SIGINT, 10), (signal.SIGQUIT, 5), (signal.SIGKILL, 5))  # fast, immediate, dead; seconds for each
+PORT_TRIES = 3
+
+
+class PortTaken(DevServerError):
+    """Somebody else listens on the development server's port."""
+
+
+def default_folder() -> Path:
+    """Where `pgjobq dev` keeps its server: the user's data folder; for root, whose home nobody enters, /var/lib."""
+    if base := os.environ.get("XDG_DATA_HOME"):
+        return Path(base) / "pgjobq" / "dev"
+    if os.geteuid() == 0:
+        return Path("/var/lib/pgjobq/dev")
+    return Path.home() / ".local" / "share" / "pgjobq" / "dev"
+
+
+class DevServer:
+    """A PostgreSQL server, from start to stop; a context manager.
+
+    It listens on 127.0.0.1 alone, and asks for a password.
+
+    data_dir: keep the server's files there, with its password and port, so that the DSN is the same at the next
+    start. None: in a temporary folder that stop removes. durable: keep fsync on; off, a crash of the machine may lose
+    data, and everything is faster. settings: PostgreSQL settings.
+
+    PostgreSQL refuses root: then it runs as the user postgres or nobody. While it runs, SIGTERM is KeyboardInterrupt
+    unless the program handles it. It ends with the thread that started it.
+    """
+
+    _started: ClassVar[set[DevServer]] = set()
+
+    def __init__(
+        self,
+        data_dir: Path | None = None,
+        *,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        durable: bool = False,
+    ) -> None:
+        self.dsn = ""
+        self._given_port, self._settings, self._durable = port, dict(settings or {}), durable
+        self._given_folder = ServerFolder(data_dir.absolute()) if data_dir is not None else None
+        self._folder = self._given_folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._bindir = Path()
+        self._identity: Identity = {}
+        self._owner = 0  # the process that started it
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the server's files; None for a temporary one that is not there."""
+        return self._folder.path if self._folder is not None else None
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id, None when it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def version(self) -> str:
+        """PostgreSQL's version, such as 18.6, once the server runs."""
+        return programs.version(self._bindir, self._identity)
+
+    def start(self) -> Self:
+        """Start the server and wait until it answers. DevServerRunning when one runs in the folder already."""
+        if self.pid is not None:
+            return self
+        self._owner = os.getpid()
+        atexit.register(self.stop)
+        self._started.add(self)
+        _handle_sigterm(wanted=True)
+        try:
+            self._start()
+        except OSError as error:
+            self.stop()
+            raise DevServerError(f"the server could not be started: {error}") from error
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start(self) -> None:
+        found = programs.find_bindir()
+        self._identity = programs.unprivileged()
+        folder = self._take_folder()
+        self._bindir = programs.reachable(found, folder.path, self._identity)
+        password = folder.password()
+        if not folder.data.exists():
+            self._init(folder)
+        for attempt in range(1, PORT_TRIES + 1):
+            # The kept port is tried once: who took it meanwhile may keep it.
+            port = self._given_port or (folder.port() if attempt == 1 else None) or _free_port()
+            try:
+                self._launch(folder, port)
+                break
+            except PortTaken:
+                if self._given_port or attempt == PORT_TRIES:
+                    raise
+        self.dsn = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+        folder.write("port", str(port))
+        folder.write("dsn", self.dsn)
+
+    def _take_folder(self) -> ServerFolder:
+        if self._given_folder is not None:
+            self._given_folder.take(self._identity)
+            return self._given_folder
+        for place in temporary_places():
+            sweep(place.path.parent)
+            self._folder = place  # before it is made, so that stop finds it at any moment
+            with suppress(OSError):
+                place.take(self._identity)
+                return place
+            place.give_back()
+        raise DevServerError("there is no folder for temporary files that the server's user gets to; set TMPDIR")
+
+    def _init(self, folder: ServerFolder) -> None:
+        """Make the database files: under another name first, so that files half made are never taken for whole."""
+        made = folder.run / "data.new"
+        remove(made)
+        secret = folder.write("run/pw", folder.password())
+        if self._identity:
+            os.chown(secret, self._identity["user"], self._identity["group"])
+        options = ["-U", "postgres", "-A", "scram-sha-256", "--pwfile", str(secret), "-E", "UTF8", "--no-locale"]
+        process = self._spawn(folder, "initdb", "-D", str(made), "--no-sync", *options)
+        try:
+            failed = process.wait() != 0
+        finally:
+            _end(process)
+            secret.unlink(missing_ok=True)
+        if failed:
+            raise DevServerError(f"initdb failed:\n{folder.log_tail()}")
+        made.rename(folder.data)
+
+    def _launch(self, folder: ServerFolder, port: int) -> None:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(port),
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            **({} if self._durable else {"fsync": "off", "full_page_writes": "off"}),
+            **self._settings,
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        self._process = self._spawn(folder, "postgres", "-D", str(folder.data), *options)
+        deadline = time.monotonic() + START_TIMEOUT
+        while folder.live_pid(ready=True) != self._process.pid:
+            if self._process.poll() is not None:
+                told = folder.log_tail()
+                kind = PortTaken if "could not bind" in told else DevServerError
+                raise kind(f"the server did not start on port {port}:\n{told}")
+            if time.monotonic() > deadline:
+                raise DevServerError(f"no answer from the server for {START_TIMEOUT:.0f} seconds:\n{folder.log_tail()}")
+            time.sleep(0.01)
+
+    def _spawn(self, folder: ServerFolder, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        log = folder.run / "log"
+        with log.open("wb") as output:  # a pipe would have to be read
+            return subprocess.Popen(
+                [str(self._bindir / program), *arguments],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=False,
+                cwd=folder.run, env=programs.environment(folder.run),
+                start_new_session=True,  # Ctrl-C on the terminal is ours to handle
+                preexec_fn=die_with_parent,  # noqa: PLW1509  # one prctl, which takes no lock
+                **self._identity,
+            )  # fmt: skip
+
+    def stop(self) -> None:
+        """Stop the server, and remove its folder if it is a temporary one. Safe to call again, and to interrupt."""
+        if self._owner != os.getpid():
+            return  # never started, or this is a fork of the process that the server belongs to
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
+        if self._folder is not None:
+            self._folder.give_back()
+        self._folder = self._given_folder
+        atexit.unregister(self.stop)
+        self._started.discard(self)
+        if not self._started:
+            _handle_sigterm(wanted=False)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _handle_sigterm(*, wanted: bool) -> None:
+    """Have SIGTERM unwind the program, as Ctrl-C does; by itself it would end it with everything left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # Python allows it there alone
+    now = signal.getsignal(signal.SIGTERM)
+    if wanted and now is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _interrupt)
+    elif not wanted and now is _interrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number, seconds in STOPPING:
+        process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            return
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

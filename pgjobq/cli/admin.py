@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pgjobq.cli.common import EXIT_ERROR, Dsn, Json, Schema, app, opened, print_json, print_table
+from pgjobq.cli.common import EXIT_ERROR, Dsn, Json, Schema, app, conninfo, opened, print_json, print_table
+from pgjobq.errors import ConfigurationError
 
 
 @app.command()
@@ -24,7 +25,7 @@ def migrate(
     if print_:
         typer.echo(installed.migration_sql(schema, public_function=public_function), nl=False)
         return
-    report = installed.migrate(dsn, schema=schema, public_function=public_function)
+    report = installed.migrate(conninfo(dsn), schema=schema, public_function=public_function)
     for notice in report.notices:
         typer.echo(f"note: {notice}", err=True)
     before = "installed" if report.before is None else "up to date" if report.before == report.after else "upgraded"
@@ -62,7 +63,7 @@ def check(*, as_json: Json = False, dsn: Dsn = "", schema: Schema = "pgjobq") ->
 
     from pgjobq.postgres.doctor import examine
 
-    findings = examine(dsn, schema)
+    findings = examine(conninfo(dsn), schema)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -83,6 +84,10 @@ def prune(
     schema: Schema = "pgjobq",
 ) -> None:
     """Delete completed and cancelled jobs past their age, in small batches."""
+    try:
+        age = timedelta(days=days)
+    except (ValueError, OverflowError):
+        raise ConfigurationError(f"days: {days} is not allowed; give a number of days from 0") from None
     with opened(dsn, schema) as storage:
-        pruned = storage.prune(timedelta(days=days), ["completed", "cancelled", *["failed"] * failed])
+        pruned = storage.prune(age, ["completed", "cancelled", *["failed"] * failed])
     typer.echo(f"{pruned} jobs deleted")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -58,6 +60,14 @@ def opened(dsn: str, schema: str, **options: Any) -> Iterator[PostgresStorage]:
         storage.close()
 
 
+def conninfo(dsn: str) -> str:
+    """The DSN as libpq takes it, for commands that open no storage. Raises ConfigurationError for what is none."""
+    from pgjobq.connect import open_storage
+
+    open_storage(dsn).close()  # checks it, and does not connect
+    return re.sub(r"^postgres(ql)?\+\w+://", "postgresql://", dsn)  # SQLAlchemy's way of naming a driver
+
+
 def print_json(value: Any) -> None:
     """A value as JSON; times in ISO form."""
 
@@ -78,12 +88,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
         table.add_column(name, justify="right" if numbers else "left", overflow="fold", no_wrap=name == "id")
     for row in rows:
         table.add_row(*("" if cell is None else _cell(cell) for cell in row))
-    Console().print(table, markup=False)
+    # In a pipe each row is one line, whatever its width: for grep, awk and the like.
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table, markup=False)
 
 
 def _cell(value: Any) -> str:
-    from rich.markup import escape
-
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S}"
-    return escape(str(value))
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)

@@ -134,7 +134,7 @@ def _each(ids: list[str], act: Any) -> None:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidJob(f"data: {error}; give a JSON object in single quotes", field="data") from None
 
 

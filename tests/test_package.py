@@ -37,9 +37,10 @@ def test_import_needs_no_driver(program: str) -> None:
 
 
 def test_import_is_quick() -> None:
-    program = "from time import perf_counter as now\nbegan = now()\nimport pgjobq\nprint(now() - began)"
-    # The best of some: the machine has other things to do, too.
-    assert min(float(python(program).stdout) for _ in range(9)) < 0.05
+    program = "from time import process_time as now\nbare = now()\nimport pgjobq\nprint(bare, now() - bare)"
+    # The best of some, in processor time: the machine has other things to do, too. On a slow one, in proportion.
+    runs = [[float(word) for word in python(program).stdout.split()] for _ in range(9)]
+    assert min(ours for _, ours in runs) < max(0.05, 4 * min(bare for bare, _ in runs))
 
 
 def test_every_public_name_is_there_and_others_are_refused() -> None:

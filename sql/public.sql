@@ -13,7 +13,7 @@ begin
      and not exists (select from pg_proc
                       where pg_proc.oid = v_there
                         and 'search_path=' || current_setting('search_path') = any (pg_proc.proconfig)) then
-    raise notice 'public.enqueue_job exists and is not this schema''s: left alone. Call %.enqueue_job.', current_schema();
+    raise notice 'public.enqueue_job exists and is not this schema''s: left alone. Call %.enqueue_job.', quote_ident(current_schema());
     return;
   end if;
   create or replace function public.enqueue_job(type text, data jsonb default '{}', priority bigint default 5,
@@ -31,6 +31,6 @@ begin
     'Add one job in the caller''s transaction; returns its id.  Calls the enqueue_job of pgjobq''s schema.';
   revoke execute on function public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text) from public;
 exception when insufficient_privilege then
-  raise notice 'public.enqueue_job: no right to create it in schema public. Call %.enqueue_job, or have an owner of public install it.', current_schema();
+  raise notice 'public.enqueue_job: no right to create it in schema public. Call %.enqueue_job, or have an owner of public install it.', quote_ident(current_schema());
 end;
 $$;

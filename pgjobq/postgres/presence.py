@@ -88,14 +88,14 @@ class Presence:
             self._listener.wake()
 
     def on_watch(self, callback: Callable[[], None]) -> None:
-        """Called back, in the waiting thread, when another worker has something to run, or asks to be looked after."""
+        """Call back, in the waiting thread, when another worker has a job or asks to be looked after."""
         self._watch = callback
 
     def _called_to_watch(self) -> None:
         self._watch()
 
     def maintain(self, running: Sequence[Job]) -> Upkeep:
-        """Called back, in the waiting thread, when another worker has a job, or asks to be looked after."""
+        """Give a sign of life or see that the lock is held; rescue the jobs of the dead; find out which of ours we lost."""
         if self._beating_id is not None and not self._value("heartbeat_worker", self._beating_id):
             log.warning("worker.given_away", extra={"worker_id": self._beating_id})
             self._beating_id = None

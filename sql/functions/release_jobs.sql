@@ -39,9 +39,14 @@ begin
       returning jobs.id
     )
     select array_agg(released.id) from released into v_some;
-    v_released := v_released || v_some;
+    v_released := v_released || coalesce(v_some, '{}');
   end loop;
-  return query select unnest(release_jobs.ids) except select unnest(v_released);
+  -- One that was released before is not lost: the answer to a first call may have been.
+  return query
+  select start.id
+    from unnest(release_jobs.ids, release_jobs.attempts) as start (id, attempts)
+   where start.id <> all (v_released)
+     and not was_settled(release_jobs.worker_id, start.id, start.attempts - 1, 'pending');
 end;
 $$;
 comment on function release_jobs(integer, text[], integer[], double precision) is

@@ -95,7 +95,7 @@ class Presence:
         self._watch()
 
     def maintain(self, running: Sequence[Job]) -> Upkeep:
-        """Give a sign of life or see that the lock is held; rescue the jobs of the dead; find out which of ours we lost."""
+        """Say that we live or see that the lock is held; rescue the jobs of the dead; find which of ours we lost."""
         if self._beating_id is not None and not self._value("heartbeat_worker", self._beating_id):
             log.warning("worker.given_away", extra={"worker_id": self._beating_id})
             self._beating_id = None

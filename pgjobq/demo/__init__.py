@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +23,7 @@ from pgjobq.devserver import DevServer, die_with_parent
 from pgjobq.postgres.schema import migrate
 
 HERE = Path(__file__).parent
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PACE = 0.008  # seconds between two orders
 PATIENCE = 30.0  # seconds without progress after which the demo gives up
 
@@ -35,11 +36,11 @@ def run_demo(*, keep: bool = False, folder: Path | None = None) -> int:
     Interrupted at any moment, it leaves no process and no folder behind.
     """
     console = Console()
-    made = folder is None
-    invoices = Path(tempfile.mkdtemp(prefix="pgjobq-invoices-")) if folder is None else folder
-    done = False
-    signal.signal(signal.SIGTERM, _interrupt)
+    made, invoices, done = folder is None, folder, False
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
     try:
+        invoices = Path(tempfile.mkdtemp(prefix="pgjobq-invoices-")) if invoices is None else invoices
         invoices.mkdir(parents=True, exist_ok=True)
         with DevServer() as server:
             console.print("[bold]1.[/] An embedded PostgreSQL is running; [bold]pgjobq migrate[/] installs the queue.")
@@ -55,7 +56,7 @@ def run_demo(*, keep: bool = False, folder: Path | None = None) -> int:
         console.print("\ninterrupted")
         return 130
     finally:
-        if made and not done:
+        if made and invoices is not None and not done:
             shutil.rmtree(invoices, ignore_errors=True)
     return 0 if done else 1
 
@@ -142,9 +143,12 @@ def _summary(conn: Connection, invoices: Path, console: Console) -> bool:
 
 def _keep(dsn: str, console: Console) -> None:
     console.print(f"\nThe server stays until Ctrl-C:\n  psql '{dsn}'\n  pgjobq stats --dsn '{dsn}'", soft_wrap=True)
-    while True:
-        time.sleep(1)
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(1)
 
 
 def _interrupt(*_: object) -> NoReturn:
+    for number in SIGNALS:  # one is enough: a second would cut the cleaning up short
+        signal.signal(number, lambda *_: None)
     raise KeyboardInterrupt

@@ -61,6 +61,7 @@ class DevServer:
         durable: bool = False,
     ) -> None:
         self.dsn = ""
+        self.version = ""  # PostgreSQL's, such as 18.6, once it was started
         self._given_port, self._settings, self._durable = port, dict(settings or {}), durable
         self._given_folder = ServerFolder(data_dir.absolute()) if data_dir is not None else None
         self._folder = self._given_folder
@@ -78,11 +79,6 @@ class DevServer:
     def pid(self) -> int | None:
         """The server's process id, None when it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
-
-    @property
-    def version(self) -> str:
-        """PostgreSQL's version, such as 18.6, once the server runs."""
-        return programs.version(self._bindir, self._identity)
 
     def start(self) -> Self:
         """Start the server and wait until it answers. DevServerRunning when one runs in the folder already."""
@@ -107,6 +103,7 @@ class DevServer:
         self._identity = programs.unprivileged()
         folder = self._take_folder()
         self._bindir = programs.reachable(found, folder.path, self._identity)
+        self.version = programs.version(self._bindir, self._identity)
         password = folder.password()
         if not folder.data.exists():
             self._init(folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import psycopg
-from bench_ground import Bench, Connection, Row, fill, value, wait_until, workers
+from bench_ground import Bench, Connection, Row, fill, settle_down, value, wait_until, workers
 
 BATCH = 500  # jobs in a claim of the raw loop
 
@@ -22,8 +22,9 @@ def drain(bench: Bench) -> list[Row]:
     on_loop: list[float] = []
     two: list[float] = []
     with bench.database() as filled, bench.database() as filled_async:
-        fill(filled, jobs, "noop")
-        fill(filled_async, jobs, "noop_async")
+        for database, kind in ((filled, "noop"), (filled_async, "noop_async")):
+            fill(database, jobs, kind)
+            settle_down(database)
         for _ in range(bench.sizes.repeat):
             with bench.database(like=filled) as dsn:
                 raw.append(_raw_loop(dsn, jobs))

@@ -21,7 +21,6 @@ from psycopg.conninfo import conninfo_to_dict
 from pgjobq import JobQueue
 from pgjobq.devserver import find_bindir
 
-CLIENTS = (1, 8, 64)
 CHUNK = 1000  # jobs in a call of enqueue_jobs
 BARE = "create table bare (like pgjobq.jobs including all)"
 DATA = {"to": "somebody@example.org", "n": 1}
@@ -33,7 +32,7 @@ def enqueue(bench: Bench) -> list[Row]:
     call = f"select enqueue_job('t', '{data}');"
     insert = f"insert into bare (type, data) values ('t', '{data}') returning id;"
     rows = []
-    for clients in CLIENTS:
+    for clients in bench.sizes.enqueue_clients:
         figures, floors = [], []
         for _ in range(bench.sizes.repeat):
             with bench.database() as dsn:

@@ -97,8 +97,9 @@ class Sizes:
     repeat: int = 3
     drain_jobs: int = 60_000
     latency_jobs: int = 300
+    enqueue_clients: Sequence[int] = (1, 8, 64)
     enqueue_seconds: int = 2
-    bulk_jobs: int = 30_000
+    bulk_jobs: int = 20_000
     idle_seconds: float = 30
     memory_jobs: int = 100_000
     kills: int = 3
@@ -109,6 +110,7 @@ TINY = Sizes(
     repeat=1,
     drain_jobs=400,
     latency_jobs=20,
+    enqueue_clients=(8,),
     enqueue_seconds=1,
     bulk_jobs=2000,
     idle_seconds=1,
@@ -226,7 +228,7 @@ def wait_asleep(dsn: str, count: int) -> None:
 
 
 def fill(dsn: str, jobs: int, kind: str) -> None:
-    """Enqueue jobs, and leave the database as it is a minute later: vacuumed, analysed, a checkpoint past."""
+    """Enqueue jobs, fast."""
     with psycopg.connect(dsn, autocommit=True) as conn:
         for start in range(0, jobs, 5000):
             conn.execute(
@@ -235,6 +237,11 @@ def fill(dsn: str, jobs: int, kind: str) -> None:
                      array(select jsonb_build_object('n', n) from generate_series(%s::integer, %s) as n))""",
                 [kind, start + 1, min(start + 5000, jobs), start + 1, min(start + 5000, jobs)],
             )
+
+
+def settle_down(dsn: str) -> None:
+    """Leave the database as it is a minute later: vacuumed, analysed, a checkpoint past."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("vacuum analyze")
         conn.execute("checkpoint")
 

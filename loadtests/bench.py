@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     versions = facts["versions"]
     console.print(
         f"\nPostgreSQL {versions['postgresql']}, Python {versions['python']}, {facts['machine']['cores']} cores,"
-        f" fsync and synchronous_commit on; medians of the repetitions; {facts['seconds']:.0f} s in all."
+        f" load before {facts['machine']['load_before']:.1f}; fsync and synchronous_commit on."
+        f" {facts['seconds']:.0f} s in all. Medians of the repetitions; the ratio is the median of each repetition's own."
     )
     out = options.out or RESULTS / f"bench-{time.strftime('%Y%m%d-%H%M%S')}.json"
     out.parent.mkdir(parents=True, exist_ok=True)

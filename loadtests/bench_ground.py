@@ -64,9 +64,14 @@ class Row:
         return statistics.median(self.floors)
 
     @property
+    def ratios(self) -> list[float]:
+        """Each repetition's own: figure and floor were taken moments apart, and the machine's speed drifts."""
+        return [figure / floor for figure, floor in zip(self.figures, self.floors, strict=True)]
+
+    @property
     def ratio(self) -> float:
-        """Median figure / median floor."""
-        return self.figure / self.floor
+        """Their median."""
+        return statistics.median(self.ratios)
 
     def to_dict(self) -> dict[str, Any]:
         """For the JSON."""
@@ -81,6 +86,7 @@ class Row:
             "repetitions": len(self.figures),
             "figures": _spread(self.figures),
             "floors": _spread(self.floors),
+            "ratios": _spread(self.ratios),
             "floor_name": self.floor_name,
             "notes": self.notes,
         }

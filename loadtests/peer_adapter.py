@@ -24,10 +24,10 @@ class Adapter:
 
     uvloop = True
     dists = ("pgjobq", "psycopg", "uvloop")
-    CHUNK = 1000  # jobs in a call of enqueue_many
     CONCURRENCY = 8
     SYNC = 1  # handlers: 1 in threads, 0 on the event loop
-    bulk_api = "JobQueue.enqueue_many, 1000 a call"
+    COPY = 1  # bulk: 1 by COPY, 0 by JobQueue.enqueue_many
+    bulk_api = "COPY into pgjobq.jobs, 5000 a transaction"
     settings = "Worker(concurrency=8), sync handlers in threads, all else as shipped; finished rows are kept"
     t4_note = "a dead worker's session lock falls at once; 2 s of grace (default)"
     # Not acknowledged is what is in line, in a claimed batch that has unsettled jobs, or due and not in line yet.
@@ -50,7 +50,7 @@ class Adapter:
 
         from pgjobq import JobQueue
 
-        self.queue = JobQueue(dsn)
+        self.dsn, self.queue = dsn, JobQueue(dsn)
         self.free = [await psycopg.AsyncConnection.connect(dsn, autocommit=True) for _ in range(clients)]
 
     async def close(self) -> None:
@@ -61,9 +61,21 @@ class Adapter:
 
     def bulk(self, n: int) -> None:
         """Enqueue n no-op jobs."""
+        (self._copy if self.COPY else self._enqueue_many)(n)
+
+    def _copy(self, n: int) -> None:
+        import psycopg
+
+        with psycopg.connect(self.dsn, autocommit=True) as conn:
+            for start in range(0, n, 5000):
+                lines = [f'bench\tbench\t{{"i": {i}}}\n' for i in range(start, min(n, start + 5000))]
+                with conn.cursor().copy("copy pgjobq.jobs (queue, type, data) from stdin") as copy:
+                    copy.write("".join(lines))
+
+    def _enqueue_many(self, n: int) -> None:
         new_job = self.queue.new_job
-        for start in range(0, n, self.CHUNK):
-            numbers = range(start, min(n, start + self.CHUNK))
+        for start in range(0, n, 1000):
+            numbers = range(start, min(n, start + 1000))
             self.queue.enqueue_many([new_job("bench", {"i": i}, queue="bench") for i in numbers])
 
     async def one(self, payload: dict[str, Any]) -> None:

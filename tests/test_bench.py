@@ -34,10 +34,15 @@ def test_every_row_stands_beside_its_floor(report: dict[str, Any]) -> None:
     assert {row["measure"] for row in report["rows"]} == MEASURES
     for row in report["rows"]:
         assert row["floor"] > 0, row
-        assert row["ratio"] == pytest.approx(row["figure"] / row["floor"]), row
+        pairs = zip(row["figures"]["all"], row["floors"]["all"], strict=True)
+        assert row["ratios"]["all"] == pytest.approx([figure / floor for figure, floor in pairs]), row
         if row["measure"] != "idle":  # an idle worker may well have said nothing in a second
             assert row["ratio"] > 0, row
-        for values, median in ((row["figures"], row["figure"]), (row["floors"], row["floor"])):
+        for values, median in (
+            (row["figures"], row["figure"]),
+            (row["floors"], row["floor"]),
+            (row["ratios"], row["ratio"]),
+        ):
             assert len(values["all"]) == row["repetitions"]
             assert values["min"] <= values["median"] == median <= values["max"]
         assert row["name"], row["floor_name"]

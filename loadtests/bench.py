@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(
         f"\nPostgreSQL {versions['postgresql']}, Python {versions['python']}, {facts['machine']['cores']} cores,"
         f" load before {facts['machine']['load_before']:.1f}; fsync and synchronous_commit on."
-        f" {facts['seconds']:.0f} s in all. Medians of the repetitions; the ratio is the median of each repetition's own."
+        f" {facts['seconds']:.0f} s in all. Medians of the repetitions; a ratio is the median of the repetitions' own."
     )
     out = options.out or RESULTS / f"bench-{time.strftime('%Y%m%d-%H%M%S')}.json"
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,16 @@ def register(conn: Connection, **options: Any) -> int:
     row = conn.execute(f"select register_worker('w'{names})", list(options.values())).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def end(session: Connection, watcher: Connection) -> None:
+    """Close a session, and wait until the server has noticed: its locks fall when its backend ends."""
+    pid = session.info.backend_pid
+    session.close()
+    deadline = time.monotonic() + 30
+    while watcher.execute("select count(*) from pg_stat_activity where pid = %s", [pid]).fetchone() != (0,):
+        assert time.monotonic() < deadline, "the backend did not end"
+        time.sleep(0.01)
 
 
 def rescue(conn: Connection, grace: str = "0") -> tuple[int, int, int]:
@@ -43,7 +54,7 @@ def test_live_worker_keeps_its_jobs_however_long_they_run(conn: Connection, held
 
 def test_jobs_of_a_dead_worker_go_back(conn: Connection, held: tuple[Connection, int]) -> None:
     session, worker = held
-    session.close()
+    end(session, conn)
     assert rescue(conn) == (1, 0, 1)
     row = conn.execute("select status, attempts, error from jobs").fetchone()
     assert row == ("pending", 1, f"worker {worker} stopped or died while it held this job (try 1 of 4)")
@@ -54,7 +65,7 @@ def test_jobs_of_a_dead_worker_go_back(conn: Connection, held: tuple[Connection,
 
 def test_grace_counts_from_the_first_suspicion(conn: Connection, held: tuple[Connection, int]) -> None:
     session, _ = held
-    session.close()
+    end(session, conn)
     assert rescue(conn, "2 s") == (0, 0, 1)
     assert conn.execute("select suspected_at is not null from workers").fetchone() == (True,)
     assert rescue(conn, "2 s") == (0, 0, 1)
@@ -66,7 +77,7 @@ def test_worker_that_reconnects_within_the_grace_keeps_its_jobs(
     connect: Connect, conn: Connection, held: tuple[Connection, int]
 ) -> None:
     session, worker = held
-    session.close()
+    end(session, conn)
     rescue(conn, "2 s")
     again = connect()
     assert register(again, worker_id=worker) == worker
@@ -79,7 +90,7 @@ def test_worker_that_comes_back_too_late_is_a_new_one(
     connect: Connect, conn: Connection, held: tuple[Connection, int]
 ) -> None:
     session, worker = held
-    session.close()
+    end(session, conn)
     rescue(conn)
     again = connect()
     fresh = register(again, worker_id=worker)
@@ -91,7 +102,7 @@ def test_worker_that_comes_back_during_its_rescue_waits_for_its_outcome(
     connect: Connect, conn: Connection, held: tuple[Connection, int]
 ) -> None:
     session, worker = held
-    session.close()
+    end(session, conn)
     rescuer, again = connect(autocommit=False), connect()
     assert rescue(rescuer) == (1, 0, 1)
     again.execute("set lock_timeout = '200ms'")
@@ -106,7 +117,7 @@ def test_job_that_kills_its_workers_fails_in_the_end(connect: Connect, conn: Con
     for expected in [(1, 0), (0, 1)]:
         session = connect()
         session.execute("select from claim_jobs(%s)", [register(session)])
-        session.close()
+        end(session, conn)
         assert rescue(conn)[:2] == expected
     row = conn.execute("select status, attempts, failed_at is not null, error from jobs").fetchone()
     assert row is not None
@@ -115,8 +126,8 @@ def test_job_that_kills_its_workers_fails_in_the_end(connect: Connect, conn: Con
 
 
 def test_one_rescuer_at_a_time(connect: Connect, held: tuple[Connection, int]) -> None:
-    held[0].close()
     one, two = connect(autocommit=False), connect()
+    end(held[0], two)
     assert rescue(one) == (1, 0, 1)
     assert rescue(two)[:2] == (0, 0)
 
@@ -159,5 +170,5 @@ def test_worker_status(conn: Connection, held: tuple[Connection, int]) -> None:
     conn.execute("select arm_doorbell(%s, null, 60)", [worker])
     row = conn.execute("select id, name, queues, alive, asleep, running from worker_status").fetchone()
     assert row == (worker, "w", None, True, True, 1)
-    session.close()
+    end(session, conn)
     assert conn.execute("select alive from worker_status").fetchone() == (False,)

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgjobq.devserver import DevServer, DevServerError, DevServerRunning, default_folder, find_bindir
+from pgjobq.devserver import DevServer, DevServerError, DevServerRunning, default_folder, find_bindir, temporary_root
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what it takes that PostgreSQL refuses root")
 RUN_ONE = """
@@ -139,6 +139,22 @@ def test_killed_program_leaves_no_server_and_its_folder_goes_at_the_next_start(r
     assert another.is_dir()
     run_one()
     assert another.is_dir()  # a folder in use stays
+
+
+def test_interrupt_waits_while_tempfile_tries_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def interrupted(path: str, *rest: int, **named: int) -> int:
+        descriptor = opened(path, *rest, **named)
+        os.kill(os.getpid(), signal.SIGINT)  # when tempfile has made its file, and does not yet know it
+        return descriptor
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._os.open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        temporary_root()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_fork_of_the_program_does_not_stop_the_server() -> None:

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import tempfile
 import time
 from contextlib import suppress
@@ -121,9 +122,18 @@ class ServerFolder:
         return ""
 
 
+def temporary_root() -> Path:
+    """The folder for temporary files. Signals wait: tempfile tries it with a file, and interrupted would leave that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        return Path(tempfile.gettempdir())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def temporary_places() -> list[ServerFolder]:
     """Folders that do not exist yet, to try in turn: TMPDIR may lie where the server's user does not get through."""
-    places = dict.fromkeys((tempfile.gettempdir(), "/var/tmp", "/tmp"))  # noqa: S108  # under a name that is new
+    places = dict.fromkeys((str(temporary_root()), "/var/tmp", "/tmp"))  # noqa: S108  # under a name that is new
     return [ServerFolder(Path(place) / f"pgjobq-{secrets.token_hex(6)}", temporary=True) for place in places]
 
 

@@ -199,6 +199,22 @@ class BaseStorage(ABC):
             found[job.status] += 1
         return found
 
+    def stats(self) -> list[dict[str, Any]]:
+        """Jobs by queue and status, a dict each: queue, status, jobs, estimated, oldest_due_age (seconds)."""
+        return [
+            {"queue": None, "status": str(status), "jobs": jobs, "estimated": False, "oldest_due_age": None}
+            for status, jobs in self.counts().items()
+            if jobs
+        ]
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Registered workers, a dict each: id, name, queues, started_at, alive, asleep, running. Here none."""
+        return []
+
+    def ping(self) -> None:
+        """Connect, and see that this storage can work here. Raises StorageUnavailable, or what else is wrong."""
+        self.list_jobs(limit=1)
+
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
         """Wait until there may be a job to claim, at most timeout seconds; may return early for no reason."""
         time.sleep(min(timeout, 0.5))

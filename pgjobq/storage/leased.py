@@ -1,0 +1,267 @@
+"""LeasedStorage: what storages share whose database cannot tell by itself that a worker died.
+
+A worker is registered with a lease, which a thread of its process renews: one write a process and interval,
+however many jobs it holds. When the lease runs out, any other worker's upkeep puts its jobs back in line, and
+every settle of the late worker is refused, for it names the start (id, attempts, worker) that it belongs to.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from pgjobq.checks import check_delay, check_name
+from pgjobq.errors import ConfigurationError, JobNotFound, LostJob, StorageError
+from pgjobq.models import MAX_NAME, Job, NewJob
+from pgjobq.storage.base import BaseStorage, Completed, Failed, Outcome, Released, Retried, Upkeep
+from pgjobq.storage.lease import RENEWALS, Holds, Keeper, start
+
+log = logging.getLogger("pgjobq.storage")
+
+POLL_MIN = 0.002  # seconds between two claims of a worker that just had work
+
+
+class LeasedStorage(BaseStorage):
+    """A storage whose workers hold their jobs by a lease.
+
+    lease: seconds after which the jobs of a worker that gave no sign of life go to others. poll_interval: the
+    longest pause, in seconds, between two looks of an idle worker; an enqueue through the same object wakes it
+    at once.
+
+    Thread-safe. What is retried: nothing but a settle, by its caller, which is safe to repeat. What is fenced:
+    every settle, by the start dequeued. A claim whose answer was lost with the connection raises
+    StorageUnavailable, and the next one first gives back what the lost one may have claimed.
+
+    A subclass has the methods below that begin with an underscore, and get_job, list_jobs, cancel and prune.
+    """
+
+    def __init__(self, *, lease: float = 30.0, poll_interval: float = 1.0) -> None:
+        if not lease > 0:
+            raise ConfigurationError(f"lease: {lease!r} is not allowed; give seconds above 0")
+        if not poll_interval > 0:
+            raise ConfigurationError(f"poll_interval: {poll_interval!r} is not allowed; give seconds above 0")
+        self.lease, self.poll_interval = float(lease), float(poll_interval)
+        self._holds = Holds()
+        self._joining = threading.Lock()
+        self._worker_id: int | None = None
+        self._pid = os.getpid()
+        self._keeper: Keeper | None = None
+        self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
+        self._poked, self._pause = threading.Event(), POLL_MIN
+
+    # -- what a subclass does, each atomically; it raises StorageUnavailable when its database does not answer ----
+
+    @abstractmethod
+    def _add(self, jobs: Sequence[NewJob]) -> None:
+        """Add jobs in order, all or none. Raises DuplicateJob."""
+
+    @abstractmethod
+    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+        """Claim up to limit due jobs for this worker, in the order in which they should run."""
+
+    @abstractmethod
+    def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Settle the starts that their workers still hold; those that were lost, unchanged.
+
+        A start that was settled the same way before is not lost: the answer may have been.
+        """
+
+    @abstractmethod
+    def _put_back(self, job_id: str, delay: float) -> bool:
+        """failed, cancelled or pending -> pending, due after the delay; False when it is in no such state."""
+
+    @abstractmethod
+    def _enlist(self, worker_id: int, name: str) -> None:
+        """Register a worker, with a lease from now."""
+
+    @abstractmethod
+    def _renew(self, worker_id: int) -> bool:
+        """Extend its lease from now; False when the worker is not registered any more: its jobs went to others."""
+
+    @abstractmethod
+    def _retire(self, worker_id: int) -> None:
+        """Forget the worker, which holds no jobs any more."""
+
+    @abstractmethod
+    def _held_by(self, worker_id: int) -> list[Job]:
+        """The running jobs of this worker."""
+
+    @abstractmethod
+    def _rescue(self) -> int:
+        """Running jobs whose worker is not registered, or its lease ran out -> pending, due now; how many.
+
+        A start that ended so counts: a job without tries left -> failed. Forgets the dead workers.
+        """
+
+    # -- the seam -------------------------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        job_id: str,
+        job_type: str,
+        data: dict[str, Any],
+        max_retries: int = 3,
+        priority: int = 5,
+        execute_at: datetime | None = None,
+        queue: str = "default",
+    ) -> None:
+        """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for a value not allowed."""
+        check_name("job_id", job_id, "a name for the job", MAX_NAME)
+        job = NewJob(
+            id=job_id,
+            type=job_type,
+            data=data,
+            max_retries=max_retries,
+            priority=priority,
+            execute_at=execute_at,
+            queue=queue,
+        )
+        self.enqueue_many([job])
+
+    def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
+        """Add jobs, all or none; their ids, in order. A worker on the same object wakes at once."""
+        if connection is not None:
+            return super().enqueue_many(jobs, connection)
+        if jobs:
+            self._add(jobs)
+            self.wake()
+        return [job.id for job in jobs]
+
+    def dequeue(self) -> Job | None:
+        """Claim the next due job of any queue; None when there is none. Makes this object a worker."""
+        jobs = self.dequeue_many(1)
+        return jobs[0] if jobs else None
+
+    def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
+        """Claim up to limit jobs of these queues (None: all), in the order in which they should run."""
+        worker_id = self._join()
+        if self._unsure:
+            known = self._holds.starts()
+            self._settle([Released(job) for job in self._held_by(worker_id) if start(job) not in known])
+            self._unsure = False
+        try:
+            jobs = self._claim(worker_id, limit, queues)
+        except StorageError:
+            self._unsure = True
+            raise
+        self._holds.add(jobs)
+        if jobs:
+            self._pause = POLL_MIN
+        return jobs
+
+    def complete(self, job_id: str) -> None:
+        """running -> completed, for a job that this object dequeued."""
+        self._settle_held(job_id, Completed)
+
+    def fail(self, job_id: str, error: str) -> None:
+        """running -> failed for good, for a job that this object dequeued."""
+        self._settle_held(job_id, lambda job: Failed(job, error))
+
+    def retry(self, job_id: str, delay_seconds: float) -> None:
+        """Make a job pending again: one that this object dequeued, or one that is failed, cancelled or pending."""
+        check_delay(delay_seconds)
+        if self._holds.get(job_id) is not None:
+            self._settle_held(job_id, lambda job: Retried(job, delay_seconds, None))
+        elif not self._put_back(job_id, float(delay_seconds)):
+            raise self._not_held(job_id)
+        self.wake()
+
+    def release(self, job_id: str) -> None:
+        """Give back a job that was dequeued but not started; the start is not counted."""
+        self._settle_held(job_id, Released)
+
+    def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Settle jobs; returns the outcomes whose job this worker has lost (unchanged). Safe to repeat."""
+        if not outcomes:
+            return []
+        lost = self._settle(outcomes)
+        self._holds.drop(outcome.job for outcome in outcomes)
+        return lost
+
+    def _settle_held(self, job_id: str, outcome: Callable[[Job], Outcome]) -> None:
+        held = self._holds.get(job_id)
+        if held is None or self.settle([outcome(held)]):
+            raise self._not_held(job_id)
+
+    def _not_held(self, job_id: str) -> JobNotFound | LostJob:
+        found = self.get_job(job_id)
+        if found is None:
+            return JobNotFound(f"there is no job {job_id!r}")
+        return LostJob(f"job {job_id!r} is {found.status} and not held by this worker; nothing was changed")
+
+    def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
+        """Sleep until an enqueue or wake() on this object; else a pause that doubles up to poll_interval."""
+        self._poked.wait(min(timeout, self._pause))
+        self._poked.clear()
+        self._pause = min(self._pause * 2, self.poll_interval)
+
+    def wake(self) -> None:
+        """Make a wait() in another thread return."""
+        self._pause = POLL_MIN
+        self._poked.set()
+
+    def rescue(self) -> int:
+        """Put the jobs of dead workers back in line; returns how many. A worker does this by itself."""
+        return self._rescue()
+
+    def maintain(self, running: Sequence[Job]) -> Upkeep:
+        """Rescue, and find out which of these running jobs were lost."""
+        rescued = self._rescue()
+        if rescued:
+            log.warning("jobs.rescued", extra={"rescued": rescued})
+        held = {start(job) for worker in {job.worker_id for job in running} if worker for job in self._held_by(worker)}
+        again_in = min(1.0 if running else 5.0, self.lease / RENEWALS)
+        return Upkeep(lost=[job for job in running if start(job) not in held], rescued=rescued, again_in=again_in)
+
+    def leave(self) -> None:
+        """Stop being a worker: jobs still held go back in line."""
+        with self._joining:
+            worker_id, self._worker_id = self._worker_id, None
+            self._stop_keeper()
+            if worker_id is not None:
+                self._settle([Released(job) for job in self._held_by(worker_id)])
+                self._retire(worker_id)
+            self._holds = Holds()
+
+    def close(self) -> None:
+        """Let go of every connection. Without leave(), the jobs still held stay so until the lease runs out."""
+        self._stop_keeper()
+
+    # -- being a worker -------------------------------------------------------------------------------
+
+    def _join(self) -> int:
+        """Be registered; the worker's id, a fresh one after a fork and when the last was given up for dead."""
+        if self._worker_id is not None and self._pid == os.getpid():
+            return self._worker_id
+        with self._joining:
+            if self._pid != os.getpid():  # the parent's registration, and its thread, are not ours
+                self._pid, self._worker_id, self._keeper, self._holds = os.getpid(), None, None, Holds()
+            if self._worker_id is None:
+                worker_id = secrets.randbits(62) | 1
+                self._enlist(worker_id, f"{socket.gethostname()}:{os.getpid()}")
+                self._worker_id = worker_id
+                if self._keeper is None:
+                    self._keeper = Keeper(self)
+                    self._keeper.start()
+            return self._worker_id
+
+    def keep(self) -> None:
+        """Renew the lease. Called by the keeper's thread."""
+        worker_id = self._worker_id
+        if worker_id is not None and not self._renew(worker_id):
+            log.warning("worker.given_away", extra={"worker_id": worker_id})
+            with self._joining:
+                if self._worker_id == worker_id:
+                    self._worker_id = None
+
+    def _stop_keeper(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.stop()

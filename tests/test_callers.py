@@ -274,7 +274,7 @@ def test_connection_that_is_closed_is_an_error_of_ours(queue: JobQueue, dsn: str
 
 
 def test_enqueue_async_does_not_block_the_loop(queue: JobQueue, connect: Callable[..., Connection]) -> None:
-    queue.storage.ping()  # type: ignore[attr-defined]  # connected before: what is measured is the statement
+    queue.storage.ping()  # connected before: what is measured is the statement
     locker = connect(autocommit=False)
     locker.execute("lock table jobs in exclusive mode")
     gaps: list[float] = []

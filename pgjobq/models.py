@@ -96,6 +96,44 @@ class Job:
 
 
 _FIELDS = tuple(f.name for f in fields(Job))
+
+
+class _Draft:
+    # Laid out as Job is, so that a draft can become one.
+    __slots__ = _FIELDS
+
+    def __init__(self, *values: Any) -> None:
+        (
+            self.id,
+            self.type,
+            self.data,
+            self.status,
+            self.queue,
+            self.priority,
+            self.attempts,
+            self.max_retries,
+            self.execute_at,
+            self.error,
+            self.created_at,
+            self.updated_at,
+            self.started_at,
+            self.finished_at,
+            self.failed_at,
+            self.worker_id,
+        ) = values
+
+
+def trusted_job(*values: Any) -> Job:
+    """A Job of all its fields, in their order, unchecked: for a storage, whose times are in UTC already.
+
+    A frozen dataclass sets each field by a call: 4 µs a job, a third of what a worker spends on it. This takes 0.6.
+    """
+    draft: Any = _Draft(*values)
+    draft.__class__ = Job
+    job: Job = draft
+    return job
+
+
 _TIMES = ("created_at", "updated_at", "execute_at", "started_at", "finished_at", "failed_at")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from pgjobq.models import Job
 
@@ -18,12 +19,12 @@ class Holds:
         # By worker: batches with no job left, not yet forgotten in the database.
         self._finished: dict[int, set[int]] = {}
 
-    def add(self, claimed: Iterable[tuple[Job, int]]) -> None:
-        """Remember starts, each with the claim_id of its batch."""
+    def add(self, jobs: Sequence[Job], batches: Sequence[int]) -> None:
+        """Remember starts, and the claim_id of each one's batch."""
         with self._lock:
-            for job, batch in claimed:
-                self._jobs[job.id] = job, batch
-                self._open[batch] = self._open.get(batch, 0) + 1
+            self._jobs.update(zip([job.id for job in jobs], zip(jobs, batches, strict=True), strict=True))
+            for batch, count in Counter(batches).items():
+                self._open[batch] = self._open.get(batch, 0) + count
 
     def get(self, job_id: str) -> Job | None:
         """The start of this job that is held, or None."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
-from psycopg.types.json import set_json_loads
 
-from pgjobq.models import Job, UnreadableData
+from pgjobq.models import Job
 from pgjobq.postgres.pool import Connection
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
 
@@ -76,22 +74,9 @@ def _settle_others(conn: Connection, statements: Mapping[str, bytes], outcomes: 
 
 
 def fetch(conn: Connection, statement: bytes, arguments: Sequence[Any], *, binary: bool = False) -> list[Any]:
-    """The rows of a statement, as tuples whatever the connection's row factory. binary: they are jobs."""
+    """The rows of a statement, as tuples whatever the connection's row factory. binary: in the binary format."""
     with psycopg.Cursor(conn, row_factory=psycopg.rows.tuple_row) as cursor:
-        if binary:
-            set_json_loads(read_json, cursor)
         return cursor.execute(statement, arguments, binary=binary).fetchall()
-
-
-def read_json(text: str | bytes) -> Any:
-    """JSON to Python; UnreadableData for what Python cannot read, so that one bad job does not stop its queue.
-
-    PostgreSQL takes deeper nesting and longer numbers than Python reads.
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return UnreadableData(f"{type(error).__name__}: {error}")
 
 
 def storable(text: str | None) -> str | None:

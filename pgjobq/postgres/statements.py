@@ -5,7 +5,7 @@ from __future__ import annotations
 from psycopg import sql
 
 JOB_COLUMNS = (
-    "id, queue, type, data, status, priority, attempts, max_retries, execute_at, error, created_at, updated_at,"
+    "id, queue, type, data::text, status, priority, attempts, max_retries, execute_at, error, created_at, updated_at,"
     " started_at, finished_at, failed_at, worker_id"
 )
 
@@ -16,7 +16,7 @@ _TEXTS = {
         array(select coalesce(given.at, clock_timestamp() + make_interval(secs => given.delay))
                 from unnest(%s::timestamptz[], %s::float8[]) as given (at, delay)),
         %s::integer[], %s::text[], %s::text[])""",
-    "claim_jobs": """select claim_id, id, queue, type, data, priority, attempts, max_retries, execute_at, error,
+    "claim_jobs": """select claim_id, id, queue, type, data::text, priority, attempts, max_retries, execute_at, error,
         created_at, started_at from {schema}.claim_jobs(%s, %s::text[], %s)""",
     "complete_jobs": "select {schema}.complete_jobs(%s, %s::text[], %s::integer[], %s::bigint[])",
     "fail_job": "select {schema}.fail_job(%s, %s, %s, %s)",

@@ -16,7 +16,7 @@ from pgjobq.postgres.database import Database, connection_parameters
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.holds import Holds
 from pgjobq.postgres.presence import Presence
-from pgjobq.postgres.rows import claimed_job, enqueue_call, stored_job
+from pgjobq.postgres.rows import claimed_jobs, enqueue_call, stored_job
 from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle
 from pgjobq.postgres.transaction import PostgresTransaction
@@ -142,11 +142,11 @@ class PostgresStorage(BaseStorage):
         self._unsure = True
         wanted = None if queues is None else list(queues)
         rows = self._rows("claim_jobs", [worker_id, wanted, limit], binary=True)
-        claimed = [(claimed_job(row, worker_id), row[0]) for row in rows]
-        self._holds.add(claimed)
+        jobs = claimed_jobs(rows, worker_id)
+        self._holds.add(jobs, [row[0] for row in rows])
         self._unsure = False
-        self._presence.found(len(claimed), limit)
-        return [job for job, _ in claimed]
+        self._presence.found(len(jobs), limit)
+        return jobs
 
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
         """Sleep until notified of a job for these queues, or one falls due; at most timeout seconds.

@@ -26,7 +26,7 @@ class TaskRunner:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._backlog: deque[tuple[Job, Handler]] = deque()
-        self._runs: dict[asyncio.Task[None], Run] = {}
+        self._runs: set[Run] = set()  # whoever takes a run out decides its outcome
 
     def submit_many(self, jobs: Sequence[tuple[Job, Handler]]) -> None:
         """Run jobs when there is room on the loop."""
@@ -39,7 +39,7 @@ class TaskRunner:
 
     def running(self) -> list[Run]:
         """The runs under way."""
-        return list(self._runs.values())
+        return list(self._runs)
 
     def release(self) -> None:
         """Give back the jobs that no task has started."""
@@ -73,7 +73,8 @@ class TaskRunner:
         loop.close()
 
     def _cancel(self, run: Run, release: bool) -> None:
-        if self._runs.pop(run.handle, None) is run:
+        if run in self._runs:
+            self._runs.remove(run)
             run.handle.cancel()
             self._hand.finish(Released(run.job) if release else None)
 
@@ -84,15 +85,12 @@ class TaskRunner:
                 job, handler = self._backlog.popleft()
             except IndexError:  # released meanwhile
                 return
-            task = self._loop.create_task(self._work(job, handler))
-            self._runs[task] = Run(job, handler, task)
+            run = Run(job, handler, None)
+            self._runs.add(run)
+            run.handle = self._loop.create_task(self._work(run))
 
-    async def _work(self, job: Job, handler: Handler) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # a coroutine of create_task has one
-        run = self._runs.get(task)
-        if run is None:
-            return  # cancelled before it began
+    async def _work(self, run: Run) -> None:
+        handler = run.handler
         error: BaseException | None = None
         try:
             if handler.timeout is None:
@@ -105,6 +103,9 @@ class TaskRunner:
             error = JobTimeout(f"ran longer than {handler.timeout} seconds") if expired else raised
         except BaseException as raised:  # whatever a handler raises, SystemExit too, is its job's failure
             error = raised
-        if self._runs.pop(task, None) is run:
-            self._hand.finish(verdict(job, handler, error) if isinstance(error, JobTimeout) else run.ended(error))
-        self._start_tasks()
+        if run in self._runs:
+            self._runs.remove(run)
+            ended = verdict(run.job, handler, error) if isinstance(error, JobTimeout) else run.ended(error)
+            self._hand.finish(ended)
+        if self._backlog:
+            self._start_tasks()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 from pgjobq.connect import open_storage
-from pgjobq.errors import ConfigurationError
+from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.handlers import Registry, default_registry
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.storage.base import BaseStorage
@@ -122,9 +123,19 @@ class JobQueue:
         """The job with this id, or None."""
         return self.storage.get_job(job_id)
 
-    def list_jobs(self, status: str | None = None, limit: int | None = None) -> list[Job]:
-        """Jobs, newest first, of one status or of all; at most limit."""
-        return self.storage.list_jobs(status, limit)
+    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
+        """Jobs, newest first, of one status and one queue or of all; at most limit.
+
+        Raises Unsupported for a queue when the storage has none.
+        """
+        status = None if status is None else JobStatus(status)
+        if queue is None:
+            return self.storage.list_jobs(status, limit)
+        list_jobs: Any = self.storage.list_jobs
+        if "queue" not in inspect.signature(list_jobs).parameters:
+            raise Unsupported(f"queue: {type(self.storage).__name__} has no queues; leave the queue out")
+        jobs: list[Job] = list_jobs(status, limit, queue)
+        return jobs
 
     def get_pending_jobs(self, limit: int | None = None) -> list[Job]:
         """Jobs that wait, due or not, newest first."""

@@ -267,7 +267,7 @@ def test_database_that_does_not_answer_is_told_in_one_line(lone_cli: Cli, comman
 
 
 @pytest.mark.parametrize("command", [["list"], ["migrate"], ["check"]])
-@pytest.mark.parametrize("bad", ["mysql://root@localhost/app", "nonsense", "host=127.0.0.1 colour=red"])
+@pytest.mark.parametrize("bad", ["nosql://root@localhost/app", "nonsense", "host=127.0.0.1 colour=red"])
 def test_dsn_that_is_none_is_told_in_one_line(lone_cli: Cli, command: list[str], bad: str) -> None:
     assert "dsn: " in lone_cli.complaint(NOT_DONE, *command, "--dsn", bad)
 
@@ -344,7 +344,7 @@ def test_list_filters_and_shows(cli: Cli, queue: JobQueue, storage: PostgresStor
     table = cli.said("list")
     assert table.splitlines()[0].split() == ["id", "type", "queue", "status", "attempts", "created_at", "error"]
     assert "ValueError: [bold]no luck[/]" in table  # markup is a text like any other
-    assert "status: done is not a status; give pending, running" in cli.complaint(NOT_DONE, "list", "--status", "done")
+    assert "--status: 'done' is no status; give pending, running" in cli.complaint(NOT_DONE, "list", "--status", "done")
     assert "limit: " in cli.complaint(NOT_DONE, "list", "--limit", "-1")
 
 

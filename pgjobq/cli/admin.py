@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pgjobq.cli.common import EXIT_ERROR, Dsn, Json, Schema, app, conninfo, opened, print_json, print_table
+from pgjobq.cli.common import EXIT_ERROR, Dsn, Json, Schema, app, opened, postgres_conninfo, print_json, print_table
 from pgjobq.errors import ConfigurationError
 
 
@@ -19,13 +19,13 @@ def migrate(
     dsn: Dsn = "",
     schema: Schema = "pgjobq",
 ) -> None:
-    """Install pgjobq in a database, or bring it up to date. Safe to run at every deploy."""
+    """Install pgjobq in a PostgreSQL database, or bring it up to date. Safe to run at every deploy."""
     from pgjobq.postgres import schema as installed
 
     if print_:
         typer.echo(installed.migration_sql(schema, public_function=public_function), nl=False)
         return
-    report = installed.migrate(conninfo(dsn), schema=schema, public_function=public_function)
+    report = installed.migrate(postgres_conninfo(dsn), schema=schema, public_function=public_function)
     for notice in report.notices:
         typer.echo(f"note: {notice}", err=True)
     before = "installed" if report.before is None else "up to date" if report.before == report.after else "upgraded"
@@ -58,12 +58,12 @@ def stats(*, as_json: Json = False, dsn: Dsn = "", schema: Schema = "pgjobq") ->
 
 @app.command()
 def check(*, as_json: Json = False, dsn: Dsn = "", schema: Schema = "pgjobq") -> None:
-    """Look for what would keep jobs from running; exit status 1 when something would, each with its mend."""
+    """Look for what would keep jobs from running in PostgreSQL; exit status 1 when something would, with its mend."""
     from dataclasses import asdict
 
     from pgjobq.postgres.doctor import examine
 
-    findings = examine(conninfo(dsn), schema)
+    findings = examine(postgres_conninfo(dsn), schema)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

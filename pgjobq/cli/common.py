@@ -8,20 +8,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, NoReturn
 
+import click
 import typer
 
 from pgjobq.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from pgjobq.storage.postgres_storage import PostgresStorage
+from pgjobq.storage.base import BaseStorage
 
 EXIT_ERROR, EXIT_USAGE, EXIT_NOT_FOUND = 1, 2, 3
 
 app = typer.Typer(
     name="pgjobq",
-    help="A job queue whose engine is SQL in PostgreSQL.",
+    help="A job queue whose engine is SQL in PostgreSQL; it runs on other databases too.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,7 +34,8 @@ Dsn = Annotated[
     ),
 ]
 Schema = Annotated[
-    str, typer.Option("--schema", envvar="PGJOBQ_SCHEMA", help="The schema that pgjobq is installed in.")
+    str,
+    typer.Option("--schema", envvar="PGJOBQ_SCHEMA", help="The schema that pgjobq is installed in, in PostgreSQL."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -45,25 +45,50 @@ def fail(message: str) -> None:
     typer.echo(f"pgjobq: {message}", err=True)
 
 
-@contextmanager
-def opened(dsn: str, schema: str, **options: Any) -> Iterator[PostgresStorage]:
-    """A storage, closed at the end."""
-    from pgjobq.connect import open_storage
-    from pgjobq.storage.postgres_storage import PostgresStorage
+def refuse(message: str) -> NoReturn:
+    """Wrong usage: say so, and exit."""
+    fail(message)
+    raise typer.Exit(EXIT_USAGE)
 
-    storage = open_storage(dsn, schema=schema, **options)
-    if not isinstance(storage, PostgresStorage):
-        raise ConfigurationError("dsn: this command needs PostgreSQL")
+
+@contextmanager
+def opened(dsn: str, schema: str, program: str = "pgjobq", **postgres_options: Any) -> Iterator[BaseStorage]:
+    """A storage, closed at the end. The options are PostgreSQL's alone: given for another storage, they are refused.
+
+    program: what PostgreSQL shows as the name of the application.
+    """
+    from pgjobq.connect import is_postgres, open_storage
+
+    if is_postgres(dsn):
+        storage = open_storage(dsn, schema=schema, application_name=program, **postgres_options)
+    else:
+        _refuse_given("schema", *postgres_options)
+        if re.match(r"sqlite(\+\w+)?:(//|///|///:memory:)(\?|$)", dsn):
+            raise ConfigurationError("dsn: a database in memory ends with this command; name a file: sqlite:///jobs.db")
+        storage = open_storage(dsn)
     try:
         yield storage
     finally:
         storage.close()
 
 
-def conninfo(dsn: str) -> str:
-    """The DSN as libpq takes it, for commands that open no storage. Raises ConfigurationError for what is none."""
-    from pgjobq.connect import open_storage
+def _refuse_given(*names: str) -> None:
+    """Refuse options given on the command line; in the environment they may be meant for other commands."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            refuse(f"--{name.replace('_', '-')}: this option is for PostgreSQL; leave it out for another database")
 
+
+def postgres_conninfo(dsn: str) -> str:
+    """The DSN as libpq takes it, for commands that are PostgreSQL's alone; another database is refused."""
+    from pgjobq.connect import is_postgres, open_storage
+
+    if not is_postgres(dsn):
+        command = click.get_current_context().info_name
+        refuse(
+            f"{command}: this command is for PostgreSQL; other databases need none, for a storage makes what it needs"
+        )
     open_storage(dsn).close()  # checks it, and does not connect
     return re.sub(r"^postgres(ql)?\+\w+://", "postgresql://", dsn)  # SQLAlchemy's way of naming a driver
 

@@ -11,8 +11,10 @@ import typer
 
 from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, Dsn, Json, Schema, app, fail, opened, print_json, print_table
 from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError
-from pgjobq.models import Job, NewJob
+from pgjobq.models import Job, JobStatus, NewJob
 
+*_BUT_LAST, _LAST = JobStatus
+STATUSES = f"{', '.join(_BUT_LAST)} or {_LAST}"
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.")]
 
 
@@ -49,7 +51,7 @@ def enqueue(
 @app.command("list")
 def list_(
     *,
-    status: Annotated[str | None, typer.Option(help="pending, running, completed, failed or cancelled.")] = None,
+    status: Annotated[str | None, typer.Option(help=f"{STATUSES}.")] = None,
     queue: Annotated[str | None, typer.Option(help="Of this queue only.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many, newest first.")] = 20,
     as_json: Json = False,
@@ -57,8 +59,12 @@ def list_(
     schema: Schema = "pgjobq",
 ) -> None:
     """List jobs, newest first."""
+    if status is not None and status not in set(JobStatus):
+        raise InvalidJob(f"--status: {status!r} is no status; give {STATUSES}", field="status")
+    from pgjobq.queue import JobQueue
+
     with opened(dsn, schema) as storage:
-        jobs = storage.list_jobs(status, limit, queue)
+        jobs = JobQueue(storage).list_jobs(status, limit, queue)
     if as_json:
         print_json([job.to_dict() for job in jobs])
         return

@@ -49,7 +49,7 @@ def worker(
         fail(f"{', '.join(modules)}: no handlers; decorate functions with @job from pgjobq")
         raise typer.Exit(EXIT_USAGE)
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
-    with opened(dsn, schema, pooled=pooled, listen_dsn=listen_dsn, application_name="pgjobq worker") as storage:
+    with opened(dsn, schema, "pgjobq worker", pooled=pooled, listen_dsn=listen_dsn) as storage:
         storage.ping()
         Worker(storage, concurrency=concurrency, queues=names, grace=grace, leave_unknown=leave_unknown).run()
 

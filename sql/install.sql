@@ -34,10 +34,12 @@ select to_regclass('schema_version') is null as missing \gset
 \ir functions/drop_orphans.sql
 \ir functions/enqueue_job.sql
 \ir functions/enqueue_jobs.sql
+\ir functions/export_jobs.sql
 \ir functions/fail_job.sql
 \ir functions/get_job.sql
 \ir functions/give_away_jobs.sql
 \ir functions/heartbeat_worker.sql
+\ir functions/import_jobs.sql
 \ir functions/is_claimable.sql
 \ir functions/list_jobs.sql
 \ir functions/live_workers.sql

@@ -25,7 +25,7 @@ revoke execute on function
   register_worker, retire_worker, heartbeat_worker, lost_jobs, arm_doorbell, disarm_doorbell, open_enqueues, next_due,
   call_watch, release_unknown_jobs, get_job, list_jobs, count_jobs, live_workers,
   take_places, is_claimable, was_settled, drop_orphans, ready_queues, give_away_jobs, place_new_jobs, place_changed_job,
-  reject_job, ring_doorbell
+  reject_job, ring_doorbell, export_jobs, import_jobs
   from public;
 
 do $$
@@ -42,9 +42,9 @@ begin
     claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker, retire_worker,
     heartbeat_worker, lost_jobs, release_unknown_jobs, arm_doorbell, disarm_doorbell, open_enqueues, next_due, call_watch
      to pgjobq_work, pgjobq_admin;
-  grant execute on function get_job, list_jobs, count_jobs, live_workers, next_due
+  grant execute on function get_job, list_jobs, count_jobs, live_workers, next_due, export_jobs
      to pgjobq_read, pgjobq_work, pgjobq_admin;
-  grant execute on function cancel_job, prune_jobs
+  grant execute on function cancel_job, prune_jobs, import_jobs
      to pgjobq_admin;
   grant select on schema_version, job_stats, worker_status
      to pgjobq_read, pgjobq_work, pgjobq_admin;

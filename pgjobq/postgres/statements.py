@@ -34,6 +34,8 @@ _TEXTS = {
     "call_watch": "select {schema}.call_watch()",
     "get_job": "select {columns} from {schema}.get_job(%s)",
     "list_jobs": "select {columns} from {schema}.list_jobs(%s, %s, %s)",
+    "export_jobs": "select {columns} from {schema}.export_jobs(%s, %s, %s)",
+    "import_jobs": "select {schema}.import_jobs(%s::jsonb)",
     "count_jobs": "select status, jobs from {schema}.count_jobs()",
     "arm_doorbell": "select {schema}.arm_doorbell(%s, %s::text[], %s)",
     "disarm_doorbell": "select {schema}.disarm_doorbell(%s)",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -198,6 +198,23 @@ class BaseStorage(ABC):
         for job in self.list_jobs():
             found[job.status] += 1
         return found
+
+    def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
+        """Every job, oldest first, in batches. Here all are in memory at once; a storage that can reads them by pages.
+
+        Jobs that are added meanwhile may be missing; those that change are as they were when they were read.
+        """
+        jobs = self.list_jobs()[::-1]
+        for start in range(0, len(jobs), batch):
+            yield jobs[start : start + batch]
+
+    def import_jobs(self, jobs: Sequence[Job]) -> int:
+        """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added.
+
+        A job that was running is running nowhere here: it is pending, with its attempts kept, or failed when its
+        tries are used up. Raises InvalidJob for what this storage does not take.
+        """
+        raise Unsupported(f"{type(self).__name__} cannot take in jobs with their state")
 
     def stats(self) -> list[dict[str, Any]]:
         """Jobs by queue and status, a dict each: queue, status, jobs, estimated, oldest_due_age (seconds)."""

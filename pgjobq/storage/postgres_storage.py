@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from pgjobq.postgres.rows import claimed_jobs, enqueue_call, stored_job
 from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle
 from pgjobq.postgres.transaction import PostgresTransaction
+from pgjobq.postgres.transfer import exported, imported
 from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Released, Retried, Upkeep
 
 
@@ -228,10 +229,7 @@ class PostgresStorage(BaseStorage):
         return False
 
     def prune(
-        self,
-        older_than: timedelta,
-        statuses: Sequence[str] = ("completed", "cancelled"),
-        batch: int = 1000,
+        self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled"), batch: int = 1000
     ) -> int:
         """Delete jobs that finished longer ago than older_than, in batches of their own transaction; how many."""
         pruned = 0
@@ -273,6 +271,14 @@ class PostgresStorage(BaseStorage):
         if limit is not None:
             check_whole_number("limit", limit, 0, 2**31 - 1)
         return [stored_job(row) for row in self._rows("list_jobs", [status, limit, queue], binary=True)]
+
+    def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
+        """Every job, oldest first, by pages."""
+        return exported(self._rows, batch)
+
+    def import_jobs(self, jobs: Sequence[Job]) -> int:
+        """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added."""
+        return imported(self._rows, jobs)
 
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status, all statuses named; exact, and so a scan."""

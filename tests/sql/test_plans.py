@@ -140,6 +140,7 @@ def test_prune_walks_its_index(big: Connection) -> None:
         ("select count(*) from list_jobs('running')", 1000),
         ("select count(*) from list_jobs('failed', 50)", 1000),
         ("select count(*) from list_jobs(null, 50)", 1000),
+        ("select count(*) from export_jobs(50, now() - interval '29 days')", 1000),
         ("select count(*) from job_stats", 6000),
     ],
 )

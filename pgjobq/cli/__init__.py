@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from pgjobq.cli import admin, jobs, run
+from pgjobq.cli import admin, jobs, run, transfer
 from pgjobq.cli.common import EXIT_ERROR, app, fail
 from pgjobq.errors import PgjobqError
 
-__all__ = ["admin", "app", "jobs", "main", "run"]
+__all__ = ["admin", "app", "jobs", "main", "run", "transfer"]
 
 
 def main() -> None:

@@ -52,17 +52,19 @@ def refuse(message: str) -> NoReturn:
 
 
 @contextmanager
-def opened(dsn: str, schema: str, program: str = "pgjobq", **postgres_options: Any) -> Iterator[BaseStorage]:
+def opened(
+    dsn: str, schema: str, program: str = "pgjobq", *, schema_option: str = "schema", **postgres_options: Any
+) -> Iterator[BaseStorage]:
     """A storage, closed at the end. The options are PostgreSQL's alone: given for another storage, they are refused.
 
-    program: what PostgreSQL shows as the name of the application.
+    program: what PostgreSQL shows as the name of the application. schema_option: the option that gave the schema.
     """
     from pgjobq.connect import is_postgres, open_storage
 
     if is_postgres(dsn):
         storage = open_storage(dsn, schema=schema, application_name=program, **postgres_options)
     else:
-        _refuse_given("schema", *postgres_options)
+        _refuse_given(schema_option, *postgres_options)
         if re.match(r"sqlite(\+\w+)?:(//|///|///:memory:)(\?|$)", dsn):
             raise ConfigurationError("dsn: a database in memory ends with this command; name a file: sqlite:///jobs.db")
         storage = open_storage(dsn)

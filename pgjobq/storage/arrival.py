@@ -25,7 +25,7 @@ def arriving(job: Job) -> tuple[Job, str]:
     check_whole_number("max_retries", job.max_retries, 0, 2**31 - 2)
     check_whole_number("attempts", job.attempts, 0, 2**31 - 1)
     if isinstance(job.data, UnreadableData):
-        raise InvalidJob(f"data: cannot be read: {job.data.reason}", field="data")
+        raise InvalidJob(f"cannot be read: {job.data.reason}", field="data")
     if job.error is not None and "\0" in job.error:
         raise InvalidJob("error: holds a NUL character, which PostgreSQL cannot store", field="error")
     json = encode_data(job.data)

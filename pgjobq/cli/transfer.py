@@ -1,0 +1,102 @@
+"""The command copy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from pgjobq.cli.common import EXIT_ERROR, app, fail, opened
+from pgjobq.copying import BATCH, CopyReport, copy_jobs
+from pgjobq.errors import ConfigurationError, PgjobqError
+from pgjobq.storage.base import BaseStorage
+
+TOLD = 20  # jobs that were refused, in words; the rest is counted
+LINE_EVERY = 5.0  # seconds between two lines of progress where no bar can be drawn
+
+
+@app.command()
+def copy(
+    src: Annotated[str, typer.Argument(metavar="SRC", help="URL of the database to read.")],
+    dst: Annotated[str, typer.Argument(metavar="DST", help="URL of the database to add to.")],
+    *,
+    src_schema: Annotated[str, typer.Option(help="The schema to read, in PostgreSQL.")] = "pgjobq",
+    dst_schema: Annotated[str, typer.Option(help="The schema to add to, in PostgreSQL.")] = "pgjobq",
+    batch: Annotated[int, typer.Option(help="Jobs in a transaction.")] = BATCH,
+) -> None:
+    """Copy all jobs, with their state, from one database to another. Run it again to go on, or to copy what is new."""
+    if batch < 1:
+        raise ConfigurationError(f"batch: {batch} is not allowed; give a whole number above 0")
+    if (src, src_schema) == (dst, dst_schema):
+        raise ConfigurationError("SRC and DST are the same; name two databases, or two schemas of one")
+    with (
+        opened(src, src_schema, schema_option="src_schema") as source,
+        opened(dst, dst_schema, schema_option="dst_schema") as destination,
+    ):
+        source.ping()
+        destination.ping()
+        _warn_of_workers(source)
+        report = CopyReport()
+        try:
+            with _shown(sum(source.counts().values())) as show:
+                for report in copy_jobs(source, destination, batch):  # told below
+                    show(report)
+        except (PgjobqError, KeyboardInterrupt):
+            fail(f"not all was copied: {_told(report)}; run it again to go on")
+            raise
+    typer.echo(_told(report))
+    _tell_refused(report)
+
+
+def _warn_of_workers(source: BaseStorage) -> None:
+    if alive := sum(bool(worker["alive"]) for worker in source.workers()):
+        fail(f"note: {alive} workers are at work on SRC; stop them first, or jobs may run at both ends")
+
+
+def _told(report: CopyReport) -> str:
+    parts = [f"{report.added} jobs copied", f"{report.there} were there already"]
+    if report.running:
+        parts.append(f"{report.running} were running at SRC, and wait for another try at DST if they have one left")
+    if report.refused:
+        parts.append(f"{len(report.refused)} were refused")
+    return ", ".join(parts)
+
+
+def _tell_refused(report: CopyReport) -> None:
+    for job_id, reason in list(report.refused.items())[:TOLD]:
+        fail(f"job {job_id!r} was refused: {reason}")
+    if len(report.refused) > TOLD:
+        fail(f"and {len(report.refused) - TOLD} more were refused")
+    if report.refused:
+        raise typer.Exit(EXIT_ERROR)
+
+
+@contextmanager
+def _shown(total: int) -> Iterator[Callable[[CopyReport], None]]:
+    """Progress on the error stream: a bar for a person, a line now and then for a log."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _line_by_line(total)
+        return
+    columns = (TextColumn("copying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("copying", total=total)
+        yield lambda report: progress.update(task, completed=report.read)
+
+
+def _line_by_line(total: int) -> Callable[[CopyReport], None]:
+    last = time.monotonic()
+
+    def show(report: CopyReport) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LINE_EVERY:
+            last = time.monotonic()
+            fail(f"{report.read} of {total} jobs read")
+
+    return show

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,7 +40,7 @@ class CopyReport:
         return self.read - self.added - len(self.refused)
 
 
-def copy_jobs(source: Source, destination: BaseStorage, batch: int = BATCH) -> Iterator[CopyReport]:
+def copy_jobs(source: Source, destination: BaseStorage, batch: int = BATCH) -> Generator[CopyReport, None, None]:
     """Add the jobs of source to destination, with their state, unless their id is there already.
 
     Goes on while it is iterated over: gives the report, one and the same, before the first batch and after each.

@@ -17,12 +17,12 @@ from pgjobq.copying import MAX_BATCH_DATA, CopyReport, copy_jobs
 from pgjobq.models import UnreadableData
 from pgjobq.postgres.schema import migrate
 from pgjobq.storage.arrival import arriving
-from pgjobq.storage.base import Completed, Failed, Retried
+from pgjobq.storage.base import Completed, Failed, Outcome, Retried
 from pgjobq.storage.postgres_storage import PostgresStorage
 
 Open = Callable[..., BaseStorage]
 LATER = datetime(2090, 1, 31, 9, 0, 0, 123456, UTC)
-DATA = {"text": "Ünal \U0001f40d\n\\u0000", "n": [1, -2.5, None, True, {}], "": "empty key"}
+DATA: dict[str, Any] = {"text": "Ünal \U0001f40d\n\\u0000", "n": [1, -2.5, None, True, {}], "": "empty key"}
 
 
 def copied(source: Any, destination: BaseStorage, batch: int = 500) -> CopyReport:
@@ -51,7 +51,7 @@ def fill(storage: BaseStorage) -> None:
     )
     held = {job.id: job for job in storage.dequeue_many(5)}
     assert set(held) == set(ends)
-    outcomes = [
+    outcomes: list[Outcome] = [
         Completed(held["completed"]),
         Failed(held["failed"], "ValueError: Ü\nTraceback"),
         Retried(held["tried"], 3600, "KeyError: 'x'"),

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import psycopg
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pgjobq.devserver import DevServer, die_with_parent
+from pgjobq.demo.parts import (
+    HERE,
+    PACE,
+    PATIENCE,
+    Folder,
+    Process,
+    heed_signals,
+    invoices_folder,
+    print_summary,
+    progress_bars,
+    worker_process,
+)
+from pgjobq.devserver import DevServer
 from pgjobq.postgres.schema import migrate
-
-HERE = Path(__file__).parent
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PACE = 0.008  # seconds between two orders
-PATIENCE = 30.0  # seconds without progress after which the demo gives up
 
 Connection = psycopg.Connection[Any]
 
@@ -36,59 +35,35 @@ def run_demo(*, keep: bool = False, folder: Path | None = None) -> int:
     Interrupted at any moment, it leaves no process and no folder behind.
     """
     console = Console()
-    made, invoices, done = folder is None, folder, False
-    for number in SIGNALS:
-        signal.signal(number, _interrupt)
+    heed_signals()
     try:
-        invoices = Path(tempfile.mkdtemp(prefix="pgjobq-invoices-")) if invoices is None else invoices
-        invoices.mkdir(parents=True, exist_ok=True)
-        with DevServer() as server:
+        with invoices_folder(folder) as invoices, DevServer() as server:
             console.print("[bold]1.[/] An embedded PostgreSQL is running; [bold]pgjobq migrate[/] installs the queue.")
             migrate(server.dsn)
-            with psycopg.connect(server.dsn, autocommit=True) as conn, _worker(server.dsn, invoices) as worker:
+            variables = {"PGJOBQ_DEMO_INVOICES": str(invoices.path), "PGJOBQ_DEMO_SHOP": "yes"}
+            with (
+                psycopg.connect(server.dsn, autocommit=True) as conn,
+                worker_process(server.dsn, **variables) as worker,
+            ):
                 console.print(f"[bold]2.[/] A worker process is up: {escape('pgjobq worker pgjobq.demo.tasks')}")
                 console.print("[bold]3.[/] Orders come in; a trigger on their table calls [bold]enqueue_job[/].\n")
                 _take_orders(conn, worker, console)
-                done = _summary(conn, invoices, console)
+                invoices.done = _summary(conn, invoices, console)
                 if keep:
                     _keep(server.dsn, console)
     except KeyboardInterrupt:
         console.print("\ninterrupted")
         return 130
-    finally:
-        if made and invoices is not None and not done:
-            shutil.rmtree(invoices, ignore_errors=True)
-    return 0 if done else 1
+    return 0 if invoices.done else 1
 
 
-@contextmanager
-def _worker(dsn: str, invoices: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "pgjobq", "worker", "pgjobq.demo.tasks", "--log-level", "warning"]
-    process = subprocess.Popen(  # noqa: S603  # our own program, with arguments of our own
-        command,
-        env={**os.environ, "PGJOBQ_DSN": dsn, "PGJOBQ_DEMO_INVOICES": str(invoices)},
-        start_new_session=True,  # Ctrl-C is ours to handle
-        preexec_fn=die_with_parent,  # noqa: PLW1509  # one prctl, and no thread runs yet
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _take_orders(conn: Connection, worker: subprocess.Popen[bytes], console: Console) -> None:
+def _take_orders(conn: Connection, worker: Process, console: Console) -> None:
     conn.execute((HERE / "shop.sql").read_bytes())
     with conn.cursor().copy("copy incoming_orders from stdin (format csv, header)") as copy:
         copy.write((HERE / "orders.csv").read_bytes())
     ids = [row[0] for row in conn.execute("select order_id from incoming_orders order by order_id")]
-    columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     _wait_for_worker(conn, worker)
-    with Progress(*columns, console=console) as progress:
+    with progress_bars(console) as progress:
         ordered = progress.add_task("orders", total=len(ids))
         written = progress.add_task("invoices", total=len(ids))
         moved_at, count, sent = time.monotonic(), -1, 0
@@ -107,14 +82,14 @@ def _take_orders(conn: Connection, worker: subprocess.Popen[bytes], console: Con
                 return  # the summary tells what is missing
 
 
-def _wait_for_worker(conn: Connection, worker: subprocess.Popen[bytes]) -> None:
+def _wait_for_worker(conn: Connection, worker: Process) -> None:
     deadline = time.monotonic() + PATIENCE
     asleep = "select count(*) from pgjobq.worker_status where asleep"
     while conn.execute(asleep).fetchone() == (0,) and worker.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
-def _summary(conn: Connection, invoices: Path, console: Console) -> bool:
+def _summary(conn: Connection, invoices: Folder, console: Console) -> bool:
     counts = dict(conn.execute("select status, jobs from pgjobq.count_jobs()").fetchall())
     orders, missing, p50, p99 = conn.execute(
         """
@@ -124,13 +99,12 @@ def _summary(conn: Connection, invoices: Path, console: Console) -> bool:
           from orders
         """
     ).fetchone() or (0, 0, None, None)
-    files = len(list(invoices.glob("invoice-*.html")))
+    files = invoices.files()
     done = bool(orders) and missing == 0 and files == orders and counts == {"completed": orders}
-    console.print()
-    console.print(f"  jobs           {', '.join(f'{n} {status}' for status, n in sorted(counts.items())) or 'none'}")
-    if p50 is not None:
-        console.print(f"  start latency  p50 {p50:.1f} ms, p99 {p99:.1f} ms, from the order's insert to its handler")
-    console.print(f"  invoices       {files} of {orders}, in {invoices}", soft_wrap=True)
+    waits = None if p50 is None or p99 is None else (p50, p99)
+    print_summary(
+        console, counts, waits, "the order's insert to its handler", f"{files} of {orders}, in {invoices.path}"
+    )
     if not done:
         console.print("\n[bold red]Not every order has its invoice.[/]")
         return False
@@ -146,9 +120,3 @@ def _keep(dsn: str, console: Console) -> None:
     with suppress(KeyboardInterrupt):
         while True:
             time.sleep(1)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    for number in SIGNALS:  # one is enough: a second would cut the cleaning up short
-        signal.signal(number, lambda *_: None)
-    raise KeyboardInterrupt

@@ -1,0 +1,101 @@
+"""What both demos have: a worker process, a folder for the invoices, and a good end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pgjobq.devserver import die_with_parent
+
+HERE = Path(__file__).parent
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PACE = 0.008  # seconds between two orders
+PATIENCE = 30.0  # seconds without progress after which the demo gives up
+
+Process = subprocess.Popen[bytes]
+
+
+class Folder:
+    """Where the invoices go. done: every order has its own."""
+
+    def __init__(self) -> None:
+        self.path = Path()
+        self.done = False
+
+    def files(self) -> int:
+        """How many invoices there are."""
+        return len(list(self.path.glob("invoice-*.html")))
+
+
+@contextmanager
+def invoices_folder(given: Path | None) -> Iterator[Folder]:
+    """The folder given, or one of the demo's own, which is removed again unless it was done."""
+    folder = Folder()
+    try:
+        folder.path = Path(tempfile.mkdtemp(prefix="pgjobq-invoices-")) if given is None else given
+        folder.path.mkdir(parents=True, exist_ok=True)
+        yield folder
+    finally:
+        if given is None and not folder.done and folder.path != Path():
+            shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def heed_signals() -> None:
+    """Have SIGINT and SIGTERM raise KeyboardInterrupt, once."""
+
+    def interrupt(*_: object) -> NoReturn:
+        for number in SIGNALS:  # one is enough: a second would cut the cleaning up short
+            signal.signal(number, lambda *_: None)
+        raise KeyboardInterrupt
+
+    for number in SIGNALS:
+        signal.signal(number, interrupt)
+
+
+@contextmanager
+def worker_process(dsn: str, *words: str, **environment: str) -> Iterator[Process]:
+    """`pgjobq worker pgjobq.demo.tasks`, with these words and variables more; it ends with the block."""
+    command = [sys.executable, "-m", "pgjobq", "worker", "pgjobq.demo.tasks", "--log-level", "warning", *words]
+    ours = {key: value for key, value in os.environ.items() if key not in ("PGJOBQ_SCHEMA", "PGJOBQ_DEMO_SHOP")}
+    process = subprocess.Popen(  # noqa: S603  # our own program, with arguments of our own
+        command,
+        env={**ours, "PGJOBQ_DSN": dsn, **environment},
+        start_new_session=True,  # Ctrl-C is ours to handle
+        preexec_fn=die_with_parent,  # noqa: PLW1509  # one prctl, and no thread runs yet
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def progress_bars(console: Console) -> Progress:
+    """Bars for orders and invoices."""
+    columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)
+
+
+def print_summary(
+    console: Console, counts: dict[str, int], waits: tuple[float, float] | None, since: str, invoices: str
+) -> None:
+    """What became of it. waits: start latency, p50 and p99, in milliseconds; since: from when."""
+    console.print(f"\n  jobs           {', '.join(f'{n} {status}' for status, n in sorted(counts.items())) or 'none'}")
+    if waits is not None:
+        console.print(f"  start latency  p50 {waits[0]:.1f} ms, p99 {waits[1]:.1f} ms, from {since}")
+    console.print(f"  invoices       {invoices}", soft_wrap=True)

@@ -14,13 +14,14 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 class EventFormatter(logging.Formatter):
     """`2030-01-31T09:00:00 INFO worker.started concurrency=8`, or the same as a JSON object."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, worker: int | None = None) -> None:
         super().__init__(datefmt="%Y-%m-%dT%H:%M:%S%z")
         self._as_json = as_json
+        self._own = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and the traceback below it when there is one."""
-        fields = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        fields = self._own | {key: value for key, value in vars(record).items() if key not in _STANDARD}
         head = {"time": self.formatTime(record, self.datefmt), "level": record.levelname, "event": record.getMessage()}
         if self._as_json:
             trace = {"traceback": self.formatException(record.exc_info)} if record.exc_info else {}
@@ -29,12 +30,16 @@ class EventFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def configure(*, as_json: bool, level: str) -> None:
-    """Send log lines of that level and above to the standard error stream."""
+def configure(*, as_json: bool, level: str, worker: int | None = None) -> None:
+    """Send log lines of that level and above to the standard error stream. worker: the number
+    of this process, when it is one of several: each line says it.
+
+    Raises ConfigurationError for a level that is none.
+    """
     if level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise ConfigurationError(f"log-level: {level!r} is none; give debug, info, warning or error")
     handler = logging.StreamHandler()
-    handler.setFormatter(EventFormatter(as_json=as_json))
+    handler.setFormatter(EventFormatter(as_json=as_json, worker=worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 

@@ -8,13 +8,17 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgjobq.cli.common import EXIT_ERROR, EXIT_USAGE, Dsn, Schema, app, fail, opened
+from pgjobq.cli.common import EXIT_ERROR, EXIT_USAGE, Dsn, Schema, app, fail, opened, refuse
 from pgjobq.cli.logs import configure
+from pgjobq.errors import ConfigurationError
 from pgjobq.handlers import default_registry
+
+if TYPE_CHECKING:
+    from pgjobq.cli.supervisor import Line
 
 
 @app.command()
@@ -23,6 +27,7 @@ def worker(
     *,
     queues: Annotated[str | None, typer.Option(help="Queues to serve: mail,default. Without it, all.")] = None,
     concurrency: Annotated[int, typer.Option(help="Jobs at once.")] = 8,
+    processes: Annotated[int, typer.Option(help="Worker processes, each with that concurrency.")] = 1,
     grace: Annotated[float, typer.Option(help="Seconds that running jobs have to end at SIGTERM.")] = 30,
     leave_unknown: Annotated[bool, typer.Option("--leave-unknown", help="Leave unknown types to others.")] = False,
     pooled: Annotated[bool, typer.Option("--pooled", help="The DSN leads through a transaction pooler.")] = False,
@@ -33,9 +38,43 @@ def worker(
     schema: Schema = "pgjobq",
 ) -> None:
     """Run jobs until SIGTERM or Ctrl-C; a second one stops at once."""
+    configure(as_json=log_json, level=log_level)
+    line = _fork(processes, preload=dsn) if processes != 1 else None
+    if line is not None:
+        configure(as_json=log_json, level=log_level, worker=line.number)
     from pgjobq.worker import Worker
 
-    configure(as_json=log_json, level=log_level)
+    _import_handlers(modules)
+    names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
+    with opened(dsn, schema, "pgjobq worker", pooled=pooled, listen_dsn=listen_dsn) as storage:
+        storage.ping()
+        served = Worker(storage, concurrency=concurrency, queues=names, grace=grace, leave_unknown=leave_unknown)
+        if line is not None:
+            line.ready(lambda hurry: served.ask_to_stop(hurry=hurry))
+        served.run()
+
+
+def _fork(processes: int, *, preload: str) -> Line:
+    """Become a supervisor; returns in each of its children alone.
+
+    preload: the DSN. What its storage needs is imported before, and shared by all; the user's modules are not.
+    """
+    if processes < 1:
+        raise ConfigurationError(f"processes: {processes} is not allowed; give a whole number above 0")
+    from pgjobq.cli.supervisor import Supervisor
+    from pgjobq.connect import is_postgres
+
+    if is_postgres(preload):
+        import pgjobq.storage.postgres_storage
+        import pgjobq.worker  # noqa: F401
+    supervisor = Supervisor(processes)
+    line = supervisor.run()
+    if line is None:
+        raise typer.Exit(supervisor.status)
+    return line
+
+
+def _import_handlers(modules: list[str]) -> None:
     sys.path.insert(0, str(Path.cwd()))
     for name in modules:
         try:
@@ -48,10 +87,6 @@ def worker(
     if not len(default_registry):
         fail(f"{', '.join(modules)}: no handlers; decorate functions with @job from pgjobq")
         raise typer.Exit(EXIT_USAGE)
-    names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
-    with opened(dsn, schema, "pgjobq worker", pooled=pooled, listen_dsn=listen_dsn) as storage:
-        storage.ping()
-        Worker(storage, concurrency=concurrency, queues=names, grace=grace, leave_unknown=leave_unknown).run()
 
 
 @app.command()
@@ -88,9 +123,19 @@ def demo(
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the server running at the end, until Ctrl-C.")] = False,
     folder: Annotated[Path | None, typer.Option(help="Where to write the invoices.")] = None,
+    dsn: Annotated[str, typer.Option(help="Another database than PostgreSQL, such as sqlite:///demo.db.")] = "",
 ) -> None:
     """See it work: a trigger on an orders table enqueues, a worker writes an invoice for each order."""
+    os.environ.pop("PGJOBQ_DSN", None)  # the demo is a world of its own
+    if dsn:
+        from pgjobq.connect import is_postgres
+        from pgjobq.demo.anywhere import run_demo_on
+
+        if is_postgres(dsn):
+            refuse("--dsn: the demo brings a PostgreSQL of its own; leave it out, or name another database")
+        if keep:
+            refuse("--keep: there is no server to keep with --dsn; leave it out")
+        raise typer.Exit(run_demo_on(dsn, folder=folder))
     from pgjobq.demo import run_demo
 
-    os.environ.pop("PGJOBQ_DSN", None)  # the demo is a world of its own
     raise typer.Exit(run_demo(keep=keep, folder=folder))

@@ -96,7 +96,6 @@ class Worker:
             )
             if self._paused:
                 self._fetcher.pause()
-            self._hurry.clear()
             self._running = True
             for loop in (self._settler, self._upkeep, self._fetcher):
                 loop.start()
@@ -132,6 +131,7 @@ class Worker:
                 log.warning("worker.leave_failed", extra={"error": str(error)})
             _at_work.discard(self.storage)
             self._running = False
+            self._hurry.clear()
         log.info("worker.stopped")
 
     def pause(self) -> None:
@@ -159,12 +159,18 @@ class Worker:
 
         Blocks. Call it in the main thread: signals are heard there alone.
         """
-        self._asked.clear()
         with self._signals():
             self.start()
             while not self._asked.wait(1.0):
                 pass
             self.stop()
+        self._asked.clear()
+
+    def ask_to_stop(self, *, hurry: bool = False) -> None:
+        """Have run(), in another thread, stop as a signal does; hurry: at once, as a second one does."""
+        self._asked.set()
+        if hurry:
+            self._hurry.set()
 
     def run_once(self, limit: int | None = None) -> int:
         """Run the jobs that are due now, one after the other, at most limit; how many. For tests and scripts."""

@@ -1,0 +1,48 @@
+"""Claiming jobs, in the order of an index that holds pending jobs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bson import ObjectId
+from pymongo import ReturnDocument
+
+from pgjobq.models import Job
+from pgjobq.mongo.database import CLAIM_ANY, CLAIM_QUEUE, ORDER, Database
+from pgjobq.mongo.documents import Document, stored_job
+
+
+def claim(database: Database, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    """Claim up to limit due jobs of these queues (None: all) for the worker, in order.
+
+    One by one a claim is a single update; more are found, updated where nobody else was quicker, and read again:
+    three round trips, however many.
+    """
+    jobs = database.jobs
+    due: Document = {"status": "pending", "due": {"$lte": database.now()}}
+    index = CLAIM_ANY
+    if queues is not None:
+        due["queue"] = queues[0] if len(queues) == 1 else {"$in": list(queues)}
+        index = CLAIM_QUEUE
+    token = ObjectId()
+    start = {
+        "$set": {"status": "running", "worker_id": worker_id, "claim": token},
+        "$inc": {"attempts": 1},
+        "$currentDate": {"started_at": True, "updated_at": True},
+    }
+    if limit == 1:
+        # The index is named: plans do not depend on what the server has seen before.
+        found = jobs.find_one_and_update(due, start, sort=ORDER, hint=index, return_document=ReturnDocument.AFTER)
+        return [] if found is None else [stored_job(found)]
+    claimed: list[Job] = []
+    while len(claimed) < limit:
+        head = jobs.find(due, {"_id": 1}).sort(ORDER).hint(index).limit(limit - len(claimed))
+        ids = [document["_id"] for document in head]
+        if not ids:
+            break
+        # Whoever comes second gets what is left, and looks again.
+        if jobs.update_many({"_id": {"$in": ids}, **due}, start).modified_count:
+            ours = {"_id": {"$in": ids}, "status": "running", "claim": token}
+            started = {document["_id"]: stored_job(document) for document in jobs.find(ours)}
+            claimed += [started[job_id] for job_id in ids if job_id in started]
+    return claimed

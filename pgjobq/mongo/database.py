@@ -1,0 +1,192 @@
+"""The collections of a storage, on one client; made ready at the first use."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bson.errors import BSONError
+from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient, ReadPreference, ReturnDocument, WriteConcern
+from pymongo.collection import Collection
+from pymongo.errors import ConfigurationError as BadSettings
+from pymongo.errors import DuplicateKeyError, InvalidName, InvalidURI, PyMongoError
+
+from pgjobq.errors import ConfigurationError, SchemaConflict, SchemaTooNew
+from pgjobq.mongo.documents import CODEC, Document
+from pgjobq.mongo.errors import is_missing_index, translate
+
+VERSION = 1  # of the documents and indexes
+META = "schema"  # the document of the collection meta: version, and the last place in the order of enqueueing
+ANSWER_TIME = 30.0  # seconds to wait for the answer of a server that took the question
+
+_CLAIM = [("priority", DESCENDING), ("due", ASCENDING), ("sub", ASCENDING), ("seq", ASCENDING)]
+CLAIM_ANY, CLAIM_QUEUE = "pgjobq_claim", "pgjobq_claim_queue"
+_PENDING = {"status": "pending"}
+INDEXES = [
+    # Serve the claim, which walks one of them from its head: pending jobs alone are in it, and each priority's
+    # range of `due` ends before those that lie ahead.
+    IndexModel(_CLAIM, name=CLAIM_ANY, partialFilterExpression=_PENDING),
+    IndexModel([("queue", ASCENDING), *_CLAIM], name=CLAIM_QUEUE, partialFilterExpression=_PENDING),
+    # Serves the rescue, and who holds what.
+    IndexModel([("worker_id", ASCENDING)], name="pgjobq_running", partialFilterExpression={"status": "running"}),
+    # Serves prune.
+    IndexModel([("finished_at", ASCENDING)], name="pgjobq_finished", sparse=True),
+    # Serves list_jobs and counts.
+    IndexModel([("status", ASCENDING), ("seq", DESCENDING)], name="pgjobq_newest"),
+]
+ORDER = _CLAIM  # in which jobs are claimed
+
+
+class Database:
+    """jobs, workers and meta: the collections. A client of the caller's is used as it is, and not closed.
+
+    Reads go to the primary; writes wait for a majority, unless the client says otherwise. Raises
+    ConfigurationError for a URI that is none.
+    """
+
+    def __init__(self, uri: str | MongoClient[Any], database: str | None, collection: str, timeout: float) -> None:
+        if not timeout > 0:
+            raise ConfigurationError(f"timeout: {timeout!r} is not allowed; give seconds above 0")
+        self._uri = uri
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._pid, self._ready = os.getpid(), False
+        self._client: MongoClient[Any] | None = self._connected()
+        name = database or _named(self._client) or "jobqueue"
+        try:
+            self._names = (name, self._client[name][collection].name)
+        except InvalidName as error:
+            raise ConfigurationError(f"database or collection: {error}; give another name") from None
+
+    def _connected(self) -> MongoClient[Any]:
+        """A client, which connects when it is used."""
+        if not isinstance(self._uri, str):
+            return self._uri
+        milliseconds = round(self._timeout * 1000)
+        settings: dict[str, Any] = {
+            "serverSelectionTimeoutMS": milliseconds,
+            "connectTimeoutMS": milliseconds,
+            "socketTimeoutMS": round(max(self._timeout, ANSWER_TIME) * 1000),
+            "appname": "pgjobq",
+        }
+        own = {key: value for key, value in settings.items() if f"{key.lower()}=" not in self._uri.lower()}
+        try:
+            return MongoClient(self._uri, connect=False, **own)
+        except (InvalidURI, BadSettings, ValueError):
+            # Their words may hold the password.
+            raise ConfigurationError(
+                "uri: is none that MongoDB understands; give mongodb://user:password@host:port/database, and"
+                " percent-encode what is special in user and password"
+            ) from None
+
+    @property
+    def server(self) -> str:
+        """Where the server is, without user and password."""
+        client = self._client
+        if client is None:
+            return "?"
+        known = sorted(client.topology_description.server_descriptions(), key=str)
+        return ",".join(f"{host}:{port}" if port else host for host, port in known) or "?"
+
+    def collection(self, suffix: str = "") -> Collection[Document]:
+        """A collection, whether or not it is ready. A forked child gets a client of its own."""
+        if self._client is None or (self._pid != os.getpid() and isinstance(self._uri, str)):
+            self._client, self._pid, self._ready, self._lock = self._connected(), os.getpid(), False, threading.Lock()
+        client, (database, name) = self._client, self._names
+        concern = client.write_concern
+        if concern.is_server_default:
+            concern = WriteConcern("majority", wtimeout=round(self._timeout * 1000))
+        return client[database].get_collection(name + suffix, CODEC, ReadPreference.PRIMARY, concern)
+
+    @property
+    def jobs(self) -> Collection[Document]:
+        """Jobs; ready."""
+        jobs = self.collection()
+        if not self._ready:
+            with self._lock:
+                if not self._ready:
+                    self._prepare(jobs)
+                    self._ready = True
+        return jobs
+
+    @property
+    def workers(self) -> Collection[Document]:
+        """Workers and their leases. One a process: whole."""
+        return self.collection("_workers")
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """Raise errors of pymongo inside as children of PgjobqError, the original as their cause."""
+        try:
+            yield
+        except (PyMongoError, BSONError) as error:
+            if is_missing_index(error):
+                self._ready = False
+            raise translate(error, self.server) from error
+
+    def now(self) -> datetime:
+        """The server's time, in milliseconds: no job that was enqueued before is due after it."""
+        return self._hello()["localTime"].replace(tzinfo=UTC)  # type: ignore[no-any-return]  # an answer is a dict
+
+    def has_transactions(self) -> bool:
+        """Whether it is a replica set or a sharded cluster."""
+        hello = self._hello()
+        return "setName" in hello or hello.get("msg") == "isdbgrid"
+
+    def _hello(self) -> dict[str, Any]:
+        return self.collection().database.client.admin.command("hello")
+
+    def take_places(self, count: int) -> tuple[int, datetime]:
+        """So many places in the order of enqueueing: the first; and the server's time.
+
+        Places are microseconds, so that they grow even when a failover forgets some. Not waited for to be durable,
+        for the same reason.
+        """
+        meta = self.collection("_meta").with_options(write_concern=WriteConcern(1))
+        now = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
+        found = meta.find_one_and_update(
+            {"_id": META},
+            [{"$set": {"last": {"$add": [{"$max": ["$last", now]}, count]}, "at": "$$NOW"}}],
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        assert found is not None  # it was made if it was not there
+        return found["last"] - count + 1, found["at"]
+
+    def close(self) -> None:
+        """Close the client, if it is ours; the next use connects anew."""
+        client = self._client
+        if client is not None and isinstance(self._uri, str) and self._pid == os.getpid():
+            client.close()
+            self._client, self._ready = None, False
+
+    def _prepare(self, jobs: Collection[Document]) -> None:
+        meta = self.collection("_meta")
+        known = meta.find_one({"_id": META})
+        if known is None:
+            stranger = jobs.find_one()
+            if stranger is not None and not {"seq", "due"} <= set(stranger):
+                raise SchemaConflict(f"the collection {jobs.full_name} holds documents that are no jobs; give another")
+            with contextlib.suppress(DuplicateKeyError):  # another was quicker
+                meta.insert_one({"_id": META, "version": VERSION, "last": 0})
+        elif (version := known.get("version", VERSION)) > VERSION:
+            raise SchemaTooNew(f"{jobs.full_name} is of version {version}, and this pgjobq knows {VERSION}; upgrade it")
+        jobs.create_indexes(INDEXES)
+
+
+def _named(client: MongoClient[Any]) -> str | None:
+    """The database that the URI names; admin is there to log in."""
+    try:
+        name = client.get_default_database().name
+    except BadSettings:
+        return None
+    return None if name == "admin" else name
+
+
+def milliseconds(seconds: float) -> int:
+    """Rounded up."""
+    return -(-timedelta(seconds=seconds) // timedelta(milliseconds=1))

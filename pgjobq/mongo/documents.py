@@ -1,0 +1,164 @@
+"""Jobs as documents, and back.
+
+A document has the fields of Job, `_id` for the id, and four of its own: `due` and `sub`, when the job falls due;
+`seq`, its place in the order of enqueueing; `settled`, the last start that was settled, and how. MongoDB keeps
+milliseconds: `due` is rounded up, so that no job starts early, and `sub` holds the microseconds that a time had
+below its millisecond, so that order is not lost, nor is execute_at.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
+
+from pgjobq.errors import InvalidJob
+from pgjobq.models import Job, NewJob, UnreadableData
+from pgjobq.storage.errortext import storable_error
+
+Document = dict[str, Any]
+
+MAX_DOCUMENT = 16 * 2**20  # bytes, MongoDB's own
+ROOM = 2**18  # bytes of a document kept free for what its job comes to: times, an error
+MAX_ERROR = 2**17  # bytes
+SMALL_JSON = 2**20  # characters; no encoding makes a document of MAX_DOCUMENT of them
+MAX_LEVELS = 90  # of documents and arrays in each other; MongoDB takes a hundred
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+WHOLE = 1000  # `sub` of a time without microseconds: after all that were rounded up to the same millisecond
+
+
+class _PlainInt(TypeDecoder):
+    # bson gives numbers of more than 32 bits as a class of its own.
+    bson_type = bson.Int64
+
+    def transform_bson(self, value: Any) -> int:
+        return int(value)
+
+
+CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC, type_registry=TypeRegistry([_PlainInt()]))
+
+
+def new_document(job: NewJob, seq: int, now: datetime) -> Document:
+    """The document of a job that is enqueued now. Raises InvalidJob when MongoDB cannot hold it."""
+    execute_at = job.execute_at if job.delay is None else now + timedelta(seconds=job.delay)
+    document = {
+        "_id": job.id,
+        "type": job.type,
+        "queue": job.queue,
+        "data": _stored_data(job.json),
+        "status": "pending",
+        "priority": job.priority,
+        "attempts": 0,
+        "max_retries": job.max_retries,
+        "error": None,
+        **_due(execute_at, now),
+        "seq": seq,
+        "created_at": now,
+        "updated_at": now,
+    }
+    _check_size(document, len(job.json))
+    return document
+
+
+def arrived_document(job: Job, encoded: str, seq: int) -> Document:
+    """The document of a job that comes with its state, and with its data as JSON."""
+    document = {
+        "_id": job.id,
+        "type": job.type,
+        "queue": job.queue,
+        "data": _stored_data(encoded),
+        "status": str(job.status),
+        "priority": job.priority,
+        "attempts": job.attempts,
+        "max_retries": job.max_retries,
+        "error": None if job.error is None else storable_error(job.error, MAX_ERROR),
+        **_due(job.execute_at, job.created_at),
+        "seq": seq,
+        "created_at": job.created_at,
+        "updated_at": job.updated_at,
+    }
+    times = {name: getattr(job, name) for name in ("started_at", "finished_at", "failed_at")}
+    document |= {name: value for name, value in times.items() if value is not None}
+    _check_size(document, len(encoded))
+    return document
+
+
+def stored_job(document: Document) -> Job:
+    """The job of a document."""
+    get = document.get
+    execute_at = get("execute_at")
+    if execute_at is not None and get("sub", WHOLE) != WHOLE:
+        execute_at += timedelta(microseconds=document["sub"])
+    return Job(
+        id=document["_id"],
+        type=document["type"],
+        data=_read_data(get("data")),
+        status=document["status"],
+        queue=get("queue", "default"),
+        priority=get("priority", 5),
+        attempts=get("attempts", 0),
+        max_retries=get("max_retries", 3),
+        execute_at=execute_at,
+        error=get("error"),
+        created_at=document["created_at"],
+        updated_at=document["updated_at"],
+        started_at=get("started_at"),
+        finished_at=get("finished_at"),
+        failed_at=get("failed_at"),
+        worker_id=get("worker_id"),
+    )
+
+
+def place_of(moment: datetime) -> int:
+    """The place in the order of enqueueing that a job of that time has."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def _due(execute_at: datetime | None, now: datetime) -> Document:
+    try:
+        moment = (now if execute_at is None else execute_at).astimezone(UTC)
+        micros = moment.microsecond % 1000
+        whole = moment - timedelta(microseconds=micros)
+        due = whole + timedelta(milliseconds=1) if micros else whole
+    except OverflowError:
+        raise InvalidJob("execute_at: is not within the years 1 to 9999, in UTC", field="execute_at") from None
+    return {"execute_at": None if execute_at is None else whole, "due": due, "sub": micros or WHOLE}
+
+
+def _stored_data(encoded: str) -> Any:
+    """A document, to be queried by; its JSON text where BSON cannot hold what JSON can."""
+    data = json.loads(encoded)
+    return data if _fits(data, 1) else encoded
+
+
+def _fits(value: Any, level: int) -> bool:
+    if isinstance(value, dict):
+        return level <= MAX_LEVELS and all(
+            not key.startswith("$") and "." not in key and _fits(inner, level + 1) for key, inner in value.items()
+        )
+    if isinstance(value, list):
+        return level <= MAX_LEVELS and all(_fits(inner, level + 1) for inner in value)
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
+
+
+def _read_data(data: Any) -> dict[str, Any]:
+    if isinstance(data, str):
+        try:
+            data = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            return UnreadableData(f"{type(error).__name__}: {error}")
+    return data if isinstance(data, dict) else UnreadableData(f"data is a {type(data).__name__}, not a document")
+
+
+def _check_size(document: Document, characters: int) -> None:
+    if characters < SMALL_JSON:
+        return
+    if (size := len(bson.encode(document))) > MAX_DOCUMENT - ROOM:
+        raise InvalidJob(
+            f"data: makes a document of {size} bytes, more than the {MAX_DOCUMENT - ROOM} that MongoDB can keep;"
+            " store the bulk elsewhere and enqueue a reference",
+            field="data",
+        )

@@ -1,0 +1,63 @@
+"""What MongoDB said, as an error of pgjobq's that names the mend."""
+
+from __future__ import annotations
+
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    DocumentTooLarge,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WTimeoutError,
+)
+
+from pgjobq.errors import InvalidJob, PgjobqError, SchemaConflict, StorageError, StorageUnavailable
+
+DUPLICATE_KEY = 11000
+BAD_VALUE = 2
+_REFUSED = {13, 18, 8000}  # unauthorized, authentication failed, Atlas' own
+_OTHER_INDEX = {85, 86}  # an index of this name, or these fields, with other options
+# The server stops, is no primary any more, or did not manage in time: all pass by themselves.
+_AWAY = {6, 7, 50, 64, 89, 91, 100, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
+
+
+def translate(error: Exception, server: str) -> PgjobqError:
+    """The pgjobq error for one of pymongo's or bson's; server: its name, without password."""
+    # What follows is a dump of the topology, or of the answer.
+    message = str(error).split(", full error:")[0].split(", Timeout:")[0].split(" (configured timeouts:")[0]
+    code = _code(error)
+    if isinstance(error, DocumentTooLarge):
+        return InvalidJob(f"data: {message}; store the bulk elsewhere and enqueue a reference", field="data")
+    if isinstance(error, ConnectionFailure | ExecutionTimeout | WTimeoutError) or code in _AWAY:
+        return StorageUnavailable(f"MongoDB at {server} does not answer: {message}")
+    if code in _REFUSED:
+        return StorageError(f"MongoDB at {server}: {message}; check user and password, and grant the role readWrite")
+    if code in _OTHER_INDEX:
+        return SchemaConflict(f"MongoDB at {server}: {message}; give another collection")
+    if is_missing_index(error):
+        return StorageError(f"MongoDB at {server}: an index was dropped ({message}); the next call makes it anew")
+    return StorageError(f"MongoDB at {server}: {message}")
+
+
+def is_missing_index(error: Exception) -> bool:
+    """Whether a hint named an index that is not there."""
+    return _code(error) == BAD_VALUE and "hint" in str(error)
+
+
+def duplicate_id(error: PyMongoError) -> str | None:
+    """The id that exists already, when that is what the error says; "" when it does not name it."""
+    details = error.details if isinstance(error, OperationFailure) else None
+    if isinstance(error, BulkWriteError) and details is not None:
+        details = next(iter(details.get("writeErrors", ())), None)
+    if not details or details.get("code") != DUPLICATE_KEY:
+        return None
+    found = details.get("keyValue", {}).get("_id") or details.get("op", {}).get("_id") or ""
+    return str(found)
+
+
+def _code(error: Exception) -> int | None:
+    if isinstance(error, BulkWriteError) and error.details:
+        problems = [*error.details.get("writeErrors", ()), *error.details.get("writeConcernErrors", ())]
+        return next((problem.get("code") for problem in problems), None)
+    return error.code if isinstance(error, OperationFailure) else None

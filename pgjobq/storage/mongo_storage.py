@@ -1,0 +1,209 @@
+"""MongoStorage: the seam on MongoDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from pgjobq.checks import check_whole_number
+from pgjobq.errors import DuplicateJob, InvalidJob, JobNotFound
+from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.mongo.adding import insert_all, insert_unknown
+from pgjobq.mongo.claiming import claim
+from pgjobq.mongo.database import Database
+from pgjobq.mongo.documents import Document, arrived_document, new_document, place_of, stored_job
+from pgjobq.mongo.errors import duplicate_id
+from pgjobq.mongo.leases import Leases
+from pgjobq.mongo.settling import due_after, mark, updates
+from pgjobq.storage.arrival import FINISHED, arriving
+from pgjobq.storage.base import Outcome
+from pgjobq.storage.leased import LeasedStorage
+
+ALL = [str(status) for status in JobStatus]
+PRUNED_AT_ONCE = 1000  # jobs
+
+
+class MongoStorage(LeasedStorage):
+    """Jobs in a collection of MongoDB >= 4.4; its indexes are made at the first use.
+
+    Give a URI, or a pymongo MongoClient of your own. database: by default the one that the URI names, unless that
+    is admin, else jobqueue. collection: of the jobs; collection_workers and collection_meta stand beside it.
+    timeout: seconds to wait for a server to be found, for a connection, and for a majority to confirm; what the
+    URI says of them goes first. lease, poll_interval: see LeasedStorage.
+
+    A job's data is a document, which you may query; data that BSON cannot hold (numbers beyond 64 bits, keys with
+    a dot or dollar, nesting beyond 90) is kept as its JSON text. A job has at most 16 MB. Times come from the
+    server's clock, in milliseconds; execute_at keeps its microseconds, and no job starts early.
+
+    What MongoDB cannot promise: enqueue_many is all or none on a replica set or a sharded cluster; a standalone
+    server has no transactions, so there a process that dies amid the call leaves a part, and a job of a batch
+    that turns out to hold a known id may have run before it is taken back. Writes wait for a majority of a
+    replica set; with a write concern of your own, w=1, or on a standalone server without journal, a failover or
+    crash may undo a completion, and the job runs again. A handler cannot complete its job in a transaction of its
+    own. Workers poll: there is no bell.
+    """
+
+    def __init__(
+        self,
+        uri: str | MongoClient[Any],
+        database: str | None = None,
+        *,
+        collection: str = "jobs",
+        timeout: float = 10.0,
+        lease: float = 30.0,
+        poll_interval: float = 1.0,
+    ) -> None:
+        super().__init__(lease=lease, poll_interval=poll_interval)
+        self._database = Database(uri, database, collection, timeout)
+        self._leases = Leases(self._database, self.lease)
+
+    # -- adding ---------------------------------------------------------------------------------------
+
+    def _add(self, jobs: Sequence[NewJob]) -> None:
+        with self._database.translated():
+            first, now = self._database.take_places(len(jobs))
+            documents = [new_document(job, first + n, now) for n, job in enumerate(jobs)]
+            try:
+                insert_all(self._database, documents)
+            except PyMongoError as error:
+                if (found := duplicate_id(error)) is None:
+                    raise
+                raise DuplicateJob(f"job_id: {found or jobs[0].id!r} exists already; give another id") from None
+
+    def import_jobs(self, jobs: Sequence[Job]) -> int:
+        """Add jobs with their state; those whose id exists are left as they are. How many were added.
+
+        All or none on a replica set or a sharded cluster; elsewhere repeat it after an error.
+        """
+        documents: list[Document] = []
+        last = 0
+        for job, encoded in map(arriving, jobs):
+            last = max(last + 1, place_of(job.created_at))
+            documents.append(arrived_document(job, encoded, last))
+        with self._database.translated():
+            return insert_unknown(self._database, documents)
+
+    # -- working --------------------------------------------------------------------------------------
+
+    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+        with self._database.translated():
+            return claim(self._database, worker_id, limit, queues)
+
+    def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        with self._database.translated():
+            collection = self._database.jobs
+            if collection.bulk_write(updates(outcomes), ordered=False).matched_count == len(outcomes):
+                return []
+            ids = {"$in": [outcome.job.id for outcome in outcomes]}
+            settled = {found["_id"]: found.get("settled") for found in collection.find({"_id": ids}, {"settled": 1})}
+            return [outcome for outcome in outcomes if settled.get(outcome.job.id) != mark(outcome)]
+
+    def _put_back(self, job_id: str, delay: float) -> bool:
+        with self._database.translated():
+            waiting = {"_id": job_id, "status": {"$in": ["failed", "cancelled", "pending"]}}
+            return self._database.jobs.update_one(waiting, [due_after(delay)]).matched_count == 1
+
+    def _held_by(self, worker_id: int) -> list[Job]:
+        with self._database.translated():
+            return [
+                stored_job(found) for found in self._database.jobs.find({"status": "running", "worker_id": worker_id})
+            ]
+
+    # -- the lease ------------------------------------------------------------------------------------
+
+    def _enlist(self, worker_id: int, name: str) -> None:
+        with self._database.translated():
+            self._leases.enlist(worker_id, name)
+
+    def _renew(self, worker_id: int) -> bool:
+        with self._database.translated():
+            return self._leases.renew(worker_id)
+
+    def _retire(self, worker_id: int) -> None:
+        with self._database.translated():
+            self._leases.retire(worker_id)
+
+    def _rescue(self) -> int:
+        with self._database.translated():
+            return self._leases.rescue()
+
+    # -- looking after jobs ---------------------------------------------------------------------------
+
+    def get_job(self, job_id: str) -> Job | None:
+        """The job with this id, or None."""
+        with self._database.translated():
+            found = self._database.jobs.find_one({"_id": job_id})
+        return None if found is None else stored_job(found)
+
+    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
+        """Jobs, newest first, of one status and one queue or of all; at most limit."""
+        wanted: Document = {"status": {"$in": ALL} if status is None else str(JobStatus(status))}
+        if queue is not None:
+            wanted["queue"] = queue
+        if limit is not None:
+            check_whole_number("limit", limit, 0, 2**31 - 1)
+        if limit == 0:  # which MongoDB takes for no limit
+            return []
+        with self._database.translated():
+            return [stored_job(found) for found in self._database.jobs.find(wanted).sort("seq", -1).limit(limit or 0)]
+
+    def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
+        """Every job, oldest first, in batches; one batch is in memory."""
+        with self._database.translated():
+            jobs: list[Job] = []
+            for found in self._database.jobs.find({"status": {"$in": ALL}}).sort("seq", 1).batch_size(batch):
+                jobs.append(stored_job(found))
+                if len(jobs) == batch:
+                    yield jobs
+                    jobs = []
+            if jobs:
+                yield jobs
+
+    def cancel(self, job_id: str) -> bool:
+        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
+        change = {"$set": {"status": "cancelled"}, "$currentDate": {"finished_at": True, "updated_at": True}}
+        with self._database.translated():
+            jobs = self._database.jobs
+            if jobs.update_one({"_id": job_id, "status": {"$in": ["pending", "running"]}}, change).matched_count:
+                return True
+            if jobs.find_one({"_id": job_id}, {"_id": 1}) is None:
+                raise JobNotFound(f"there is no job {job_id!r}")
+            return False
+
+    def prune(self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled")) -> int:
+        """Delete jobs that finished longer ago than older_than; returns how many."""
+        if older_than < timedelta(0):
+            raise InvalidJob(f"older_than: {older_than} is no age; give 0 or more", field="older_than")
+        if wrong := [status for status in statuses if status not in FINISHED]:
+            raise InvalidJob(
+                f"statuses: {wrong[0]!r} is not final; give some of {', '.join(FINISHED)}", field="statuses"
+            )
+        pruned = 0
+        with self._database.translated():
+            jobs = self._database.jobs
+            cutoff = self._database.now() - older_than
+            old = {"status": {"$in": [str(status) for status in statuses]}, "finished_at": {"$lte": cutoff}}
+            while ids := [found["_id"] for found in jobs.find(old, {"_id": 1}).limit(PRUNED_AT_ONCE)]:
+                pruned += jobs.delete_many({"_id": {"$in": ids}, **old}).deleted_count
+        return pruned
+
+    def counts(self) -> dict[JobStatus, int]:
+        """How many jobs there are of each status, all statuses named; each counted by an index."""
+        with self._database.translated():
+            jobs = self._database.jobs
+            return {status: jobs.count_documents({"status": str(status)}) for status in JobStatus}
+
+    def ping(self) -> None:
+        """Connect, and make the indexes. Raises StorageUnavailable, SchemaConflict or SchemaTooNew."""
+        with self._database.translated():
+            self._database.now()
+            _ = self._database.jobs
+
+    def close(self) -> None:
+        """Close the client, if it is this object's own. Without leave(), jobs still held wait for the lease to end."""
+        super().close()
+        self._database.close()

@@ -94,6 +94,12 @@ def is_postgres(url: str) -> bool:
     return _kind_of(url)[0] is POSTGRES
 
 
+def sqlalchemy_url(url: str) -> str | None:
+    """The URL as SQLAlchemy takes it, when open_storage makes a SQLAlchemyStorage of it."""
+    kind = _kind_of(url)[0]
+    return _written(url, kind) if kind in (SQLALCHEMY, MYSQL) else None
+
+
 def _kind_of(url: str) -> tuple[_Kind, str]:
     if url.startswith(_SQLALCHEMY_PREFIX):
         return SQLALCHEMY, url.split("://", maxsplit=1)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,13 +11,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 
 from pgjobq.errors import ConfigurationError
 from pgjobq.storage.base import BaseStorage
 
 EXIT_ERROR, EXIT_USAGE, EXIT_NOT_FOUND = 1, 2, 3
+DEFAULT_SCHEMA = "pgjobq"
 
 app = typer.Typer(
     name="pgjobq",
@@ -64,7 +65,7 @@ def opened(
     if is_postgres(dsn):
         storage = open_storage(dsn, schema=schema, application_name=program, **postgres_options)
     else:
-        _refuse_given(schema_option, *postgres_options)
+        refuse_given(**{schema_option: schema}, **postgres_options)
         if re.match(r"sqlite(\+\w+)?:(//|///|///:memory:)(\?|$)", dsn):
             raise ConfigurationError("dsn: a database in memory ends with this command; name a file: sqlite:///jobs.db")
         storage = open_storage(dsn)
@@ -74,20 +75,21 @@ def opened(
         storage.close()
 
 
-def _refuse_given(*names: str) -> None:
-    """Refuse options given on the command line; in the environment they may be meant for other commands."""
-    context = click.get_current_context()
-    for name in names:
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+def refuse_given(**options: Any) -> None:
+    """Refuse PostgreSQL's options, where they have other values than their defaults.
+
+    A schema that the environment names may be meant for other commands.
+    """
+    for name, value in options.items():
+        if value and value not in (DEFAULT_SCHEMA, os.environ.get("PGJOBQ_SCHEMA")):
             refuse(f"--{name.replace('_', '-')}: this option is for PostgreSQL; leave it out for another database")
 
 
-def postgres_conninfo(dsn: str) -> str:
+def postgres_conninfo(command: str, dsn: str) -> str:
     """The DSN as libpq takes it, for commands that are PostgreSQL's alone; another database is refused."""
     from pgjobq.connect import is_postgres, open_storage
 
     if not is_postgres(dsn):
-        command = click.get_current_context().info_name
         refuse(
             f"{command}: this command is for PostgreSQL; other databases need none, for a storage makes what it needs"
         )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pgjobq.cli.common import EXIT_ERROR, app, fail, opened
+from pgjobq.cli.common import EXIT_ERROR, app, fail, opened, refuse_given
 from pgjobq.copying import BATCH, CopyReport, copy_jobs
 from pgjobq.errors import ConfigurationError, PgjobqError
 from pgjobq.storage.base import BaseStorage
+
+if TYPE_CHECKING:
+    from pgjobq.copying.tables import TableSource
 
 TOLD = 20  # jobs that were refused, in words; the rest is counted
 LINE_EVERY = 5.0  # seconds between two lines of progress where no bar can be drawn
@@ -33,7 +36,7 @@ def copy(
     if (src, src_schema) == (dst, dst_schema):
         raise ConfigurationError("SRC and DST are the same; name two databases, or two schemas of one")
     with (
-        opened(src, src_schema, schema_option="src_schema") as source,
+        _opened_source(src, src_schema) as source,
         opened(dst, dst_schema, schema_option="dst_schema") as destination,
     ):
         source.ping()
@@ -51,7 +54,27 @@ def copy(
     _tell_refused(report)
 
 
-def _warn_of_workers(source: BaseStorage) -> None:
+@contextmanager
+def _opened_source(src: str, schema: str) -> Iterator[BaseStorage | TableSource]:
+    """A storage; or, of a database that SQLAlchemy reaches, a reader that makes no table and takes older ones too."""
+    from pgjobq.connect import sqlalchemy_url
+
+    url = sqlalchemy_url(src)
+    if url is None:
+        with opened(src, schema, schema_option="src_schema") as storage:
+            yield storage
+        return
+    refuse_given(src_schema=schema)
+    from pgjobq.copying.tables import TableSource
+
+    source = TableSource(url)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def _warn_of_workers(source: BaseStorage | TableSource) -> None:
     if alive := sum(bool(worker["alive"]) for worker in source.workers()):
         fail(f"note: {alive} workers are at work on SRC; stop them first, or jobs may run at both ends")
 

@@ -18,7 +18,7 @@ class Source(Protocol):
     """Where jobs are read: a storage, or less."""
 
     def export_jobs(self, batch: int = ...) -> Iterator[list[Job]]:
-        """Every job, in batches."""
+        """Every job, in batches, the oldest first where there is an order."""
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,120 @@
+"""TableSource: the jobs of a table that SQLAlchemy reaches, pgjobq's own or an older one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, column, create_engine, func, inspect, select, table
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from pgjobq.errors import ConfigurationError, InvalidJob, SchemaConflict, StorageError, StorageUnavailable
+from pgjobq.models import Job, UnreadableData
+
+NEEDED = ("id", "type", "data", "status")
+OPTIONAL = (
+    "queue",
+    "priority",
+    "attempts",
+    "max_retries",
+    "execute_at",
+    "error",
+    "created_at",
+    "updated_at",
+    "started_at",
+    "finished_at",
+    "failed_at",
+)
+
+
+class TableSource:
+    """Reads the table `jobs`, and changes nothing.
+
+    It may be SQLAlchemyStorage's or DBJobQ's: columns that are missing have their defaults, times without a zone
+    are in UTC, and a row that cannot be read is a job with UnreadableData.
+    """
+
+    def __init__(self, url: str, name: str = "jobs") -> None:
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise ConfigurationError("SRC: this is no URL; give sqlite:///old.db") from None
+        path = parsed.database
+        # SQLite would make an empty database of a file that is not there.
+        if parsed.get_backend_name() == "sqlite" and not (path and Path(path).is_file()):
+            raise ConfigurationError(f"SRC: there is no file {path!r}")
+        self._engine, self._name = create_engine(parsed), name
+        self._shown = parsed.render_as_string(hide_password=True)
+        self._columns: list[str] = []
+
+    def ping(self) -> None:
+        """Connect, and see that the table is one of jobs. Raises StorageUnavailable or SchemaConflict."""
+        with self._connected() as conn:
+            inspector = inspect(conn)
+            if not inspector.has_table(self._name):
+                raise SchemaConflict(f"SRC: there is no table {self._name!r} in {self._shown}")
+            there = {one["name"] for one in inspector.get_columns(self._name)}
+        if missing := [one for one in NEEDED if one not in there]:
+            raise SchemaConflict(f"SRC: the table {self._name!r} has no column {missing[0]!r}: it holds no jobs")
+        self._columns = [one for one in (*NEEDED, *OPTIONAL) if one in there]
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are of each status."""
+        status = column("status")
+        query = select(status, func.count()).select_from(table(self._name)).group_by(status)
+        with self._connected() as conn:
+            return {str(row[0]): int(row[1]) for row in conn.execute(query)}
+
+    def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
+        """Every job, oldest first, read as a stream in one transaction."""
+        if not self._columns:
+            self.ping()
+        order = [column(one) for one in ("created_at", "id") if one in self._columns]
+        query = select(*map(column, self._columns)).select_from(table(self._name)).order_by(*order)
+        with self._connected() as conn:
+            rows = conn.execution_options(yield_per=batch).execute(query)
+            for some in rows.mappings().partitions():
+                yield [_job({**row}) for row in some]
+
+    def workers(self) -> list[dict[str, Any]]:
+        """None that it knows of."""
+        return []
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as conn:
+                yield conn
+        except DBAPIError as error:
+            kind = (
+                StorageUnavailable
+                if error.connection_invalidated or "Operational" in type(error).__name__
+                else StorageError
+            )
+            raise kind(f"SRC: {self._shown}: {error.orig}") from error
+        except SQLAlchemyError as error:
+            raise StorageError(f"SRC: {self._shown}: {error}") from error
+
+
+def _job(row: dict[str, Any]) -> Job:
+    values = {key: value for key, value in row.items() if value is not None}
+    values["id"], values["type"] = str(row["id"]), str(row["type"])
+    try:
+        return Job.from_dict(values | {"data": _data(row["data"])})
+    except (InvalidJob, TypeError, ValueError) as error:
+        return Job(id=values["id"], type=values["type"], data=UnreadableData(str(error)))
+
+
+def _data(value: Any) -> dict[str, Any]:
+    data = json.loads(value) if isinstance(value, str | bytes) else value
+    if not isinstance(data, dict):
+        raise InvalidJob(f"data: {type(data).__name__} is not a dict", field="data")
+    return data

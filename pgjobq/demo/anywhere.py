@@ -45,15 +45,17 @@ def run_demo_on(url: str, *, folder: Path | None = None) -> int:
         with _storage(url) as storage, invoices_folder(folder) as invoices:
             storage.ping()
             console.print(f"[bold]1.[/] Jobs are kept in [bold]{escape(shown)}[/], in the queue {QUEUE}.")
-            before = {worker["id"] for worker in storage.workers()}
+            first, orders = NewJob(type="begin", queue=QUEUE), _orders()
             variables = {"PGJOBQ_DEMO_INVOICES": str(invoices.path)}
-            with worker_process(url, "--queues", QUEUE, **variables) as worker:
+            with (
+                worker_process(url, "--queues", QUEUE, **variables) as worker,
+                _none_left_waiting(storage, [first, *orders]),
+            ):
                 console.print("[bold]2.[/] A worker process is up: pgjobq worker pgjobq.demo.tasks")
-                _wait_for_worker(storage, worker, before)
+                _wait_for_worker(storage, worker, first)
                 console.print("[bold]3.[/] Orders come in; this script calls [bold]enqueue[/] for each.\n")
-                with _none_left_waiting(storage, orders := _orders()):
-                    _take_orders(storage, orders, worker, invoices, console)
-                    invoices.done = _summary(storage, orders, invoices, console)
+                _take_orders(storage, orders, worker, invoices, console)
+                invoices.done = _summary(storage, orders, invoices, console)
     except KeyboardInterrupt:
         console.print("\ninterrupted")
         return 130
@@ -94,9 +96,11 @@ def _orders() -> list[NewJob]:
         ]
 
 
-def _wait_for_worker(storage: BaseStorage, worker: Process, before: set[object]) -> None:
+def _wait_for_worker(storage: BaseStorage, worker: Process, first: NewJob) -> None:
+    """Until it has run a job: only then does the latency of the others tell anything."""
     deadline = time.monotonic() + PATIENCE
-    while not any(one["alive"] and one["id"] not in before for one in storage.workers()):
+    storage.enqueue_many([first])
+    while (job := storage.get_job(first.id)) is None or job.status is not JobStatus.COMPLETED:
         if worker.poll() is not None or time.monotonic() > deadline:
             return  # the summary tells what is missing
         time.sleep(0.05)

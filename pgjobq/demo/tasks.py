@@ -1,4 +1,4 @@
-"""The demo's handler: writes the invoice of an order."""
+"""The demo's handlers: the one that counts writes the invoice of an order."""
 
 from __future__ import annotations
 
@@ -51,3 +51,8 @@ def write_invoice(
             "update orders set invoice = %s, invoiced_at = now(), waited_ms = %s where order_id = %s",
             [str(path), waited, order_id],
         )
+
+
+@job(queue="invoices")
+def begin() -> None:
+    """Nothing: that it ran says that the worker is up."""

@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo dev test check lint types contract format bench docs sql build requirements clean
+.PHONY: help env demo dev test services check lint types contract format bench docs sql build requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,10 @@ demo: $(STAMP) ## the whole queue at work on an embedded PostgreSQL
 dev: $(STAMP) ## a PostgreSQL server to develop against, until Ctrl-C
 	@$(BIN)/pgjobq dev
 
-test: $(STAMP) ## the tests, on an embedded PostgreSQL
+services: $(STAMP) ## install the other databases that tests run on
+	@PYTHONPATH=tests $(BIN)/python -m services
+
+test: $(STAMP) ## the tests; on the databases that are there
 	@$(BIN)/python -m pytest
 
 check: lint types contract test ## lint, types, import contract, tests
@@ -70,4 +73,4 @@ requirements: ## pin the development environment anew (needs uv)
 	  --python-version 3.11 pyproject.toml -o requirements-dev.txt
 
 clean: ## remove what was built
-	@rm -rf $(VENV) dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .services dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,7 +2,8 @@
 
 PostgreSQL refuses root, and pytest-postgresql starts it as whoever runs the tests; so the server is our own dev
 server, and pytest-postgresql's `noproc` factory manages databases on it. PGJOBQ_TEST_DSN names another server,
-PGJOBQ_PG_BIN other programs.
+PGJOBQ_PG_BIN other programs. The other databases are of services: a test that needs one which is not installed is
+skipped.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +19,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql import factories
+from services import MariaDB, Redis, SecantusDB, Server, ServiceMissing, Valkey, dynamodb
 
 from pgjobq import JobQueue, Registry
 from pgjobq.devserver import DevServer
@@ -24,6 +27,7 @@ from pgjobq.postgres.schema import migrate
 from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
+OwnServer = Callable[..., Server]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -138,3 +142,56 @@ def registry() -> Registry:
 def queue(storage: PostgresStorage, registry: Registry) -> JobQueue:
     """A queue on the storage, with the test's own registry."""
     return JobQueue(storage, registry=registry)
+
+
+def _started(kind: Callable[..., Server], **options: Any) -> Server:
+    try:
+        return kind(**options).start()
+    except ServiceMissing as missing:
+        pytest.skip(f"{missing}; run: make services")
+
+
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[str]:
+    """A MariaDB server, as SQLAlchemy's URL of the database pgjobq; its user may make others."""
+    with _started(MariaDB) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Valkey server."""
+    with _started(Valkey) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def debian_redis_url() -> Iterator[str]:
+    """A Redis server as Debian has it."""
+    with _started(Redis) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def mongo_url() -> Iterator[str]:
+    """A server that speaks MongoDB's protocol; without a database in the URL."""
+    with _started(SecantusDB) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def dynamodb_url() -> Iterator[str]:
+    """The HTTP endpoint of a server that speaks DynamoDB's protocol; any region and credentials do."""
+    with _started(dynamodb) as server:
+        yield server.url
+
+
+@pytest.fixture
+def own_server() -> Iterator[OwnServer]:
+    """Starts a server of a kind for this test alone, own_server(MariaDB, durable=True), that it may kill and start."""
+    with ExitStack() as servers:
+
+        def start(kind: Callable[..., Server], **options: Any) -> Server:
+            return servers.enter_context(_started(kind, **options))
+
+        yield start

@@ -102,10 +102,10 @@ def reachable(bindir: Path, folder: Path, identity: Identity) -> Path:
     return copied
 
 
-def die_with_parent() -> None:
-    """For preexec_fn: have the kernel interrupt the child when the thread that started it ends, however it ends."""
+def die_with_parent(number: int = signal.SIGINT) -> None:
+    """For preexec_fn: have the kernel signal the child when the thread that started it ends, however it ends."""
     if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+        _libc.prctl(PR_SET_PDEATHSIG, number)
 
 
 def _can_run(bindir: Path, identity: Identity) -> bool:

@@ -25,7 +25,10 @@ def migrate(
     if print_:
         typer.echo(installed.migration_sql(schema, public_function=public_function), nl=False)
         return
-    report = installed.migrate(postgres_conninfo("migrate", dsn), schema=schema, public_function=public_function)
+    conninfo = postgres_conninfo(
+        dsn, "migrate: is for PostgreSQL; other storages make what they need at their first use"
+    )
+    report = installed.migrate(conninfo, schema=schema, public_function=public_function)
     for notice in report.notices:
         typer.echo(f"note: {notice}", err=True)
     before = "installed" if report.before is None else "up to date" if report.before == report.after else "upgraded"
@@ -63,7 +66,9 @@ def check(*, as_json: Json = False, dsn: Dsn = "", schema: Schema = "pgjobq") ->
 
     from pgjobq.postgres.doctor import examine
 
-    findings = examine(postgres_conninfo("check", dsn), schema)
+    findings = examine(
+        postgres_conninfo(dsn, "check: is for PostgreSQL; elsewhere `pgjobq stats` tells how it goes"), schema
+    )
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

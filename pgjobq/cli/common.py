@@ -85,14 +85,12 @@ def refuse_given(**options: Any) -> None:
             refuse(f"--{name.replace('_', '-')}: this option is for PostgreSQL; leave it out for another database")
 
 
-def postgres_conninfo(command: str, dsn: str) -> str:
-    """The DSN as libpq takes it, for commands that are PostgreSQL's alone; another database is refused."""
+def postgres_conninfo(dsn: str, refusal: str) -> str:
+    """The DSN as libpq takes it, for commands that are PostgreSQL's alone; another database is refused, with reason."""
     from pgjobq.connect import is_postgres, open_storage
 
     if not is_postgres(dsn):
-        refuse(
-            f"{command}: this command is for PostgreSQL; other databases need none, for a storage makes what it needs"
-        )
+        refuse(refusal)
     open_storage(dsn).close()  # checks it, and does not connect
     return re.sub(r"^postgres(ql)?\+\w+://", "postgresql://", dsn)  # SQLAlchemy's way of naming a driver
 

@@ -144,7 +144,7 @@ class LeasedStorage(BaseStorage):
         worker_id = self._join()
         if self._unsure:
             known = self._holds.starts()
-            self._settle([Released(job) for job in self._held_by(worker_id) if start(job) not in known])
+            self._give_back([job for job in self._held_by(worker_id) if start(job) not in known])
             self._unsure = False
         try:
             jobs = self._claim(worker_id, limit, queues)
@@ -184,6 +184,10 @@ class LeasedStorage(BaseStorage):
         lost = self._settle(outcomes)
         self._holds.drop(outcome.job for outcome in outcomes)
         return lost
+
+    def _give_back(self, jobs: Sequence[Job]) -> None:
+        if jobs:
+            self._settle([Released(job) for job in jobs])
 
     def _settle_held(self, job_id: str, outcome: Callable[[Job], Outcome]) -> None:
         held = self._holds.get(job_id)
@@ -226,7 +230,7 @@ class LeasedStorage(BaseStorage):
             worker_id, self._worker_id = self._worker_id, None
             self._stop_keeper()
             if worker_id is not None:
-                self._settle([Released(job) for job in self._held_by(worker_id)])
+                self._give_back(self._held_by(worker_id))
                 self._retire(worker_id)
             self._holds = Holds()
 

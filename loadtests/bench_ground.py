@@ -229,7 +229,7 @@ def wait_until(done: Callable[[], bool], failure: str, pause: float = 0.02) -> N
 def wait_asleep(dsn: str, count: int) -> None:
     """Until so many workers have armed the doorbell, and are past the race that follows it."""
     with psycopg.connect(dsn, autocommit=True) as conn:
-        wait_until(lambda: value(conn, "select count(*) from pgjobq.doorbell") == count, "a worker did not sleep")
+        wait_until(lambda: value(conn, "select count(*) from pgjobq.worker_status where asleep") == count, "a worker did not sleep")
     time.sleep(0.3)
 
 

@@ -31,5 +31,6 @@ comment on column workers.suspected_at is 'When it was first seen without its lo
 
 comment on table claims is 'Private: one row a claimed batch, so that a dead worker''s jobs are found without an index on jobs.';
 
-comment on table  doorbell       is 'Private: workers asleep, who want to be notified.';
-comment on column doorbell.alarm is 'The worker wakes by itself before this moment: no need to ring for jobs due later.';
+comment on table  doorbell               is 'Private: workers that can be notified. Whether one sleeps now is told by locks.';
+comment on column doorbell.alarm_seconds is 'The worker looks at what is scheduled this often by itself: no need to ring for jobs due later.';
+comment on column doorbell.channel       is 'Where it listens.';

@@ -26,6 +26,7 @@ select to_regclass('schema_version') is null as missing \gset
 
 \ir functions/arm_doorbell.sql
 \ir functions/call_watch.sql
+\ir functions/call_worker.sql
 \ir functions/cancel_job.sql
 \ir functions/claim_jobs.sql
 \ir functions/complete_jobs.sql
@@ -34,22 +35,27 @@ select to_regclass('schema_version') is null as missing \gset
 \ir functions/drop_orphans.sql
 \ir functions/enqueue_job.sql
 \ir functions/enqueue_jobs.sql
+\ir functions/enter_doorbell.sql
 \ir functions/export_jobs.sql
 \ir functions/fail_job.sql
 \ir functions/get_job.sql
 \ir functions/give_away_jobs.sql
 \ir functions/heartbeat_worker.sql
+\ir functions/hold_key.sql
 \ir functions/import_jobs.sql
 \ir functions/is_claimable.sql
+\ir functions/is_held.sql
 \ir functions/list_jobs.sql
 \ir functions/live_workers.sql
 \ir functions/lost_jobs.sql
+\ir functions/mark_busy.sql
 \ir functions/next_due.sql
 \ir functions/open_enqueues.sql
 \ir functions/place_changed_job.sql
 \ir functions/place_new_jobs.sql
 \ir functions/promote_jobs.sql
 \ir functions/prune_jobs.sql
+\ir functions/quiet_doorbell.sql
 \ir functions/ready_queues.sql
 \ir functions/register_worker.sql
 \ir functions/reject_job.sql
@@ -59,8 +65,10 @@ select to_regclass('schema_version') is null as missing \gset
 \ir functions/retire_worker.sql
 \ir functions/retry_job.sql
 \ir functions/ring_doorbell.sql
+\ir functions/sleepers.sql
 \ir functions/take_places.sql
 \ir functions/was_settled.sql
+\ir functions/watch_key.sql
 \ir triggers/jobs_inserted.sql
 \ir triggers/jobs_updated.sql
 \ir views/job_stats.sql

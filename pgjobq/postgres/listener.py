@@ -35,6 +35,7 @@ class Listener:
         self._schema, self._name, self._on_watch = schema, name, on_watch
         self._conn: Connection | None = None
         self._heard: set[str] = set()
+        self._was_called = self._was_woken = False
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -43,6 +44,7 @@ class Listener:
         self._reading = threading.Lock()  # libpq's own state
         self.queues: Sequence[str] | None = None
         self.worker_id: int | None = None
+        self.channel = schema  # where this worker alone listens, once it is registered
         self.generation = 0  # counts connections: what was armed on an earlier one is void
 
     def connect(self) -> int:
@@ -53,16 +55,17 @@ class Listener:
             conn: Connection = psycopg.connect(**self._parameters, autocommit=True)
             try:
                 conn.execute(SERVER_KEEPALIVE)
-                conn.add_notify_handler(lambda notification: self._hear(notification.payload))
-                conn.execute(sql.SQL("listen {}").format(sql.Identifier(self._schema)))
+                conn.add_notify_handler(lambda notification: self._hear(notification.channel, notification.payload))
                 query = sql.SQL("select {}(%s, %s, false, %s)").format(sql.Identifier(self._schema, "register_worker"))
                 queues = None if self.queues is None else list(self.queues)
                 row = conn.execute(query, [self._name, queues, self.worker_id]).fetchone()
+                assert row is not None  # a function always returns a row
+                channels = (self._schema, own := own_channel(self._schema, row[0]), f"{own}!")
+                conn.execute(sql.SQL("; ").join(sql.SQL("listen {}").format(sql.Identifier(c)) for c in channels))
             except BaseException:
                 conn.close()
                 raise
-            assert row is not None  # a function always returns a row
-            before, self.worker_id = self.worker_id, int(row[0])
+            before, self.worker_id, self.channel = self.worker_id, int(row[0]), own
             self._conn, self._backoff = conn, BACKOFF_MIN
             self.generation += 1
             if before is not None:
@@ -90,6 +93,25 @@ class Listener:
                 self._lose()
         heard, self._heard = self._heard, set()
         return heard
+
+    def called(self) -> bool:
+        """Whether another worker called for help since this was asked last."""
+        called, self._was_called = self._was_called, False
+        return called
+
+    def woken(self) -> bool:
+        """Whether wake() was called since this was asked last."""
+        woken, self._was_woken = self._was_woken, False
+        return woken
+
+    def value(self, query: bytes, arguments: Sequence[Any]) -> Any:
+        """The one value of a statement on this session, for the keys that it holds. Raises psycopg.Error."""
+        self.connect()
+        conn = self._conn
+        assert conn is not None  # connect() made it
+        with self._reading, conn.cursor() as cursor:
+            row = cursor.execute(query, arguments).fetchone()
+        return None if row is None else row[0]
 
     def keep(self) -> None:
         """Look whether the connection still stands, and make it anew if not: the lock must not stay down.
@@ -130,8 +152,11 @@ class Listener:
             os.close(self._wake_read)
             os.close(self._wake_write)
 
-    def _hear(self, payload: str) -> None:
-        if payload:
+    def _hear(self, channel: str, payload: str) -> None:
+        if channel == f"{self.channel}!":
+            self._was_called = True
+            self._heard.add(payload)
+        elif payload:
             self._heard.add(payload)
         else:
             self._on_watch()
@@ -140,7 +165,7 @@ class Listener:
         with self._reading:
             conn.pgconn.consume_input()
             while notification := conn.pgconn.notifies():
-                self._hear(notification.extra.decode())
+                self._hear(notification.relname.decode(), notification.extra.decode())
 
     def _select(self, sockets: list[int], timeout: float) -> None:
         poll = select.poll()
@@ -149,6 +174,7 @@ class Listener:
         if any(fd == self._wake_read for fd, _ in poll.poll(max(0.0, timeout) * 1000)):
             with suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)
+            self._was_woken = True
 
     def _reconnected(self) -> bool:
         if self.connected:
@@ -169,3 +195,8 @@ class Listener:
         log.warning("listener.lost", extra={"worker_id": self.worker_id})
         if self._conn is not None:
             self._conn.close()
+
+
+def own_channel(schema: str, worker_id: int) -> str:
+    """The channel of one worker: a name of at most 62 bytes, so that ! can follow; long schemas may share one."""
+    return f"{schema.encode()[:48].decode(errors='ignore')}:{worker_id}"

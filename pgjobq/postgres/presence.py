@@ -24,26 +24,34 @@ GRACE = 2.0  # seconds that a worker may be without its lock
 IDLE_UPKEEP, BUSY_UPKEEP = 10.0, 1.0  # seconds between rounds of upkeep; busy: somebody holds jobs
 LONG_RUN = 0.25  # seconds; a job that runs longer has the sleeping workers called to watch
 WATCH_PAUSE = 5.0  # seconds between two such calls
-MANY = 10  # jobs in one claim from which on a worker need not be told of more
 POLL_MIN, POLL_MAX = 0.01, 1.0  # seconds between claims of a worker that cannot be notified
 
 
 class Presence:
     """With the means to connect a listener: session lock and notifications. Without: heartbeats and polling."""
 
-    def __init__(self, rows: Rows, *, listen: Mapping[str, Any] | None, schema: str, poll_interval: float) -> None:
-        self._rows = rows
+    def __init__(
+        self,
+        rows: Rows,
+        statements: Mapping[str, bytes],
+        *,
+        listen: Mapping[str, Any] | None,
+        schema: str,
+        poll_interval: float,
+    ) -> None:
+        self._rows, self._statements = rows, statements
         self._schema, self._poll_interval = schema, poll_interval
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._watch: Callable[[], None] = lambda: None
         self._watched_at = -math.inf
+        self._to_look = False  # asked to look after another worker
         self._poked, self._poll = threading.Event(), POLL_MIN
         self._beating_id: int | None = None
         self._listener: Listener | None = None
         self._doorbell: Doorbell | None = None
         if listen is not None:
             self._listener = Listener(listen, schema=schema, name=self._name, on_watch=self._called_to_watch)
-            self._doorbell = Doorbell(self._listener, self._value, poll_interval)
+            self._doorbell = Doorbell(self._listener, self._on_listener, poll_interval)
 
     @property
     def worker_id(self) -> int | None:
@@ -60,26 +68,31 @@ class Presence:
             self._beating_id = int(self._value("register_worker", self._name, wanted))
         return self._beating_id
 
-    def found(self, jobs: int, limit: int) -> None:
+    def found(self, jobs: int, limit: int, queues: Sequence[str] | None) -> None:
         """A claim for up to limit jobs found so many."""
         if jobs:
             self._poll = POLL_MIN
         if self._doorbell is None:
             return
         if jobs:
-            self._doorbell.found_jobs(many=jobs >= max(limit, MANY))
+            self._doorbell.found_jobs(jobs, limit, queues)
         elif self._doorbell.rang:
             self._watch()  # somebody else has the job that it rang for
         self._doorbell.rang = False
 
-    def wait(self, timeout: float, queues: Sequence[str] | None) -> None:
+    def wait(self, timeout: float, queues: Sequence[str] | None) -> bool:
         """See Doorbell.wait; polling, with pauses that grow to a second, where there is no listener."""
         if self._doorbell is not None:
-            self._doorbell.wait(timeout, queues)
-            return
+            return self._doorbell.wait(timeout, queues)
         self._poked.wait(min(timeout, self._poll, self._poll_interval))
         self._poked.clear()
         self._poll = min(self._poll * 2, POLL_MAX)
+        return True
+
+    def note_load(self, busy: bool, full: bool) -> None:
+        """See Doorbell.note_load."""
+        if self._doorbell is not None:
+            self._doorbell.note_load(busy, full)
 
     def wake(self) -> None:
         """Make a wait() in another thread return."""
@@ -92,6 +105,7 @@ class Presence:
         self._watch = callback
 
     def _called_to_watch(self) -> None:
+        self._to_look = True
         self._watch()
 
     def maintain(self, running: Sequence[Job]) -> Upkeep:
@@ -104,6 +118,10 @@ class Presence:
         rescued, failed, watched = self._rows("rescue_jobs", [GRACE, self.worker_id])[0]
         if rescued or failed:
             log.warning("jobs.rescued", extra={"rescued": rescued, "failed": failed})
+        if self._to_look and not watched and self._listener is not None:
+            # Whoever was rung has come and gone, or died on the way: the caller of wait() looks.
+            self._to_look = False
+            self._listener.wake()
         busy = bool(running or watched)
         return Upkeep(lost=self._lost(running), rescued=rescued, again_in=BUSY_UPKEEP if busy else IDLE_UPKEEP)
 
@@ -118,7 +136,7 @@ class Presence:
         if running and self._listener is not None and now - self._watched_at >= WATCH_PAUSE:
             started = min(job.started_at or utc_now() for job in running)
             if (utc_now() - started).total_seconds() >= LONG_RUN:
-                self._rows("call_watch", [])
+                self._rows("call_watch", [self.worker_id])
                 self._watched_at = now
         return lost
 
@@ -134,6 +152,10 @@ class Presence:
         """Close the listener; without leave(), others will find the worker dead."""
         if self._listener is not None:
             self._listener.close()
+
+    def _on_listener(self, name: str, *arguments: Any) -> Any:
+        assert self._listener is not None  # the doorbell is there with it
+        return self._listener.value(self._statements[name], arguments)
 
     def _value(self, name: str, *arguments: Any) -> Any:
         return self._rows(name, arguments)[0][0]

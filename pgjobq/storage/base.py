@@ -232,9 +232,16 @@ class BaseStorage(ABC):
         """Connect, and see that this storage can work here. Raises StorageUnavailable, or what else is wrong."""
         self.list_jobs(limit=1)
 
-    def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
-        """Wait until there may be a job to claim, at most timeout seconds; may return early for no reason."""
+    def wait(self, timeout: float, queues: Sequence[str] | None = None) -> bool | None:
+        """Wait until there may be a job to claim, at most timeout seconds; may return early for no reason.
+
+        False: there is surely nothing to claim. Anything else: the caller should look.
+        """
         time.sleep(min(timeout, 0.5))
+        return None
+
+    def note_load(self, busy: bool, full: bool) -> None:
+        """A worker's word to the others before it waits: it has been running jobs for some ms; it has no room."""
 
     def wake(self) -> None:
         """Make a wait() in another thread return soon, where the storage can."""

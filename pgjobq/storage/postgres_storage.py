@@ -75,7 +75,11 @@ class PostgresStorage(BaseStorage):
             listen = connection_parameters(listen_dsn, application_name)
         polls = pooled and listen_dsn is None
         self._presence = Presence(
-            self._rows, listen=None if polls else listen, schema=schema, poll_interval=poll_interval
+            self._rows,
+            self._database.statements,
+            listen=None if polls else listen,
+            schema=schema,
+            poll_interval=poll_interval,
         )
 
     def enqueue(
@@ -146,18 +150,24 @@ class PostgresStorage(BaseStorage):
         jobs = claimed_jobs(rows, worker_id)
         self._holds.add(jobs, [row[0] for row in rows])
         self._unsure = False
-        self._presence.found(len(jobs), limit)
+        self._presence.found(len(jobs), limit, queues)
         return jobs
 
-    def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
+    def wait(self, timeout: float, queues: Sequence[str] | None = None) -> bool:
         """Sleep until notified of a job for these queues, or one falls due; at most timeout seconds.
 
-        Returns early, for the caller to claim again, while it is falling asleep: see the doorbell.
+        False: there is surely nothing to claim. Returns early, for the caller to claim again, while it is
+        falling asleep: see the doorbell.
         """
         self._database.open()
         with translated():
             self._presence.join(queues)
-        self._presence.wait(timeout, queues)
+            return self._presence.wait(timeout, queues)
+
+    def note_load(self, busy: bool, full: bool) -> None:
+        """Tell other workers whether to take what this one might: it is busy, or has no room at all."""
+        with translated():
+            self._presence.note_load(busy, full)
 
     def wake(self) -> None:
         """Make a wait() in another thread return."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 from pgjobq.errors import UnknownJobType
@@ -16,6 +17,10 @@ from pgjobq.worker.tasks import TaskRunner
 from pgjobq.worker.threads import ThreadRunner
 
 MAX_WAIT = 30.0  # seconds that a storage may sleep at once
+BUSY_AFTER = 0.005  # seconds that jobs run before the worker counts as busy
+BUSY_LOOK = 0.25  # seconds between looks whether it still is
+FULL_AFTER = 0.02  # seconds without room before others are called
+STARVING = 0.1  # seconds without a job ending after which those not started are given back
 LEAVE_FOR = 15.0  # seconds for which a job of unknown type is left to other workers
 
 
@@ -39,29 +44,62 @@ class Fetcher(Loop):
         self._storage, self._hand, self._registry = storage, hand, registry
         self._threads, self._tasks = threads, tasks
         self._queues, self._leave_unknown = queues, leave_unknown
+        self._look = True  # whether there may be something to claim
+        self._full = False  # the others were told that there is no room
+        self._claimed_at = 0.0
         self.resumed = threading.Event()
         self.resumed.set()
 
     def run_once(self) -> None:
-        """Claim once, or wait for room, for a job, or to be resumed."""
+        """Claim once, or wait: for room, for a job, or to be resumed."""
         if not self.resumed.is_set():
             self.resumed.wait(1.0)
+            self._look = True
             return
         self._hand.has_room.clear()
         room = self._hand.room()
         if not room:
-            self._hand.has_room.wait(0.1)
-            self._hand.measure()
-            return
+            self._wait_for_room()
+        elif self._look:
+            self._full = False
+            self._claim(room)
+        elif not self.stopping.is_set():
+            self._wait_for_jobs()
+
+    def _claim(self, room: int) -> None:
         jobs = self._storage.dequeue_many(room, self._queues)
         if jobs:
             self._hand.measure()
             self._hand.claimed(len(jobs))
+            self._claimed_at = time.monotonic()
             self.dispatch(jobs)
-        elif not self.stopping.is_set() and self.resumed.is_set():
-            self._storage.wait(MAX_WAIT, self._queues)
-            if not self._hand.unfinished():
+        self._look = len(jobs) >= room
+
+    def _wait_for_jobs(self) -> None:
+        """Sleep in the storage; tell the others first when the jobs in hand turn out not to be quick ones."""
+        pause = MAX_WAIT
+        if self._hand.unfinished():
+            left = self._claimed_at + BUSY_AFTER - time.monotonic()
+            self._storage.note_load(left <= 0, full=False)
+            pause = left if left > 0 else BUSY_LOOK
+        else:
+            self._storage.note_load(busy=False, full=False)
+            self._hand.idle()
+        self._look = self._storage.wait(pause, self._queues) is not False
+
+    def _wait_for_room(self) -> None:
+        """Wait until a job ends; when none does for a while, others must take what this worker cannot."""
+        self._look = True
+        if not self._hand.has_room.wait(STARVING if self._full else FULL_AFTER):
+            if not self._full:
+                self._full = True
+                self._storage.note_load(busy=True, full=True)
+            else:
+                # Nothing ended for long: what was claimed beforehand would start sooner elsewhere.
+                self._threads.release()
+                self._tasks.release()
                 self._hand.idle()
+        self._hand.measure()
 
     def stop(self) -> None:
         """End soon, also out of a sleep."""

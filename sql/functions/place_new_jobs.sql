@@ -15,6 +15,7 @@ declare
   v_limit  bigint := nullif(current_setting('pgjobq.max_data_bytes', true), '');
   v_bad    bigint;
   v_future bigint;
+  v_free   boolean;
 begin
   select count(*) filter (where not (
                     length(new_jobs.id) between 1 and 255
@@ -46,7 +47,10 @@ begin
        and new_jobs.execute_at > statement_timestamp();
   end if;
 
-  if exists (select from doorbell) or current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+  -- Free when nobody sleeps or polls: then there is nobody to ring for.
+  v_free := pg_try_advisory_lock('doorbell'::regclass::oid::integer, 0)
+        and pg_advisory_unlock('doorbell'::regclass::oid::integer, 0);
+  if not v_free or current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
     perform ring_doorbell(arrival.queue, arrival.execute_at)
        from (select new_jobs.queue, min(coalesce(new_jobs.execute_at, '-infinity')) as execute_at
                from new_jobs

@@ -3,7 +3,8 @@
 -- A worker is dead when it has been without its lock or heartbeat for the grace, counted
 -- from the first call that saw it so: time to reconnect.  Time alone never takes a job
 -- from a worker that holds its lock.  One caller works at a time; the others return at
--- once.  watched: how many other workers hold jobs now, that is, whether to come again soon.
+-- once.  watched: how many other workers hold jobs or poll for them now, that is, whether to
+-- come again soon.
 create or replace function rescue_jobs(grace interval default '2 seconds', worker_id integer default null,
                                        out rescued integer, out failed integer, out watched integer)
   language plpgsql
@@ -18,9 +19,11 @@ declare
 begin
   rescued := 0;
   failed  := 0;
-  select count(distinct claims.worker_id)
-    from claims
-   where claims.worker_id is distinct from rescue_jobs.worker_id
+  select count(*)
+    from (select claims.worker_id from claims
+          union
+          select doorbell.worker_id from doorbell where is_held('ready', doorbell.worker_id)) as busy
+   where busy.worker_id is distinct from rescue_jobs.worker_id
     into watched;
   if not pg_try_advisory_xact_lock('claims'::regclass::oid::integer, 0) then
     return;

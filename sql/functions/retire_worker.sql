@@ -10,6 +10,7 @@ create or replace function retire_worker(worker_id integer)
   set search_path from current
 as $$
 begin
+  perform disarm_doorbell(retire_worker.worker_id);
   perform give_away_jobs(retire_worker.worker_id);
   perform pg_advisory_unlock(pg_locks.classid::bigint::integer, pg_locks.objid::bigint::integer)
      from pg_locks

@@ -89,11 +89,12 @@ create table claims (
 with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
       autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
 
+-- Who may be notified, and where.  Rows are written when a worker comes and goes; whether
+-- it sleeps just now is told by locks (see ring_doorbell), which leave nothing for vacuum.
 -- Unlogged: after a crash of the server nobody sleeps, every worker registers anew.
 create unlogged table doorbell (
-  worker_id integer     not null primary key,
-  queues    text[],
-  alarm     timestamptz not null
-)
-with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100,
-      autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
+  worker_id     integer          not null primary key,
+  queues        text[],
+  alarm_seconds double precision not null,
+  channel       text             not null
+);

@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo dev test services check lint types contract format bench docs sql build requirements clean
+.PHONY: help env demo dev test services check lint types contract format bench bench-storages docs sql build requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ format: $(STAMP) ## format the code
 
 bench: $(STAMP) ## measure, each figure beside its raw floor
 	@$(BIN)/python loadtests/bench.py
+
+bench-storages: $(STAMP) ## every storage at the same work, on the servers that are installed
+	@$(BIN)/python loadtests/bench_storages.py
 
 docs: $(STAMP) ## build the documentation into site/
 	@$(BIN)/zensical build --strict --clean

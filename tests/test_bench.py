@@ -65,3 +65,20 @@ def test_an_unknown_measure_is_refused() -> None:
     done = run("--only", "drain,sums")
     assert done.returncode == 2
     assert "sums is none of drain, latency" in done.stderr
+
+
+@pytest.mark.slow
+def test_storages_stand_beside_each_other(tmp_path: Path) -> None:
+    out = tmp_path / "storages.json"
+    command = [sys.executable, str(BENCH.with_name("bench_storages.py")), "--share", "0.01", "--repeat", "1"]
+    command += ["--only", "postgresstorage,sqlite", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(out.read_text())
+    assert {"python", "sqlalchemy", "psycopg"} <= set(report["versions"])
+    assert [result["name"] for result in report["results"]] == ["PostgresStorage", "SQLAlchemyStorage, SQLite"]
+    for result in report["results"]:
+        assert result["missing"] == ""
+        assert min(result["enqueued"], *result["drained"], *result["starts"]) > 0
+        assert result["start_ms"]["p50"] <= result["start_ms"]["p99"] <= result["start_ms"]["max"]
+        assert f"{result['name']}  " in done.stdout

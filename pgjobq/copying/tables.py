@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, column, create_engine, func, inspect, select, table
+from sqlalchemy import ColumnClause, Connection, column, create_engine, func, inspect, select, table
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
@@ -64,7 +64,7 @@ class TableSource:
 
     def counts(self) -> dict[str, int]:
         """How many jobs there are of each status."""
-        status = column("status")
+        status: ColumnClause[str] = column("status")
         query = select(status, func.count()).select_from(table(self._name)).group_by(status)
         with self._connected() as conn:
             return {str(row[0]): int(row[1]) for row in conn.execute(query)}
@@ -73,8 +73,9 @@ class TableSource:
         """Every job, oldest first, read as a stream in one transaction."""
         if not self._columns:
             self.ping()
-        order = [column(one) for one in ("created_at", "id") if one in self._columns]
-        query = select(*map(column, self._columns)).select_from(table(self._name)).order_by(*order)
+        order: list[ColumnClause[Any]] = [column(one) for one in ("created_at", "id") if one in self._columns]
+        wanted: list[ColumnClause[Any]] = [column(one) for one in self._columns]
+        query = select(*wanted).select_from(table(self._name)).order_by(*order)
         with self._connected() as conn:
             rows = conn.execution_options(yield_per=batch).execute(query)
             for some in rows.mappings().partitions():

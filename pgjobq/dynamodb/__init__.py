@@ -1,0 +1,1 @@
+"""What DynamoDBStorage is made of; the only folder that imports boto3."""

@@ -1,0 +1,72 @@
+"""Workers, their leases, and the rescue of the jobs of those that died."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pgjobq.dynamodb.expressions import Change, Value
+from pgjobq.dynamodb.items import Item, in_text, ready, running
+from pgjobq.dynamodb.settling import finished
+from pgjobq.dynamodb.table import Table
+from pgjobq.models import utc_now
+
+
+class Leases:
+    """The workers of the table meta. A lease is in the time of the processes: their clocks must agree.
+
+    The index may not show a job yet that a worker claimed just before it died or left. So a worker is not
+    forgotten at once: it is marked dead, looked at once more a lease later, and deleted then.
+    """
+
+    def __init__(self, table: Table, lease: float) -> None:
+        self._table, self._lease = table, lease
+
+    def _until(self) -> str:
+        return in_text(utc_now() + timedelta(seconds=self._lease))
+
+    def enlist(self, worker_id: int, name: str) -> None:
+        """Register a worker, with a lease from now."""
+        values: dict[str, Value | None] = {"name": name, "started_at": in_text(utc_now()), "lease_until": self._until()}
+        self._table.change(_key(worker_id), Change(to={**values, "worker_id": worker_id}), meta=True)
+
+    def renew(self, worker_id: int) -> bool:
+        """Extend its lease from now; False when it is dead, or not registered."""
+        change = Change(to={"lease_until": self._until()}, when={"worker_id": worker_id}, absent=["dead_since"])
+        return self._table.change(_key(worker_id), change, meta=True)[0]
+
+    def retire(self, worker_id: int) -> None:
+        """It has left."""
+        dead = {"dead_since": in_text(utc_now()), "lease_until": self._until()}
+        self._table.change(_key(worker_id), Change(to=dead, when={"worker_id": worker_id}), meta=True)
+
+    def rescue(self) -> int:
+        """Give away the jobs of workers whose lease ran out; how many."""
+        now = in_text(utc_now())
+        return sum(self._bury(worker) for worker in self._table.workers() if worker["lease_until"] <= now)
+
+    def _bury(self, worker: Item) -> int:
+        key, seen = str(worker["id"]), {"lease_until": str(worker["lease_until"])}
+        dead = {"dead_since": worker.get("dead_since") or in_text(utc_now()), "lease_until": self._until()}
+        # It goes first, on condition: should it live, it finds out when it renews its lease.
+        if not self._table.change(key, Change(to=dead, when=seen), meta=True)[0]:
+            return 0
+        entries = list(self._table.lane(running(worker["worker_id"])))
+        if not entries and "dead_since" in worker:
+            self._table.delete(key, Change(when={"lease_until": dead["lease_until"]}), meta=True)
+        return sum(self._table.each(self._give_away, entries))
+
+    def _give_away(self, entry: Item) -> bool:
+        tries = f"try {entry['attempts']} of {entry['max_retries'] + 1}"
+        error = f"worker {entry['worker_id']} stopped or died while it held this job ({tries})"
+        held = {"status": "running", "attempts": entry["attempts"], "worker_id": entry["worker_id"]}
+        values: dict[str, Value | None]
+        if entry["attempts"] > entry["max_retries"]:
+            values = finished("failed")
+            values["failed_at"] = values["finished_at"]
+        else:
+            values = {"status": "pending", "updated_at": in_text(utc_now()), "lane": ready(entry["queue"])}
+        return self._table.change(entry["id"], Change(to={**values, "error": error}, when=held))[0]
+
+
+def _key(worker_id: int) -> str:
+    return f"worker#{worker_id}"

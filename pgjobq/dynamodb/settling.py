@@ -1,0 +1,61 @@
+"""The changes that settle starts, each on condition that its worker still holds the job."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pgjobq.dynamodb.expressions import Change, Value
+from pgjobq.dynamodb.items import MAX_ERROR, Clock, in_text, position, ready, seq_text
+from pgjobq.dynamodb.table import Table
+from pgjobq.models import utc_now
+from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
+from pgjobq.storage.errortext import storable_error
+
+
+def settle(table: Table, outcome: Outcome, clock: Clock) -> bool:
+    """Settle a start; False when it was lost. One that was settled the same way before is not."""
+    job = outcome.job
+    mark = f"{job.worker_id}/{job.attempts}/{type(outcome).__name__.lower()}"
+    held: dict[str, Value] = {"status": "running", "attempts": job.attempts, "worker_id": job.worker_id or 0}
+    to, back = _changes(outcome, clock)
+    change = Change(to={**to, "settled": mark}, add={"attempts": -1} if back else {}, when=held)
+    changed, item = table.change(job.id, change)
+    return changed or (item is not None and item.get("settled") == mark)
+
+
+def finished(status: str) -> dict[str, Value | None]:
+    """What a job that comes to its end is changed to."""
+    now = in_text(utc_now())
+    return {"status": status, "finished_at": now, "updated_at": now, "lane": None, "place": None}
+
+
+def pending_after(queue: str, priority: int, delay: float, clock: Clock) -> dict[str, Value | None]:
+    """What a job that gets another try after so many seconds is changed to."""
+    now = utc_now()
+    due = now + timedelta(seconds=delay)
+    return {
+        "status": "pending",
+        "execute_at": in_text(due),
+        "updated_at": in_text(now),
+        "finished_at": None,
+        "failed_at": None,
+        **position(queue, priority, due, seq_text(clock.next()), now),
+    }
+
+
+def _changes(outcome: Outcome, clock: Clock) -> tuple[dict[str, Value | None], bool]:
+    """New values, and whether the start is taken back."""
+    match outcome:
+        case Completed():
+            return {**finished("completed"), "error": None}, False
+        case Failed(_, error):
+            values = finished("failed")
+            return {**values, "failed_at": values["finished_at"], "error": storable_error(error, MAX_ERROR)}, False
+        case Retried(job, delay, error):
+            kept: dict[str, Value | None] = {} if error is None else {"error": storable_error(error, MAX_ERROR)}
+            return {**pending_after(job.queue, job.priority, delay, clock), **kept}, False
+        case Released(job, 0):
+            # It keeps its place, and so its turn.
+            return {"status": "pending", "updated_at": in_text(utc_now()), "lane": ready(job.queue)}, True
+        case Released(job, delay):
+            return pending_after(job.queue, job.priority, delay, clock), True

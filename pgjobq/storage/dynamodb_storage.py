@@ -1,0 +1,271 @@
+"""DynamoDBStorage: the seam on DynamoDB."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from itertools import islice
+from typing import Any
+
+from pgjobq.checks import check_whole_number
+from pgjobq.dynamodb.adding import add
+from pgjobq.dynamodb.claiming import claim, promote
+from pgjobq.dynamodb.expressions import Change
+from pgjobq.dynamodb.items import (
+    MAX_DATA,
+    Clock,
+    Item,
+    arrived_item,
+    held_job,
+    in_text,
+    new_item,
+    running,
+    seq_of,
+    seq_text,
+    stored_job,
+)
+from pgjobq.dynamodb.leases import Leases
+from pgjobq.dynamodb.location import Location
+from pgjobq.dynamodb.settling import finished, pending_after, settle
+from pgjobq.dynamodb.table import PAGE, Table
+from pgjobq.errors import InvalidJob, JobNotFound, StorageError
+from pgjobq.models import Job, JobStatus, NewJob, utc_now
+from pgjobq.storage.arrival import FINISHED, arriving
+from pgjobq.storage.base import Outcome, Released, Upkeep
+from pgjobq.storage.leased import LeasedStorage
+
+_WAITING = ("failed", "cancelled", "pending")
+UNKNOWN_AFTER = 10.0  # seconds after which a start that this object does not know of was not just made by it
+SWEEPS = 60.0  # seconds, after a claim whose answer was lost, to look for what it may have started
+
+
+class DynamoDBStorage(LeasedStorage):
+    """Jobs in a table of DynamoDB, which is made at the first use, paid per request.
+
+    table: its name, or a URL: dynamodb://REGION/TABLE, with ?endpoint=URL for a server of one's own and
+    profile=NAME for one of boto3's profiles. Beside it stands TABLE_meta. client: a boto3 client of your own, in
+    place of region and endpoint. timeout: seconds for a connection, and for an answer, each of the four times that
+    a request is tried when DynamoDB is busy or away. create: False when the tables are there already and the
+    rights to make and describe them are not. lease, poll_interval: see LeasedStorage.
+
+    A job's data has at most 350,000 bytes, for an item has 400 kB. Requests are paid: a job of up to 1 kB costs 3
+    write units to enqueue (6 in a batch), 5 to start and 4 to complete, one start that two wanted 1 more; larger
+    ones that much per kB for the table's part. A look for jobs costs a read unit for each queue, and one more.
+
+    What DynamoDB cannot promise: there is no server's clock, so order, due times and leases are as good as the
+    clocks of the processes agree; keep them within a second (NTP), and the lease well above. Indexes follow the
+    table by some milliseconds: a job just enqueued may be started a little later, a lower priority before it, and
+    list_jobs and counts may be a little behind. enqueue_many is all or none up to 100 jobs and 3.5 MB; more are
+    added in several transactions, and a process that dies amid them leaves those that were added. A queue takes
+    some 500 jobs a second, what one partition of an index does. A handler cannot complete its job in a transaction
+    of its own. Workers poll: there is no bell.
+    """
+
+    max_data_bytes = MAX_DATA
+
+    def __init__(
+        self,
+        table: str = "jobs",
+        *,
+        region: str | None = None,
+        endpoint: str | None = None,
+        client: Any = None,
+        create: bool = True,
+        timeout: float = 5.0,
+        lease: float = 30.0,
+        poll_interval: float = 1.0,
+    ) -> None:
+        super().__init__(lease=lease, poll_interval=poll_interval)
+        location = Location.of(table, region=region, endpoint=endpoint, client=client, timeout=timeout)
+        self._table = Table(location, create=create)
+        self._leases = Leases(self._table, self.lease)
+        self._clock = Clock()
+        self._sweep_until = 0.0
+
+    # -- adding ---------------------------------------------------------------------------------------
+
+    def _add(self, jobs: Sequence[NewJob]) -> None:
+        now = utc_now()
+        items = [new_item(job, self._clock.next(), now) for job in jobs]
+        with self._table.translated():
+            self._table.register(job.queue for job in jobs)
+            add(self._table, items)
+
+    def import_jobs(self, jobs: Sequence[Job]) -> int:
+        """Add jobs with their state, one by one; those whose id exists are left as they are. How many were added.
+
+        None is added when one of them is not allowed. Repeat it after an error.
+        """
+        now, last, items = utc_now(), 0, list[Item]()
+        for job, encoded in map(arriving, jobs):
+            last = max(last + 1, seq_of(job.created_at))
+            items.append(arrived_item(job, encoded, last, now))
+        with self._table.translated():
+            self._table.register(job.queue for job in jobs)
+            return sum(there is None for there in self._table.each(self._table.put, items))
+
+    # -- working --------------------------------------------------------------------------------------
+
+    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+        try:
+            with self._table.translated():
+                moved = promote(self._table)
+                jobs = claim(self._table, worker_id, limit, queues)
+        except StorageError:
+            self._sweep_until = time.monotonic() + SWEEPS
+            raise
+        if moved and not jobs:
+            self.wake()  # the index shows them in a moment
+        return jobs
+
+    def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        with self._table.translated():
+            kept = self._table.each(lambda outcome: settle(self._table, outcome, self._clock), outcomes)
+        return [outcome for outcome, is_kept in zip(outcomes, kept, strict=True) if not is_kept]
+
+    def _put_back(self, job_id: str, delay: float) -> bool:
+        with self._table.translated():
+            while (found := self._table.get(job_id)) is not None and found["status"] in _WAITING:
+                to = pending_after(found["queue"], found["priority"], delay, self._clock)
+                seen = {"status": found["status"], "updated_at": found["updated_at"]}
+                if self._table.change(job_id, Change(to=to, when=seen))[0]:
+                    return True
+        return False
+
+    def _held_by(self, worker_id: int) -> list[Job]:
+        with self._table.translated():
+            found = {entry["id"]: held_job(entry) for entry in self._table.lane(running(worker_id))}
+            # The index may not show a start yet: those that are known here are looked up in the table.
+            known = [(name, n) for name, n, worker in self._holds.starts() if worker == worker_id and name not in found]
+            for name, attempts in known:
+                item = self._table.get(name)
+                if item is not None and _is_start(item, attempts, worker_id):
+                    found[name] = stored_job(item)
+            return list(found.values())
+
+    def maintain(self, running: Sequence[Job]) -> Upkeep:
+        """Rescue, and find out which of these running jobs were lost."""
+        upkeep = super().maintain(running)
+        if time.monotonic() < self._sweep_until and self._worker_id is not None:
+            self._give_back_unknown(self._worker_id)
+        return upkeep
+
+    def _give_back_unknown(self, worker_id: int) -> None:
+        """Give back starts whose answer was lost, and which the index did not show when the next claim looked."""
+        known = {name for name, _, _ in self._holds.starts()}
+        before = in_text(utc_now() - timedelta(seconds=UNKNOWN_AFTER))
+        for job in self._held_by(worker_id):
+            with self._table.translated():
+                item = self._table.get(job.id) if job.id not in known else None
+            if item is not None and _is_start(item, job.attempts, worker_id) and item["started_at"] < before:
+                self._settle([Released(stored_job(item))])
+
+    # -- the lease ------------------------------------------------------------------------------------
+
+    def _enlist(self, worker_id: int, name: str) -> None:
+        with self._table.translated():
+            self._leases.enlist(worker_id, name)
+
+    def _renew(self, worker_id: int) -> bool:
+        with self._table.translated():
+            return self._leases.renew(worker_id)
+
+    def _retire(self, worker_id: int) -> None:
+        with self._table.translated():
+            self._leases.retire(worker_id)
+
+    def _rescue(self) -> int:
+        with self._table.translated():
+            return self._leases.rescue()
+
+    # -- looking after jobs ---------------------------------------------------------------------------
+
+    def get_job(self, job_id: str) -> Job | None:
+        """The job with this id, or None."""
+        if not job_id:
+            return None  # a key is never empty, and DynamoDB would say so
+        with self._table.translated():
+            found = self._table.get(job_id)
+        return None if found is None else stored_job(found)
+
+    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
+        """Jobs, newest first, of one status and one queue or of all; at most limit."""
+        if limit is not None:
+            check_whole_number("limit", limit, 0, 2**31 - 1)
+        statuses = list(JobStatus) if status is None else [JobStatus(status)]
+        with self._table.translated():
+            return list(islice(self._listed(statuses, queue, newest=True), limit))
+
+    def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
+        """Every job, oldest first, in batches; one batch is in memory."""
+        with self._table.translated():
+            jobs = self._listed(list(JobStatus), None, newest=False)
+            while some := list(islice(jobs, batch)):
+                yield some
+
+    def _listed(self, statuses: Sequence[JobStatus], queue: str | None, *, newest: bool) -> Iterator[Job]:
+        lanes = [self._table.of_status(str(status), newest=newest) for status in statuses]
+        entries = heapq.merge(*lanes, key=lambda entry: str(entry["seq"]), reverse=newest)
+        seen: set[str] = set()  # one that changes its status meanwhile may come twice
+        while some := list(islice(entries, PAGE)):
+            names = dict.fromkeys(entry["id"] for entry in some if queue in {None, entry["queue"]})
+            new = [name for name in names if name not in seen]
+            seen.update(new)
+            found = {item["id"]: item for item in self._table.get_many(new)}
+            for name in new:
+                if name in found and found[name]["status"] in statuses:
+                    yield stored_job(found[name])
+
+    def cancel(self, job_id: str) -> bool:
+        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
+        with self._table.translated():
+            change = Change(to=finished("cancelled"), when={"status": ("pending", "running")})
+            changed, found = self._table.change(job_id, change)
+        if found is None:
+            raise JobNotFound(f"there is no job {job_id!r}")
+        return changed
+
+    def prune(self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled")) -> int:
+        """Delete jobs that finished longer ago than older_than; returns how many.
+
+        Reads the entries of all jobs of these statuses that were enqueued so long ago.
+        """
+        if older_than < timedelta(0):
+            raise InvalidJob(f"older_than: {older_than} is no age; give 0 or more", field="older_than")
+        if wrong := [status for status in statuses if status not in FINISHED]:
+            final = ", ".join(FINISHED)
+            raise InvalidJob(f"statuses: {wrong[0]!r} is no final one; give some of {final}", field="statuses")
+        before = utc_now() - older_than
+        pruned = 0
+        with self._table.translated():
+            for status in map(str, statuses):
+                entries = self._table.of_status(status, until=seq_text(seq_of(before)))
+                old = (entry for entry in entries if entry.get("finished_at", "~") <= in_text(before))
+                while some := list(islice(old, PAGE)):
+                    pruned += sum(self._table.each(self._delete, some))
+        return pruned
+
+    def _delete(self, entry: Item) -> bool:
+        seen = {"status": entry["status"], "finished_at": entry["finished_at"]}
+        return self._table.delete(entry["id"], Change(when=seen))
+
+    def counts(self) -> dict[JobStatus, int]:
+        """How many jobs there are of each status, all statuses named. Reads every entry of an index."""
+        with self._table.translated():
+            return {status: self._table.count(str(status)) for status in JobStatus}
+
+    def ping(self) -> None:
+        """Connect, and make the tables. Raises StorageUnavailable, SchemaConflict or SchemaTooNew."""
+        with self._table.translated():
+            self._table.queues()
+
+    def close(self) -> None:
+        """Let go of every connection. Without leave(), jobs still held wait for the lease to end."""
+        super().close()
+        self._table.close()
+
+
+def _is_start(item: Item, attempts: int, worker_id: int) -> bool:
+    return (item["status"], item["attempts"], item.get("worker_id")) == ("running", attempts, worker_id)

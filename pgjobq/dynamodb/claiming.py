@@ -37,7 +37,7 @@ def claim(table: Table, worker_id: int, limit: int, queues: Sequence[str] | None
     def start(entry: Item) -> Job | None:
         now = in_text(utc_now())
         to: dict[str, Value | None] = {"status": "running", "lane": running(worker_id), "worker_id": worker_id}
-        to |= {"claim": token, "started_at": now, "updated_at": now}
+        to |= {"claim": token, "settled": None, "started_at": now, "updated_at": now}
         seen = {"lane": entry["lane"], "place": entry["place"]}
         change = Change(to=to, add={"attempts": 1}, when=seen)
         changed, item = table.change(entry["id"], change)

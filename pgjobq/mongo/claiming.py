@@ -29,6 +29,7 @@ def claim(database: Database, worker_id: int, limit: int, queues: Sequence[str] 
         "$set": {"status": "running", "worker_id": worker_id, "claim": token},
         "$inc": {"attempts": 1},
         "$currentDate": {"started_at": True, "updated_at": True},
+        "$unset": {"settled": 1},
     }
     if limit == 1:
         # The index is named: plans do not depend on what the server has seen before.

@@ -148,14 +148,13 @@ class Database:
         """
         meta = self.collection("_meta").with_options(write_concern=WriteConcern(1))
         now = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
-        found = meta.find_one_and_update(
-            {"_id": META},
-            [{"$set": {"last": {"$add": [{"$max": ["$last", now]}, count]}, "at": "$$NOW"}}],
-            upsert=True,
-            return_document=ReturnDocument.AFTER,
-        )
-        assert found is not None  # it was made if it was not there
-        return found["last"] - count + 1, found["at"]
+        change = [{"$set": {"last": {"$add": [{"$max": ["$last", now]}, count]}, "at": "$$NOW"}}]
+        while True:
+            _ = self.jobs  # ready: the document is there
+            found = meta.find_one_and_update({"_id": META}, change, return_document=ReturnDocument.AFTER)
+            if found is not None:
+                return found["last"] - count + 1, found["at"]
+            self._ready = False  # somebody dropped the database
 
     def close(self) -> None:
         """Close the client, if it is ours; the next use connects anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -37,7 +38,7 @@ class PostgresStorage(BaseStorage):
     PgBouncer; then listen_dsn names a direct connection for notifications and the lock, and without one the
     worker polls and sends heartbeats. max_data_bytes: refuse larger data here, before it is sent.
 
-    Thread-safe, but dequeue, dequeue_many and wait belong to one thread at a time. What is retried: nothing but
+    Thread-safe; threads that dequeue take turns, and only one that does so alone may wait. What is retried: nothing but
     a settle, by its caller, which is safe to repeat. What is fenced: every settle, by the attempt dequeued.
     """
 
@@ -69,6 +70,7 @@ class PostgresStorage(BaseStorage):
         )
         self._rows = self._database.rows
         self._holds = Holds()
+        self._claiming = threading.Lock()
         self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
         listen = self._database.parameters
         if listen_dsn is not None:
@@ -139,19 +141,21 @@ class PostgresStorage(BaseStorage):
         When the answer is lost with the connection, StorageUnavailable is raised, and the next call first gives
         back what the lost one may have claimed.
         """
-        self._database.open()
-        with translated():
-            worker_id = self._presence.join(queues)
-        if self._unsure:
-            self._rows("release_unknown_jobs", [worker_id, self._holds.open_batches()])
-        self._unsure = True
-        wanted = None if queues is None else list(queues)
-        rows = self._rows("claim_jobs", [worker_id, wanted, limit], binary=True)
-        jobs = claimed_jobs(rows, worker_id)
-        self._holds.add(jobs, [row[0] for row in rows])
-        self._unsure = False
-        self._presence.found(len(jobs), limit, queues)
-        return jobs
+        # One at a time: a second claim would take what the first is getting for unknown, and give it back.
+        with self._claiming:
+            self._database.open()
+            with translated():
+                worker_id = self._presence.join(queues)
+            if self._unsure:
+                self._rows("release_unknown_jobs", [worker_id, self._holds.open_batches()])
+            self._unsure = True
+            wanted = None if queues is None else list(queues)
+            rows = self._rows("claim_jobs", [worker_id, wanted, limit], binary=True)
+            jobs = claimed_jobs(rows, worker_id)
+            self._holds.add(jobs, [row[0] for row in rows])
+            self._unsure = False
+            self._presence.found(len(jobs), limit, queues)
+            return jobs
 
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> bool:
         """Sleep until notified of a job for these queues, or one falls due; at most timeout seconds.

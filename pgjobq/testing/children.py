@@ -1,0 +1,46 @@
+"""What the contract runs in processes of their own. Nothing here needs pytest."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+from pgjobq.storage.base import BaseStorage
+
+Answer = list[tuple[str, int]] | str
+TRIES = 20  # empty answers in a row after which a child takes the line for empty
+
+
+def drain(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer, str]) -> None:
+    """Say that it is ready; when told to go, start and complete jobs until there are none; say which."""
+    storage = make_storage()
+    try:
+        storage.get_job("nobody")
+        pipe.send("ready")
+        pipe.recv()
+        pipe.send(drained(storage))
+    finally:
+        storage.leave()
+        storage.close()
+
+
+def drained(storage: BaseStorage) -> list[tuple[str, int]]:
+    """Start and complete jobs, in turn one and some at once, until there are none; (id, attempts) of each start."""
+    starts: list[tuple[str, int]] = []
+    empty = 0
+    while empty < TRIES:
+        one = storage.dequeue()
+        jobs = ([] if one is None else [one]) + storage.dequeue_many(3)
+        empty = 0 if jobs else empty + 1
+        starts += [(job.id, job.attempts) for job in jobs]
+        for job in jobs:
+            storage.complete(job.id)
+    return starts
+
+
+def hold(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer, str], jobs: int) -> None:
+    """Start so many jobs, say which, and sit on them until killed."""
+    storage = make_storage()
+    pipe.send([(job.id, job.attempts) for job in storage.dequeue_many(jobs)])
+    signal.pause()

@@ -1,0 +1,197 @@
+"""Many at once: threads on one storage, processes on one database, and processes that die."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+import pytest
+
+from pgjobq.errors import DuplicateJob
+from pgjobq.models import JobStatus, NewJob
+from pgjobq.storage.base import BaseStorage
+from pgjobq.testing import children
+from pgjobq.testing.features import MakeStorage, StorageTests, needs
+from pgjobq.testing.promises import broken, eventually, promise, same, stored, taken
+
+THREADS, PROCESSES = 8, 4
+
+StartChild = Callable[..., tuple[SpawnProcess, Any]]
+
+
+class ConcurrencyTests(StorageTests):
+    """Part of StorageContract."""
+
+    def test_threads_on_one_storage(self, storage: BaseStorage) -> None:
+        """No job twice, and none lost."""
+        names = self._fill(storage)
+        barrier = threading.Barrier(THREADS)
+
+        def work() -> list[tuple[str, int]]:
+            barrier.wait(self.patience)
+            return children.drained(storage)
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            parts = [future.result() for future in [pool.submit(work) for _ in range(THREADS)]]
+        self._check(storage, names, parts, f"{THREADS} threads on one storage")
+
+    def test_threads_enqueue_on_one_storage(self, storage: BaseStorage) -> None:
+        """Each id once, however many try it."""
+
+        def work(thread: int) -> int:
+            refused = 0
+            for n in range(20):
+                storage.enqueue(f"{thread}-{n}", "t", {"n": n})
+                try:
+                    storage.enqueue(f"all-{n}", "t", {"by": thread})
+                except DuplicateJob:
+                    refused += 1
+            return refused
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            refused = sum(pool.map(work, range(THREADS)))
+        found, expected = len(storage.list_jobs()), 20 * THREADS + 20
+        same(found, expected, "threads: every job that was enqueued is there, and each id once")
+        same(refused, 20 * (THREADS - 1), "threads: of those that enqueue the same id at once, one succeeds")
+
+    def test_one_of_many_claims_a_lone_job(self, open_storage: MakeStorage) -> None:
+        """Again and again."""
+        storages = [open_storage() for _ in range(THREADS)]
+        barrier = threading.Barrier(THREADS)
+
+        def work(storage: BaseStorage) -> bool:
+            barrier.wait(self.patience)
+            job = storage.dequeue()
+            if job is not None:
+                storage.complete(job.id)
+            return job is not None
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            for n in range(10):
+                storages[0].enqueue(f"lone-{n}", "t", {})
+                starts = sum(pool.map(work, storages))
+                promise(starts <= 1, "dequeue: no two callers get the same start", starts=starts)
+                if not starts:
+                    taken(storages[0], f"lone-{n}", "dequeue: a job that several wanted at once is not lost")
+                    storages[0].complete(f"lone-{n}")
+
+    @needs("processes")
+    def test_processes_on_one_database(
+        self, storage: BaseStorage, make_storage: MakeStorage, start_child: StartChild
+    ) -> None:
+        """No job twice, and none lost."""
+        names = self._fill(storage)
+        pipes = [start_child(children.drain, make_storage)[1] for _ in range(PROCESSES)]
+        for pipe in pipes:
+            self._answer(pipe)
+        for pipe in pipes:
+            pipe.send("go")
+        parts = [self._answer(pipe) for pipe in pipes]
+        self._check(storage, names, parts, f"{PROCESSES} processes on one database")
+
+    @needs("rescues")
+    def test_rescue_of_a_storage_that_closed(
+        self, storage: BaseStorage, other: BaseStorage, make_storage: MakeStorage
+    ) -> None:
+        """Without leave(): as if its process had ended."""
+        storage.enqueue("a", "t", {})
+        storage.enqueue("live", "t", {})
+        dead = make_storage()
+        taken(dead, "a")
+        taken(other, "live")
+        dead.close()
+        self._rescued(storage, "a", "pending")
+        same(stored(storage, "live").status, JobStatus.RUNNING, "rescue: takes no job from a worker that lives")
+        same(taken(storage, "a").attempts, 2, "rescue: a start that ended with its worker counts")
+        other.complete("live")
+
+    @needs("rescues", "processes")
+    def test_rescue_of_a_killed_process(
+        self, storage: BaseStorage, make_storage: MakeStorage, start_child: StartChild
+    ) -> None:
+        """SIGKILL: it can say nothing."""
+        storage.enqueue_many([NewJob(id="tries", type="t"), NewJob(id="last", type="t", max_retries=0)])
+        process, pipe = start_child(children.hold, make_storage, 2)
+        same(sorted(self._answer(pipe)), [("last", 1), ("tries", 1)], "dequeue_many: gives what is due")
+        same(storage.dequeue(), None, "rescue: a job of a worker that lives is not given to another")
+        process.kill()
+        process.join(self.patience)
+        self._rescued(storage, "tries", "pending")
+        self._rescued(storage, "last", "failed")
+        promise(stored(storage, "last").error, "rescue: a job that failed with its worker has an error that says so")
+        same(taken(storage, "tries").attempts, 2, "rescue: a start that ended with its worker counts")
+        storage.complete("tries")
+        same(storage.rescue(), 0, "rescue: what was rescued is not rescued again")
+
+    def _fill(self, storage: BaseStorage) -> list[str]:
+        names = [f"job-{n}" for n in range(self.jobs)]
+        storage.enqueue_many([NewJob(id=name, type="t", priority=n % 3) for n, name in enumerate(names)])
+        return names
+
+    def _check(
+        self, storage: BaseStorage, names: Sequence[str], parts: Sequence[Sequence[tuple[str, int]]], who: str
+    ) -> None:
+        __tracebackhide__ = True
+        starts = Counter(start for part in parts for start in part)
+        twice = sorted(start for start, times in starts.items() if times > 1)
+        promise(not twice, f"dequeue: no two callers get the same start ({who})", given_twice=twice)
+        again = sorted(start for start in starts if start[1] != 1)
+        promise(not again, f"dequeue: a job that is held is given to nobody else ({who})", given_again=again)
+        lost = sorted(set(names) - {name for name, _ in starts})
+        promise(not lost, f"dequeue: no job is lost ({who})", lost=lost)
+        left = [job.id for job in storage.list_jobs() if job.status is not JobStatus.COMPLETED]
+        promise(not left, f"complete: every job that was completed is so ({who})", left=left)
+
+    def _rescued(self, storage: BaseStorage, job_id: str, status: str) -> None:
+        def look() -> bool:
+            storage.rescue()
+            return stored(storage, job_id).status == status
+
+        sentence = f"rescue: the job of a worker that died is {status} within rescue_within seconds"
+        eventually(look, sentence, self.rescue_within)
+
+    def _answer(self, pipe: Any) -> Any:
+        if not pipe.poll(self.patience + self.rescue_within):
+            raise broken("processes: a storage in a process of its own answers", waited_for="a child process")
+        try:
+            return pipe.recv()
+        except EOFError:
+            raise broken("processes: make_storage can be pickled, and works in a process of its own") from None
+
+    @pytest.fixture
+    def start_child(self) -> Iterator[StartChild]:
+        """Starts a function of `children` in a process of its own; killed at the end, if it still runs."""
+        context = multiprocessing.get_context("spawn")
+        started: list[tuple[SpawnProcess, Any]] = []
+
+        def start(target: Callable[..., None], *arguments: Any) -> Any:
+            try:
+                pickle.dumps(arguments)
+            except Exception as error:
+                raise broken(
+                    "processes: make_storage can be pickled, such as functools.partial(MyStorage, url); or say"
+                    " processes = False for a storage that lives in one process",
+                    raised=repr(error),
+                ) from error
+            ours, theirs = context.Pipe()
+            make_storage, *rest = arguments
+            process = context.Process(target=target, args=(make_storage, theirs, *rest), daemon=True)
+            process.start()
+            theirs.close()
+            started.append((process, ours))
+            return process, ours
+
+        yield start
+        for process, pipe in started:
+            pipe.close()
+            process.join(1.0)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            process.close()

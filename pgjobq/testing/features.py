@@ -1,0 +1,126 @@
+"""What the tests of the contract share: fixtures, settings, and which tests apply to a storage."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+
+from pgjobq.storage.base import BaseStorage
+
+F = TypeVar("F", bound=Callable[..., Any])
+MakeStorage = Callable[[], BaseStorage]
+
+
+def _overrides(*names: str) -> Callable[[type[BaseStorage]], bool]:
+    return lambda cls: any(getattr(cls, name) is not getattr(BaseStorage, name) for name in names)
+
+
+# What a storage may do beyond the seven methods, and how its class shows that it does.
+FEATURES: dict[str, Callable[[type[BaseStorage]], bool]] = {
+    "batches": _overrides("enqueue_many"),
+    "queues": lambda cls: "queue" in inspect.signature(cls.list_jobs).parameters,
+    "settles": _overrides("settle"),
+    "releases": _overrides("release"),
+    "cancels": _overrides("cancel"),
+    "prunes": _overrides("prune"),
+    "rescues": _overrides("rescue"),
+}
+
+
+def needs(*features: str) -> Callable[[F], F]:
+    """This test is for storages that have these features."""
+
+    def mark(test: F) -> F:
+        test.__dict__["needs"] = features
+        return test
+
+    return mark
+
+
+class StorageTests:
+    """The settings and fixtures of the contract; see StorageContract."""
+
+    storage_class: ClassVar[type[BaseStorage] | None] = None
+
+    batches: ClassVar[bool | None] = None
+    queues: ClassVar[bool | None] = None
+    settles: ClassVar[bool | None] = None
+    releases: ClassVar[bool | None] = None
+    cancels: ClassVar[bool | None] = None
+    prunes: ClassVar[bool | None] = None
+    rescues: ClassVar[bool | None] = None
+    processes: ClassVar[bool] = True
+
+    jobs: ClassVar[int] = 300
+    examples: ClassVar[int] = 25
+    steps: ClassVar[int] = 25
+    derandomize: ClassVar[bool] = True
+    largest_data: ClassVar[int] = 1_000_000  # bytes
+    patience: ClassVar[float] = 30.0  # seconds
+    rescue_within: ClassVar[float] = 60.0  # seconds
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in [name for name in dir(cls) if name.startswith("test_") and name not in vars(cls)]:
+            test = next(there for base in cls.__mro__ if (there := vars(base).get(name)) is not None)
+            if features := getattr(test, "needs", ()):
+                # pytest collects no test that is None.
+                setattr(cls, name, None if any(cls.has(f) is False for f in features) else test)
+
+    @classmethod
+    def has(cls, feature: str) -> bool | None:
+        """Whether the storage has the feature; None when only a storage itself can tell."""
+        said: bool | None = getattr(cls, feature)
+        if said is None and cls.storage_class is not None:
+            return FEATURES[feature](cls.storage_class)
+        return said
+
+    @classmethod
+    def shows(cls, feature: str, storage: BaseStorage) -> bool:
+        """Whether this storage has the feature."""
+        said = cls.has(feature)
+        return FEATURES[feature](type(storage)) if said is None else said
+
+    @pytest.fixture
+    def make_storage(self) -> MakeStorage:
+        """To be given by the class that is made of this one."""
+        pytest.fail(
+            f"{type(self).__name__} has no fixture make_storage: give it one that returns a callable without"
+            " arguments, which makes a storage on a database that is empty when the test begins",
+            pytrace=False,
+        )
+
+    @pytest.fixture
+    def open_storage(self, make_storage: MakeStorage) -> Iterator[MakeStorage]:
+        """Makes storages on the test's database; closed at the end."""
+        made: list[BaseStorage] = []
+
+        def make() -> BaseStorage:
+            made.append(make_storage())
+            return made[-1]
+
+        yield make
+        for storage in made:
+            storage.close()
+
+    @pytest.fixture
+    def storage(self, open_storage: MakeStorage) -> BaseStorage:
+        """A storage on the test's database."""
+        return open_storage()
+
+    @pytest.fixture
+    def other(self, storage: BaseStorage, open_storage: MakeStorage) -> BaseStorage:
+        """Another storage on the same database: another worker, as it were."""
+        return open_storage()
+
+    @pytest.fixture(autouse=True)
+    def _applies(self, request: pytest.FixtureRequest) -> None:
+        for feature in getattr(request.function, "needs", ()):
+            if self.has(feature) is None:
+                storage = request.getfixturevalue("storage")
+                if not self.shows(feature, storage):
+                    kind = type(storage).__name__
+                    pytest.skip(f"{feature}: {kind} does not; storage_class = {kind} leaves such tests out")

@@ -1,0 +1,208 @@
+"""Jobs are kept as they were given: enqueue, get_job, list_jobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from pgjobq.errors import DuplicateJob, InvalidJob
+from pgjobq.models import JobStatus
+from pgjobq.storage.base import BaseStorage
+from pgjobq.testing.features import MakeStorage, StorageTests
+from pgjobq.testing.promises import ids, promise, refused, same, stored, taken, unchanged
+
+FAR = datetime(2100, 1, 1, tzinfo=UTC)
+
+DATA: dict[str, dict[str, Any]] = {
+    "empty": {},
+    "nested": {"list": [1, [2, [3, {}]], []], "dict": {"a": {"b": {"c": None}}}, "flags": [True, False, None]},
+    "whole numbers": {"numbers": [0, -1, 2**31, -(2**31) - 1, 2**53, -(2**53)]},
+    "fractions": {"numbers": [0.1, -2.5, 1 / 3, 1.5e-9, 123456789.125]},
+    "texts": {
+        "é": "e\u0301",
+        "中文": "שלום",
+        "🎉": "\U0001f468\u200d\U0001f469",
+        "quotes": "\"'\\ \n\t\r \u2028",
+        "": "",
+    },
+    "keys": {"a.b": 1, "$set": {"$where": 2}, "_id": 3, " ": 4, "A": 5, "a": 6, "status": "completed"},
+}
+IDS = ["a", "A", "a ", " a", "á", "a\u0301", "ß", "ss", "🎉", "a:b{c}*", "%s", "'; --", "x" * 255, "0", "00"]
+
+
+class KeepingTests(StorageTests):
+    """Part of StorageContract."""
+
+    def test_a_new_job_is_pending(self, storage: BaseStorage) -> None:
+        """As it was enqueued, with the defaults of the signature."""
+        storage.enqueue("new", "greet", {"name": "Ada"})
+        job = stored(storage, "new")
+        found = (job.id, job.type, job.data, job.status, job.attempts, job.max_retries, job.priority, job.error)
+        same(
+            found,
+            ("new", "greet", {"name": "Ada"}, JobStatus.PENDING, 0, 3, 5, None),
+            "enqueue: a new job is pending, never tried, with the defaults max_retries=3 and priority=5",
+        )
+
+    def test_every_argument_is_kept(self, storage: BaseStorage) -> None:
+        """max_retries, priority and execute_at come back, from get_job and from dequeue."""
+        due = datetime(2020, 2, 29, 12, 30, 15, 678000, tzinfo=UTC)
+        storage.enqueue("all", "greet", {"n": 1}, max_retries=7, priority=-3, execute_at=due)
+        for job in (stored(storage, "all"), taken(storage, "all")):
+            found = (job.id, job.type, job.data, job.max_retries, job.priority)
+            same(found, ("all", "greet", {"n": 1}, 7, -3), "enqueue: keeps every argument")
+            promise(
+                job.execute_at is not None and abs(job.execute_at - due) < timedelta(milliseconds=1),
+                "execute_at: comes back as it was given, to the millisecond",
+                expected=due,
+                found=job.execute_at,
+            )
+
+    def test_unknown_job_is_none(self, storage: BaseStorage) -> None:
+        """get_job raises nothing."""
+        storage.enqueue("there", "t", {})
+        same(storage.get_job("nobody"), None, "get_job: an unknown id gives None")
+
+    @pytest.mark.parametrize("kind", DATA)
+    def test_data_comes_back_as_it_was(self, storage: BaseStorage, kind: str) -> None:
+        """Any JSON object."""
+        storage.enqueue("data", "t", DATA[kind])
+        for job in (stored(storage, "data"), taken(storage, "data"), storage.list_jobs()[0]):
+            same(_plain(job.data), _plain(DATA[kind]), f"data: {kind} must come back as they were given")
+
+    def test_large_data_comes_back_as_it_was(self, storage: BaseStorage) -> None:
+        """As much as largest_data says."""
+        data = {"text": "é☃🎉x" * (self.largest_data // 10)}
+        storage.enqueue("large", "t", data)
+        size = f"{self.largest_data / 1000:g} kB"
+        promise(stored(storage, "large").data == data, f"data: {size} of data must come back whole from get_job")
+        promise(taken(storage, "large").data == data, f"data: {size} of data must come back whole from dequeue")
+
+    def test_what_the_caller_does_to_data_later_changes_nothing(self, storage: BaseStorage) -> None:
+        """Neither to the dict given, nor to one that came back."""
+        data: dict[str, Any] = {"list": [1]}
+        storage.enqueue("own", "t", data)
+        data["list"].append(2)
+        stored(storage, "own").data["list"].append(3)
+        same(stored(storage, "own").data, {"list": [1]}, "data: the storage has a copy of its own")
+
+    def test_ids_are_told_apart(self, storage: BaseStorage) -> None:
+        """By every character: case, accents, spaces."""
+        for job_id in IDS:
+            try:
+                storage.enqueue(job_id, "t", {"of": job_id})
+            except DuplicateJob:
+                promise(kept=False, sentence="id: ids that differ in any character are different", id=job_id)
+        for job_id in IDS:
+            job = stored(storage, job_id)
+            same((job.id, job.data), (job_id, {"of": job_id}), "id: ids that differ in any character are different")
+
+    def test_duplicate_id_is_refused(self, storage: BaseStorage, other: BaseStorage) -> None:
+        """Whatever has become of the first job."""
+        sentence = "duplicate: an id that exists already raises DuplicateJob"
+        storage.enqueue("twin", "t", {"v": 1})
+        for step in (lambda: None, lambda: taken(storage, "twin"), lambda: storage.complete("twin")):
+            step()
+            for one in (storage, other):
+                with (
+                    unchanged(storage, "twin", "duplicate: the job that exists is left as it is"),
+                    refused(DuplicateJob, sentence),
+                ):
+                    one.enqueue("twin", "other", {"v": 2}, priority=9)
+        same(len(storage.list_jobs()), 1, "duplicate: a refused job leaves nothing behind")
+        same(storage.dequeue(), None, "duplicate: a refused job is not dequeued")
+
+    def test_naive_time_is_refused(self, storage: BaseStorage) -> None:
+        """It could mean any time zone."""
+        with refused(InvalidJob, "times: a naive execute_at raises InvalidJob"):
+            storage.enqueue("naive", "t", {}, execute_at=datetime(2020, 1, 1))  # noqa: DTZ001  # naive on purpose
+        same(storage.get_job("naive"), None, "times: a job that was refused is not there")
+
+    def test_times_are_in_utc_wherever_the_process_is(self, storage: BaseStorage, in_kolkata: None) -> None:
+        """The process's own time zone changes nothing."""
+        kolkata = timezone(timedelta(hours=5, minutes=30))
+        storage.enqueue("past", "t", {}, execute_at=datetime.now(kolkata) - timedelta(hours=1))
+        storage.enqueue("future", "t", {}, priority=9, execute_at=datetime.now(kolkata) + timedelta(hours=1))
+        past = taken(storage, "past", "times: execute_at means the same instant in every time zone")
+        same(storage.dequeue(), None, "times: execute_at means the same instant in every time zone")
+        storage.fail("past", "x")
+        for job in (past, *storage.list_jobs()):
+            times = (job.created_at, job.updated_at, job.started_at, job.finished_at, job.failed_at)
+            for moment in times:
+                if moment is not None:
+                    promise(
+                        moment.tzinfo is UTC and abs(moment - datetime.now(UTC)) < timedelta(minutes=10),
+                        "times: what a storage stamps is the time now, aware and in UTC",
+                        expected=datetime.now(UTC),
+                        found=moment,
+                    )
+
+    def test_list_jobs_filters(self, storage: BaseStorage) -> None:
+        """By status, as text or JobStatus; without one, all."""
+        for name in ("completed", "failed", "running", "pending"):
+            storage.enqueue(name, "t", {})
+        storage.enqueue("scheduled", "t", {}, execute_at=FAR)
+        for name in ("completed", "failed", "running"):
+            taken(storage, name)
+        storage.complete("completed")
+        storage.fail("failed", "boom")
+        for status in ("completed", "failed", "running", "cancelled"):
+            expected = [status] if status != "cancelled" else []
+            same(ids(storage.list_jobs(status)), expected, f"list_jobs: {status} gives the jobs of that status alone")
+        found = sorted(ids(storage.list_jobs(JobStatus.PENDING)))
+        same(found, ["pending", "scheduled"], "list_jobs: pending gives the jobs that wait, due or not")
+        expected = ["completed", "failed", "pending", "running", "scheduled"]
+        same(sorted(ids(storage.list_jobs())), expected, "list_jobs: without a status gives every job")
+
+    def test_list_jobs_newest_first(self, storage: BaseStorage) -> None:
+        """And the limit keeps the newest."""
+        self._enqueue_apart(storage, 5)
+        same(ids(storage.list_jobs()), ["4", "3", "2", "1", "0"], "list_jobs: the newest job comes first")
+        same(ids(storage.list_jobs(limit=2)), ["4", "3"], "list_jobs: a limit gives so many, the newest")
+        same(ids(storage.list_jobs("pending", 2)), ["4", "3"], "list_jobs: a limit holds with a status, too")
+        same(ids(storage.list_jobs(limit=9)), ["4", "3", "2", "1", "0"], "list_jobs: a limit may exceed what there is")
+        same(storage.list_jobs(limit=0), [], "list_jobs: limit=0 gives nothing")
+
+    def test_list_jobs_refuses_what_is_no_status(self, storage: BaseStorage) -> None:
+        """Rather than to find nothing."""
+        storage.enqueue("there", "t", {})
+        with refused(InvalidJob, "list_jobs: a status that does not exist raises InvalidJob"):
+            storage.list_jobs("finished")
+
+    def test_another_storage_sees_the_same(self, open_storage: MakeStorage) -> None:
+        """Also one that was made before."""
+        first, second = open_storage(), open_storage()
+        same(second.list_jobs(), [], "storage: the database is empty when a test begins")
+        first.enqueue("shared", "t", {"n": 1})
+        job = stored(second, "shared")
+        same(job, stored(first, "shared"), "storage: two storages on one database see the same jobs")
+        same(taken(second, "shared").id, "shared", "storage: a job enqueued by one storage is dequeued by another")
+        same(stored(first, "shared").status, JobStatus.RUNNING, "storage: two storages see the same status")
+
+    @staticmethod
+    def _enqueue_apart(storage: BaseStorage, jobs: int) -> None:
+        for n in range(jobs):
+            storage.enqueue(str(n), "t", {})
+            time.sleep(0.003)  # clocks that databases keep by the millisecond tell them apart
+
+    @pytest.fixture
+    def in_kolkata(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """The process is in a time zone far from UTC."""
+        monkeypatch.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        yield
+        monkeypatch.undo()
+        time.tzset()
+
+
+def _plain(value: object) -> object:
+    """Numbers as JSON has them, of one kind; a bool is none."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value

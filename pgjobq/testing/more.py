@@ -1,0 +1,147 @@
+"""What a storage may do beyond the seven methods: release, cancel, prune, counts, queues."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pgjobq.errors import DuplicateJob, JobNotFound, LostJob
+from pgjobq.models import JobStatus, NewJob
+from pgjobq.storage.base import BaseStorage
+from pgjobq.testing.features import StorageTests, needs
+from pgjobq.testing.promises import ids, promise, refused, same, stored, taken, unchanged
+
+FAR = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+class MoreTests(StorageTests):
+    """Part of StorageContract."""
+
+    def test_release(self, storage: BaseStorage) -> None:
+        """The job is due again at once, with what it had."""
+        storage.enqueue("a", "t", {"n": 1})
+        taken(storage, "a")
+        storage.release("a")
+        job = stored(storage, "a")
+        same((job.status, job.data), (JobStatus.PENDING, {"n": 1}), "release: the job is pending again")
+        taken(storage, "a", "release: the job is due at once")
+
+    @needs("releases")
+    def test_release_takes_the_start_back(self, storage: BaseStorage) -> None:
+        """It was never run."""
+        storage.enqueue("a", "t", {})
+        for _ in range(3):
+            same(taken(storage, "a").attempts, 1, "release: the start is not counted")
+            storage.release("a")
+            same(stored(storage, "a").attempts, 0, "release: the start is not counted")
+
+    @needs("releases")
+    def test_release_only_by_the_holder(self, storage: BaseStorage, other: BaseStorage) -> None:
+        """A job that is not held is not given back."""
+        with refused(JobNotFound, "unknown: release of an unknown id raises JobNotFound"):
+            storage.release("nobody")
+        storage.enqueue("a", "t", {})
+        with refused(LostJob, "release: of a job that is pending raises LostJob"):
+            storage.release("a")
+        taken(storage, "a")
+        with (
+            unchanged(storage, "a", "fencing: release by a storage that did not dequeue the job changes nothing"),
+            refused(LostJob, "fencing: release by a storage that did not dequeue the job raises LostJob"),
+        ):
+            other.release("a")
+
+    @needs("cancels")
+    def test_cancel(self, storage: BaseStorage) -> None:
+        """pending or running -> cancelled; what is finished stays."""
+        storage.enqueue_many([NewJob(id=name, type="t") for name in ("running", "done", "failed", "pending")])
+        storage.enqueue("scheduled", "t", {}, execute_at=FAR)
+        for name in ("running", "done", "failed"):
+            taken(storage, name)
+        storage.complete("done")
+        storage.fail("failed", "boom")
+        for name in ("pending", "scheduled", "running"):
+            promise(storage.cancel(name) is True, f"cancel: of a job that is {name} returns True")
+            same(stored(storage, name).status, JobStatus.CANCELLED, f"cancel: a job that was {name} is cancelled")
+        for name in ("done", "failed", "pending"):
+            with unchanged(storage, name, "cancel: a job that was finished stays as it is"):
+                promise(storage.cancel(name) is False, "cancel: of a job that was finished returns False", job=name)
+        same(storage.dequeue(), None, "cancel: a cancelled job is not dequeued")
+        with refused(JobNotFound, "unknown: cancel of an unknown id raises JobNotFound"):
+            storage.cancel("nobody")
+
+    @needs("cancels")
+    def test_cancelled_job_is_lost_to_its_worker(self, storage: BaseStorage, other: BaseStorage) -> None:
+        """Also when another has started it since."""
+        storage.enqueue("a", "t", {})
+        held = taken(storage, "a")
+        other.cancel("a")
+        with unchanged(storage, "a", "fencing: a job that was cancelled is not changed by its worker"):
+            same(storage.complete_many([held]), [held], "fencing: a job that was cancelled is lost to its worker")
+        other.retry("a", 0)
+        same(taken(other, "a", "retry: a cancelled job is pending again").attempts, 2, "retry: each start counts")
+        with (
+            unchanged(storage, "a", "fencing: a job that another has started is not changed by its first worker"),
+            refused(LostJob, "fencing: a job that another has started is lost to its first worker"),
+        ):
+            storage.complete("a")
+        other.complete("a")
+
+    @needs("prunes")
+    def test_prune(self, storage: BaseStorage) -> None:
+        """Jobs that finished long enough ago, of the statuses asked for."""
+        storage.enqueue_many([NewJob(id=name, type="t") for name in ("done", "failed", "running", "pending")])
+        for name in ("done", "failed", "running"):
+            taken(storage, name)
+        storage.complete("done")
+        storage.fail("failed", "boom")
+        same(storage.prune(timedelta(hours=1)), 0, "prune: keeps what finished more recently than older_than")
+        same(storage.prune(timedelta(0)), 1, "prune: returns how many jobs were deleted")
+        same(storage.get_job("done"), None, "prune: deletes completed jobs")
+        found = sorted(ids(storage.list_jobs()))
+        same(found, ["failed", "pending", "running"], "prune: deletes nothing of other statuses than those named")
+        same(storage.prune(timedelta(0), ["failed"]), 1, "prune: deletes failed jobs when they are named")
+        same(sorted(ids(storage.list_jobs())), ["pending", "running"], "prune: never deletes what is not finished")
+        storage.enqueue("done", "t", {})
+        same(stored(storage, "done").attempts, 0, "prune: the id of a job that was deleted is free again")
+
+    def test_counts(self, storage: BaseStorage) -> None:
+        """Every status is named."""
+        same(storage.counts(), dict.fromkeys(JobStatus, 0), "counts: names every status, with 0 where there is none")
+        storage.enqueue_many([NewJob(id=name, type="t") for name in "abcde"])
+        storage.enqueue("later", "t", {}, execute_at=FAR)
+        for name in "abc":
+            taken(storage, name)
+        storage.complete("a")
+        storage.fail("b", "boom")
+        expected = {"pending": 3, "running": 1, "completed": 1, "failed": 1, "cancelled": 0}
+        same({str(status): n for status, n in storage.counts().items()}, expected, "counts: counts each job once")
+
+    @needs("queues")
+    def test_queues(self, storage: BaseStorage) -> None:
+        """Only those asked for; priority holds over all of them."""
+        new = [("a5", "a", 5), ("b9", "b", 9), ("a7", "a", 7), ("c8", "c", 8)]
+        storage.enqueue_many([NewJob(id=name, type="t", queue=queue, priority=p) for name, queue, p in new])
+        list_jobs: Any = storage.list_jobs
+        same(ids(list_jobs(queue="b")), ["b9"], "queues: list_jobs gives the jobs of one queue")
+        same(storage.dequeue_many(9, ["d"]), [], "queues: dequeue_many gives jobs of the queues asked for alone")
+        sentence = "queues: dequeue_many gives jobs of the queues asked for alone, the highest priority of all first"
+        same(ids(storage.dequeue_many(2, ["a", "b"])), ["b9", "a7"], sentence)
+        same(ids(storage.dequeue_many(9)), ["c8", "a5"], "queues: None stands for all of them")
+        same(stored(storage, "c8").queue, "c", "queues: a job keeps its queue")
+
+    @needs("queues")
+    def test_an_id_is_unique_over_all_queues(self, storage: BaseStorage) -> None:
+        """get_job knows no queue."""
+        storage.enqueue_many([NewJob(id="a", type="t", queue="x")])
+        with refused(DuplicateJob, "queues: an id that exists in another queue raises DuplicateJob"):
+            storage.enqueue_many([NewJob(id="a", type="t", queue="y")])
+
+    def test_ping_and_leave(self, storage: BaseStorage) -> None:
+        """A storage that works says nothing; one that leaves gives back what it holds, where it can."""
+        storage.ping()
+        storage.enqueue("a", "t", {})
+        taken(storage, "a")
+        storage.leave()
+        if self.shows("rescues", storage):
+            same(stored(storage, "a").status, JobStatus.PENDING, "leave: jobs still held go back in line")
+            taken(storage, "a", "leave: a storage that left can dequeue again")

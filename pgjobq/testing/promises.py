@@ -1,0 +1,101 @@
+"""What the tests of the contract assert with: every failure says in words which promise was broken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from pgjobq.models import Job
+from pgjobq.storage.base import BaseStorage
+
+T = TypeVar("T")
+
+POLL = 0.02  # seconds between two looks
+LONGEST = 400  # characters of a value that are shown
+
+
+class BrokenPromise(AssertionError):
+    """The storage does not keep what every storage promises."""
+
+
+def broken(sentence: str, **facts: Any) -> BrokenPromise:
+    """The error for a promise that was not kept, and the facts that show it."""
+    lines = [f"\n  {name.replace('_', ' ')}: {_short(value)}" for name, value in facts.items()]
+    return BrokenPromise(sentence + "".join(lines))
+
+
+def promise(kept: object, sentence: str, **facts: Any) -> None:
+    """The promise is kept when `kept` is true."""
+    __tracebackhide__ = True
+    if not kept:
+        raise broken(sentence, **facts)
+
+
+def same(found: object, expected: object, sentence: str) -> None:
+    """What was found is what was expected."""
+    __tracebackhide__ = True
+    if found != expected:
+        raise broken(sentence, expected=expected, found=found)
+
+
+@contextmanager
+def refused(error: type[Exception], sentence: str) -> Iterator[None]:
+    """The call inside raises this error, and no other."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except error:
+        return
+    except Exception as other:
+        raise broken(sentence, expected=error.__name__, raised=repr(other)) from other
+    raise broken(sentence, expected=error.__name__, raised="nothing")
+
+
+@contextmanager
+def unchanged(storage: BaseStorage, job_id: str, sentence: str) -> Iterator[None]:
+    """The job is the same after the calls inside as before."""
+    __tracebackhide__ = True
+    before = storage.get_job(job_id)
+    yield
+    same(storage.get_job(job_id), before, sentence)
+
+
+def eventually(look: Callable[[], T | None], sentence: str, within: float) -> T:
+    """What look returns, once that is true; looks again and again for so many seconds."""
+    __tracebackhide__ = True
+    deadline = time.monotonic() + within
+    while not (seen := look()):
+        if time.monotonic() > deadline:
+            raise broken(sentence, waited=f"{within:g} s")
+        time.sleep(POLL)
+    return seen
+
+
+def taken(storage: BaseStorage, job_id: str, sentence: str = "dequeue: gives the next due job") -> Job:
+    """The start of this job, which is the next in line."""
+    __tracebackhide__ = True
+    job = storage.dequeue()
+    if job is None or job.id != job_id:
+        raise broken(sentence, expected=job_id, found=job and job.id)
+    return job
+
+
+def stored(storage: BaseStorage, job_id: str) -> Job:
+    """The job as the storage has it; it must have it."""
+    __tracebackhide__ = True
+    job = storage.get_job(job_id)
+    if job is None:
+        raise broken("get_job: finds every job that was enqueued and not pruned", looked_for=job_id, found=None)
+    return job
+
+
+def ids(jobs: Sequence[Job]) -> list[str]:
+    """Their ids, in order."""
+    return [job.id for job in jobs]
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text)} characters)"

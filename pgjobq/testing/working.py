@@ -1,0 +1,136 @@
+"""A Worker on the storage, end to end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+from pgjobq.backoff import constant
+from pgjobq.errors import Fail, Retry
+from pgjobq.handlers import Registry, job
+from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.storage.base import BaseStorage
+from pgjobq.testing.features import StorageTests
+from pgjobq.testing.promises import eventually, promise, same, stored
+from pgjobq.worker import Worker
+
+ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class WorkingTests(StorageTests):
+    """Part of StorageContract."""
+
+    def test_worker_runs_jobs(self, storage: BaseStorage) -> None:
+        """Sync and async handlers; each job once."""
+        registry, ran = Registry(), list[int]()
+
+        @job(registry=registry)
+        def plain(n: int) -> None:
+            ran.append(n)
+
+        @job(registry=registry)
+        async def on_the_loop(n: int) -> None:
+            await asyncio.sleep(0)
+            ran.append(n)
+
+        names = [f"job-{n}" for n in range(20)]
+        storage.enqueue_many(
+            [NewJob(id=names[n], type=["plain", "on_the_loop"][n % 2], data={"n": n}) for n in range(20)]
+        )
+        found = self._worked(storage, registry, names)
+        same({job.status for job in found}, {JobStatus.COMPLETED}, "worker: completes the jobs whose handler returns")
+        same(sorted(ran), list(range(20)), "worker: runs each job once")
+        same({job.attempts for job in found}, {1}, "worker: a job that succeeds at once has one attempt")
+
+    def test_worker_retries_and_fails(self, storage: BaseStorage) -> None:
+        """As often as max_retries says; the last error is kept, with its traceback."""
+        registry, tries = Registry(), list[str]()
+
+        @job(registry=registry, backoff=constant(0))
+        def breaks() -> None:
+            tries.append("breaks")
+            raise ValueError("no luck")
+
+        @job(registry=registry)
+        async def second_time(job: Job) -> None:
+            tries.append("second_time")
+            if job.attempts < 2:
+                raise Retry(delay=0)
+
+        @job(registry=registry)
+        def gives_up() -> None:
+            tries.append("gives_up")
+            raise Fail("there is no such thing")
+
+        names = ["breaks", "second_time", "gives_up", "unknown"]
+        storage.enqueue_many([NewJob(id=name, type=name, max_retries=2) for name in names])
+        bad, good, hopeless, unknown = self._worked(storage, registry, names)
+        sentence = "worker: a job whose handler raises is tried 1 + max_retries times, then failed"
+        same((bad.status, bad.attempts, tries.count("breaks")), (JobStatus.FAILED, 3, 3), sentence)
+        promise(
+            bad.error and "ValueError: no luck" in bad.error and "in breaks" in bad.error,
+            "worker: the error of a failed job holds its type, message and traceback",
+            found=bad.error,
+        )
+        sentence = "worker: a job that asks for another try gets it"
+        same((good.status, good.attempts), (JobStatus.COMPLETED, 2), sentence)
+        sentence = "worker: a handler that raises Fail fails its job at once"
+        same((hopeless.status, hopeless.attempts), (JobStatus.FAILED, 1), sentence)
+        promise("no such thing" in str(hopeless.error), "worker: the reason of Fail is the error", found=hopeless.error)
+        same(unknown.status, JobStatus.FAILED, "worker: a job of unknown type fails")
+
+    def test_worker_finds_jobs_that_come_later(self, storage: BaseStorage, other: BaseStorage) -> None:
+        """Enqueued while it sleeps, by another storage, or falling due."""
+        registry = Registry()
+
+        @job(registry=registry)
+        def quick() -> None: ...
+
+        worker = Worker(storage, registry=registry)
+        worker.start()
+        try:
+            other.enqueue_many([NewJob(id="now", type="quick"), NewJob(id="soon", type="quick", delay=0.5)])
+            for name in ("now", "soon"):
+                self._ended(other, name)
+            same(stored(other, "soon").status, JobStatus.COMPLETED, "worker: runs a job that falls due")
+        finally:
+            worker.stop(grace=1)
+
+    def test_stopped_worker_gives_jobs_back(self, storage: BaseStorage) -> None:
+        """What has not ended within the grace is pending again."""
+        registry, began, go = Registry(), threading.Event(), threading.Event()
+
+        @job(registry=registry)
+        def stuck() -> None:
+            began.set()
+            go.wait(self.patience)
+
+        storage.enqueue("stuck", "stuck", {})
+        worker = Worker(storage, registry=registry)
+        worker.start()
+        try:
+            promise(began.wait(self.patience), "worker: starts a job that is due", waited=f"{self.patience:g} s")
+        finally:
+            worker.stop(grace=0)
+            go.set()
+        status = stored(storage, "stuck").status
+        same(status, JobStatus.PENDING, "worker: a job that runs when its worker stops goes back in line")
+
+    def _worked(self, storage: BaseStorage, registry: Registry, names: Sequence[str]) -> list[Job]:
+        """The jobs, after a worker has brought all of them to their end."""
+        worker = Worker(storage, registry=registry, concurrency=4)
+        worker.start()
+        try:
+            return [self._ended(storage, name) for name in names]
+        finally:
+            worker.stop(grace=1)
+
+    def _ended(self, storage: BaseStorage, job_id: str) -> Job:
+        def look() -> Job | None:
+            found = stored(storage, job_id)
+            return found if found.status in ENDS else None
+
+        found = eventually(look, f"worker: brings every due job to its end (it waited for {job_id})", self.patience)
+        assert found is not None  # eventually returns what is true
+        return found

@@ -1,6 +1,6 @@
 """pgjobq: a job queue whose engine is SQL in PostgreSQL.
 
-The names below are the public API. Those that need a driver or an event loop are imported when first used.
+The names below are the public API. Those that a module of handlers does without are imported when first used.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from pgjobq.errors import (
 )
 from pgjobq.handlers import Handler, Registry, job
 from pgjobq.models import Job, JobStatus, NewJob
-from pgjobq.storage.base import BaseStorage
 
 if TYPE_CHECKING:
     from pgjobq.connect import open_storage
     from pgjobq.queue import JobQueue
+    from pgjobq.storage.base import BaseStorage
     from pgjobq.worker import RunningJob, Worker
 
 __version__ = "0.1.0"
@@ -71,6 +71,7 @@ __all__ = [
 ]
 
 _LATE = {
+    "BaseStorage": "pgjobq.storage.base",
     "JobQueue": "pgjobq.queue",
     "Worker": "pgjobq.worker",
     "RunningJob": "pgjobq.worker",

@@ -505,6 +505,16 @@ def test_worker_runs_jobs_until_sigterm(cli: Cli, tmp_path: Path) -> None:
     assert cli.json("stats")["workers"] == []
 
 
+def test_worker_imports_nothing_that_it_does_without(cli: Cli, tmp_path: Path, queue: JobQueue) -> None:
+    told = "import sys\nfrom pathlib import Path\nfrom pgjobq import job\n@job\ndef tell() -> None:\n"
+    (tmp_path / "telling.py").write_text(f"{told}    Path('told').write_text(' '.join(sys.modules))\n")
+    queue.enqueue("tell")
+    cli.start("worker", "telling")
+    modules = eventually(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text()).split()
+    assert "pgjobq.worker" in modules
+    assert not {"rich", "sqlalchemy", "pydantic", "pgjobq.cli.admin", "pgjobq.cli.supervisor"} & set(modules)
+
+
 def test_worker_serves_the_queues_it_is_told(cli: Cli, tmp_path: Path, queue: JobQueue, conn: Connection) -> None:
     for name in ("mail", "news", "default"):
         queue.enqueue("touch", {"name": name}, queue=name)

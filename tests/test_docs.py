@@ -7,25 +7,28 @@ import contextlib
 import importlib
 import os
 import re
+import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import psycopg
 import pytest
-import typer.main
+import sqlalchemy
 from psycopg.conninfo import conninfo_to_dict
 
 import pgjobq
-from pgjobq.cli import app
+from pgjobq.cli import load
 from pgjobq.devserver import find_bindir
 from pgjobq.handlers import default_registry
 
@@ -38,6 +41,17 @@ LANGUAGES = {"python", "sql", "sh", "js", "go", "ini"}
 
 FENCE = re.compile(r'^```(\w*)(?: title="([^"]*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"postgresql(\+psycopg)?://(localhost|pgbouncer:6432)/app")
+MARIADB = "mysql+pymysql://user:password@localhost:3306/mydb"
+REDIS, MONGODB = "redis://localhost:6379/0", "mongodb://localhost:27017/mydb"
+DYNAMODB = "dynamodb://eu-central-1/jobs"
+OLD = """
+create table jobs (
+    id varchar primary key, type varchar not null, data text not null, status varchar not null, error text,
+    attempts integer default 0, max_retries integer default 3, priority integer default 5, execute_at timestamp,
+    created_at timestamp default current_timestamp, updated_at timestamp default current_timestamp
+);
+insert into jobs (id, type, data, status) values ('old', 'greet', '{"name": "old"}', 'completed');
+"""
 DUE_OR_RUNNING = """
 select exists (select from pgjobq.jobs
                 where status = 'running' or status = 'pending' and (execute_at is null or execute_at <= now()))
@@ -66,6 +80,9 @@ if sys.argv[1] in ("worker", "dev"):
     process.send_signal(signal.SIGTERM)
     sys.exit(process.wait(30) or late)
 sys.exit(process.wait())
+"""
+PYTEST = f"""#!/bin/sh
+exec {sys.executable} -m pytest -q -p no:cacheprovider "$@"
 """
 MAKE = f"""#!/bin/sh
 exec {shutil.which("make")} --dry-run -C {ROOT} "$@"
@@ -108,12 +125,15 @@ def url_of(dsn: str) -> str:
 class Page:
     """Runs the blocks of one page in order: one database, one folder, one Python namespace."""
 
-    def __init__(self, folder: Path, dsn: str, conn: Connection) -> None:
-        self._folder, self._url, self._conn = folder, url_of(dsn), conn
+    def __init__(self, folder: Path, dsn: str, conn: Connection, others: dict[str, Callable[[], str]]) -> None:
+        self._folder, self._url, self._conn, self._others = folder, url_of(dsn), conn, others
         self._namespace: dict[str, Any] = {"__name__": "page"}
 
     def run(self, block: Block) -> None:
         text = PLACEHOLDER.sub(lambda found: f"postgresql{found[1] or ''}{self._url}", block.text)
+        for written, url in self._others.items():
+            if written in text:
+                text = text.replace(written, url())
         getattr(self, f"_{block.language}")(text, block.title)
 
     def _python(self, text: str, title: str) -> None:
@@ -186,14 +206,55 @@ class Page:
 
     def close(self) -> None:
         for value in self._namespace.values():
-            close = getattr(value, "close" if isinstance(value, pgjobq.JobQueue) else "dispose", None)
+            ours = isinstance(value, pgjobq.JobQueue | pgjobq.BaseStorage)
+            close = getattr(value, "close" if ours else "dispose", None)
             if close is not None and not isinstance(value, type):
                 close()
 
 
 @pytest.fixture
+def others(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], str]]:
+    """The addresses of other databases in the pages; each is replaced by a test's own, or the page is skipped."""
+
+    def served(fixture: str) -> str:
+        url: str = request.getfixturevalue(fixture)
+        return url
+
+    def mariadb() -> str:
+        name = f"docs_{secrets.token_hex(4)}"
+        url = served("mariadb_url")
+        server = sqlalchemy.create_engine(url)
+        with server.begin() as conn:
+            conn.execute(sqlalchemy.text(f"create database {name}"))
+
+        def drop() -> None:
+            with server.begin() as conn:
+                conn.execute(sqlalchemy.text(f"drop database {name}"))
+            server.dispose()
+
+        request.addfinalizer(drop)
+        return f"{url.rpartition('/')[0]}/{name}"
+
+    def dynamodb() -> str:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "docs")
+        return f"dynamodb://docs/docs_{secrets.token_hex(4)}?endpoint={served('dynamodb_url')}"
+
+    return {
+        MARIADB: cache(mariadb),
+        REDIS: cache(lambda: f"{served('redis_url')}/9"),
+        MONGODB: cache(lambda: f"{served('mongo_url')}/docs_{secrets.token_hex(4)}"),
+        DYNAMODB: cache(dynamodb),
+    }
+
+
+@pytest.fixture
 def page(
-    tmp_path: Path, dsn: str, migrated_database: Connection, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    dsn: str,
+    migrated_database: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    others: dict[str, Callable[[], str]],
 ) -> Iterator[Callable[[], Page]]:
     """Makes the place where a page runs, and clears up after it."""
     conn = migrated_database
@@ -202,7 +263,7 @@ def page(
             path.chmod(path.stat().st_mode | 0o011)
     commands = tmp_path / "commands"
     commands.mkdir()
-    for name, program in {"pgjobq": PGJOBQ, "make": MAKE, "pip": PIP}.items():
+    for name, program in {"pgjobq": PGJOBQ, "make": MAKE, "pip": PIP, "pytest": PYTEST}.items():
         (commands / name).write_text(program)
         (commands / name).chmod(0o755)
     psql = shutil.which("psql") or find_bindir() / "psql"
@@ -219,7 +280,7 @@ def page(
     made: list[Page] = []
 
     def make() -> Page:
-        made.append(Page(tmp_path, dsn, conn))
+        made.append(Page(tmp_path, dsn, conn, others))
         return made[-1]
 
     yield make
@@ -235,6 +296,10 @@ def page(
 @pytest.mark.parametrize("path", [path for path in PAGES if blocks_of(path)], ids=named)
 def test_blocks_run(path: Path, page: Callable[[], Page]) -> None:
     place = page()
+    if "old.db" in path.read_text():  # what a reader of the page has already
+        old = sqlite3.connect("old.db")
+        old.executescript(OLD)
+        old.close()
     for block in blocks_of(path):
         place.run(block)
 
@@ -279,10 +344,9 @@ def section(text: str, heading: str) -> str:
 
 def commands() -> dict[str, set[str]]:
     """The options of each command."""
-    group: Any = typer.main.get_command(app)
     return {
         name: {text for option in command.params for text in (*option.opts, *option.secondary_opts) if text[0] == "-"}
-        for name, command in group.commands.items()
+        for name, command in load().commands.items()
     }
 
 

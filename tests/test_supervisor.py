@@ -202,6 +202,21 @@ def test_signal_to_the_whole_group_is_one_signal(
     assert status(conn, "a") == ("completed", 1)
 
 
+def test_signal_that_was_passed_on_before_it_came_is_one_signal(
+    fleet: Fleet, conn: Connection, queue: JobQueue
+) -> None:
+    supervisor = fleet.started(2)
+    queue.enqueue("hold", job_id="a")
+    child = fleet.began("a", 1)
+    supervisor.terminate()
+    eventually(lambda: len(fleet.log("process.ended")) == 1)
+    os.kill(child, signal.SIGTERM)
+    eventually(lambda: fleet.log("worker.signal"))
+    fleet.allow()
+    assert supervisor.wait(10) == 0
+    assert status(conn, "a") == ("completed", 1)
+
+
 def test_children_end_in_good_order_when_the_supervisor_is_killed(
     fleet: Fleet, conn: Connection, queue: JobQueue
 ) -> None:

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
-from pgjobq.cli import admin, jobs, run, transfer
-from pgjobq.cli.common import EXIT_ERROR, app, fail
+import click
+
+from pgjobq.cli.common import EXIT_ERROR, EXIT_INTERRUPTED, app, fail
 from pgjobq.errors import PgjobqError
 
-__all__ = ["admin", "app", "jobs", "main", "run", "transfer"]
+__all__ = ["load", "main"]
+
+MODULES = ("admin", "jobs", "run", "transfer")
+
+
+def load(modules: tuple[str, ...] = MODULES) -> click.Group:
+    """The command line with the commands of these modules."""
+    for name in modules:
+        import_module(f"pgjobq.cli.{name}")
+    return app
 
 
 def main() -> None:
-    """The command `pgjobq`. Exit status: 0 done, 1 not done, 2 wrong usage, 3 no such job."""
+    """The command `pgjobq`. Exit status: 0 done, 1 not done, 2 wrong usage, 3 no such job, 130 interrupted."""
+    # A worker, which supervisors and autoscalers start, is there sooner without the other commands.
+    commands = load(("run",) if sys.argv[1:2] == ["worker"] else MODULES)
     try:
-        app()
+        commands.main(prog_name="pgjobq", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except PgjobqError as error:
         fail(str(error))
         sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except click.Abort:
+        sys.exit(EXIT_INTERRUPTED)

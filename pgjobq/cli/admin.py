@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
-from typing import Annotated
 
-import typer
+import click
 
-from pgjobq.cli.common import EXIT_ERROR, Dsn, Json, Schema, app, opened, postgres_conninfo, print_json, print_table
+from pgjobq.cli import common
+from pgjobq.cli.common import EXIT_ERROR, app, opened, postgres_conninfo, print_json, print_table
 from pgjobq.errors import ConfigurationError
 
 
 @app.command()
-def migrate(
-    *,
-    print_: Annotated[bool, typer.Option("--print", help="Print the SQL, and do nothing.")] = False,
-    public_function: Annotated[bool, typer.Option(help="Put a thin enqueue_job into the schema public.")] = True,
-    dsn: Dsn = "",
-    schema: Schema = "pgjobq",
-) -> None:
+@click.option("--print", "print_", is_flag=True, help="Print the SQL, and do nothing.")
+@click.option(
+    "--public-function/--no-public-function", default=True, help="Put a thin enqueue_job into the schema public."
+)
+@common.dsn
+@common.schema
+def migrate(*, print_: bool, public_function: bool, dsn: str, schema: str) -> None:
     """Install pgjobq in a PostgreSQL database, or bring it up to date. Safe to run at every deploy."""
     from pgjobq.postgres import schema as installed
 
     if print_:
-        typer.echo(installed.migration_sql(schema, public_function=public_function), nl=False)
+        click.echo(installed.migration_sql(schema, public_function=public_function), nl=False)
         return
     conninfo = postgres_conninfo(
         dsn, "migrate: is for PostgreSQL; other storages make what they need at their first use"
     )
     report = installed.migrate(conninfo, schema=schema, public_function=public_function)
     for notice in report.notices:
-        typer.echo(f"note: {notice}", err=True)
+        click.echo(f"note: {notice}", err=True)
     before = "installed" if report.before is None else "up to date" if report.before == report.after else "upgraded"
-    typer.echo(f"schema {report.schema} is {before}, at version {report.after}")
+    click.echo(f"schema {report.schema} is {before}, at version {report.after}")
 
 
 @app.command()
-def stats(*, as_json: Json = False, dsn: Dsn = "", schema: Schema = "pgjobq") -> None:
+@common.as_json
+@common.dsn
+@common.schema
+def stats(*, as_json: bool, dsn: str, schema: str) -> None:
     """Jobs by queue and status, and the workers. Cheap, also on a large table."""
     with opened(dsn, schema) as storage:
         jobs, workers = storage.stats(), storage.workers()
@@ -53,14 +57,17 @@ def stats(*, as_json: Json = False, dsn: Dsn = "", schema: Schema = "pgjobq") ->
         for row in sorted(jobs, key=lambda row: (row["queue"] or "", row["status"]))
     ]
     print_table(("queue", "status", "jobs", "oldest due"), rows)
-    typer.echo()
+    click.echo()
     columns = ("id", "name", "queues", "started_at", "alive", "asleep", "running")
     shown = [[("all" if v is None else ",".join(v)) if k == "queues" else v for k, v in w.items()] for w in workers]
     print_table(columns, shown, title="Workers")
 
 
 @app.command()
-def check(*, as_json: Json = False, dsn: Dsn = "", schema: Schema = "pgjobq") -> None:
+@common.as_json
+@common.dsn
+@common.schema
+def check(*, as_json: bool, dsn: str, schema: str) -> None:
     """Look for what would keep jobs from running in PostgreSQL; exit status 1 when something would, with its mend."""
     from dataclasses import asdict
 
@@ -73,21 +80,19 @@ def check(*, as_json: Json = False, dsn: Dsn = "", schema: Schema = "pgjobq") ->
         print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
+            click.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
             if not finding.ok:
-                typer.echo(f"      {finding.mend}")
+                click.echo(f"      {finding.mend}")
     if not all(finding.ok for finding in findings):
-        raise typer.Exit(EXIT_ERROR)
+        sys.exit(EXIT_ERROR)
 
 
 @app.command()
-def prune(
-    *,
-    days: Annotated[float, typer.Option(help="Finished longer ago than so many days.")] = 7,
-    failed: Annotated[bool, typer.Option("--failed", help="Failed jobs too.")] = False,
-    dsn: Dsn = "",
-    schema: Schema = "pgjobq",
-) -> None:
+@click.option("--days", type=float, default=7, help="Finished longer ago than so many days.")
+@click.option("--failed", is_flag=True, help="Failed jobs too.")
+@common.dsn
+@common.schema
+def prune(*, days: float, failed: bool, dsn: str, schema: str) -> None:
     """Delete completed and cancelled jobs past their age, in small batches."""
     try:
         age = timedelta(days=days)
@@ -95,4 +100,4 @@ def prune(
         raise ConfigurationError(f"days: {days} is not allowed; give a number of days from 0") from None
     with opened(dsn, schema) as storage:
         pruned = storage.prune(age, ["completed", "cancelled", *["failed"] * failed])
-    typer.echo(f"{pruned} jobs deleted")
+    click.echo(f"{pruned} jobs deleted")

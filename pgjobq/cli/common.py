@@ -9,47 +9,49 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
-import typer
+import click
 
 from pgjobq.errors import ConfigurationError
 from pgjobq.storage.base import BaseStorage
 
-EXIT_ERROR, EXIT_USAGE, EXIT_NOT_FOUND = 1, 2, 3
+EXIT_ERROR, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_INTERRUPTED = 1, 2, 3, 130
 DEFAULT_SCHEMA = "pgjobq"
 
-app = typer.Typer(
-    name="pgjobq",
-    help="A job queue whose engine is SQL in PostgreSQL; it runs on other databases too.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
 
-Dsn = Annotated[
-    str,
-    typer.Option(
-        "--dsn", envvar="PGJOBQ_DSN", help="The database's URL; without it, libpq's own variables (PGHOST ...)."
-    ),
-]
-Schema = Annotated[
-    str,
-    typer.Option("--schema", envvar="PGJOBQ_SCHEMA", help="The schema that pgjobq is installed in, in PostgreSQL."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+@click.group(context_settings={"show_default": True, "max_content_width": 120})
+def app() -> None:
+    """A job queue whose engine is SQL in PostgreSQL; it runs on other databases too."""
+
+
+dsn = click.option(
+    "--dsn",
+    envvar="PGJOBQ_DSN",
+    show_envvar=True,
+    default="",
+    show_default=False,
+    help="The database's URL; without it, libpq's own variables (PGHOST ...).",
+)
+schema = click.option(
+    "--schema",
+    envvar="PGJOBQ_SCHEMA",
+    show_envvar=True,
+    default=DEFAULT_SCHEMA,
+    help="The schema that pgjobq is installed in, in PostgreSQL.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def fail(message: str) -> None:
     """An error, on the standard error stream."""
-    typer.echo(f"pgjobq: {message}", err=True)
+    click.echo(f"pgjobq: {message}", err=True)
 
 
 def refuse(message: str) -> NoReturn:
     """Wrong usage: say so, and exit."""
     fail(message)
-    raise typer.Exit(EXIT_USAGE)
+    sys.exit(EXIT_USAGE)
 
 
 @contextmanager
@@ -101,7 +103,7 @@ def print_json(value: Any) -> None:
     def encode(other: Any) -> str:
         return other.isoformat() if isinstance(other, datetime) else str(other)
 
-    typer.echo(json.dumps(value, indent=2, default=encode, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2, default=encode, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:

@@ -5,34 +5,48 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
-from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, Dsn, Json, Schema, app, fail, opened, print_json, print_table
+from pgjobq.cli import common
+from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, app, fail, opened, print_json, print_table
 from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError
 from pgjobq.models import Job, JobStatus, NewJob
 
 *_BUT_LAST, _LAST = JobStatus
 STATUSES = f"{', '.join(_BUT_LAST)} or {_LAST}"
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs.")]
+ids_of_jobs = click.argument("ids", metavar="ID...", nargs=-1, required=True)
 
 
 @app.command()
+@click.argument("job_type", metavar="TYPE")
+@click.argument("data", metavar="[DATA]", default="{}")
+@click.option("--priority", default=5, help="Higher runs first.")
+@click.option("--queue", default="default", help="The queue to put it in.")
+@click.option("--delay", type=float, help="Seconds from now.")
+@click.option("--execute-at", help="Not before: 2030-01-31T09:00+01:00.")
+@click.option("--max-retries", default=3, help="Tries after the first.")
+@click.option("--id", "job_id", help="An id of your own.")
+@common.dsn
+@common.schema
 def enqueue(
-    job_type: Annotated[str, typer.Argument(metavar="TYPE", help="The type of job: names its handler.")],
-    data: Annotated[str, typer.Argument(metavar="[DATA]", help="A JSON object; - reads it from the input.")] = "{}",
     *,
-    priority: Annotated[int, typer.Option(help="Higher runs first.")] = 5,
-    queue: Annotated[str, typer.Option(help="The queue to put it in.")] = "default",
-    delay: Annotated[float | None, typer.Option(help="Seconds from now.")] = None,
-    execute_at: Annotated[str | None, typer.Option(help="Not before: 2030-01-31T09:00+01:00.")] = None,
-    max_retries: Annotated[int, typer.Option(help="Tries after the first.")] = 3,
-    job_id: Annotated[str | None, typer.Option("--id", help="An id of your own.")] = None,
-    dsn: Dsn = "",
-    schema: Schema = "pgjobq",
+    job_type: str,
+    data: str,
+    priority: int,
+    queue: str,
+    delay: float | None,
+    execute_at: str | None,
+    max_retries: int,
+    job_id: str | None,
+    dsn: str,
+    schema: str,
 ) -> None:
-    """Add a job; prints its id."""
+    """Add a job; prints its id.
+
+    TYPE names its handler. DATA is a JSON object; - reads it from the input.
+    """
     fields: dict[str, Any] = {} if job_id is None else {"id": job_id}
     new = NewJob(
         type=job_type,
@@ -45,19 +59,17 @@ def enqueue(
         **fields,
     )
     with opened(dsn, schema) as storage:
-        typer.echo(storage.enqueue_many([new])[0])
+        click.echo(storage.enqueue_many([new])[0])
 
 
 @app.command("list")
-def list_(
-    *,
-    status: Annotated[str | None, typer.Option(help=f"{STATUSES}.")] = None,
-    queue: Annotated[str | None, typer.Option(help="Of this queue only.")] = None,
-    limit: Annotated[int, typer.Option(help="At most so many, newest first.")] = 20,
-    as_json: Json = False,
-    dsn: Dsn = "",
-    schema: Schema = "pgjobq",
-) -> None:
+@click.option("--status", help=f"{STATUSES}.")
+@click.option("--queue", help="Of this queue only.")
+@click.option("--limit", default=20, help="At most so many, newest first.")
+@common.as_json
+@common.dsn
+@common.schema
+def list_(*, status: str | None, queue: str | None, limit: int, as_json: bool, dsn: str, schema: str) -> None:
     """List jobs, newest first."""
     if status is not None and status not in set(JobStatus):
         raise InvalidJob(f"--status: {status!r} is no status; give {STATUSES}", field="status")
@@ -73,42 +85,41 @@ def list_(
 
 
 @app.command()
-def show(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a job.")],
-    *,
-    as_json: Json = False,
-    dsn: Dsn = "",
-    schema: Schema = "pgjobq",
-) -> None:
+@click.argument("job_id", metavar="ID")
+@common.as_json
+@common.dsn
+@common.schema
+def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
     """Show one job, whole."""
     with opened(dsn, schema) as storage:
         job = storage.get_job(job_id)
     if job is None:
         fail(f"there is no job {job_id!r}")
-        raise typer.Exit(EXIT_NOT_FOUND)
+        sys.exit(EXIT_NOT_FOUND)
     if as_json:
         print_json(job.to_dict())
         return
     for name, value in job.to_dict().items():
         text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
-        typer.echo(f"{name:12} {'' if text is None else text}")
+        click.echo(f"{name:12} {'' if text is None else text}")
 
 
 @app.command()
-def retry(
-    ids: Ids,
-    *,
-    delay: Annotated[float, typer.Option(help="Seconds from now.")] = 0,
-    dsn: Dsn = "",
-    schema: Schema = "pgjobq",
-) -> None:
+@ids_of_jobs
+@click.option("--delay", type=float, default=0, help="Seconds from now.")
+@common.dsn
+@common.schema
+def retry(*, ids: tuple[str, ...], delay: float, dsn: str, schema: str) -> None:
     """Give failed or cancelled jobs another try."""
     with opened(dsn, schema) as storage:
         _each(ids, lambda job_id: storage.retry(job_id, delay))
 
 
 @app.command()
-def cancel(ids: Ids, *, dsn: Dsn = "", schema: Schema = "pgjobq") -> None:
+@ids_of_jobs
+@common.dsn
+@common.schema
+def cancel(*, ids: tuple[str, ...], dsn: str, schema: str) -> None:
     """Cancel jobs that wait or run."""
     with opened(dsn, schema) as storage:
 
@@ -119,7 +130,7 @@ def cancel(ids: Ids, *, dsn: Dsn = "", schema: Schema = "pgjobq") -> None:
         _each(ids, one)
 
 
-def _each(ids: list[str], act: Any) -> None:
+def _each(ids: tuple[str, ...], act: Any) -> None:
     """Do it for each; report those it fails for, and exit with the gravest status at the end."""
     status = 0
     for job_id in ids:
@@ -132,9 +143,9 @@ def _each(ids: list[str], act: Any) -> None:
             fail(str(error))
             status = max(status, EXIT_ERROR)
         else:
-            typer.echo(job_id)
+            click.echo(job_id)
     if status:
-        raise typer.Exit(status)
+        sys.exit(status)
 
 
 def _json(text: str) -> Any:

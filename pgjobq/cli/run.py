@@ -8,11 +8,12 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from pgjobq.cli.common import EXIT_ERROR, EXIT_USAGE, Dsn, Schema, app, fail, opened, refuse
+from pgjobq.cli import common
+from pgjobq.cli.common import EXIT_ERROR, app, fail, opened, refuse
 from pgjobq.cli.logs import configure
 from pgjobq.errors import ConfigurationError
 from pgjobq.handlers import default_registry
@@ -22,22 +23,37 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@click.argument("modules", metavar="MODULE...", nargs=-1, required=True)
+@click.option("--queues", help="Queues to serve: mail,default. Without it, all.")
+@click.option("--concurrency", default=8, help="Jobs at once.")
+@click.option("--processes", default=1, help="Worker processes, each with that concurrency.")
+@click.option("--grace", type=float, default=30, help="Seconds that running jobs have to end at SIGTERM.")
+@click.option("--leave-unknown", is_flag=True, help="Leave unknown types to others.")
+@click.option("--pooled", is_flag=True, help="The DSN leads through a transaction pooler.")
+@click.option("--listen-dsn", help="A direct DSN for notifications, beside a pooler.")
+@click.option("--log-json", is_flag=True, help="Log lines as JSON.")
+@click.option("--log-level", default="info", help="debug, info, warning or error.")
+@common.dsn
+@common.schema
 def worker(
-    modules: Annotated[list[str], typer.Argument(metavar="MODULE...", help="Modules that define handlers: app.tasks.")],
     *,
-    queues: Annotated[str | None, typer.Option(help="Queues to serve: mail,default. Without it, all.")] = None,
-    concurrency: Annotated[int, typer.Option(help="Jobs at once.")] = 8,
-    processes: Annotated[int, typer.Option(help="Worker processes, each with that concurrency.")] = 1,
-    grace: Annotated[float, typer.Option(help="Seconds that running jobs have to end at SIGTERM.")] = 30,
-    leave_unknown: Annotated[bool, typer.Option("--leave-unknown", help="Leave unknown types to others.")] = False,
-    pooled: Annotated[bool, typer.Option("--pooled", help="The DSN leads through a transaction pooler.")] = False,
-    listen_dsn: Annotated[str | None, typer.Option(help="A direct DSN for notifications, beside a pooler.")] = None,
-    log_json: Annotated[bool, typer.Option("--log-json", help="Log lines as JSON.")] = False,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
-    dsn: Dsn = "",
-    schema: Schema = "pgjobq",
+    modules: tuple[str, ...],
+    queues: str | None,
+    concurrency: int,
+    processes: int,
+    grace: float,
+    leave_unknown: bool,
+    pooled: bool,
+    listen_dsn: str | None,
+    log_json: bool,
+    log_level: str,
+    dsn: str,
+    schema: str,
 ) -> None:
-    """Run jobs until SIGTERM or Ctrl-C; a second one stops at once."""
+    """Run jobs until SIGTERM or Ctrl-C; a second one stops at once.
+
+    MODULE... are modules that define handlers, such as app.tasks.
+    """
     configure(as_json=log_json, level=log_level)
     line = _fork(processes, preload=dsn) if processes != 1 else None
     if line is not None:
@@ -70,11 +86,11 @@ def _fork(processes: int, *, preload: str) -> Line:
     supervisor = Supervisor(processes)
     line = supervisor.run()
     if line is None:
-        raise typer.Exit(supervisor.status)
+        sys.exit(supervisor.status)
     return line
 
 
-def _import_handlers(modules: list[str]) -> None:
+def _import_handlers(modules: tuple[str, ...]) -> None:
     sys.path.insert(0, str(Path.cwd()))
     for name in modules:
         try:
@@ -82,19 +98,15 @@ def _import_handlers(modules: list[str]) -> None:
         except ModuleNotFoundError as error:
             if error.name is None or not (name + ".").startswith(error.name + "."):
                 raise
-            fail(f"module: there is no {error.name!r} here or installed; give its dotted name, such as app.tasks")
-            raise typer.Exit(EXIT_USAGE) from None
+            refuse(f"module: there is no {error.name!r} here or installed; give its dotted name, such as app.tasks")
     if not len(default_registry):
-        fail(f"{', '.join(modules)}: no handlers; decorate functions with @job from pgjobq")
-        raise typer.Exit(EXIT_USAGE)
+        refuse(f"{', '.join(modules)}: no handlers; decorate functions with @job from pgjobq")
 
 
 @app.command()
-def dev(
-    *,
-    folder: Annotated[Path | None, typer.Option(help="Where the server's files are kept.")] = None,
-    port: Annotated[int | None, typer.Option(help="Its port; without it, a free one.")] = None,
-) -> None:
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the server's files are kept.")
+@click.option("--port", type=int, help="Its port; without it, a free one.")
+def dev(*, folder: Path | None, port: int | None) -> None:
     """Run a PostgreSQL server to develop against, with pgjobq installed, until Ctrl-C. Its data stays."""
     from pgjobq.devserver import DevServer, DevServerRunning, default_folder
     from pgjobq.postgres.schema import migrate
@@ -105,26 +117,26 @@ def dev(
     try:
         with DevServer(folder or default_folder(), port=port, durable=True) as server:
             migrate(server.dsn)
-            typer.echo(f"PostgreSQL with pgjobq is running, in {server.folder}. Ctrl-C stops it.\n")
-            typer.echo(f"  export PGJOBQ_DSN='{server.dsn}'\n")
+            click.echo(f"PostgreSQL with pgjobq is running, in {server.folder}. Ctrl-C stops it.\n")
+            click.echo(f"  export PGJOBQ_DSN='{server.dsn}'\n")
             sys.stdout.flush()
             while not stop.wait(0.5):
                 if server.pid is None:
                     fail(f"the server ended by itself; see {server.folder}/run/log")
-                    raise typer.Exit(EXIT_ERROR)
+                    sys.exit(EXIT_ERROR)
     except DevServerRunning as running:
         fail(str(running))
-        raise typer.Exit(EXIT_ERROR) from None
-    typer.echo("stopped")
+        sys.exit(EXIT_ERROR)
+    click.echo("stopped")
 
 
 @app.command()
-def demo(
-    *,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the server running at the end, until Ctrl-C.")] = False,
-    folder: Annotated[Path | None, typer.Option(help="Where to write the invoices.")] = None,
-    dsn: Annotated[str, typer.Option(help="Another database than PostgreSQL, such as sqlite:///demo.db.")] = "",
-) -> None:
+@click.option("--keep", is_flag=True, help="Keep the server running at the end, until Ctrl-C.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to write the invoices.")
+@click.option(
+    "--dsn", default="", show_default=False, help="Another database than PostgreSQL, such as sqlite:///demo.db."
+)
+def demo(*, keep: bool, folder: Path | None, dsn: str) -> None:
     """See it work: a trigger on an orders table enqueues, a worker writes an invoice for each order."""
     os.environ.pop("PGJOBQ_DSN", None)  # the demo is a world of its own
     if dsn:
@@ -135,7 +147,7 @@ def demo(
             refuse("--dsn: the demo brings a PostgreSQL of its own; leave it out, or name another database")
         if keep:
             refuse("--keep: there is no server to keep with --dsn; leave it out")
-        raise typer.Exit(run_demo_on(dsn, folder=folder))
+        sys.exit(run_demo_on(dsn, folder=folder))
     from pgjobq.demo import run_demo
 
-    raise typer.Exit(run_demo(keep=keep, folder=folder))
+    sys.exit(run_demo(keep=keep, folder=folder))

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from pgjobq.cli.common import EXIT_INTERRUPTED
+
 log = logging.getLogger("pgjobq.supervisor")
 
 BACKOFF_MIN, BACKOFF_MAX = 1.0, 30.0  # seconds before a dead child is replaced
@@ -141,7 +143,7 @@ class Supervisor:
         how = {"signal": signal.Signals(-status).name} if status < 0 else {"status": status}
         extra = {"worker": child.number, "pid": pid, **how}
         if self._told:
-            is_fine = status in (0, -signal.SIGTERM)  # by the signal itself: it had not begun
+            is_fine = status in (0, EXIT_INTERRUPTED, -signal.SIGTERM)  # the last two: before it began to work
             self.status |= not is_fine
             log.log(logging.INFO if is_fine else logging.ERROR, "process.ended", extra=extra)
         elif not self._proven:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
-from pgjobq.cli.common import EXIT_ERROR, app, fail, opened, refuse_given
+from pgjobq.cli.common import DEFAULT_SCHEMA, EXIT_ERROR, app, fail, opened, refuse_given
 from pgjobq.copying import BATCH, CopyReport, copy_jobs
 from pgjobq.errors import ConfigurationError, PgjobqError
 from pgjobq.storage.base import BaseStorage
@@ -22,15 +23,16 @@ LINE_EVERY = 5.0  # seconds between two lines of progress where no bar can be dr
 
 
 @app.command()
-def copy(
-    src: Annotated[str, typer.Argument(metavar="SRC", help="URL of the database to read.")],
-    dst: Annotated[str, typer.Argument(metavar="DST", help="URL of the database to add to.")],
-    *,
-    src_schema: Annotated[str, typer.Option(help="The schema to read, in PostgreSQL.")] = "pgjobq",
-    dst_schema: Annotated[str, typer.Option(help="The schema to add to, in PostgreSQL.")] = "pgjobq",
-    batch: Annotated[int, typer.Option(help="Jobs in a transaction.")] = BATCH,
-) -> None:
-    """Copy all jobs, with their state, from one database to another. Run it again to go on, or to copy what is new."""
+@click.argument("src")
+@click.argument("dst")
+@click.option("--src-schema", default=DEFAULT_SCHEMA, help="The schema to read, in PostgreSQL.")
+@click.option("--dst-schema", default=DEFAULT_SCHEMA, help="The schema to add to, in PostgreSQL.")
+@click.option("--batch", default=BATCH, help="Jobs in a transaction.")
+def copy(*, src: str, dst: str, src_schema: str, dst_schema: str, batch: int) -> None:
+    """Copy all jobs, with their state, from one database to another.
+
+    SRC and DST are their URLs. Run it again to go on, or to copy what is new.
+    """
     if batch < 1:
         raise ConfigurationError(f"batch: {batch} is not allowed; give a whole number above 0")
     if (src, src_schema) == (dst, dst_schema):
@@ -50,7 +52,7 @@ def copy(
         except (PgjobqError, KeyboardInterrupt):
             fail(f"not all was copied: {_told(report)}; run it again to go on")
             raise
-    typer.echo(_told(report))
+    click.echo(_told(report))
     _tell_refused(report)
 
 
@@ -94,7 +96,7 @@ def _tell_refused(report: CopyReport) -> None:
     if len(report.refused) > TOLD:
         fail(f"and {len(report.refused) - TOLD} more were refused")
     if report.refused:
-        raise typer.Exit(EXIT_ERROR)
+        sys.exit(EXIT_ERROR)
 
 
 @contextmanager

@@ -209,8 +209,12 @@ class Worker:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
+        heard = 0
+
         def ask(number: int, _: FrameType | None) -> None:
-            (self._hurry if self._asked.is_set() else self._asked).set()
+            nonlocal heard  # counted here: one that ask_to_stop came before is still the first
+            heard += 1
+            self.ask_to_stop(hurry=heard > 1)
             log.info("worker.signal", extra={"signal": signal.Signals(number).name})
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}

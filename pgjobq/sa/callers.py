@@ -1,0 +1,34 @@
+"""Connections of the caller's: jobs that are enqueued together with business data, or not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session, scoped_session
+
+from pgjobq.errors import ConfigurationError
+
+_WANTED = "a SQLAlchemy Connection or Session on this database"
+
+
+def sync_connection(given: Any, dialect: str) -> Connection:
+    """The Connection of what a caller gave. Raises ConfigurationError for what is none of this kind of database."""
+    if hasattr(given, "sync_session") or hasattr(given, "sync_connection"):
+        raise ConfigurationError("connection: it is async; use `await queue.enqueue_async(...)`")
+    conn = given.connection() if isinstance(given, Session | scoped_session) else given
+    if not isinstance(conn, Connection):
+        raise ConfigurationError(f"connection: {type(given).__name__} is not {_WANTED}")
+    if conn.dialect.name != dialect:
+        raise ConfigurationError(f"connection: leads to {conn.dialect.name}, and the jobs are in {dialect}")
+    return conn
+
+
+async def run_sync(given: Any, work: Any) -> Any:
+    """Call work with the sync side of an AsyncConnection or AsyncSession."""
+    if not (hasattr(given, "run_sync") and (hasattr(given, "sync_session") or hasattr(given, "sync_connection"))):
+        raise ConfigurationError(
+            f"connection: {type(given).__name__} is not an AsyncConnection or AsyncSession of SQLAlchemy's;"
+            " a sync one would block the event loop: use queue.enqueue(...)"
+        )
+    return await given.run_sync(work)

@@ -1,0 +1,119 @@
+"""Changes that no worker makes: adding jobs, cancelling, putting back, pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, null, select, update
+from sqlalchemy.exc import IntegrityError
+
+from pgjobq.errors import DuplicateJob
+from pgjobq.models import Job, NewJob
+from pgjobq.sa.conditions import AMONG_IDS, chunks, met
+from pgjobq.sa.database import Database, Overtaken
+from pgjobq.sa.rows import new_rows, row_of
+from pgjobq.sa.table import jobs
+from pgjobq.storage.arrival import arriving
+
+
+def add(conn: Connection, new: Sequence[NewJob], now: datetime) -> None:
+    """Insert new jobs, in order. Raises DuplicateJob for an id given twice, IntegrityError for one that exists."""
+    seen: set[str] = set()
+    for job in new:
+        if job.id in seen:
+            raise duplicate(job.id)
+        seen.add(job.id)
+    conn.execute(insert(jobs), new_rows(new, now))
+
+
+def duplicate(job_id: str) -> DuplicateJob:
+    """The error for an id that exists already."""
+    return DuplicateJob(f"job_id: {job_id!r} exists already; give another id")
+
+
+def add_all(database: Database, new: Sequence[NewJob]) -> None:
+    """Add jobs in a transaction of its own. Raises DuplicateJob."""
+
+    def work(conn: Connection) -> None:
+        try:
+            add(conn, new, database.now(conn))
+        except IntegrityError:
+            conn.rollback()
+            if there := existing(conn, [job.id for job in new]):
+                raise duplicate(next(job.id for job in new if job.id in there)) from None
+            raise
+
+    database.write(work)
+
+
+def existing(conn: Connection, ids: Sequence[str]) -> set[str]:
+    """Those of these ids that exist."""
+    query = select(jobs.c.id).where(AMONG_IDS)
+    return {id_ for some in chunks(ids) for id_ in conn.scalars(query, {"ids": some})}
+
+
+def take_in(database: Database, arrivals: Sequence[Job]) -> int:
+    """Add jobs with their state, unless their id is there already; how many were added. Raises InvalidJob."""
+    rows = {job.id: row_of(*arriving(job)) for job in reversed(arrivals)}  # of two with one id, the first
+
+    def work(conn: Connection) -> int:
+        there = existing(conn, list(rows))
+        fresh = [row for id_, row in reversed(rows.items()) if id_ not in there]
+        try:
+            if fresh:
+                conn.execute(insert(jobs), fresh)
+        except IntegrityError as error:
+            conn.rollback()
+            if existing(conn, list(rows)) == there:
+                raise
+            raise Overtaken from error
+        return len(fresh)
+
+    return database.write(work)
+
+
+def cancel(conn: Connection, job_id: str, now: datetime) -> bool:
+    """pending or running -> cancelled; False when it is neither."""
+    values = {"status": "cancelled", "finished_at": now, "updated_at": now}
+    return _change(conn, job_id, ("pending", "running"), values)
+
+
+def put_back(conn: Connection, job_id: str, due: datetime, now: datetime) -> bool:
+    """failed, cancelled or pending -> pending, due then; False when it is in no such state."""
+    values = {"status": "pending", "execute_at": due, "finished_at": null(), "failed_at": null(), "updated_at": now}
+    return _change(conn, job_id, ("pending", "failed", "cancelled"), values)
+
+
+def _change(conn: Connection, job_id: str, states: Sequence[str], values: dict[str, Any]) -> bool:
+    return (
+        conn.execute(update(jobs).where(jobs.c.id == job_id, met(jobs.c.status.in_(states))).values(values)).rowcount
+        == 1
+    )
+
+
+def prune(database: Database, older_than: timedelta, statuses: Sequence[str], batch: int) -> int:
+    """Delete jobs that finished longer ago than older_than, in batches of their own transaction; how many."""
+    cutoff = database.read(database.now) - older_than
+    old = (jobs.c.status.in_(statuses)) & (jobs.c.finished_at <= cutoff)
+    pruned, after = 0, None
+
+    def find(conn: Connection) -> list[Any]:
+        # By created_at, for a job finishes after it was created; from where the last batch ended.
+        query = select(jobs.c.id, jobs.c.created_at).where(jobs.c.created_at <= cutoff, met(old))
+        if after is not None:
+            query = query.where(jobs.c.created_at >= after)
+        return list(conn.execute(query.order_by(jobs.c.created_at).limit(batch)).all())
+
+    while found := database.read(find):
+        ids = [row.id for row in found]
+        pruned += database.write(lambda conn, ids=ids: _delete(conn, ids, old))  # type: ignore[misc]
+        after = found[-1].created_at
+        if len(found) < batch:
+            break
+    return pruned
+
+
+def _delete(conn: Connection, ids: Sequence[str], old: Any) -> int:
+    return sum(conn.execute(delete(jobs).where(AMONG_IDS, met(old)), {"ids": some}).rowcount for some in chunks(ids))

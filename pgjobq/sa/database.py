@@ -1,0 +1,210 @@
+"""Transactions on an engine: begun as the database needs it, repeated when others were in the way."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+from sqlalchemy import URL, Connection, Engine, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+
+from pgjobq.errors import ConfigurationError, StorageUnavailable
+from pgjobq.sa.engine import EXCLUSIVE, Traits, check_engine, open_engine, traits_of
+from pgjobq.sa.errors import is_gone, is_snapshot_old, is_transient, shown, translate
+
+T = TypeVar("T")
+
+TRIES = 10  # of a transaction that others are in the way of
+LONGEST_PAUSE = 0.2  # seconds between two of them
+
+
+class Overtaken(Exception):
+    """Rows that were read have changed since, in a database where they could not be locked: do it again."""
+
+
+class _Gate:
+    """Lets one thread at a time write to a SQLite file: in SQLite's own queue they would sleep and look again."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+
+
+_gates: WeakValueDictionary[str, _Gate] = WeakValueDictionary()
+_gates_lock = threading.Lock()
+
+
+def _gate_of(engine: Engine) -> _Gate | None:
+    if engine.dialect.name != "sqlite":
+        return None
+    name = engine.url.database or ""
+    key = str(id(engine)) if name.startswith((":", "file:")) or not name else os.path.realpath(Path(name))
+    with _gates_lock:
+        return _gates.setdefault(key, _Gate())
+
+
+def _forget_gates() -> None:
+    # A lock that a thread of the parent held would never be released in a forked child.
+    global _gates_lock  # noqa: PLW0603  # nobody else runs in a child just forked
+    _gates_lock = threading.Lock()
+    for gate in list(_gates.values()):
+        gate.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_gates)
+
+
+class Database:
+    """An engine, and how to work with it. Thread-safe; connects at the first transaction.
+
+    prepare: called once, with this object, before the first transaction; it may raise, and is called again then.
+    """
+
+    def __init__(self, target: str | URL | Engine, timeout: float, prepare: Callable[[Database], None]) -> None:
+        self._keep: Any = None
+        self.own = not isinstance(target, Engine)
+        if isinstance(target, Engine):
+            self.engine = target
+            check_engine(target)
+        else:
+            self.engine, self._keep = open_engine(target, timeout)
+        self.server = shown(self.engine)
+        self._timeout, self._prepare = timeout, prepare
+        self._gate = _gate_of(self.engine)
+        # A single connection serves all threads: a reader may not meet a writer in the middle.
+        self._shares_connection = isinstance(self.engine.pool, StaticPool)
+        self._pid, self._preparing = os.getpid(), threading.Lock()
+        self._traits: Traits | None = None
+        self._prepared = False
+
+    @property
+    def traits(self) -> Traits:
+        """What the database can do. Connects, the first time."""
+        if self._traits is None:
+            with self.translated(), self.engine.connect() as conn:
+                # Drivers that commit each statement by themselves would tear transactions apart.
+                if conn.get_isolation_level() == "AUTOCOMMIT":
+                    raise ConfigurationError(
+                        "engine: its isolation_level is AUTOCOMMIT, and without transactions two workers could"
+                        " get the same job; leave isolation_level out"
+                    )
+                self._traits = traits_of(conn.dialect)
+        return self._traits
+
+    def open(self) -> None:
+        """Connect, and prepare if that has not been done. Raises StorageUnavailable, or what else is wrong."""
+        if self._pid != os.getpid():
+            self._pid, self._preparing = os.getpid(), threading.Lock()
+            self.engine.dispose(close=False)  # the parent's connections are the parent's
+        if self._prepared:
+            return
+        with self._preparing:
+            if not self._prepared:
+                self._prepare(self)
+                self._prepared = True
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """What work returns, which reads only. Repeated once when the connection turned out to be dead."""
+        self.open()
+        return self.run(work, writes=False)
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """What work returns, in a transaction of its own, committed.
+
+        Repeated with a bound when others were in the way, so work may run more than once. Raises
+        StorageUnavailable when they were so each time, and when the database does not answer: rolled back, unless
+        it went away during the commit.
+        """
+        self.open()
+        return self.run(work, writes=True)
+
+    def run(self, work: Callable[[Connection], T], *, writes: bool) -> T:
+        """read or write, without preparing."""
+        tries, reconnected = 0, False
+        with self.translated():
+            while True:
+                try:
+                    with self.connection(writes=writes) as conn:
+                        result = work(conn)
+                        self._commit(conn)
+                        return result
+                except Overtaken as error:
+                    if (tries := tries + 1) >= TRIES:
+                        raise StorageUnavailable(f"{self.server}: others were in the way each time") from error
+                except DBAPIError as error:
+                    if is_gone(error) and not reconnected:
+                        # Nothing is committed yet, and the pool has thrown away its older connections.
+                        reconnected = True
+                        continue
+                    if not (is_transient(error) or is_snapshot_old(error)) or (tries := tries + 1) >= TRIES:
+                        raise
+                # Full jitter: those who met must not meet again.
+                time.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.005 * 2**tries)))  # noqa: S311  # no secret
+
+    @contextmanager
+    def connection(self, *, writes: bool) -> Iterator[Connection]:
+        """A connection, in a transaction that is rolled back unless it was committed."""
+        with self._passed(writes=writes), self.engine.connect() as conn:
+            if writes and self.traits.claiming == EXCLUSIVE:
+                self._begin_exclusively(conn)
+            yield conn
+
+    def now(self, conn: Connection) -> datetime:
+        """The time: the server's, where there is one."""
+        if self.traits.now is None:
+            return datetime.now(UTC)
+        found: datetime = conn.execute(select(self.traits.now)).scalar_one()
+        return found
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Raise errors of SQLAlchemy inside as children of PgjobqError, the original as their cause."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise translate(error, self.server) from error
+
+    def close(self) -> None:
+        """Let go of the connections, if the engine is this object's own."""
+        if self.own:
+            self.engine.dispose()
+
+    @contextmanager
+    def _passed(self, *, writes: bool) -> Iterator[None]:
+        gate = self._gate
+        if gate is None or not (writes or self._shares_connection):
+            yield
+            return
+        if not gate.lock.acquire(timeout=self._timeout):
+            raise StorageUnavailable(f"{self.server} is locked by another thread for {self._timeout:g} s")
+        try:
+            yield
+        finally:
+            gate.lock.release()
+
+    def _begin_exclusively(self, conn: Connection) -> None:
+        # The driver begins nothing by itself before the first INSERT, UPDATE or DELETE, and then not exclusively.
+        driver: Any = conn.connection.driver_connection
+        if not getattr(driver, "in_transaction", False):
+            conn.exec_driver_sql("BEGIN IMMEDIATE")
+            return
+        # The engine's owner has it begin: this changes nothing, and takes the lock.
+        conn.exec_driver_sql("UPDATE job_workers SET id = id WHERE 1 = 0")
+
+    def _commit(self, conn: Connection) -> None:
+        try:
+            conn.commit()
+        except DBAPIError as error:
+            if is_gone(error):
+                # It may have been committed or not: not to be repeated here.
+                raise StorageUnavailable(f"{self.server} went away during a commit: {error.orig}") from error
+            raise

@@ -1,0 +1,120 @@
+"""Workers and their leases; and what becomes of the jobs of those that gave no sign of life."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, String, case, cast, delete, func, insert, literal, literal_column, select, update
+
+from pgjobq.models import Job
+from pgjobq.sa.conditions import AMONG_IDS, NOW, chunks, met
+from pgjobq.sa.database import Database
+from pgjobq.sa.rows import COLUMNS, job_of
+from pgjobq.sa.table import jobs, workers
+
+_RUNNING = jobs.c.status == literal_column("'running'")
+_PENDING = jobs.c.status == literal_column("'pending'")
+
+
+def enlist(conn: Connection, worker_id: int, name: str, now: datetime, lease: float) -> None:
+    """Register a worker, with a lease from now."""
+    until = now + timedelta(seconds=lease)
+    conn.execute(insert(workers).values(id=worker_id, name=name, started_at=now, lease_until=until))
+
+
+def renew(conn: Connection, worker_id: int, now: datetime, lease: float) -> bool:
+    """Extend a worker's lease; False when it is not registered any more."""
+    until = now + timedelta(seconds=lease)
+    return conn.execute(update(workers).where(workers.c.id == worker_id).values(lease_until=until)).rowcount == 1
+
+
+def retire(conn: Connection, worker_id: int) -> None:
+    """Forget a worker."""
+    conn.execute(delete(workers).where(workers.c.id == worker_id))
+
+
+def held_by(conn: Connection, worker_id: int) -> list[Job]:
+    """The jobs that run under this worker."""
+    query = select(*COLUMNS).where(_RUNNING, jobs.c.worker_id == worker_id)
+    return [job_of(row) for row in conn.execute(query)]
+
+
+def starts_of(conn: Connection, worker_ids: Sequence[int]) -> set[tuple[str, int, int | None]]:
+    """(id, attempts, worker_id) of every job that runs under these workers."""
+    query = select(jobs.c.id, jobs.c.attempts, jobs.c.worker_id).where(_RUNNING, jobs.c.worker_id.in_(worker_ids))
+    return {(row.id, row.attempts, row.worker_id) for row in conn.execute(query)}
+
+
+def rescue(database: Database) -> int:
+    """Put the running jobs of dead and unknown workers back in line; how many. Forgets the dead workers.
+
+    Pending jobs without a due time, which somebody inserted so, fall due.
+    """
+    now, worker_ids, job_ids, unplaced = database.read(lambda conn: _look(conn, database.now(conn)))
+    if unplaced:
+        database.write(lambda conn: _place(conn, unplaced))
+    if not worker_ids and not job_ids:
+        return 0
+    return database.write(lambda conn: _bury(conn, worker_ids, job_ids, now))
+
+
+def _look(conn: Connection, now: datetime) -> tuple[datetime, list[int], list[str], list[str]]:
+    worker_ids = list(conn.scalars(select(workers.c.id).where(workers.c.lease_until < now)))
+    alive = select(workers.c.id).where(workers.c.lease_until >= now)
+    orphaned = jobs.c.worker_id.is_(None) | jobs.c.worker_id.not_in(alive)
+    job_ids = list(conn.scalars(select(jobs.c.id).where(_RUNNING, orphaned)))
+    unplaced = list(conn.scalars(select(jobs.c.id).where(jobs.c.execute_at.is_(None), _PENDING).limit(1000)))
+    return now, worker_ids, job_ids, unplaced
+
+
+def _bury(conn: Connection, worker_ids: Sequence[int], job_ids: Sequence[str], now: datetime) -> int:
+    # A worker that renews at the same time either comes first, and keeps its jobs, or finds itself forgotten.
+    for worker_id in sorted(worker_ids):
+        conn.execute(delete(workers).where(workers.c.id == worker_id, workers.c.lease_until < now))
+    return sum(conn.execute(_GIVE_AWAY, {"ids": some, "now": now}).rowcount for some in chunks(sorted(job_ids)))
+
+
+def _place(conn: Connection, job_ids: Sequence[str]) -> None:
+    placed = update(jobs).where(AMONG_IDS, met(_PENDING), jobs.c.execute_at.is_(None))
+    for some in chunks(job_ids):
+        conn.execute(placed.values(execute_at=jobs.c.created_at), {"ids": some})
+
+
+def listed(conn: Connection, now: datetime) -> list[dict[str, Any]]:
+    """Registered workers, as BaseStorage.workers gives them."""
+    counts = select(jobs.c.worker_id, func.count()).where(_RUNNING).group_by(jobs.c.worker_id)
+    running = {row[0]: row[1] for row in conn.execute(counts)}
+    return [
+        {
+            "id": row.id,
+            "name": row.name,
+            "queues": None,
+            "started_at": row.started_at,
+            "alive": row.lease_until >= now,
+            "asleep": False,
+            "running": running.get(row.id, 0),
+        }
+        for row in conn.execute(select(workers).order_by(workers.c.started_at))
+    ]
+
+
+_tries_used_up = jobs.c.attempts > jobs.c.max_retries
+_when_failed = case((_tries_used_up, NOW), else_=None)
+_registered = select(workers.c.id)
+_GIVE_AWAY = (
+    update(jobs)
+    .where(AMONG_IDS, met(_RUNNING & (jobs.c.worker_id.is_(None) | jobs.c.worker_id.not_in(_registered))))
+    .values(
+        status=case((_tries_used_up, literal("failed")), else_=literal("pending")),
+        error=literal("its worker stopped or died while it held this job (try ")
+        .concat(cast(jobs.c.attempts, String(11)))
+        .concat(literal(" of "))
+        .concat(cast(jobs.c.max_retries + 1, String(11)))
+        .concat(literal(")")),
+        failed_at=_when_failed,
+        finished_at=_when_failed,
+        updated_at=NOW,
+    )
+)

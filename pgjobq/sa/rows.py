@@ -1,0 +1,96 @@
+"""Rows to jobs, and jobs to rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from pgjobq.models import Job, JobStatus, NewJob, UnreadableData, trusted_job
+from pgjobq.sa.table import jobs
+
+# In the order of Job's fields.
+COLUMNS = (
+    jobs.c.id,
+    jobs.c.type,
+    jobs.c.data,
+    jobs.c.status,
+    jobs.c.queue,
+    jobs.c.priority,
+    jobs.c.attempts,
+    jobs.c.max_retries,
+    jobs.c.execute_at,
+    jobs.c.error,
+    jobs.c.created_at,
+    jobs.c.updated_at,
+    jobs.c.started_at,
+    jobs.c.finished_at,
+    jobs.c.failed_at,
+    jobs.c.worker_id,
+)
+_STATUSES = {str(status): status for status in JobStatus}
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def job_of(row: Sequence[Any]) -> Job:
+    """The job of a row of COLUMNS. Raises InvalidJob for a status that is none."""
+    id_, type_, data, status, queue, priority, attempts, max_retries, execute_at, error, created_at, *rest = row
+    return trusted_job(
+        id_,
+        type_,
+        read_data(data),
+        _STATUSES.get(status) or JobStatus(status),
+        queue,
+        priority,
+        attempts,
+        max_retries,
+        None if execute_at == created_at else execute_at,
+        error,
+        created_at,
+        *rest,
+    )
+
+
+def read_data(text: str) -> dict[str, Any]:
+    """A job's data; UnreadableData for what is no JSON object, so that one bad job does not stop its queue."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return UnreadableData(f"{type(error).__name__}: {error}")
+    return data if isinstance(data, dict) else UnreadableData(f"is JSON, but no object: {text[:80]}")
+
+
+def new_rows(new: Sequence[NewJob], now: datetime) -> list[dict[str, Any]]:
+    """Rows of jobs enqueued now, each a microsecond after the one before: their order is that of created_at.
+
+    Writing a row takes longer than a microsecond, so the last one's time has come when all are there.
+    """
+    rows: list[dict[str, Any]] = []
+    for job in new:
+        execute_at = job.execute_at if job.delay is None else now + timedelta(seconds=job.delay)
+        rows.append(
+            {
+                "id": job.id,
+                "type": job.type,
+                "data": job.json,
+                "status": "pending",
+                "queue": job.queue,
+                "priority": job.priority,
+                "attempts": 0,
+                "max_retries": job.max_retries,
+                "execute_at": execute_at or now,
+                "created_at": now,
+                "updated_at": now,
+            }
+        )
+        now += _MICROSECOND
+    return rows
+
+
+def row_of(job: Job, data: str) -> dict[str, Any]:
+    """The row of a job that arrives with its state."""
+    job = replace(job, execute_at=job.execute_at or job.created_at)
+    row = {column.name: getattr(job, column.name) for column in COLUMNS}
+    return row | {"data": data, "status": str(job.status)}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import threading
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -53,7 +56,7 @@ class Location:
         """A client, for so many requests at once."""
         if self.client is not None:
             return self.client
-        session = boto3.Session(profile_name=self.profile)
+        session, making = _session(self.profile, os.getpid())
         region = self.region or session.region_name
         if region is None and self.endpoint is not None:
             region = "us-east-1"  # of a server of one's own any will do, but requests are signed for one
@@ -64,7 +67,14 @@ class Location:
             retries={"mode": "standard", "total_max_attempts": TRIES},
             tcp_keepalive=True,
         )
-        return session.client("dynamodb", region_name=region, endpoint_url=self.endpoint, config=config)
+        with making:  # a session makes one client at a time
+            return session.client("dynamodb", region_name=region, endpoint_url=self.endpoint, config=config)
+
+
+@functools.cache
+def _session(profile: str | None, pid: int) -> tuple[Any, threading.Lock]:
+    """One for all of a process: it has read what DynamoDB is, which takes a tenth of a second."""
+    return boto3.Session(profile_name=profile), threading.Lock()
 
 
 def _read(url: str) -> tuple[str, dict[str, str | None]]:

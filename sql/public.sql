@@ -20,12 +20,14 @@ begin
                                                 execute_at timestamptz default null, max_retries integer default 3,
                                                 queue text default 'default', job_id text default null)
     returns text
-    language sql
+    language plpgsql  -- keeps its plan; a sql function plans on every call before PostgreSQL 18
     volatile
     set search_path from current
   as $body$
-    select enqueue_job(enqueue_job.type, enqueue_job.data, enqueue_job.priority, enqueue_job.execute_at,
+  begin
+    return enqueue_job(enqueue_job.type, enqueue_job.data, enqueue_job.priority, enqueue_job.execute_at,
                        enqueue_job.max_retries, enqueue_job.queue, enqueue_job.job_id);
+  end;
   $body$;
   comment on function public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text) is
     'Add one job in the caller''s transaction; returns its id.  Calls the enqueue_job of pgjobq''s schema.';

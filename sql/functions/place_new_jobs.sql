@@ -12,40 +12,30 @@ create or replace function place_new_jobs()
   set search_path from current
 as $$
 declare
-  v_limit  bigint := nullif(current_setting('pgjobq.max_data_bytes', true), '');
-  v_bad    bigint;
-  v_future bigint;
-  v_free   boolean;
+  v_limit bigint := nullif(current_setting('pgjobq.max_data_bytes', true), '');
+  v_free  boolean;
 begin
-  select count(*) filter (where not (
-                    length(new_jobs.id) between 1 and 255
-                and length(new_jobs.type) between 1 and 255
-                and length(new_jobs.queue) between 1 and 255
-                and new_jobs.status <> 'running'
-                and jsonb_typeof(new_jobs.data) = 'object'
-                and (v_limit is null or octet_length(new_jobs.data::text) <= v_limit))),
-         count(*) filter (where new_jobs.execute_at > statement_timestamp())
-    from new_jobs
-    into v_bad, v_future;
-
-  if v_bad > 0 then
-    perform reject_job(new_jobs.id, new_jobs.type, new_jobs.queue, new_jobs.status, new_jobs.data, v_limit)
-       from new_jobs;
-  end if;
-
-  insert into ready (queue, priority, job_id)
-  select new_jobs.queue, new_jobs.priority, new_jobs.id
-    from new_jobs
-   where new_jobs.status = 'pending'
-     and (new_jobs.execute_at is null or new_jobs.execute_at <= statement_timestamp());
-
-  if v_future > 0 then
+  -- One statement, for each costs a single insert several microseconds.
+  with later as (
     insert into scheduled (execute_at, queue, priority, job_id)
     select new_jobs.execute_at, new_jobs.queue, new_jobs.priority, new_jobs.id
       from new_jobs
      where new_jobs.status = 'pending'
-       and new_jobs.execute_at > statement_timestamp();
-  end if;
+       and new_jobs.execute_at > statement_timestamp()
+  )
+  insert into ready (queue, priority, job_id)
+  select new_jobs.queue, new_jobs.priority, new_jobs.id
+    from new_jobs
+   where case when length(new_jobs.id) between 1 and 255
+               and length(new_jobs.type) between 1 and 255
+               and length(new_jobs.queue) between 1 and 255
+               and new_jobs.status <> 'running'
+               and jsonb_typeof(new_jobs.data) = 'object'
+               and (v_limit is null or octet_length(new_jobs.data::text) <= v_limit)
+              then new_jobs.status = 'pending'
+               and (new_jobs.execute_at is null or new_jobs.execute_at <= statement_timestamp())
+              else reject_job(new_jobs.id, new_jobs.type, new_jobs.queue, new_jobs.status, new_jobs.data, v_limit)
+         end;
 
   -- Free when nobody sleeps or polls: then there is nobody to ring for.
   v_free := pg_try_advisory_lock('doorbell'::regclass::oid::integer, 0)

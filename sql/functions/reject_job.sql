@@ -1,6 +1,6 @@
--- reject_job: raise the error that says what is wrong with a job, if anything is.
+-- reject_job: raise the error that says what is wrong with a job; false if nothing is.
 create or replace function reject_job(id text, type text, queue text, status text, data jsonb, max_data_bytes bigint)
-  returns void
+  returns boolean
   language plpgsql
   stable
   security definer
@@ -36,6 +36,7 @@ begin
       message = format('data: has %s bytes, more than pgjobq.max_data_bytes = %s', v_bytes, reject_job.max_data_bytes),
       hint    = 'Store the bulk elsewhere and enqueue a reference, or raise the setting with alter database.';
   end if;
+  return false;
 end;
 $$;
 comment on function reject_job(text, text, text, text, jsonb, bigint) is

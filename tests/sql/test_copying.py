@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -90,11 +91,12 @@ def test_pending_jobs_get_their_place_in_the_order_given(conn: Connection) -> No
     assert claimed == [("c", 2), ("a", 2), ("b", 2)]
 
 
-def test_import_wakes_a_sleeping_worker(conn: Connection) -> None:
-    conn.execute("listen pgjobq")
-    conn.execute("select arm_doorbell(register_worker('w'), null, 60)")
+def test_import_wakes_a_sleeping_worker(conn: Connection, connect: Callable[..., Connection]) -> None:
+    sleeper = connect()
+    sleeper.execute("listen pgjobq")
+    sleeper.execute("select arm_doorbell(register_worker('w'), null, 60)")
     imported(conn, {"type": "t", "queue": "mail"})
-    assert [notify.payload for notify in conn.notifies(timeout=5, stop_after=1)] == ["mail"]
+    assert [notify.payload for notify in sleeper.notifies(timeout=5, stop_after=1)] == ["mail"]
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])

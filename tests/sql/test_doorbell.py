@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgjobq import Registry, Worker, job
 from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
@@ -25,67 +26,226 @@ def heard(connect: Connect) -> Callable[[], list[str]]:
     return lambda: [notification.payload for notification in listener.notifies(timeout=0.2)]
 
 
-def test_rings_only_for_a_sleeper_who_wants_the_job(conn: Connection, heard: Callable[[], list[str]]) -> None:
+class Sleeper:
+    """A worker's listener, by hand: it registers, listens on its own channel, and is in whatever state is asked."""
+
+    def __init__(self, conn: Connection, queues: list[str] | None = None) -> None:
+        self.conn, self.queues = conn, queues
+        row = conn.execute("select register_worker('by hand', %s)", [queues]).fetchone()
+        assert row is not None
+        self.id = int(row[0])
+        self.channel = f"pgjobq:{self.id}"
+        conn.execute(f'listen "{self.channel}"; listen "{self.channel}!"')
+
+    def arm(self, alarm: float = 60) -> None:
+        """Fall asleep."""
+        self.conn.execute("select arm_doorbell(%s, %s, %s, %s)", [self.id, self.queues, alarm, self.channel])
+
+    def poll(self) -> bool:
+        """Poll; whether this is the one on watch."""
+        query = "select quiet_doorbell(%s, %s, 60, %s)"
+        row = self.conn.execute(query, [self.id, self.queues, self.channel]).fetchone()
+        assert row is not None
+        return bool(row[0])
+
+    def disarm(self) -> None:
+        """Neither."""
+        self.conn.execute("select disarm_doorbell(%s)", [self.id])
+
+    def mark_busy(self, busy: bool) -> None:
+        """Run something."""
+        self.conn.execute("select mark_busy(%s, %s)", [self.id, busy])
+
+    def heard(self) -> list[str]:
+        """Payloads since it was asked last; a call for help is !."""
+        found = self.conn.notifies(timeout=0.2)
+        return ["!" if notification.channel.endswith("!") else notification.payload for notification in found]
+
+
+@pytest.fixture
+def sleeper(connect: Connect) -> Callable[..., Sleeper]:
+    """Makes workers by hand."""
+    return lambda queues=None: Sleeper(connect(), queues)
+
+
+def test_rings_only_for_a_sleeper_who_wants_the_job(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
     conn.execute("select enqueue_job('t')")
-    assert heard() == []
-    conn.execute("select arm_doorbell(1, '{mail}', 60)")
+    worker = sleeper(["mail"])
+    conn.execute("select enqueue_job('t', queue => 'mail')")
+    assert worker.heard() == []  # it is awake
+    worker.arm()
     conn.execute("select enqueue_job('t', queue => 'other')")
-    assert heard() == []
+    assert worker.heard() == []
     conn.execute("select enqueue_job('t', queue => 'mail')")
-    assert heard() == ["mail"]
+    assert worker.heard() == ["mail"]
     conn.execute("select enqueue_job('t', queue => 'mail', execute_at => now() + '1 hour')")
-    assert heard() == []  # it wakes by itself before
+    assert worker.heard() == []  # it looks by itself before
     conn.execute("select enqueue_job('t', queue => 'mail', execute_at => now() + '30 s')")
-    assert heard() == ["mail"]
-    conn.execute("select arm_doorbell(1, null, 60)")
+    assert worker.heard() == ["mail"]
+    worker.queues = None
+    worker.arm()
     conn.execute("select enqueue_jobs('{a,b,c}', queues => '{x,x,y}')")
-    assert sorted(heard()) == ["x", "y"]
-    conn.execute("select disarm_doorbell(1)")
+    assert sorted(worker.heard()) == ["x", "y"]
+    worker.disarm()
     conn.execute("select enqueue_job('t', queue => 'mail')")
-    assert heard() == []
+    assert worker.heard() == []
 
 
-def test_rings_for_whatever_becomes_claimable(conn: Connection, heard: Callable[[], list[str]]) -> None:
+def test_sleeper_without_a_channel_of_its_own_hears_the_schema_s(
+    conn: Connection, connect: Connect, heard: Callable[[], list[str]]
+) -> None:
+    connect().execute("select arm_doorbell(register_worker('psql'), '{mail}', 60)")
+    conn.execute("select enqueue_job('t', queue => 'mail')")
+    assert heard() == ["mail"]
+
+
+def test_rings_for_whatever_becomes_claimable(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
     conn.execute("select enqueue_jobs('{t,t,t}', job_ids => '{a,b,c}')")
-    conn.execute("select from claim_jobs(1, null, 3)")
-    conn.execute("select arm_doorbell(2, null, 60)")
-    conn.execute("select retry_job('a', 0, null, 1, 1)")
-    assert heard() == ["default"]
-    conn.execute("select release_jobs(1, '{b}', '{1}')")
-    assert heard() == ["default"]
-    conn.execute("select give_away_jobs(1)")
-    assert heard() == ["default"]
+    conn.execute("select from claim_jobs(99, null, 3)")
+    worker = sleeper()
+    worker.arm()
+    conn.execute("select retry_job('a', 0, null, 99, 1)")
+    assert worker.heard() == ["default"]
+    conn.execute("select release_jobs(99, '{b}', '{1}')")
+    assert worker.heard() == ["default"]
+    conn.execute("select give_away_jobs(99)")
+    assert worker.heard() == ["default"]
     conn.execute("update jobs set queue = 'other' where id = 'a'")
-    assert heard() == ["other"]
+    assert worker.heard() == ["other"]
 
 
-def test_claiming_and_settling_never_ring(conn: Connection, heard: Callable[[], list[str]]) -> None:
+def test_claiming_and_settling_never_ring(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
     conn.execute("select enqueue_jobs('{t,t}', job_ids => '{a,b}')")
-    conn.execute("select arm_doorbell(2, null, 60)")
+    worker = sleeper()
+    worker.arm()
     conn.execute("select from claim_jobs(1, null, 2)")
     conn.execute("select complete_jobs(1, '{a}', '{1}'), fail_job(1, 'b', 1, 'x')")
-    assert heard() == []
+    assert worker.heard() == []
+
+
+def test_one_is_rung_and_one_looks_after_it(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
+    workers = [sleeper() for _ in range(4)]
+    for worker in workers:
+        worker.arm()
+    conn.execute("select enqueue_job('t')")
+    assert [worker.heard() for worker in workers] == [["default"], [""], [], []]
+    workers[0].disarm()
+    conn.execute("select enqueue_job('t')")
+    assert [worker.heard() for worker in workers] == [[], ["default"], [""], []]
+    workers[1].conn.close()  # its keys fall with it
+    deadline = time.monotonic() + 5
+    while conn.execute("select is_held('doorbell', %s)", [workers[1].id]).fetchone() == (True,):
+        assert time.monotonic() < deadline
+    conn.execute("select enqueue_job('t')")
+    assert [worker.heard() for worker in workers[2:]] == [["default"], [""]]
+
+
+def test_nobody_is_rung_while_one_polls_and_somebody_when_it_dies(
+    conn: Connection, sleeper: Callable[..., Sleeper]
+) -> None:
+    poller, worker, choosy = sleeper(), sleeper(), sleeper(["mail"])
+    worker.arm()
+    choosy.arm()
+    assert poller.poll()
+    conn.execute("select enqueue_job('t'), enqueue_job('t', queue => 'mail')")
+    assert worker.heard() + choosy.heard() == []
+    poller.conn.close()
+    deadline = time.monotonic() + 5
+    while conn.execute("select is_held('ready', %s)", [poller.id]).fetchone() == (True,):
+        assert time.monotonic() < deadline
+    conn.execute("select enqueue_job('t')")
+    assert worker.heard() == ["default"]
+
+
+def test_one_that_polls_for_other_queues_keeps_nobody_asleep(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
+    poller, worker = sleeper(["mail"]), sleeper()
+    worker.arm()
+    assert poller.poll()
+    conn.execute("select enqueue_job('t', queue => 'mail')")
+    assert worker.heard() == []
+    conn.execute("select enqueue_job('t', queue => 'other')")
+    assert worker.heard() == ["other"]
+
+
+def test_busy_workers_are_rung_last(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
+    first, second = sleeper(), sleeper()
+    first.arm()
+    second.arm()
+    first.mark_busy(True)
+    conn.execute("select enqueue_job('t')")
+    assert (first.heard(), second.heard()) == ([""], ["default"])
+    second.mark_busy(True)
+    conn.execute("select enqueue_job('t')")
+    assert (first.heard(), second.heard()) == (["default"], [""])
+    assert first.poll()
+    conn.execute("select enqueue_job('t')")
+    assert second.heard() == []  # it is no less busy than the one that polls
+    second.mark_busy(False)
+    conn.execute("select enqueue_job('t')")
+    assert second.heard() == []  # the one on watch was marked before it polled
+    first.mark_busy(False)
+    first.mark_busy(True)
+    conn.execute("select enqueue_job('t')")
+    assert second.heard() == ["default"]
+
+
+def test_one_of_a_set_is_on_watch(sleeper: Callable[..., Sleeper]) -> None:
+    first, second, choosy = sleeper(), sleeper(), sleeper(["mail"])
+    assert first.poll()
+    assert first.poll()
+    assert not second.poll()
+    assert choosy.poll()
+    first.arm()
+    assert second.poll()
+    second.disarm()
+    assert first.poll()
+
+
+def test_call_for_help_reaches_one_sleeper(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
+    caller, poller, other, worker, spare = sleeper(["mail"]), sleeper(), sleeper(["other"]), sleeper(), sleeper()
+    caller.poll()
+    poller.poll()
+    for asleep in (other, worker, spare):
+        asleep.arm()
+    conn.execute("select call_worker(%s)", [caller.id])
+    assert [one.heard() for one in (caller, poller, other, worker, spare)] == [[], [], [], ["!"], [""]]
+    conn.execute("select call_watch(%s)", [worker.id])
+    assert [one.heard() for one in (caller, poller, other, worker, spare)] == [[], [], [""], [], [""]]
+
+
+def test_keys_do_not_pile_up(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
+    worker = sleeper()
+    for _ in range(3):
+        worker.arm()
+        worker.poll()
+        worker.mark_busy(True)
+    worker.disarm()
+    held = "select classid::regclass::text from pg_locks where locktype = 'advisory' and pid = %s"
+    assert conn.execute(held, [worker.conn.info.backend_pid]).fetchall() == [("workers",)]
+    worker.arm()
+    worker.conn.execute("select retire_worker(%s)", [worker.id])
+    assert conn.execute(held, [worker.conn.info.backend_pid]).fetchall() == []
+    assert conn.execute("select count(*) from doorbell").fetchone() == (0,)
 
 
 def test_snapshot_older_than_the_registration_rings_all_the_same(
-    connect: Connect, heard: Callable[[], list[str]]
+    connect: Connect, heard: Callable[[], list[str]], sleeper: Callable[..., Sleeper]
 ) -> None:
-    writer, conn = connect(autocommit=False), connect()
+    writer = connect(autocommit=False)
     writer.execute("set transaction isolation level repeatable read")
     writer.execute("select count(*) from jobs")  # takes its snapshot now
-    conn.execute("select arm_doorbell(1, null, 60)")
+    sleeper().arm()
     writer.execute("select enqueue_job('t')")
     writer.commit()
     assert heard() == ["default"]
 
 
-def test_rollback_rings_for_nobody(connect: Connect, heard: Callable[[], list[str]]) -> None:
-    writer = connect(autocommit=False)
-    writer.execute("select arm_doorbell(1, null, 60)")
-    writer.commit()
+def test_rollback_rings_for_nobody(connect: Connect, sleeper: Callable[..., Sleeper]) -> None:
+    worker, writer = sleeper(), connect(autocommit=False)
+    worker.arm()
     writer.execute("select enqueue_job('t')")
     writer.rollback()
-    assert heard() == []
+    assert worker.heard() == []
 
 
 def test_open_enqueues_shows_who_may_have_looked(connect: Connect) -> None:
@@ -124,7 +284,7 @@ def test_enqueue_open_while_the_worker_falls_asleep_is_not_missed(
     worker.start()
     watcher = connect()
     deadline = time.monotonic() + 5
-    while watcher.execute("select count(*) from doorbell").fetchone() == (0,):
+    while watcher.execute("select count(*) from worker_status where asleep").fetchone() == (0,):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.3)  # past the last claim before sleep
@@ -164,3 +324,75 @@ def test_scheduled_job_is_an_alarm(make_storage: MakeStorage, conn: Connection) 
         assert time.monotonic() < deadline
         storage.wait(3600)
     assert [job.id for job in jobs] == ["a"]
+
+
+class Listening:
+    """A storage whose thread claims and waits, as a worker's does; no fallback poll."""
+
+    def __init__(self, storage: PostgresStorage) -> None:
+        self.storage, self.claimed = storage, list[str]()
+        self.looks = True
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        while not self.claimed:
+            if self.looks:
+                self.claimed += [job.id for job in self.storage.dequeue_many(1)]
+            if not self.claimed:
+                self.looks = self.storage.wait(3600) is not False
+
+
+def until(done: Callable[[], bool], seconds: float = 5) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("then", ["full", "asleep"])
+def test_enqueue_that_counted_on_a_poller_is_not_missed_when_that_stops(
+    connect: Connect, conn: Connection, make_storage: MakeStorage, then: str
+) -> None:
+    """It looked while one polled, and commits when that one polls no more: it has no room, or sleeps again."""
+    poller = make_storage(poll_interval=3600)
+    conn.execute("select enqueue_jobs(array_fill('t'::text, array[10]))")
+    assert len(poller.dequeue_many(10)) == 10  # as much as it asked for: it polls
+    other = Listening(make_storage(poll_interval=3600)) if then == "full" else None
+    if other is not None:
+        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (1,))
+        time.sleep(0.3)  # past the last claim before sleep
+    writer = connect(autocommit=False)
+    writer.execute("select enqueue_job('t', job_id => 'late')")
+    if other is not None:
+        poller.note_load(busy=True, full=True)
+    else:
+        other = Listening(poller)
+        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (1,))
+    time.sleep(0.3)
+    assert other.claimed == []
+    writer.commit()
+    until(lambda: other.claimed == ["late"])
+
+
+def test_job_of_a_worker_that_was_rung_and_died_is_seen_by_the_one_that_looks_after_it(
+    conn: Connection, make_storage: MakeStorage, sleeper: Callable[..., Sleeper], registry: Registry
+) -> None:
+    ran = threading.Event()
+
+    @job(type="t", registry=registry)
+    def run() -> None:
+        ran.set()
+
+    doomed = sleeper()
+    doomed.arm()
+    worker = Worker(make_storage(poll_interval=3600), registry=registry)
+    worker.start()
+    try:
+        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (2,))
+        time.sleep(0.3)
+        conn.execute("select enqueue_job('t')")  # rings the first, which never claims
+        doomed.conn.close()
+        assert ran.wait(3)
+    finally:
+        worker.stop()

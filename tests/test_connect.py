@@ -89,7 +89,7 @@ except ConfigurationError as error:
 
 
 def test_dialect_without_its_driver_names_the_module() -> None:
-    with pytest.raises(ConfigurationError, match=r"oracle:// needs the module 'cx_Oracle'; .* oracle\+DRIVER://"):
+    with pytest.raises(ConfigurationError, match=r"oracle:// needs the module '(cx_Oracle|oracledb)'; .* oracle\+DRIVER://"):
         open_storage("oracle://u:s3cret@localhost/app")
 
 

@@ -52,6 +52,8 @@ class Listener:
         with self._lock:
             if self._conn is not None and not self._conn.closed and self.worker_id is not None:
                 return self.worker_id
+            if self._conn is not None:
+                self._conn.close()  # that of a worker that has left still stands
             conn: Connection = psycopg.connect(**self._parameters, autocommit=True)
             try:
                 conn.execute(SERVER_KEEPALIVE)

@@ -46,6 +46,14 @@ def eventually(condition: Callable[[], bool], seconds: float = 15) -> None:
         time.sleep(0.05)
 
 
+def test_the_server_gets_variables_of_its_own() -> None:
+    with DevServer(environment={"PGJOBQ_MARK": "here"}) as server, psycopg.connect(server.dsn) as conn:
+        conn.execute("create temporary table said (word text)")
+        conn.execute("copy said from program 'echo $PGJOBQ_MARK'")
+        assert conn.execute("select word from said").fetchone() == ("here",)
+        assert "PGJOBQ_MARK" not in os.environ
+
+
 def test_temporary_server_leaves_nothing() -> None:
     with DevServer(settings={"work_mem": "7MB"}) as server:
         folder, pid = server.folder, server.pid

@@ -44,7 +44,8 @@ class DevServer:
 
     data_dir: keep the server's files there, with its password and port, so that the DSN is the same at the next
     start. None: in a temporary folder that stop removes. durable: keep fsync on; off, a crash of the machine may lose
-    data, and everything is faster. settings: PostgreSQL settings.
+    data, and everything is faster. settings: PostgreSQL settings. environment: variables for the server alone, beside
+    this process's own.
 
     PostgreSQL refuses root: then it runs as the user postgres or nobody. While it runs, SIGTERM is KeyboardInterrupt
     unless the program handles it. It ends with the thread that started it.
@@ -59,10 +60,12 @@ class DevServer:
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
         durable: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.dsn = ""
         self.version = ""  # PostgreSQL's, such as 18.6, once it was started
         self._given_port, self._settings, self._durable = port, dict(settings or {}), durable
+        self._environment = dict(environment or {})
         self._given_folder = ServerFolder(data_dir.absolute()) if data_dir is not None else None
         self._folder = self._given_folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -161,7 +164,7 @@ class DevServer:
             **self._settings,
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        self._process = self._spawn(folder, "postgres", "-D", str(folder.data), *options)
+        self._process = self._spawn(folder, "postgres", "-D", str(folder.data), *options, **self._environment)
         deadline = time.monotonic() + START_TIMEOUT
         while folder.live_pid(ready=True) != self._process.pid:
             if self._process.poll() is not None:
@@ -172,13 +175,13 @@ class DevServer:
                 raise DevServerError(f"no answer from the server for {START_TIMEOUT:.0f} seconds:\n{folder.log_tail()}")
             time.sleep(0.01)
 
-    def _spawn(self, folder: ServerFolder, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, folder: ServerFolder, program: str, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
         log = folder.run / "log"
         with log.open("wb") as output:  # a pipe would have to be read
             return subprocess.Popen(
                 [str(self._bindir / program), *arguments],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=False,
-                cwd=folder.run, env=programs.environment(folder.run),
+                cwd=folder.run, env=programs.environment(folder.run) | variables,
                 start_new_session=True,  # Ctrl-C on the terminal is ours to handle
                 preexec_fn=die_with_parent,  # noqa: PLW1509  # one prctl, which takes no lock
                 **self._identity,

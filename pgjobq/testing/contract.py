@@ -6,11 +6,14 @@ from pgjobq.testing.batching import BatchingTests
 from pgjobq.testing.claiming import ClaimingTests
 from pgjobq.testing.concurrency import ConcurrencyTests
 from pgjobq.testing.keeping import KeepingTests
+from pgjobq.testing.machine import MachineTests
 from pgjobq.testing.more import MoreTests
 from pgjobq.testing.working import WorkingTests
 
 
-class StorageContract(KeepingTests, ClaimingTests, BatchingTests, MoreTests, WorkingTests, ConcurrencyTests):
+class StorageContract(
+    KeepingTests, ClaimingTests, BatchingTests, MoreTests, WorkingTests, ConcurrencyTests, MachineTests
+):
     """What every storage promises, each promise a test whose failure says in words what was broken.
 
     Make a test class of it, with one fixture, which returns a callable without arguments: each call gives a new

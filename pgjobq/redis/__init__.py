@@ -1,0 +1,1 @@
+"""What RedisStorage is made of; the only folder that imports redis besides it. lua/ holds what must be atomic."""

@@ -1,0 +1,15 @@
+-- pending or running -> cancelled. ARGV: id. Returns 1; 0 when it was finished already, -1 when there is no such job.
+redis.call('INCRBY', P .. 'seq', 0)
+local id = ARGV[1]
+local job = load(id)
+if not job then return -1 end
+if job[F.status] == 'pending' then
+  displace(id, job)
+elseif job[F.status] == 'running' then
+  redis.call('SREM', P .. 'held:' .. (job[F.worker_id] or ''), id)
+else
+  return 0
+end
+set(id, 'status', 'cancelled', 'finished_at', whole(NOW))
+move(id, job, 'cancelled')
+return 1

@@ -1,0 +1,94 @@
+-- Claim due jobs for a worker, in order. ARGV: worker, how many, its lease, bytes of data at most (one job is always
+-- given), its bell or nothing, and its queues (none: all). Returns the microseconds until the next job falls due, or
+-- nothing when no job waits for that; then the jobs. A worker that gets none is asleep, until its bell rings.
+local worker, limit, lease, most, bell = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local queues = {unpack(ARGV, 6)}
+local serves = #queues > 0 and queues or {''}
+local CHUNK = 64  -- entries read at once from one of several lines
+local PROMOTED = 10000  -- jobs that fell due, which one claim puts in line: more would take the server too long
+
+-- A worker that holds jobs is registered, also when it was given up for dead meanwhile: else nobody would rescue them.
+redis.call('ZADD', P .. 'workers', 'NX', whole(NOW + lease), worker)
+if bell ~= '' then
+  for _, queue in ipairs(serves) do redis.call('SREM', P .. 'asleep:' .. queue, bell) end
+end
+
+local due = redis.call('ZRANGEBYSCORE', P .. 'scheduled', '-inf', whole(NOW), 'LIMIT', 0, PROMOTED)
+for _, id in ipairs(due) do
+  local job = redis.call('HMGET', key(id), 'status', 'queue', 'priority', 'due', 'entry')
+  if job[1] == 'pending' and job[5] then line_up(id, job[2], tonumber(job[3]), tonumber(job[4]), job[5]) end
+end
+if #due > 0 then redis.call('ZREMRANGEBYRANK', P .. 'scheduled', 0, #due - 1) end
+
+local lines = {}
+if #queues == 0 then queues = redis.call('SMEMBERS', P .. 'waiting') end
+for n, queue in ipairs(queues) do
+  lines[n] = {queue = queue, key = P .. 'ready:' .. queue, taken = 0, read = {}, at = 1}
+end
+local chunk = #lines == 1 and limit or math.min(limit, CHUNK)
+
+-- The first entry of a line that was not taken.
+local function peek(line)
+  if line.at > #line.read then
+    line.read = redis.call('ZRANGE', line.key, line.taken, line.taken + chunk - 1, 'WITHSCORES')
+    line.at = 1
+  end
+  line.member = line.read[line.at]
+  line.score = line.member and tonumber(line.read[line.at + 1])
+  return line.member
+end
+
+local function first_line()
+  local best
+  for _, line in ipairs(lines) do
+    if peek(line) and (not best or line.score < best.score
+        or line.score == best.score and line.member < best.member) then
+      best = line
+    end
+  end
+  return best
+end
+
+local function start(id, job)
+  local changes = {status = 'running', attempts = whole(job[F.attempts] + 1), started_at = whole(NOW),
+    updated_at = whole(NOW), worker_id = worker}
+  redis.call('HSET', key(id), 'status', 'running', 'attempts', changes.attempts, 'started_at', changes.started_at,
+    'updated_at', changes.updated_at, 'worker_id', worker)
+  redis.call('SADD', P .. 'held:' .. worker, id)
+  move(id, job, 'running')
+  for name, value in pairs(changes) do job[F[name]] = value end
+  return packed(id, job)
+end
+
+local jobs, bytes = {''}, 0
+while #jobs <= limit do
+  local line = first_line()
+  if not line then break end
+  local id = string.sub(line.member, 33)
+  local job = load_whole(id)
+  -- An entry of a job that was deleted or changed by hand is dropped.
+  if job and job[F.status] == 'pending' and job[F.queue] == line.queue then
+    bytes = bytes + #(job[F.data] or '')
+    if #jobs > 1 and bytes > most then break end
+    jobs[#jobs + 1] = start(id, job)
+  end
+  line.taken, line.at = line.taken + 1, line.at + 2
+end
+
+local rung = #jobs == 1
+for _, line in ipairs(lines) do
+  if line.taken > 0 then redis.call('ZREMRANGEBYRANK', line.key, 0, line.taken - 1) end
+  if redis.call('EXISTS', line.key) == 0 then
+    redis.call('SREM', P .. 'waiting', line.queue)
+  elseif not rung then
+    -- There is more than this worker took: the next one is woken, who will wake another.
+    ring(line.queue, 1)
+    rung = true
+  end
+end
+if #jobs == 1 and bell ~= '' then
+  for _, queue in ipairs(serves) do redis.call('SADD', P .. 'asleep:' .. queue, bell) end
+end
+local next_due = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
+if next_due then jobs[1] = whole(math.max(next_due - NOW, 0)) end
+return jobs

@@ -1,0 +1,139 @@
+-- What every script begins with. KEYS[1] begins every key, and holds their hash tag: all lie in one slot.
+--
+--   job:ID           hash    the job: its fields; `due`, in microseconds as all times are; `entry`, the time when it was
+--                            created and its place in the order of enqueueing, both in hex; `settled`, the last start
+--                            that was settled, and how
+--   is:STATUS:QUEUE  zset    entry .. id of every job, all scores 0: by age, for listing, counting and pruning
+--   ready:QUEUE      zset    pending jobs that are due, in the order of claims: score -priority, then due, then place
+--   waiting          set     queues whose `ready` may hold a job
+--   scheduled        zset    pending jobs that are not due: score due, member id
+--   held:WORKER      set     ids of the jobs that a worker runs
+--   workers          zset    registered workers: score the end of their lease
+--   names            hash    what the workers are called
+--   queues           set     queues that have jobs
+--   seq              number  the last place that was given
+--   asleep:QUEUE     set     bells of workers that found nothing to do in this queue; asleep: of those that serve all
+--   bell:BELL        channel on which a worker is woken
+--
+-- A hint that a job is due, in ready or scheduled, is checked against the job. Each script begins with a write that
+-- Redis refuses when memory is short or it is a replica, so that a refused script has changed nothing.
+
+local P = KEYS[1]
+local clock = redis.call('TIME')
+local NOW = clock[1] * 1000000 + clock[2]
+local STATUSES = {'pending', 'running', 'completed', 'failed', 'cancelled'}
+local FIELDS = {
+  'type', 'data', 'status', 'queue', 'priority', 'attempts', 'max_retries', 'execute_at', 'error', 'created_at',
+  'updated_at', 'started_at', 'finished_at', 'failed_at', 'worker_id', 'entry', 'due', 'settled',
+}
+local SHOWN = 15  -- so many of them a caller sees
+local F, WITHOUT_DATA = {}, {}
+for n, name in ipairs(FIELDS) do
+  F[name] = n
+  WITHOUT_DATA[n] = name == 'data' and '' or name
+end
+
+local function key(id) return P .. 'job:' .. id end
+local function whole(n) return string.format('%.0f', n) end
+local function hex(n) return string.format('%016x', math.max(n, 0)) end
+
+-- The parts of a row, which NUL separates: no text that is stored holds one.
+local function split(row)
+  local parts, from = {}, 1
+  while true do
+    local at = string.find(row, '\0', from, true)
+    if not at then
+      parts[#parts + 1] = string.sub(row, from)
+      return parts
+    end
+    parts[#parts + 1] = string.sub(row, from, at - 1)
+    from = at + 1
+  end
+end
+
+local function read(id, fields)
+  local job = redis.call('HMGET', key(id), unpack(fields))
+  if job[F.status] and job[F.entry] and job[F.due] then return job end
+end
+
+-- The fields of a job, without its data, which may be large; nil when it is not there, or is no job.
+local function load(id) return read(id, WITHOUT_DATA) end
+local function load_whole(id) return read(id, FIELDS) end
+
+-- A job as callers get it: id and fields, a missing one empty; an error that is there begins with '='.
+local function packed(id, job)
+  local parts = {id}
+  for n = 1, SHOWN do parts[n + 1] = job[n] or '' end
+  if job[F.error] then parts[F.error + 1] = '=' .. job[F.error] end
+  return table.concat(parts, '\0')
+end
+
+local function set(id, ...) redis.call('HSET', key(id), 'updated_at', whole(NOW), ...) end
+local function index(status, queue) return P .. 'is:' .. status .. ':' .. queue end
+
+-- The job has another status: its place in the lists changes with it.
+local function move(id, job, status)
+  local entry = job[F.entry] .. id
+  redis.call('ZADD', index(status, job[F.queue]), 0, entry)
+  redis.call('ZREM', index(job[F.status], job[F.queue]), entry)
+end
+
+local function ready_member(id, due, entry) return hex(due) .. string.sub(entry, 17) .. id end
+
+local arrived = {}  -- queue -> how many jobs came into its line
+local soonest, soonest_queue  -- of the jobs that were scheduled
+
+local function line_up(id, queue, priority, due, entry)
+  redis.call('ZADD', P .. 'ready:' .. queue, -priority, ready_member(id, due, entry))
+  if not arrived[queue] then redis.call('SADD', P .. 'waiting', queue) end
+  arrived[queue] = (arrived[queue] or 0) + 1
+end
+
+-- A pending job gets its place: in line, or among those that are not due.
+local function place(id, queue, priority, due, entry)
+  if due <= NOW then return line_up(id, queue, priority, due, entry) end
+  redis.call('ZADD', P .. 'scheduled', whole(due), id)
+  if not soonest or due < soonest then soonest, soonest_queue = due, queue end
+end
+
+-- A pending job loses its place.
+local function displace(id, job)
+  if redis.call('ZREM', P .. 'scheduled', id) == 0 then
+    redis.call('ZREM', P .. 'ready:' .. job[F.queue], ready_member(id, tonumber(job[F.due]), job[F.entry]))
+  end
+end
+
+-- Wake up to so many workers that sleep for want of jobs of this queue. One that died hears nothing: the next.
+local function ring(queue, workers)
+  for _, sleepers in ipairs({P .. 'asleep:' .. queue, P .. 'asleep:'}) do
+    while workers > 0 do
+      local bell = redis.call('SPOP', sleepers)
+      if not bell then break end
+      -- Without the right to publish nobody is woken, and workers find jobs when they look.
+      local heard = redis.pcall('PUBLISH', P .. 'bell:' .. bell, '')
+      if type(heard) == 'number' and heard > 0 then workers = workers - 1 end
+    end
+  end
+end
+
+-- Wake workers for what came into line, and one for a job that falls due before all others: its alarm is too late.
+local function ring_for_arrivals()
+  for queue, jobs in pairs(arrived) do ring(queue, jobs) end
+  if soonest then
+    local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
+    if soonest <= tonumber(first) then ring(soonest_queue, 1) end
+  end
+end
+
+-- A job that is pending, not any more or again, is due at this time.
+local function put_in_line(id, job, due, ...)
+  set(id, 'status', 'pending', 'due', whole(due), ...)
+  if job[F.finished_at] then redis.call('HDEL', key(id), 'finished_at', 'failed_at') end
+  if job[F.status] == 'pending' then displace(id, job) else move(id, job, 'pending') end
+  place(id, job[F.queue], tonumber(job[F.priority]), due, job[F.entry])
+end
+
+local function fail(id, job, error, ...)
+  set(id, 'status', 'failed', 'error', error, 'finished_at', whole(NOW), 'failed_at', whole(NOW), ...)
+  move(id, job, 'failed')
+end

@@ -1,0 +1,3 @@
+-- A job. ARGV: id.
+local job = load_whole(ARGV[1])
+return job and packed(ARGV[1], job)

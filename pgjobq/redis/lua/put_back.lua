@@ -1,0 +1,9 @@
+-- failed, cancelled or pending -> pending, due after the delay. ARGV: id, delay. Returns 1, or 0 when it is in no
+-- such state.
+redis.call('INCRBY', P .. 'seq', 0)
+local id, due = ARGV[1], NOW + ARGV[2]
+local job = load(id)
+if not job or job[F.status] == 'running' or job[F.status] == 'completed' then return 0 end
+put_in_line(id, job, due, 'execute_at', whole(due))
+ring_for_arrivals()
+return 1

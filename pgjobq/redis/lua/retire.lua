@@ -1,0 +1,7 @@
+-- Forget a worker; one that holds jobs after all counts as dead, so that they are rescued. ARGV: worker.
+if redis.call('EXISTS', P .. 'held:' .. ARGV[1]) == 1 then
+  redis.call('ZADD', P .. 'workers', 0, ARGV[1])
+else
+  redis.call('ZREM', P .. 'workers', ARGV[1])
+  redis.call('HDEL', P .. 'names', ARGV[1])
+end

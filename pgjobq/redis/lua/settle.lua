@@ -1,0 +1,42 @@
+-- Settle starts that their workers still hold. ARGV: rows of what became of it (completed, failed, retried or
+-- released), id, attempts, worker, delay, and the error behind '='. Returns the rows' numbers, from 0, of those that
+-- were lost; one that was settled the same way before is not.
+redis.call('INCRBY', P .. 'seq', 0)
+local becomes = {completed = 'completed', failed = 'failed', retried = 'pending', released = 'pending'}
+local lost = {}
+
+local function settle(id, job, what, worker, delay, error, mark)
+  redis.call('SREM', P .. 'held:' .. worker, id)
+  if what == 'completed' then
+    set(id, 'status', 'completed', 'finished_at', whole(NOW), 'settled', mark)
+    if job[F.error] then redis.call('HDEL', key(id), 'error') end
+    move(id, job, 'completed')
+  elseif what == 'failed' then
+    fail(id, job, string.sub(error, 2), 'settled', mark)
+  elseif what == 'retried' then
+    local due = NOW + delay
+    put_in_line(id, job, due, 'execute_at', whole(due), 'settled', mark)
+    if error ~= '' then set(id, 'error', string.sub(error, 2)) end
+  else
+    local attempts = whole(job[F.attempts] - 1)
+    if tonumber(delay) > 0 then
+      local due = NOW + delay
+      put_in_line(id, job, due, 'attempts', attempts, 'execute_at', whole(due), 'settled', mark)
+    else
+      put_in_line(id, job, tonumber(job[F.due]), 'attempts', attempts, 'settled', mark)
+    end
+  end
+end
+
+for n, row in ipairs(ARGV) do
+  local what, id, attempts, worker, delay, error = unpack(split(row))
+  local mark = worker .. '/' .. attempts .. '/' .. what
+  local job = load(id)
+  if job and job[F.status] == 'running' and job[F.attempts] == attempts and job[F.worker_id] == worker then
+    settle(id, job, what, worker, delay, error, mark)
+  elseif not job or job[F.settled] ~= mark or job[F.status] ~= becomes[what] then
+    lost[#lost + 1] = n - 1
+  end
+end
+ring_for_arrivals()
+return lost

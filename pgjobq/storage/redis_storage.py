@@ -1,0 +1,239 @@
+"""RedisStorage: the seam on Redis and Valkey."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+from pgjobq.checks import check_whole_number
+from pgjobq.errors import ConfigurationError, DuplicateJob, InvalidJob, JobNotFound, StorageError
+from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.redis.bell import Bell
+from pgjobq.redis.rows import arriving_row, check_size, delay_of, job_of, new_row, outcome_row, text_of
+from pgjobq.redis.server import Client, Server
+from pgjobq.storage.arrival import FINISHED, arriving
+from pgjobq.storage.base import Outcome
+from pgjobq.storage.leased import LeasedStorage
+
+MAX_JOBS = 250_000  # of one enqueue_many; the server does nothing else meanwhile, some two seconds for so many
+MAX_REPLY = 2**24  # bytes of data in one answer
+PAGE = 500  # jobs that a script lists, prunes or rescues at once
+
+
+class RedisStorage(LeasedStorage):
+    """Jobs in Redis >= 6.2 or Valkey, under keys that begin with {prefix}.
+
+    Give a URL (redis://, rediss://, unix://), or a redis.Redis or RedisCluster of your own. timeout: seconds to wait
+    for an answer; socket_timeout in the URL goes first. lease, poll_interval: see LeasedStorage.
+
+    Every change is one Lua script: it happens whole, or not at all. Times come from the server's clock. An idle worker
+    is woken as soon as any process enqueues a job; should the bell fail, it looks every poll_interval seconds. All
+    keys hold the hash tag {prefix}, and so lie in one slot of a cluster: give each of several queues on a cluster a
+    prefix of its own to spread them. One call takes at most 256 MB of data and 250,000 jobs.
+
+    What Redis cannot promise: it keeps all jobs in memory, finished ones too, so prune; with a maxmemory policy other
+    than noeviction it throws jobs away when memory is short. It answers before a job is safe on disk: without
+    appendonly a crash loses everything since the last snapshot; with it, up to a second (appendfsync everysec, the
+    default), or nothing (appendfsync always, slower). A replica lags behind: a failover loses what it had not
+    received, so that jobs vanish, or that were completed run again. A handler cannot complete its job in a
+    transaction of its own.
+    """
+
+    def __init__(
+        self,
+        url: str | Client,
+        *,
+        prefix: str = "pgjobq",
+        timeout: float = 10.0,
+        lease: float = 30.0,
+        poll_interval: float = 1.0,
+    ) -> None:
+        super().__init__(lease=lease, poll_interval=poll_interval)
+        if not isinstance(prefix, str) or not re.fullmatch(r"[\w.:-]{1,64}", prefix, re.ASCII):
+            raise ConfigurationError(f"prefix: {prefix!r} is not allowed; give 1 to 64 of a-z, A-Z, 0-9 and _ . : -")
+        self._server = Server(url, prefix, timeout)
+        self._bell: Bell | None = None
+        self._alarm = 0.0  # when the next job falls due, by the monotonic clock
+        self._bell_pid = 0
+
+    # -- adding ---------------------------------------------------------------------------------------
+
+    def _add(self, jobs: Sequence[NewJob]) -> None:
+        if len(jobs) > MAX_JOBS:
+            raise InvalidJob(f"jobs: {len(jobs)} are too many for one call; give at most {MAX_JOBS}", field="jobs")
+        known = self._server.call("enqueue", *check_size([new_row(job) for job in jobs]))
+        if known is not None:
+            raise DuplicateJob(f"job_id: {text_of(known)!r} exists already; give another id")
+
+    def import_jobs(self, jobs: Sequence[Job]) -> int:
+        """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added."""
+        rows = check_size([arriving_row(*arriving(job)) for job in jobs])
+        return int(self._server.call("import", *rows)) if rows else 0
+
+    # -- working --------------------------------------------------------------------------------------
+
+    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+        if limit < 1 or (queues is not None and not queues):
+            return []
+        bell = "" if self._bell is None else self._bell.name_if_heard
+        lease, names = delay_of(self.lease), dict.fromkeys(queues or ())
+        next_due, *rows = self._server.call("claim", worker_id, limit, lease, MAX_REPLY, bell, *names)
+        self._alarm = time.monotonic() + (int(next_due) / 1e6 if next_due else self.poll_interval)
+        return [job_of(row) for row in rows]
+
+    def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        if not outcomes:
+            return []
+        return [outcomes[n] for n in self._server.call("settle", *map(outcome_row, outcomes))]
+
+    def _put_back(self, job_id: str, delay: float) -> bool:
+        return bool(self._server.call("put_back", job_id, delay_of(delay)))
+
+    def _held_by(self, worker_id: int) -> list[Job]:
+        # Without their data: nobody looks at it.
+        return [job_of(row) for row in self._server.call("held", worker_id)]
+
+    # -- the lease ------------------------------------------------------------------------------------
+
+    def _enlist(self, worker_id: int, name: str) -> None:
+        self._server.call("enlist", worker_id, name, delay_of(self.lease))
+
+    def _renew(self, worker_id: int) -> bool:
+        return bool(self._server.call("renew", worker_id, delay_of(self.lease)))
+
+    def _retire(self, worker_id: int) -> None:
+        self._server.call("retire", worker_id)
+
+    def _rescue(self) -> int:
+        rescued = found = int(self._server.call("rescue", PAGE))
+        while found == PAGE:
+            found = int(self._server.call("rescue", PAGE))
+            rescued += found
+        return rescued
+
+    # -- sleeping -------------------------------------------------------------------------------------
+
+    def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
+        """Sleep until a job comes into line or falls due, or until wake(); at most poll_interval."""
+        if self._bell is None or self._bell_pid != os.getpid():
+            self._bell, self._bell_pid = Bell(self._server, self._poked.set), os.getpid()
+            self._bell.start()
+        until_due = max(self._alarm - time.monotonic(), 0.0)
+        if not self._bell.name_if_heard:
+            super().wait(min(timeout, max(until_due, 0.001)), queues)
+            return
+        self._poked.wait(min(timeout, until_due, self.poll_interval))
+        self._poked.clear()
+
+    def close(self) -> None:
+        """Close the connections that are this object's own. Without leave(), jobs still held wait for the lease."""
+        super().close()
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            bell.stop()
+        self._server.close()
+
+    # -- looking after jobs ---------------------------------------------------------------------------
+
+    def get_job(self, job_id: str) -> Job | None:
+        """The job with this id, or None."""
+        row = self._server.call("get", job_id)
+        return None if row is None else job_of(row)
+
+    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
+        """Jobs, newest first, of one status and one queue or of all; at most limit."""
+        if limit is not None:
+            check_whole_number("limit", limit, 0, 2**31 - 1)
+        wanted = "" if status is None else str(JobStatus(status))
+        jobs: list[Job] = []
+        for page in self._pages("newest", limit, wanted, queue or ""):
+            jobs += page
+            if limit is not None and len(jobs) >= limit:
+                break
+        return jobs[:limit]
+
+    def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
+        """Every job, oldest first, in batches; one batch is in memory."""
+        jobs: list[Job] = []
+        for page in self._pages("oldest", None, "", ""):
+            jobs += page
+            while len(jobs) >= batch:
+                yield jobs[:batch]
+                jobs = jobs[batch:]
+        if jobs:
+            yield jobs
+
+    def _pages(self, order: str, limit: int | None, status: str, queue: str) -> Iterator[list[Job]]:
+        size = PAGE if limit is None else min(limit, PAGE)
+        cursor = "" if size else None
+        while cursor is not None:
+            following, *rows = self._server.call("list", size, MAX_REPLY, order, cursor, status, queue)
+            yield [job_of(row) for row in rows]
+            cursor = following or None
+
+    def cancel(self, job_id: str) -> bool:
+        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
+        done = int(self._server.call("cancel", job_id))
+        if done < 0:
+            raise JobNotFound(f"there is no job {job_id!r}")
+        return done == 1
+
+    def prune(self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled")) -> int:
+        """Delete jobs that finished longer ago than older_than; returns how many."""
+        if older_than < timedelta(0):
+            raise InvalidJob(f"older_than: {older_than} is no age; give 0 or more", field="older_than")
+        if wrong := [status for status in statuses if status not in FINISHED]:
+            raise InvalidJob(
+                f"statuses: {wrong[0]!r} is not final; give some of {', '.join(FINISHED)}", field="statuses"
+            )
+        age = delay_of(older_than.total_seconds())
+        queues = [row[0] for row in self._counted()]
+        return sum(self._prune(str(status), queue, age) for status in dict.fromkeys(statuses) for queue in queues)
+
+    def _prune(self, status: str, queue: str, age: int) -> int:
+        pruned = kept = 0
+        seen = PAGE
+        while seen == PAGE:
+            seen, deleted = map(int, self._server.call("prune", status, queue, age, PAGE, kept))
+            pruned += deleted
+            kept += seen - deleted
+        return pruned
+
+    def counts(self) -> dict[JobStatus, int]:
+        """How many jobs there are of each status, all statuses named; exact."""
+        found = dict.fromkeys(JobStatus, 0)
+        for row in self._counted():
+            for status, jobs in zip(JobStatus, row[1:6], strict=True):
+                found[status] += int(jobs)
+        return found
+
+    def stats(self) -> list[dict[str, Any]]:
+        """Jobs by queue and status; see BaseStorage."""
+        return [
+            {
+                "queue": queue,
+                "status": str(status),
+                "jobs": int(jobs),
+                "estimated": False,
+                "oldest_due_age": int(due_for) / 1e6 if due_for and status is JobStatus.PENDING else None,
+            }
+            for queue, *numbers, due_for in sorted(self._counted())
+            for status, jobs in zip(JobStatus, numbers, strict=True)
+            if int(jobs)
+        ]
+
+    def _counted(self) -> list[list[str]]:
+        return [text_of(row).split("\0") for row in self._server.call("counts")]
+
+    def ping(self) -> None:
+        """Connect, and see that the server is one that can keep jobs. Raises StorageUnavailable or StorageError."""
+        self._server.call("renew", 0, 0)
+        with self._server.translated():
+            told = text_of(self._server.execute("INFO", "server"))
+        found = re.search(r"redis_version:(\d+)\.(\d+)", told)
+        if found is not None and (int(found[1]), int(found[2])) < (6, 2):
+            raise StorageError(f"Redis at {self._server.name} has version {found[1]}.{found[2]}; pgjobq needs 6.2")

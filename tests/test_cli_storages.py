@@ -36,8 +36,11 @@ def url_of(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
             server.dispose()
             return f"{served.rpartition('/')[0]}/{name}"
         if kind == "redis":
-            storage = open_storage(f"{served}/7")
-            return f"{served}/7?prefix={name}" if "prefix" in vars(type(storage)) else f"{served}/7"
+            import redis
+
+            with redis.Redis.from_url(f"{served}/7") as client:
+                client.flushdb()
+            return f"{served}/7"
         if kind == "mongo":
             return f"{served}/{name}"
         for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

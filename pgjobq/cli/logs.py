@@ -8,6 +8,7 @@ from typing import Any
 
 from pgjobq.errors import ConfigurationError
 
+DRIVERS = ("botocore", "pymongo", "redis", "sqlalchemy")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -41,6 +42,9 @@ def configure(*, as_json: bool, level: str, worker: int | None = None) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(EventFormatter(as_json=as_json, worker=worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    if level.upper() != "DEBUG":
+        for name in DRIVERS:  # what they think worth a line is of use to nobody else
+            logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
 
 
 def _shown(value: Any) -> str:

@@ -23,7 +23,6 @@ Item = dict[str, Any]
 
 MAX_DATA = 350_000  # bytes; an item has at most 400 kB, its keys and error included
 MAX_ERROR = 30_000  # bytes
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SCHEDULED = "scheduled"
 
 _TIMES = ("execute_at", "created_at", "updated_at", "started_at", "finished_at", "failed_at")
@@ -67,11 +66,6 @@ class Clock:
 def seq_text(number: int) -> str:
     """A number of the order of enqueueing, as it is stored."""
     return f"{max(0, number):017d}"
-
-
-def seq_of(moment: datetime) -> int:
-    """The number that a job enqueued at that time has."""
-    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def in_text(moment: datetime) -> str:

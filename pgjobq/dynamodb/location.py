@@ -72,7 +72,7 @@ class Location:
 
 
 @functools.cache
-def _session(profile: str | None, pid: int) -> tuple[Any, threading.Lock]:
+def _session(profile: str | None, _pid: int) -> tuple[Any, threading.Lock]:
     """One for all of a process: it has read what DynamoDB is, which takes a tenth of a second."""
     return boto3.Session(profile_name=profile), threading.Lock()
 

@@ -26,7 +26,6 @@ ROOM = 2**18  # bytes of a document kept free for what its job comes to: times, 
 MAX_ERROR = 2**17  # bytes
 SMALL_JSON = 2**20  # characters; no encoding makes a document of MAX_DOCUMENT of them
 MAX_LEVELS = 90  # of documents and arrays in each other; MongoDB takes a hundred
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WHOLE = 1000  # `sub` of a time without microseconds: after all that were rounded up to the same millisecond
 
 
@@ -110,11 +109,6 @@ def stored_job(document: Document) -> Job:
         failed_at=get("failed_at"),
         worker_id=get("worker_id"),
     )
-
-
-def place_of(moment: datetime) -> int:
-    """The place in the order of enqueueing that a job of that time has."""
-    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def _due(execute_at: datetime | None, now: datetime) -> Document:

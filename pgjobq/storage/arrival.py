@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from pgjobq.checks import check_name, check_whole_number, encode_data
 from pgjobq.errors import InvalidJob
 from pgjobq.models import MAX_NAME, Job, JobStatus, UnreadableData, utc_now
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 FINISHED = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
@@ -42,3 +45,23 @@ def _left_running(job: Job) -> Job:
     if job.attempts > job.max_retries:
         return replace(job, status=JobStatus.FAILED, error=error, updated_at=utc_now(), finished_at=None)
     return replace(job, status=JobStatus.PENDING, error=error, updated_at=utc_now())
+
+
+class ArrivalOrder:
+    """Numbers that order arriving jobs as they were enqueued: microseconds, for storages that have such a number.
+
+    Jobs of one created_at keep the order in which they arrive.
+    """
+
+    def __init__(self) -> None:
+        self._moment, self._jobs = _EPOCH, 0
+
+    def next(self, created_at: datetime) -> int:
+        """The number of the next job."""
+        self._moment, self._jobs = created_at, self._jobs + 1 if created_at == self._moment else 0
+        return place_of(created_at) + self._jobs
+
+
+def place_of(moment: datetime) -> int:
+    """The number of a job that was enqueued then."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -22,7 +22,6 @@ from pgjobq.dynamodb.items import (
     in_text,
     new_item,
     running,
-    seq_of,
     seq_text,
     stored_job,
 )
@@ -32,7 +31,7 @@ from pgjobq.dynamodb.settling import finished, pending_after, settle
 from pgjobq.dynamodb.table import PAGE, Table
 from pgjobq.errors import InvalidJob, JobNotFound, StorageError
 from pgjobq.models import Job, JobStatus, NewJob, utc_now
-from pgjobq.storage.arrival import FINISHED, arriving
+from pgjobq.storage.arrival import FINISHED, ArrivalOrder, arriving, place_of
 from pgjobq.storage.base import Outcome, Released, Upkeep
 from pgjobq.storage.leased import LeasedStorage
 
@@ -81,6 +80,7 @@ class DynamoDBStorage(LeasedStorage):
         location = Location.of(table, region=region, endpoint=endpoint, client=client, timeout=timeout)
         self._table = Table(location, create=create)
         self._leases = Leases(self._table, self.lease)
+        self._arrivals = ArrivalOrder()
         self._clock = Clock()
         self._sweep_until = 0.0
 
@@ -98,10 +98,10 @@ class DynamoDBStorage(LeasedStorage):
 
         None is added when one of them is not allowed. Repeat it after an error.
         """
-        now, last, items = utc_now(), 0, list[Item]()
-        for job, encoded in map(arriving, jobs):
-            last = max(last + 1, seq_of(job.created_at))
-            items.append(arrived_item(job, encoded, last, now))
+        now = utc_now()
+        items = [
+            arrived_item(job, encoded, self._arrivals.next(job.created_at), now) for job, encoded in map(arriving, jobs)
+        ]
         with self._table.translated():
             self._table.register(job.queue for job in jobs)
             return sum(there is None for there in self._table.each(self._table.put, items))
@@ -241,7 +241,7 @@ class DynamoDBStorage(LeasedStorage):
         pruned = 0
         with self._table.translated():
             for status in map(str, statuses):
-                entries = self._table.of_status(status, until=seq_text(seq_of(before)))
+                entries = self._table.of_status(status, until=seq_text(place_of(before)))
                 old = (entry for entry in entries if entry.get("finished_at", "~") <= in_text(before))
                 while some := list(islice(old, PAGE)):
                     pruned += sum(self._table.each(self._delete, some))

@@ -15,11 +15,11 @@ from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.mongo.adding import insert_all, insert_unknown
 from pgjobq.mongo.claiming import claim
 from pgjobq.mongo.database import Database
-from pgjobq.mongo.documents import Document, arrived_document, new_document, place_of, stored_job
+from pgjobq.mongo.documents import Document, arrived_document, new_document, stored_job
 from pgjobq.mongo.errors import duplicate_id
 from pgjobq.mongo.leases import Leases
 from pgjobq.mongo.settling import due_after, mark, updates
-from pgjobq.storage.arrival import FINISHED, arriving
+from pgjobq.storage.arrival import FINISHED, ArrivalOrder, arriving
 from pgjobq.storage.base import Outcome
 from pgjobq.storage.leased import LeasedStorage
 
@@ -59,6 +59,7 @@ class MongoStorage(LeasedStorage):
     ) -> None:
         super().__init__(lease=lease, poll_interval=poll_interval)
         self._database = Database(uri, database, collection, timeout)
+        self._arrivals = ArrivalOrder()
         self._leases = Leases(self._database, self.lease)
 
     # -- adding ---------------------------------------------------------------------------------------
@@ -79,11 +80,9 @@ class MongoStorage(LeasedStorage):
 
         All or none on a replica set or a sharded cluster; elsewhere repeat it after an error.
         """
-        documents: list[Document] = []
-        last = 0
-        for job, encoded in map(arriving, jobs):
-            last = max(last + 1, place_of(job.created_at))
-            documents.append(arrived_document(job, encoded, last))
+        documents = [
+            arrived_document(job, encoded, self._arrivals.next(job.created_at)) for job, encoded in map(arriving, jobs)
+        ]
         with self._database.translated():
             return insert_unknown(self._database, documents)
 

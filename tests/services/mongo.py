@@ -37,9 +37,11 @@ class SecantusDB(Server):
         (self.folder / "secantusd.toml").touch()
 
     def command(self) -> Sequence[str]:
-        """The server."""
-        where = ["--config", str(self.folder / "secantusd.toml"), "--storage-path", str(self.folder / "data")]
-        return [str(self.find()), *where, "--host", "127.0.0.1", "--port", str(self.port), "--log-level", "WARNING"]
+        """The server; what it acknowledges is not on its disk unless that is said."""
+        files = ["--config", str(self.folder / "secantusd.toml"), "--storage-path", str(self.folder / "data")]
+        where = ["--host", "127.0.0.1", "--port", str(self.port)]
+        kept = ["--sync-on-commit"] if self.durable else []
+        return [str(self.find()), *files, *where, *kept, "--log-level", "WARNING"]
 
     def answers(self) -> bool:
         """It takes connections."""

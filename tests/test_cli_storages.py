@@ -4,55 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy
+from places import KINDS, place
 from test_cli import DONE, HANDLERS, NOT_DONE, NOT_FOUND, USAGE, Cli, eventually
 
 from pgjobq import BaseStorage, Job, open_storage
 
-KINDS = ["sqlite", "mariadb", "redis", "mongo", "dynamodb"]
-
-
-@pytest.fixture
-def url_of(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """The URL of a database of the kind, of the test's own."""
-
-    def url_of(kind: str) -> str:
-        if kind == "sqlite":
-            return f"sqlite:///{tmp_path / 'jobs.db'}"
-        name = f"cli_{secrets.token_hex(4)}"
-        served: str = request.getfixturevalue(f"{kind}_url")
-        if kind == "mariadb":
-            server = sqlalchemy.create_engine(served)
-            with server.begin() as conn:
-                conn.execute(sqlalchemy.text(f"create database {name}"))
-            server.dispose()
-            return f"{served.rpartition('/')[0]}/{name}"
-        if kind == "redis":
-            import redis
-
-            with redis.Redis.from_url(f"{served}/7") as client:
-                client.flushdb()
-            return f"{served}/7"
-        if kind == "mongo":
-            return f"{served}/{name}"
-        for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(variable, "test")
-        return f"dynamodb://test/{name}?endpoint={served}"
-
-    return url_of
+AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 @pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, url_of: Callable[[str], str]) -> str:
-    return url_of(request.param)
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database of the test's own."""
+    for name in AWS:
+        monkeypatch.setenv(name, "test")
+    return place(request.param, request, tmp_path)
 
 
 @pytest.fixture
@@ -67,7 +39,7 @@ def cli(url: str, tmp_path: Path) -> Iterator[Cli]:
     """On the storage, named by PGJOBQ_DSN."""
     (tmp_path / "handlers.py").write_text(HANDLERS)
     cli = Cli(url, tmp_path)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    for name in AWS:
         cli.environment[name] = "test"
     yield cli
     for process in cli.started:
@@ -242,7 +214,7 @@ def test_database_that_does_not_answer_is_told_in_one_line(
     lone: Cli, tmp_path: Path, dsn: str, words: list[str]
 ) -> None:
     (tmp_path / "handlers.py").write_text(HANDLERS)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    for name in AWS:
         lone.environment[name] = "test"
     said = lone.complaint(NOT_DONE, *words, "--dsn", dsn)
     assert "127.0.0.1" in said

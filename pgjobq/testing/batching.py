@@ -69,6 +69,19 @@ class BatchingTests(StorageTests):
         same(ids(storage.dequeue_many(9)), ["p2", "p1", "p0"], sentence)
         same(storage.dequeue_many(9), [], "dequeue_many: gives nothing when nothing is due")
 
+    def test_large_batches(self, storage: BaseStorage) -> None:
+        """As large as one pleases."""
+        names = [f"{n:05d}" for n in range(self.batch)]
+        names = names[1::2] + names[::2]  # ids are no order
+        given = storage.enqueue_many([NewJob(id=name, type="t", data={"of": name}) for name in names])
+        same(given, names, f"enqueue_many: takes {self.batch} jobs, and gives their ids in order")
+        jobs = storage.dequeue_many(self.batch - 1) + storage.dequeue_many(self.batch)
+        same(ids(jobs), names, f"dequeue_many: gives up to {self.batch} jobs, in the order in which they were given")
+        promise(all(job.data == {"of": job.id} for job in jobs), "dequeue_many: each job has its own data")
+        same(storage.complete_many(jobs), [], f"complete_many: takes {self.batch} jobs")
+        found = len(storage.list_jobs("completed"))
+        same(found, self.batch, f"complete_many: completes all of {self.batch} jobs")
+
     def test_complete_many(self, storage: BaseStorage, other: BaseStorage) -> None:
         """All that are held; those that are not come back."""
         storage.enqueue_many([NewJob(id=name, type="t") for name in "abc"])

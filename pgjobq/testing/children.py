@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
+from pgjobq.errors import PgjobqError
 from pgjobq.storage.base import BaseStorage
 
 Answer = list[tuple[str, int]] | str
@@ -37,6 +38,22 @@ def drained(storage: BaseStorage) -> list[tuple[str, int]]:
         for job in jobs:
             storage.complete(job.id)
     return starts
+
+
+def stand_still(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer, str]) -> None:
+    """Start one job, say which; when told to go on, complete it and say what came of it."""
+    storage = make_storage()
+    try:
+        jobs = storage.dequeue_many(1)
+        pipe.send([(job.id, job.attempts) for job in jobs])
+        pipe.recv()
+        try:
+            storage.complete(jobs[0].id)
+            pipe.send("completed")
+        except PgjobqError as error:
+            pipe.send(type(error).__name__)
+    finally:
+        storage.close()
 
 
 def hold(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer, str], jobs: int) -> None:

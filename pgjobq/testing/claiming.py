@@ -112,6 +112,17 @@ class ClaimingTests(StorageTests):
         same(job.error, error, "fail: the error is kept whole")
         same(storage.dequeue(), None, "fail: a failed job is not dequeued again")
 
+    @pytest.mark.parametrize("error", ["", "a\0b", "a\ud800b"], ids=["empty", "NUL", "half a surrogate pair"])
+    def test_fail_takes_any_text(self, storage: BaseStorage, error: str) -> None:
+        """A handler may raise anything; what the database cannot keep is written otherwise."""
+        storage.enqueue("a", "t", {})
+        taken(storage, "a")
+        storage.fail("a", error)
+        job = stored(storage, "a")
+        same(job.status, JobStatus.FAILED, f"fail: any text may be an error, {error!r} too")
+        kept = job.error or ""
+        promise(kept[:1] == error[:1] and kept[-1:] == error[-1:], "fail: the rest of an error is kept", found=kept)
+
     def test_retry_of_a_running_job(self, storage: BaseStorage) -> None:
         """Its next start counts one more."""
         storage.enqueue("a", "t", {}, max_retries=0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +20,7 @@ from pgjobq.models import JobStatus, NewJob
 from pgjobq.storage.base import BaseStorage
 from pgjobq.testing import children
 from pgjobq.testing.features import MakeStorage, StorageTests, needs
-from pgjobq.testing.promises import broken, eventually, promise, same, stored, taken
+from pgjobq.testing.promises import broken, eventually, promise, same, stored, taken, unchanged
 
 THREADS, PROCESSES = 8, 4
 
@@ -38,7 +40,9 @@ class ConcurrencyTests(StorageTests):
             return children.drained(storage)
 
         with ThreadPoolExecutor(THREADS) as pool:
-            parts = [future.result() for future in [pool.submit(work) for _ in range(THREADS)]]
+            futures = [pool.submit(work) for _ in range(THREADS)]
+            names += self._fill(storage, "late")
+            parts = [future.result() for future in futures]
         self._check(storage, names, parts, f"{THREADS} threads on one storage")
 
     def test_threads_enqueue_on_one_storage(self, storage: BaseStorage) -> None:
@@ -92,6 +96,7 @@ class ConcurrencyTests(StorageTests):
             self._answer(pipe)
         for pipe in pipes:
             pipe.send("go")
+        names += self._fill(storage, "late")
         parts = [self._answer(pipe) for pipe in pipes]
         self._check(storage, names, parts, f"{PROCESSES} processes on one database")
 
@@ -129,16 +134,38 @@ class ConcurrencyTests(StorageTests):
         storage.complete("tries")
         same(storage.rescue(), 0, "rescue: what was rescued is not rescued again")
 
-    def _fill(self, storage: BaseStorage) -> list[str]:
-        names = [f"job-{n}" for n in range(self.jobs)]
-        storage.enqueue_many([NewJob(id=name, type="t", priority=n % 3) for n, name in enumerate(names)])
+    @needs("rescues", "leases", "processes")
+    def test_lease_of_a_process_that_stands_still(
+        self, storage: BaseStorage, make_storage: MakeStorage, start_child: StartChild
+    ) -> None:
+        """SIGSTOP: it goes on later, and knows nothing."""
+        storage.enqueue("a", "t", {})
+        process, pipe = start_child(children.stand_still, make_storage)
+        same(self._answer(pipe), [("a", 1)], "dequeue_many: gives what is due")
+        assert process.pid is not None  # it was started
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            self._rescued(storage, "a", "pending")
+            same(taken(storage, "a").attempts, 2, "rescue: a start whose lease ran out counts")
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+        with unchanged(storage, "a", "fencing: a worker whose lease ran out changes nothing"):
+            pipe.send("go on")
+            same(self._answer(pipe), "LostJob", "fencing: complete by a worker whose lease ran out raises LostJob")
+        storage.complete("a")
+
+    def _fill(self, storage: BaseStorage, which: str = "early") -> list[str]:
+        names = [f"{which}-{n}" for n in range(self.jobs // 2)]
+        for some in (names[at : at + 10] for at in range(0, len(names), 10)):
+            storage.enqueue_many([NewJob(id=name, type="t", priority=n % 3) for n, name in enumerate(some)])
         return names
 
     def _check(
         self, storage: BaseStorage, names: Sequence[str], parts: Sequence[Sequence[tuple[str, int]]], who: str
     ) -> None:
         __tracebackhide__ = True
-        starts = Counter(start for part in parts for start in part)
+        # What was enqueued last may have come after the others had looked.
+        starts = Counter(start for part in (*parts, children.drained(storage)) for start in part)
         twice = sorted(start for start, times in starts.items() if times > 1)
         promise(not twice, f"dequeue: no two callers get the same start ({who})", given_twice=twice)
         again = sorted(start for start in starts if start[1] != 1)

@@ -8,11 +8,12 @@ from pgjobq.testing.concurrency import ConcurrencyTests
 from pgjobq.testing.keeping import KeepingTests
 from pgjobq.testing.machine import MachineTests
 from pgjobq.testing.more import MoreTests
+from pgjobq.testing.moving import MovingTests
 from pgjobq.testing.working import WorkingTests
 
 
 class StorageContract(
-    KeepingTests, ClaimingTests, BatchingTests, MoreTests, WorkingTests, ConcurrencyTests, MachineTests
+    KeepingTests, ClaimingTests, BatchingTests, MoreTests, MovingTests, WorkingTests, ConcurrencyTests, MachineTests
 ):
     """What every storage promises, each promise a test whose failure says in words what was broken.
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 
 from pgjobq.storage.base import BaseStorage
+from pgjobq.storage.leased import LeasedStorage
 
 F = TypeVar("F", bound=Callable[..., Any])
 MakeStorage = Callable[[], BaseStorage]
@@ -27,6 +28,9 @@ FEATURES: dict[str, Callable[[type[BaseStorage]], bool]] = {
     "cancels": _overrides("cancel"),
     "prunes": _overrides("prune"),
     "rescues": _overrides("rescue"),
+    "leases": lambda cls: issubclass(cls, LeasedStorage),
+    "notices": _overrides("maintain"),
+    "imports": _overrides("import_jobs"),
 }
 
 
@@ -52,9 +56,13 @@ class StorageTests:
     cancels: ClassVar[bool | None] = None
     prunes: ClassVar[bool | None] = None
     rescues: ClassVar[bool | None] = None
+    leases: ClassVar[bool | None] = None
+    notices: ClassVar[bool | None] = None
+    imports: ClassVar[bool | None] = None
     processes: ClassVar[bool] = True
 
     jobs: ClassVar[int] = 300
+    batch: ClassVar[int] = 500
     examples: ClassVar[int] = 25
     steps: ClassVar[int] = 25
     derandomize: ClassVar[bool] = True

@@ -31,6 +31,14 @@ DATA: dict[str, dict[str, Any]] = {
     },
     "keys": {"a.b": 1, "$set": {"$where": 2}, "_id": 3, " ": 4, "A": 5, "a": 6, "status": "completed"},
 }
+REFUSED: dict[str, list[Any]] = {
+    "job_id": ["", "x" * 256, 7, None],
+    "job_type": ["", "x" * 256, 7, None],
+    "data": [[1], "{}", {"x": float("nan")}, {"x": {1, 2}}, {1: 2}, {"x": "a\0b"}],
+    "max_retries": [-1, 1.5, "3"],
+    "priority": ["high", 5.5, True, 2**31],
+    "execute_at": ["2020-01-01T00:00:00Z", 0],
+}
 IDS = ["a", "A", "a ", " a", "á", "a\u0301", "ß", "ss", "🎉", "a:b{c}*", "%s", "'; --", "x" * 255, "0", "00"]
 
 
@@ -115,6 +123,15 @@ class KeepingTests(StorageTests):
                     one.enqueue("twin", "other", {"v": 2}, priority=9)
         same(len(storage.list_jobs()), 1, "duplicate: a refused job leaves nothing behind")
         same(storage.dequeue(), None, "duplicate: a refused job is not dequeued")
+
+    @pytest.mark.parametrize("field", REFUSED)
+    def test_what_is_no_job_is_refused(self, storage: BaseStorage, field: str) -> None:
+        """A NewJob made of the arguments checks them all."""
+        for value in REFUSED[field]:
+            arguments = {"job_id": "bad", "job_type": "t", "data": {}} | {field: value}
+            with refused(InvalidJob, f"enqueue: a value that is not allowed raises InvalidJob ({field}={value!r})"):
+                storage.enqueue(**arguments)
+        same(storage.list_jobs(), [], "enqueue: a job that was refused is not there")
 
     def test_naive_time_is_refused(self, storage: BaseStorage) -> None:
         """It could mean any time zone."""

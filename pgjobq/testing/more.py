@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -86,6 +87,16 @@ class MoreTests(StorageTests):
             storage.complete("a")
         other.complete("a")
 
+    @needs("cancels", "notices")
+    def test_maintain_finds_what_was_lost(self, storage: BaseStorage, other: BaseStorage) -> None:
+        """Among the jobs that a worker says it runs."""
+        storage.enqueue_many([NewJob(id=name, type="t") for name in "abc"])
+        a, b, c = storage.dequeue_many(3)
+        same(list(storage.maintain([a, b, c]).lost), [], "maintain: a job that is held is not lost")
+        other.cancel("b")
+        found = ids(storage.maintain([a, b, c]).lost)
+        same(found, ["b"], "maintain: tells a worker which of its running jobs it has lost")
+
     @needs("prunes")
     def test_prune(self, storage: BaseStorage) -> None:
         """Jobs that finished long enough ago, of the statuses asked for."""
@@ -135,6 +146,13 @@ class MoreTests(StorageTests):
         storage.enqueue_many([NewJob(id="a", type="t", queue="x")])
         with refused(DuplicateJob, "queues: an id that exists in another queue raises DuplicateJob"):
             storage.enqueue_many([NewJob(id="a", type="t", queue="y")])
+
+    def test_wait_is_bounded(self, storage: BaseStorage) -> None:
+        """By its timeout; whoever waits looks again."""
+        began = time.monotonic()
+        storage.wait(0.2)
+        waited = time.monotonic() - began
+        promise(waited < 10, "wait: returns after its timeout at the latest", timeout=0.2, waited=waited)
 
     def test_ping_and_leave(self, storage: BaseStorage) -> None:
         """A storage that works says nothing; one that leaves gives back what it holds, where it can."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from pgjobq import BaseStorage, DuplicateJob, Job, JobNotFound, JobStatus, LostJob, NewJob
 from pgjobq.checks import check_delay
+from pgjobq.storage.arrival import arriving
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.leased import LeasedStorage
 
@@ -48,13 +49,18 @@ class Memory:
 
     def first(self, queues: Sequence[str] | None = None) -> Job | None:
         """The job that should run next."""
-        now = datetime.now(UTC)
-        waiting = [
-            job
-            for job in self.jobs.values()
-            if job.status == "pending" and self.due[job.id][0] <= now and (queues is None or job.queue in queues)
-        ]
-        return min(waiting, key=lambda job: (-job.priority, self.due[job.id]), default=None)
+        waiting = [job for job in self.jobs.values() if self.is_due(job) and (queues is None or job.queue in queues)]
+        return min(waiting, key=self.rank, default=None)
+
+    def is_due(self, job: Job) -> bool:
+        return job.status == "pending" and self.due[job.id][0] <= datetime.now(UTC)
+
+    def rank(self, job: Job) -> tuple[Any, ...]:
+        return -job.priority, self.due[job.id]
+
+    def start(self, job: Job, **values: Any) -> Job:
+        start = {"status": JobStatus.RUNNING, "attempts": job.attempts + 1, "started_at": datetime.now(UTC)}
+        return _copy(self.change(job, **start | values))
 
     def change(self, job: Job, **values: Any) -> Job:
         self.jobs[job.id] = replace(job, updated_at=datetime.now(UTC), **values)
@@ -107,12 +113,9 @@ class DictStorage(BaseStorage):
             first = self.memory.first()
             if first is None:
                 return None
-            self.held[first.id] = first.attempts + 1
-            return _copy(
-                self.memory.change(
-                    first, status=JobStatus.RUNNING, attempts=first.attempts + 1, started_at=datetime.now(UTC)
-                )
-            )
+            started = self.memory.start(first)
+            self.held[first.id] = started.attempts
+            return started
 
     def complete(self, job_id: str) -> None:
         with self.memory.lock:
@@ -182,6 +185,15 @@ class MemoryStorage(LeasedStorage):
                 del memory.jobs[job_id]
             return len(old)
 
+    def import_jobs(self, jobs: Sequence[Job]) -> int:
+        arrivals = [arriving(job)[0] for job in jobs]
+        with self.memory.lock:
+            new = [job for job in arrivals if job.id not in self.memory.jobs]
+            for job in new:
+                self.memory.jobs[job.id] = job
+                self.memory.due[job.id] = job.execute_at or job.created_at, next(self.memory.clock)
+            return len(new)
+
     def _add(self, jobs: Sequence[NewJob]) -> None:
         with self.memory.lock:
             ids = [job.id for job in jobs]
@@ -195,8 +207,7 @@ class MemoryStorage(LeasedStorage):
         claimed: list[Job] = []
         with self.memory.lock:
             while len(claimed) < limit and (job := self.memory.first(queues)) is not None:
-                start = {"attempts": job.attempts + 1, "worker_id": worker_id, "started_at": datetime.now(UTC)}
-                claimed.append(_copy(self.memory.change(job, status=JobStatus.RUNNING, **start)))
+                claimed.append(self.memory.start(job, worker_id=worker_id))
         return claimed
 
     def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:

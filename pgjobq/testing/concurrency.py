@@ -98,6 +98,7 @@ class ConcurrencyTests(StorageTests):
             pipe.send("go")
         names += self._fill(storage, "late")
         parts = [self._answer(pipe) for pipe in pipes]
+        promise(any(parts), "processes: a storage in another process sees the same jobs", parts=parts)
         self._check(storage, names, parts, f"{PROCESSES} processes on one database")
 
     @needs("rescues")
@@ -189,7 +190,9 @@ class ConcurrencyTests(StorageTests):
         try:
             return pipe.recv()
         except EOFError:
-            raise broken("processes: make_storage can be pickled, and works in a process of its own") from None
+            raise broken(
+                "processes: a storage works in a process of its own; its standard error says why it does not"
+            ) from None
 
     @pytest.fixture
     def start_child(self) -> Iterator[StartChild]:

@@ -152,7 +152,7 @@ class MoreTests(StorageTests):
         began = time.monotonic()
         storage.wait(0.2)
         waited = time.monotonic() - began
-        promise(waited < 10, "wait: returns after its timeout at the latest", timeout=0.2, waited=waited)
+        promise(waited < self.patience / 3, "wait: returns after its timeout at the latest", timeout=0.2, waited=waited)
 
     def test_ping_and_leave(self, storage: BaseStorage) -> None:
         """A storage that works says nothing; one that leaves gives back what it holds, where it can."""

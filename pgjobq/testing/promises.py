@@ -54,6 +54,16 @@ def refused(error: type[Exception], sentence: str) -> Iterator[None]:
 
 
 @contextmanager
+def accepted(sentence: str) -> Iterator[None]:
+    """The call inside raises nothing."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except Exception as error:
+        raise broken(sentence, raised=repr(error)) from error
+
+
+@contextmanager
 def unchanged(storage: BaseStorage, job_id: str, sentence: str) -> Iterator[None]:
     """The job is the same after the calls inside as before."""
     __tracebackhide__ = True

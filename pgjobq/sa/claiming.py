@@ -8,21 +8,45 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, Select, Update, bindparam, literal_column, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Update,
+    bindparam,
+    literal_column,
+    select,
+    update,
+)
 
-from pgjobq.models import Job, JobStatus
+from pgjobq.models import Job, JobStatus, trusted_job
 from pgjobq.sa.conditions import AMONG_IDS, NOW, chunks, met
 from pgjobq.sa.database import TRIES, Database
 from pgjobq.sa.engine import LOCKING, OPTIMISTIC
-from pgjobq.sa.rows import COLUMNS, job_of
+from pgjobq.sa.rows import read_data
 from pgjobq.sa.table import CLAIM, CLAIM_QUEUE, jobs
 from pgjobq.sa.types import MYSQL
 
 # Written out, not a parameter: an index that holds pending jobs alone fits no parameter.
 _PENDING = jobs.c.status == literal_column("'pending'")
+_NEEDED = (
+    jobs.c.id,
+    jobs.c.type,
+    jobs.c.data,
+    jobs.c.queue,
+    jobs.c.priority,
+    jobs.c.attempts,
+    jobs.c.max_retries,
+    jobs.c.execute_at,
+    jobs.c.error,
+    jobs.c.created_at,
+)
 Rows = list[Row[Any]]
 
 
@@ -59,8 +83,9 @@ class _Claim:
     """One claim, on one connection."""
 
     def __init__(self, database: Database, conn: Connection, worker_id: int) -> None:
-        self._traits, self._conn, self._worker_id = database.traits, conn, worker_id
-        self._now = database.now(conn)
+        self._database, self._traits = database, database.traits
+        self._conn, self._worker_id = conn, worker_id
+        self._now: datetime | None = datetime.now(UTC) if self._traits.now is None else None
 
     def whole(self, limit: int, queues: Sequence[str] | None) -> list[Job]:
         """Find and start."""
@@ -88,8 +113,13 @@ class _Claim:
 
     def _advance(self, lines: dict[str | None, int], queue: str | None, below: int | None) -> None:
         lines.pop(queue, None)
-        query = _next_priority(by_queue=queue is not None, from_top=below is None)
-        priority = self._conn.execute(query, {"queue": queue, "below": below}).scalar()
+        # The time comes with the first answer.
+        clock = self._traits.now if self._now is None else None
+        query = _next_priority(clock, by_queue=queue is not None, from_top=below is None)
+        found = self._conn.execute(query, {"queue": queue, "below": below}).one()
+        priority = found.priority
+        if clock is not None:
+            self._now = found.now
         if priority is not None:
             lines[queue] = priority
 
@@ -100,17 +130,18 @@ class _Claim:
 
     def start(self, rows: Rows) -> list[Job]:
         """Set rows running that are still pending; the jobs of those."""
+        self._now = self._now or self._database.now(self._conn)
         if self._traits.returning:
             attempts: dict[str, int] = {}
             for some in chunks(rows):
                 found = self._conn.execute(_START_RETURNING, self._values([row.id for row in some]))
                 attempts.update((row.id, row.attempts) for row in found)
-            return [self._started(row) for row in rows if attempts.get(row.id) == row.attempts + 1]
+            return [self._started(row, attempts[row.id]) for row in rows if row.id in attempts]
         if not self._start_together(rows):
             # Some were taken by others. Which, only an update of each row tells.
             self._conn.rollback()
             rows = [row for row in rows if self._count([row], row.attempts) == 1]
-        return [self._started(row) for row in rows]
+        return [self._started(row, row.attempts + 1) for row in rows]
 
     def _start_together(self, rows: Rows) -> bool:
         groups: dict[int, Rows] = defaultdict(list)
@@ -127,36 +158,44 @@ class _Claim:
     def _values(self, ids: list[str]) -> dict[str, Any]:
         return {"ids": ids, "now": self._now, "worker": self._worker_id}
 
-    def _started(self, row: Row[Any]) -> Job:
-        job = job_of(row)
-        changes = {
-            "status": JobStatus.RUNNING,
-            "attempts": job.attempts + 1,
-            "started_at": self._now,
-            "updated_at": self._now,
-            "worker_id": self._worker_id,
-        }
-        for name, value in changes.items():
-            object.__setattr__(job, name, value)
-        return job
+    def _started(self, row: Row[Any], attempts: int) -> Job:
+        return trusted_job(
+            row.id,
+            row.type,
+            read_data(row.data),
+            JobStatus.RUNNING,
+            row.queue,
+            row.priority,
+            attempts,
+            row.max_retries,
+            None if row.execute_at == row.created_at else row.execute_at,
+            row.error,
+            row.created_at,
+            self._now,
+            self._now,
+            None,
+            None,
+            self._worker_id,
+        )
 
 
 @cache
-def _next_priority(*, by_queue: bool, from_top: bool) -> Select[Any]:
-    """The highest priority below `below`, or of all, that a pending job has."""
+def _next_priority(clock: ColumnElement[Any] | None, *, by_queue: bool, from_top: bool) -> Select[Any]:
+    """The highest priority below `below`, or of all, that a pending job has; and the time, if there is a clock."""
     query = select(jobs.c.priority).where(_PENDING).order_by(jobs.c.priority.desc()).limit(1)
     if by_queue:
         query = query.where(jobs.c.queue == bindparam("queue"))
     if not from_top:
         query = query.where(jobs.c.priority < bindparam("below"))
-    return _hinted(query, by_queue=by_queue)
+    priority = _hinted(query, by_queue=by_queue).scalar_subquery().label("priority")
+    return select(priority) if clock is None else select(priority, clock.label("now"))
 
 
 @cache
 def _due(*, by_queue: bool, locking: bool) -> Select[Any]:
     """Due jobs of one priority, in order."""
     query = (
-        select(*COLUMNS)
+        select(*_NEEDED)
         .where(_PENDING, jobs.c.priority == bindparam("at"), jobs.c.execute_at <= NOW)
         .order_by(jobs.c.execute_at, jobs.c.created_at, jobs.c.id)
         .limit(bindparam("most"))

@@ -13,13 +13,14 @@ from typing import Any
 from sqlalchemy import URL, Dialect, Engine, QueuePool, create_engine, event, func, text, type_coerce
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import PoolResetState, StaticPool
 from sqlalchemy.sql import ColumnElement
 
 from pgjobq.errors import ConfigurationError
 from pgjobq.sa.types import MYSQL, Moment
 
 LOCKING, EXCLUSIVE, OPTIMISTIC = "locking", "exclusive", "optimistic"
+_IN_TRANSACTION = 1  # of MySQL's status flags
 _SHARED_MEMORY = (3, 36)  # SQLite's version from which on connections can share a database in memory
 
 
@@ -41,7 +42,7 @@ def traits_of(dialect: Dialect) -> Traits:
     """The traits of a database that has been connected to."""
     returning = bool(dialect.update_returning)
     if dialect.name == "postgresql":
-        return Traits(LOCKING, type_coerce(func.clock_timestamp(), Moment), returning, indexed=False)
+        return Traits(LOCKING, type_coerce(func.statement_timestamp(), Moment), returning, indexed=False)
     if dialect.name in MYSQL:
         now = type_coerce(func.utc_timestamp(text("6")), Moment)
         return Traits(LOCKING if _skips_locked(dialect) else OPTIMISTIC, now, returning=False, indexed=True)
@@ -85,10 +86,20 @@ def _with_psycopg(url: URL) -> URL:
 
 def _open_mysql(url: URL, timeout: float) -> Engine:
     # At READ COMMITTED a claim does not lock the gaps that enqueuers insert into.
+    options: dict[str, Any] = {"isolation_level": "READ COMMITTED", "pool_timeout": timeout}
     arguments: dict[str, Any] = {"connect_timeout": max(1, round(timeout))}
-    if url.get_driver_name() == "pymysql":
-        arguments |= {"read_timeout": timeout, "write_timeout": timeout}
-    return create_engine(url, isolation_level="READ COMMITTED", connect_args=arguments, pool_timeout=timeout)
+    if url.get_driver_name() != "pymysql":
+        return create_engine(url, connect_args=arguments, **options)
+    arguments |= {"read_timeout": timeout, "write_timeout": timeout}
+    engine = create_engine(url, connect_args=arguments, pool_reset_on_return=None, **options)
+    event.listen(engine, "reset", _reset_pymysql)
+    return engine
+
+
+def _reset_pymysql(connection: Any, _record: Any, state: PoolResetState) -> None:
+    # Returned to the pool in the middle of a transaction; else a rollback would be a round trip for nothing.
+    if not state.terminate_only and connection.server_status & _IN_TRANSACTION:
+        connection.rollback()
 
 
 def _open_sqlite(url: URL, timeout: float) -> tuple[Engine, Any]:

@@ -62,6 +62,36 @@ def read_data(text: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else UnreadableData(f"is JSON, but no object: {text[:80]}")
 
 
+NEW_COLUMNS = (
+    "id",
+    "type",
+    "data",
+    "status",
+    "queue",
+    "priority",
+    "attempts",
+    "max_retries",
+    "execute_at",
+    "created_at",
+    "updated_at",
+)
+
+
+def new_row(job: NewJob) -> dict[str, Any]:
+    """The row of a job to be enqueued, but for the times that the clock gives."""
+    return {
+        "id": job.id,
+        "type": job.type,
+        "data": job.json,
+        "status": "pending",
+        "queue": job.queue,
+        "priority": job.priority,
+        "attempts": 0,
+        "max_retries": job.max_retries,
+        "execute_at": job.execute_at,
+    }
+
+
 def new_rows(new: Sequence[NewJob], now: datetime) -> list[dict[str, Any]]:
     """Rows of jobs enqueued now, each a microsecond after the one before: their order is that of created_at.
 
@@ -69,22 +99,11 @@ def new_rows(new: Sequence[NewJob], now: datetime) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     for job in new:
-        execute_at = job.execute_at if job.delay is None else now + timedelta(seconds=job.delay)
-        rows.append(
-            {
-                "id": job.id,
-                "type": job.type,
-                "data": job.json,
-                "status": "pending",
-                "queue": job.queue,
-                "priority": job.priority,
-                "attempts": 0,
-                "max_retries": job.max_retries,
-                "execute_at": execute_at or now,
-                "created_at": now,
-                "updated_at": now,
-            }
-        )
+        row = new_row(job)
+        if job.execute_at is None:
+            row["execute_at"] = now + timedelta(seconds=job.delay or 0)
+        row["created_at"] = row["updated_at"] = now
+        rows.append(row)
         now += _MICROSECOND
     return rows
 

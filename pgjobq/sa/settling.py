@@ -6,68 +6,81 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Integer, Update, bindparam, literal_column, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Integer, Update, bindparam, literal_column, select, update
 
 from pgjobq.models import Job
 from pgjobq.sa.conditions import AMONG_IDS, NOW, chunks, met
+from pgjobq.sa.database import Database
 from pgjobq.sa.table import jobs
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.errortext import storable_error
 from pgjobq.storage.lease import start
 
+Values = tuple[tuple[str, Any], ...]
+
 MAX_ERROR = 1_000_000  # bytes of an error that are kept
 
-# Jobs that are settled alike, each group in one statement: the status, how many starts are taken back, and what is set.
-_Group = tuple[str, int, tuple[tuple[str, Any], ...]]
+
+class _Change(NamedTuple):
+    """What becomes of jobs that are settled alike: each such group is one statement."""
+
+    status: str
+    stamped: tuple[str, ...] = ()  # columns that take the time
+    values: tuple[tuple[str, Any], ...] = ()
+    taken_back: int = 0  # starts that do not count
 
 
-def settle(conn: Connection, outcomes: Sequence[Outcome], now: datetime) -> list[Outcome]:
+def settle(conn: Connection, outcomes: Sequence[Outcome], database: Database) -> list[Outcome]:
     """Settle the starts that their workers still hold; those that were lost, unchanged.
 
     A start that was settled the same way before is not lost: the answer may have been.
     """
-    groups: dict[tuple[_Group, int | None, int], list[Outcome]] = defaultdict(list)
+    delayed = any(isinstance(outcome, Retried | Released) and outcome.delay > 0 for outcome in outcomes)
+    now = database.now(conn) if delayed or database.traits.now is None else None
+    groups: dict[tuple[_Change, int | None, int], list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         job = outcome.job
-        groups[_group_of(outcome, now), job.worker_id, job.attempts].append(outcome)
+        groups[_change(outcome, now), job.worker_id, job.attempts].append(outcome)
     lost: set[tuple[str, int, int | None]] = set()
-    # In one order for all, as far as there is one: two that settle must not wait for each other.
-    for ((status, taken_back, changes), worker_id, attempts), group in groups.items():
-        values = {
-            "worker": worker_id,
-            "start": attempts,
-            "now": now,
-            **{f"new_{name}": value for name, value in changes},
-        }
-        statement = _statement(status, taken_back, tuple(name for name, _ in changes))
+    for (change, worker_id, attempts), group in groups.items():
+        values = {"worker": worker_id, "start": attempts, "now": now}
+        values |= {f"new_{name}": value for name, value in change.values}
+        names = tuple(name for name, _ in change.values)
+        statement = _statement(database.traits.now, change.status, change.stamped, names, change.taken_back)
+        # In the order of ids: two that settle jobs of both must not wait for each other.
         for some in chunks(sorted({outcome.job.id for outcome in group})):
             if conn.execute(statement, {**values, "ids": some}).rowcount < len(some):
-                kept = _settled(conn, some, status, attempts - taken_back, worker_id)
+                kept = _settled(conn, some, change.status, attempts - change.taken_back, worker_id)
                 lost.update((id_, attempts, worker_id) for id_ in some if id_ not in kept)
     return [outcome for outcome in outcomes if start(outcome.job) in lost] if lost else []
 
 
-def complete(conn: Connection, job: Job, now: datetime) -> bool:
+def complete(conn: Connection, job: Job, database: Database) -> bool:
     """Complete one start; whether its worker still held it."""
-    return not settle(conn, [Completed(job)], now)
+    return not settle(conn, [Completed(job)], database)
 
 
-def _group_of(outcome: Outcome, now: datetime) -> _Group:
+def _change(outcome: Outcome, now: datetime | None) -> _Change:
     match outcome:
         case Completed():
-            return "completed", 0, (("error", None), ("finished_at", now))
+            return _Change("completed", ("finished_at",), (("error", None),))
         case Failed(_, error):
-            return "failed", 0, (("error", _stored(error)), ("finished_at", now), ("failed_at", now))
-        case Retried(_, delay, None):
-            return "pending", 0, (("execute_at", now + timedelta(seconds=delay)),)
+            return _Change("failed", ("finished_at", "failed_at"), (("error", _stored(error)),))
         case Retried(_, delay, error):
-            return "pending", 0, (("execute_at", now + timedelta(seconds=delay)), ("error", _stored(error)))
+            kept = () if error is None else (("error", _stored(error)),)
+            return _Change("pending", *_due(delay, now, kept))
         case Released(_, delay) if delay > 0:
-            return "pending", 1, (("execute_at", now + timedelta(seconds=delay)),)
+            return _Change("pending", *_due(delay, now), taken_back=1)
         case Released():
-            return "pending", 1, ()
+            return _Change("pending", taken_back=1)
+
+
+def _due(delay: float, now: datetime | None, values: Values = ()) -> tuple[tuple[str, ...], Values]:
+    if delay <= 0 or now is None:
+        return ("execute_at",), values
+    return (), (*values, ("execute_at", now + timedelta(seconds=delay)))
 
 
 def _stored(error: str | None) -> str | None:
@@ -75,16 +88,19 @@ def _stored(error: str | None) -> str | None:
 
 
 @cache
-def _statement(status: str, taken_back: int, changed: tuple[str, ...]) -> Update:
+def _statement(
+    clock: ColumnElement[Any] | None, status: str, stamped: tuple[str, ...], given: tuple[str, ...], taken_back: int
+) -> Update:
     held = (
         (jobs.c.status == literal_column("'running'"))
         & (jobs.c.attempts == bindparam("start", type_=Integer))
         & (jobs.c.worker_id == bindparam("worker", type_=BigInteger))
     )
-    values: dict[str, Any] = {name: bindparam(f"new_{name}", type_=jobs.c[name].type) for name in changed}
+    values: dict[str, Any] = {name: bindparam(f"new_{name}", type_=jobs.c[name].type) for name in given}
+    values |= dict.fromkeys((*stamped, "updated_at"), NOW if clock is None else clock)
     if taken_back:
         values["attempts"] = jobs.c.attempts - taken_back
-    return update(jobs).where(AMONG_IDS, met(held)).values(status=status, updated_at=NOW, **values)
+    return update(jobs).where(AMONG_IDS, met(held)).values(status=status, **values)
 
 
 def _settled(conn: Connection, ids: Sequence[str], status: str, attempts: int, worker_id: int | None) -> set[str]:

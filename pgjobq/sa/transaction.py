@@ -49,7 +49,7 @@ class SQLAlchemyTransaction(JobTransaction):
                     f"job {self._job.id}: the handler ended the transaction by itself, so the job could not be"
                     " completed in it; leave commit and rollback to job.transaction()"
                 )
-            if not complete(conn, self._job, self._database.now(conn)):
+            if not complete(conn, self._job, self._database):
                 conn.rollback()
                 raise LostJob(f"job {self._job.id} was given to another, cancelled or settled: rolled back")
             conn.commit()

@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -49,9 +50,9 @@ class LeasedStorage(BaseStorage):
             raise ConfigurationError(f"poll_interval: {poll_interval!r} is not allowed; give seconds above 0")
         self.lease, self.poll_interval = float(lease), float(poll_interval)
         self._holds = Holds()
-        self._joining = threading.Lock()
+        self._joining, self._claiming = threading.Lock(), threading.Lock()
         self._worker_id: int | None = None
-        self._pid = os.getpid()
+        self._pid, self._renewed_at = os.getpid(), 0.0  # seconds of time.monotonic
         self._keeper: Keeper | None = None
         self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
         self._poked, self._pause = threading.Event(), POLL_MIN
@@ -92,6 +93,10 @@ class LeasedStorage(BaseStorage):
     @abstractmethod
     def _held_by(self, worker_id: int) -> list[Job]:
         """The running jobs of this worker."""
+
+    def _starts_of(self, worker_ids: set[int]) -> set[tuple[str, int, int | None]]:
+        """What tells the starts that these workers hold. A subclass may know without reading whole jobs."""
+        return {start(job) for worker_id in worker_ids for job in self._held_by(worker_id)}
 
     @abstractmethod
     def _rescue(self) -> int:
@@ -142,16 +147,17 @@ class LeasedStorage(BaseStorage):
     def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
         """Claim up to limit jobs of these queues (None: all), in the order in which they should run."""
         worker_id = self._join()
-        if self._unsure:
-            known = self._holds.starts()
-            self._give_back([job for job in self._held_by(worker_id) if start(job) not in known])
-            self._unsure = False
-        try:
-            jobs = self._claim(worker_id, limit, queues)
-        except StorageError:
-            self._unsure = True
-            raise
-        self._holds.add(jobs)
+        with self._claiming:  # in turn: what another thread has claimed a moment ago must be known to be ours
+            if self._unsure:
+                known = self._holds.starts()
+                self._give_back([job for job in self._held_by(worker_id) if start(job) not in known])
+                self._unsure = False
+            try:
+                jobs = self._claim(worker_id, limit, queues)
+            except StorageError:
+                self._unsure = True
+                raise
+            self._holds.add(jobs)
         if jobs:
             self._pause = POLL_MIN
         return jobs
@@ -220,15 +226,15 @@ class LeasedStorage(BaseStorage):
         rescued = self._rescue()
         if rescued:
             log.warning("jobs.rescued", extra={"rescued": rescued})
-        held = {start(job) for worker in {job.worker_id for job in running} if worker for job in self._held_by(worker)}
+        held = self._starts_of({job.worker_id for job in running if job.worker_id is not None}) if running else set()
         again_in = min(1.0 if running else 5.0, self.lease / RENEWALS)
         return Upkeep(lost=[job for job in running if start(job) not in held], rescued=rescued, again_in=again_in)
 
     def leave(self) -> None:
         """Stop being a worker: jobs still held go back in line."""
+        self._stop_keeper()  # first: it may be about to wait for this lock
         with self._joining:
             worker_id, self._worker_id = self._worker_id, None
-            self._stop_keeper()
             if worker_id is not None:
                 self._give_back(self._held_by(worker_id))
                 self._retire(worker_id)
@@ -242,13 +248,16 @@ class LeasedStorage(BaseStorage):
 
     def _join(self) -> int:
         """Be registered; the worker's id, a fresh one after a fork and when the last was given up for dead."""
-        if self._worker_id is not None and self._pid == os.getpid():
-            return self._worker_id
+        if self._pid != os.getpid():
+            self._forget_parent()
+        if self._worker_id is not None:
+            if time.monotonic() - self._renewed_at < self.lease:
+                return self._worker_id
+            self.keep()  # this process was stopped for longer than the lease: others may have its jobs
         with self._joining:
-            if self._pid != os.getpid():  # the parent's registration, and its thread, are not ours
-                self._pid, self._worker_id, self._keeper, self._holds = os.getpid(), None, None, Holds()
             if self._worker_id is None:
                 worker_id = secrets.randbits(62) | 1
+                self._renewed_at = time.monotonic()
                 self._enlist(worker_id, f"{socket.gethostname()}:{os.getpid()}")
                 self._worker_id = worker_id
                 if self._keeper is None:
@@ -256,10 +265,20 @@ class LeasedStorage(BaseStorage):
                     self._keeper.start()
             return self._worker_id
 
+    def _forget_parent(self) -> None:
+        # The registration is not ours, its thread does not run here, and a lock may be held for ever.
+        self._joining, self._claiming = threading.Lock(), threading.Lock()
+        self._worker_id, self._keeper, self._holds, self._unsure = None, None, Holds(), False
+        self._pid = os.getpid()
+
     def keep(self) -> None:
         """Renew the lease. Called by the keeper's thread."""
-        worker_id = self._worker_id
-        if worker_id is not None and not self._renew(worker_id):
+        worker_id, now = self._worker_id, time.monotonic()
+        if worker_id is None:
+            return
+        if self._renew(worker_id):
+            self._renewed_at = now
+        else:
             log.warning("worker.given_away", extra={"worker_id": worker_id})
             with self._joining:
                 if self._worker_id == worker_id:

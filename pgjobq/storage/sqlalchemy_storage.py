@@ -92,7 +92,7 @@ class SQLAlchemyStorage(LeasedStorage):
         with self._database.translated():
             try:
                 with conn.begin_nested():
-                    changes.add(conn, jobs, self._database.now(conn))
+                    changes.add(conn, jobs, self._database)
             except IntegrityError:
                 if there := changes.existing(conn, [job.id for job in jobs]):
                     raise changes.duplicate(next(job.id for job in jobs if job.id in there)) from None
@@ -122,7 +122,7 @@ class SQLAlchemyStorage(LeasedStorage):
         return claiming.claim(self._database, worker_id, limit, queues)
 
     def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        return self._database.write(lambda conn: settle(conn, outcomes, self._database.now(conn)))
+        return self._database.write(lambda conn: settle(conn, outcomes, self._database))
 
     def transaction(self, job: Job) -> JobTransaction:
         """A transaction of the handler's own on a SQLAlchemy Connection, which completes the job as its last act."""
@@ -139,6 +139,9 @@ class SQLAlchemyStorage(LeasedStorage):
 
     def _held_by(self, worker_id: int) -> list[Job]:
         return self._database.read(lambda conn: leases.held_by(conn, worker_id))
+
+    def _starts_of(self, worker_ids: set[int]) -> set[tuple[str, int, int | None]]:
+        return self._database.read(lambda conn: leases.starts_of(conn, sorted(worker_ids)))
 
     def _rescue(self) -> int:
         return leases.rescue(self._database)

@@ -66,7 +66,7 @@ def database(mongo_url: str, name: str) -> Iterator[Database]:
 
 class TestContract(StorageContract):
     storage_class = MongoStorage
-    jobs = 60
+    jobs, batch = 60, 200
     examples, steps = 5, 12  # the emulator is slow
 
     @pytest.fixture

@@ -70,6 +70,8 @@ class Table:
 
     def get(self, key: str, *, meta: bool = False) -> Item | None:
         """An item, as it is now."""
+        if not key:
+            return None
         where = self.meta if meta else self.jobs
         found = self.client.get_item(TableName=where, Key=encode({"id": key}), ConsistentRead=True)
         return decode(found["Item"]) if "Item" in found else None
@@ -97,6 +99,8 @@ class Table:
 
         Without a condition on it, an item that is not there is made.
         """
+        if not key:  # which DynamoDB takes for a mistake
+            return False, None
         where = self.meta if meta else self.jobs
         arguments = {"Key": encode({"id": key}), "ReturnValues": "ALL_NEW", **change.arguments()}
         return self._write(self.client.update_item, where, **arguments)

@@ -50,8 +50,9 @@ class DynamoDBStorage(LeasedStorage):
     rights to make and describe them are not. lease, poll_interval: see LeasedStorage.
 
     A job's data has at most 350,000 bytes, for an item has 400 kB. Requests are paid: a job of up to 1 kB costs 3
-    write units to enqueue (6 in a batch), 5 to start and 4 to complete, one start that two wanted 1 more; larger
-    ones that much per kB for the table's part. A look for jobs costs a read unit for each queue, and one more.
+    write units to enqueue (4 in a batch, which is a transaction), 5 to start, 4 to complete or fail, and 1 for each
+    start that another was quicker to make; of larger ones each kB more costs 1 each time. A look for jobs costs half
+    a read unit for each queue, half a one for scheduled jobs, and one to learn the queues' names if none are given.
 
     What DynamoDB cannot promise: there is no server's clock, so order, due times and leases are as good as the
     clocks of the processes agree; keep them within a second (NTP), and the lease well above. Indexes follow the
@@ -184,8 +185,6 @@ class DynamoDBStorage(LeasedStorage):
 
     def get_job(self, job_id: str) -> Job | None:
         """The job with this id, or None."""
-        if not job_id:
-            return None  # a key is never empty, and DynamoDB would say so
         with self._table.translated():
             found = self._table.get(job_id)
         return None if found is None else stored_job(found)

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from pgjobq import NewJob, Worker, job
+from pgjobq import NewJob, Worker, job, open_storage
 from pgjobq.handlers import Registry
 from pgjobq.postgres.schema import migrate
 from pgjobq.storage.postgres_storage import PostgresStorage
@@ -271,8 +271,11 @@ def test_more_refusals_than_one_reads_are_counted(cli: Cli, dsn: str, old: sqlit
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("create table job (n int)", "SRC: there is no table 'jobs' in sqlite:///old.db"),
-        ("create table jobs (id int, title text)", "SRC: the table 'jobs' has no column 'type': it holds no jobs"),
+        ("create table job (n int)", "SRC: SQLite old.db: there is no table 'jobs'"),
+        (
+            "create table jobs (id int, title text)",
+            "SRC: SQLite old.db: the table 'jobs' has no column 'type': it holds no jobs",
+        ),
     ],
 )
 def test_table_of_others_is_refused(cli: Cli, dsn: str, tmp_path: Path, table: str, message: str) -> None:
@@ -280,6 +283,35 @@ def test_table_of_others_is_refused(cli: Cli, dsn: str, tmp_path: Path, table: s
         conn.execute(table)
     conn.close()
     assert cli.run("sqlite:///old.db", dsn) == (NOT_DONE, "", f"pgjobq: {message}\n")
+
+
+def test_worker_on_a_file_is_warned_of(cli: Cli, dsn: str, tmp_path: Path) -> None:
+    source = open_storage(f"sqlite:///{tmp_path / 'jobs.db'}")
+    source.enqueue("a", "t", {})
+    assert source.dequeue() is not None
+    status, output, complaints = cli.run("sqlite:///jobs.db", dsn)
+    assert status == DONE
+    assert output.startswith("1 jobs copied, 0 were there already, 1 were running at SRC")
+    assert complaints == "pgjobq: note: 1 workers are at work on SRC; stop them first, or jobs may run at both ends\n"
+    source.leave()
+    source.close()
+    assert cli.run("sqlite:///jobs.db", dsn) == (DONE, "0 jobs copied, 1 were there already\n", "")
+
+
+@pytest.mark.parametrize("way", ["SRC", "DST"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:s3cret@127.0.0.1:1/app",
+        "redis://u:s3cret@127.0.0.1:1/0",
+        "sqlalchemy+postgresql://u:s3cret@127.0.0.1:1/a",
+    ],
+)
+def test_database_that_does_not_answer_is_told(cli: Cli, dsn: str, url: str, way: str) -> None:
+    status, output, complaints = cli.run(*([url, dsn] if way == "SRC" else [dsn, url]))
+    assert (status, output, complaints.count("\n")) == (NOT_DONE, "", 1)
+    assert "127.0.0.1" in complaints
+    assert "s3cret" not in complaints
 
 
 def test_dbjobq_on_postgresql(cli: Cli, dsn: str, conn: Connection, storage: PostgresStorage) -> None:

@@ -59,21 +59,24 @@ def copy(*, src: str, dst: str, src_schema: str, dst_schema: str, batch: int) ->
 @contextmanager
 def _opened_source(src: str, schema: str) -> Iterator[BaseStorage | TableSource]:
     """A storage; or, of a database that SQLAlchemy reaches, a reader that makes no table and takes older ones too."""
-    from pgjobq.connect import sqlalchemy_url
+    from pgjobq.connect import open_storage, sqlalchemy_url
 
     url = sqlalchemy_url(src)
-    if url is None:
-        with opened(src, schema, schema_option="src_schema") as storage:
-            yield storage
-        return
-    refuse_given(src_schema=schema)
-    from pgjobq.copying.tables import TableSource
+    if url is not None:
+        refuse_given(src_schema=schema)
+        open_storage(src).close()  # checks it, and does not connect
+        from pgjobq.copying.tables import TableSource
 
-    source = TableSource(url)
-    try:
-        yield source
-    finally:
-        source.close()
+        source = TableSource(url)
+        try:
+            source.ping()
+            if not source.is_storage:
+                yield source
+                return
+        finally:
+            source.close()
+    with opened(src, schema, schema_option="src_schema") as storage:
+        yield storage
 
 
 def _warn_of_workers(source: BaseStorage | TableSource) -> None:

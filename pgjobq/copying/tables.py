@@ -10,10 +10,15 @@ from typing import Any
 
 from sqlalchemy import ColumnClause, Connection, column, create_engine, func, inspect, select, table
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from pgjobq.errors import ConfigurationError, InvalidJob, SchemaConflict, StorageError, StorageUnavailable
+from pgjobq.errors import ConfigurationError, InvalidJob, SchemaConflict
 from pgjobq.models import Job, UnreadableData
+from pgjobq.sa.engine import open_engine
+from pgjobq.sa.errors import shown, translate
+from pgjobq.sa.table import jobs, workers
+
+TIMEOUT = 30.0  # seconds to wait for an answer
 
 NEEDED = ("id", "type", "data", "status")
 OPTIONAL = (
@@ -39,27 +44,31 @@ class TableSource:
     """
 
     def __init__(self, url: str, name: str = "jobs") -> None:
-        try:
-            parsed = make_url(url)
-        except ArgumentError:
-            raise ConfigurationError("SRC: this is no URL; give sqlite:///old.db") from None
+        parsed = make_url(url)
         path = parsed.database
-        # SQLite would make an empty database of a file that is not there.
-        if parsed.get_backend_name() == "sqlite" and not (path and Path(path).is_file()):
-            raise ConfigurationError(f"SRC: there is no file {path!r}")
-        self._engine, self._name = create_engine(parsed), name
-        self._shown = parsed.render_as_string(hide_password=True)
+        if parsed.get_backend_name() == "sqlite":
+            # SQLite would make an empty database of a file that is not there, and an engine of ours a WAL of this one.
+            if not (path and Path(path).is_file()):
+                raise ConfigurationError(f"SRC: there is no file {path!r}")
+            self._engine = create_engine(parsed)
+        else:
+            self._engine, _ = open_engine(parsed, TIMEOUT)
+        self._name, self._shown = name, f"SRC: {shown(self._engine)}"
         self._columns: list[str] = []
+        self.is_storage = False  # whether it is a SQLAlchemyStorage's, which can tell more; ping finds out
 
     def ping(self) -> None:
         """Connect, and see that the table is one of jobs. Raises StorageUnavailable or SchemaConflict."""
         with self._connected() as conn:
             inspector = inspect(conn)
             if not inspector.has_table(self._name):
-                raise SchemaConflict(f"SRC: there is no table {self._name!r} in {self._shown}")
+                raise SchemaConflict(f"{self._shown}: there is no table {self._name!r}")
             there = {one["name"] for one in inspector.get_columns(self._name)}
+            self.is_storage = inspector.has_table(workers.name) and there >= {one.name for one in jobs.columns}
         if missing := [one for one in NEEDED if one not in there]:
-            raise SchemaConflict(f"SRC: the table {self._name!r} has no column {missing[0]!r}: it holds no jobs")
+            raise SchemaConflict(
+                f"{self._shown}: the table {self._name!r} has no column {missing[0]!r}: it holds no jobs"
+            )
         self._columns = [one for one in (*NEEDED, *OPTIONAL) if one in there]
 
     def counts(self) -> dict[str, int]:
@@ -94,15 +103,8 @@ class TableSource:
         try:
             with self._engine.connect() as conn:
                 yield conn
-        except DBAPIError as error:
-            kind = (
-                StorageUnavailable
-                if error.connection_invalidated or "Operational" in type(error).__name__
-                else StorageError
-            )
-            raise kind(f"SRC: {self._shown}: {error.orig}") from error
         except SQLAlchemyError as error:
-            raise StorageError(f"SRC: {self._shown}: {error}") from error
+            raise translate(error, self._shown) from error
 
 
 def _job(row: dict[str, Any]) -> Job:

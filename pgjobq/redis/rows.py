@@ -35,7 +35,10 @@ def new_row(job: NewJob) -> bytes:
     if job.delay is not None:
         when = f"d{delay_of(job.delay)}"
     elif job.execute_at is not None:
-        when = str(microseconds(job.execute_at))
+        try:
+            when = str(microseconds(job.execute_at.astimezone(UTC)))
+        except OverflowError:
+            raise InvalidJob("execute_at: is not within the years 1 to 9999, in UTC", field="execute_at") from None
     row = (job.id, job.type, job.queue, str(job.priority), str(job.max_retries), when, job.json)
     return "\0".join(row).encode()
 
@@ -103,13 +106,13 @@ def job_of(row: bytes | str) -> Job:
         int(priority),
         int(attempts),
         int(max_retries),
-        _moment(execute_at),
+        moment_of(execute_at),
         error[1:] if error else None,
-        _moment(created_at),
-        _moment(updated_at),
-        _moment(started_at),
-        _moment(finished_at),
-        _moment(failed_at),
+        moment_of(created_at),
+        moment_of(updated_at),
+        moment_of(started_at),
+        moment_of(finished_at),
+        moment_of(failed_at),
         int(worker_id) if worker_id else None,
     )
 
@@ -119,7 +122,8 @@ def text_of(answer: bytes | str) -> str:
     return answer if isinstance(answer, str) else answer.decode(errors="replace")
 
 
-def _moment(text: str) -> datetime | None:
+def moment_of(text: str) -> datetime | None:
+    """The time that a script gave; None for an empty text."""
     return EPOCH + timedelta(microseconds=int(text)) if text else None
 
 

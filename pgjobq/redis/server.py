@@ -15,10 +15,11 @@ from redis.cluster import RedisCluster
 from redis.exceptions import MovedError, NoScriptError, RedisError
 from redis.retry import Retry
 
-from pgjobq.errors import ConfigurationError
+from pgjobq.errors import ConfigurationError, SchemaTooNew
 from pgjobq.redis.errors import translate
 
 Client = redis.Redis | RedisCluster
+LAYOUT = 1  # of the keys, see lua/common.lua
 MOVES = 3  # times that a cluster may send us to another node
 
 
@@ -41,7 +42,7 @@ class Server:
         if not timeout > 0:
             raise ConfigurationError(f"timeout: {timeout!r} is not allowed; give seconds above 0")
         self.root = f"{{{prefix}}}:"
-        self._own = isinstance(given, str)
+        self._own, self._checked = isinstance(given, str), False
         self._is_cluster = isinstance(given, RedisCluster)
         self._client: Any = _connected(given, timeout) if isinstance(given, str) else given
 
@@ -67,6 +68,20 @@ class Server:
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Run a script; what it returned."""
+        if not self._checked:
+            self._check_layout()
+            self._checked = True
+        return self._run(name, *arguments)
+
+    def _check_layout(self) -> None:
+        found = int(self._run("layout", LAYOUT))
+        if found > LAYOUT:
+            raise SchemaTooNew(
+                f"Redis at {self.name}: what lies under {self.root} is of version {found}, this pgjobq knows {LAYOUT};"
+                " upgrade pgjobq"
+            )
+
+    def _run(self, name: str, *arguments: Any) -> Any:
         source, digest = script(name)
         with self.translated():
             try:

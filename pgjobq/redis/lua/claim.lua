@@ -1,14 +1,18 @@
--- Claim due jobs for a worker, in order. ARGV: worker, how many, its lease, bytes of data at most (one job is always
+-- Claim due jobs for a worker, in order. ARGV: worker, the number of this claim, how many, its lease, bytes of data at most (one job is always
 -- given), its bell or nothing, and its queues (none: all). Returns the microseconds until the next job falls due, or
 -- nothing when no job waits for that; then the jobs. A worker that gets none is asleep, until its bell rings.
-local worker, limit, lease, most, bell = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
-local queues = {unpack(ARGV, 6)}
+local worker, number, limit, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local most, bell = tonumber(ARGV[5]), ARGV[6]
+local queues = {unpack(ARGV, 7)}
 local serves = #queues > 0 and queues or {''}
 local CHUNK = 64  -- entries read at once from one of several lines
 local PROMOTED = 10000  -- jobs that fell due, which one claim puts in line: more would take the server too long
 
 -- A worker that holds jobs is registered, also when it was given up for dead meanwhile: else nobody would rescue them.
 redis.call('ZADD', P .. 'workers', 'NX', whole(NOW + lease), worker)
+-- One that arrives late, after the worker gave it up, would start jobs of which nobody knows.
+if number <= tonumber(redis.call('HGET', P .. 'worker:' .. worker, 'claim') or 0) then return {''} end
+redis.call('HSET', P .. 'worker:' .. worker, 'claim', number)
 if bell ~= '' then
   for _, queue in ipairs(serves) do redis.call('SREM', P .. 'asleep:' .. queue, bell) end
 end

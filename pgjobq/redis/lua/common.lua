@@ -1,5 +1,6 @@
 -- What every script begins with. KEYS[1] begins every key, and holds their hash tag: all lie in one slot.
 --
+--   layout           number  the version of all this
 --   job:ID           hash    the job: its fields; `due`, in microseconds as all times are; `entry`, the time when it was
 --                            created and its place in the order of enqueueing, both in hex; `settled`, the last start
 --                            that was settled, and how
@@ -9,7 +10,7 @@
 --   scheduled        zset    pending jobs that are not due: score due, member id
 --   held:WORKER      set     ids of the jobs that a worker runs
 --   workers          zset    registered workers: score the end of their lease
---   names            hash    what the workers are called
+--   worker:WORKER    hash    its `name`, when it `started`, and the number of its last `claim`
 --   queues           set     queues that have jobs
 --   seq              number  the last place that was given
 --   asleep:QUEUE     set     bells of workers that found nothing to do in this queue; asleep: of those that serve all
@@ -123,6 +124,11 @@ local function ring_for_arrivals()
     local first = redis.call('ZRANGE', P .. 'scheduled', 0, 0, 'WITHSCORES')[2]
     if soonest <= tonumber(first) then ring(soonest_queue, 1) end
   end
+end
+
+local function forget_worker(worker)
+  redis.call('ZREM', P .. 'workers', worker)
+  redis.call('DEL', P .. 'worker:' .. worker)
 end
 
 -- A job that is pending, not any more or again, is due at this time.

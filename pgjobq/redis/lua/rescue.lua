@@ -25,8 +25,7 @@ for _, worker in ipairs(dead) do
   for _, id in ipairs(held) do rescue(id, worker) end
   left = left - #held
   if redis.call('EXISTS', P .. 'held:' .. worker) == 1 then break end
-  redis.call('ZREM', P .. 'workers', worker)
-  redis.call('HDEL', P .. 'names', worker)
+  forget_worker(worker)
 end
 ring_for_arrivals()
 return rescued

@@ -2,6 +2,5 @@
 if redis.call('EXISTS', P .. 'held:' .. ARGV[1]) == 1 then
   redis.call('ZADD', P .. 'workers', 0, ARGV[1])
 else
-  redis.call('ZREM', P .. 'workers', ARGV[1])
-  redis.call('HDEL', P .. 'names', ARGV[1])
+  forget_worker(ARGV[1])
 end

@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo dev test services check lint types contract format bench bench-storages docs sql build requirements clean
+.PHONY: help env demo dev test services check lint types contract format bench bench-storages loadtest docs sql build requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ bench: $(STAMP) ## measure, each figure beside its raw floor
 
 bench-storages: $(STAMP) ## every storage at the same work, on the servers that are installed
 	@$(BIN)/python loadtests/bench_storages.py
+
+SECONDS ?= 60
+loadtest: $(STAMP) ## load as people make it, by locust: make loadtest SECONDS=60 OPTIONS="--help"
+	@$(BIN)/python loadtests/loadtest.py --seconds $(SECONDS) $(OPTIONS)
 
 docs: $(STAMP) ## build the documentation into site/
 	@$(BIN)/zensical build --strict --clean

@@ -1,106 +1,135 @@
 """pgjobq measured beside its raw floors, in one run: `make bench`.
 
 Every figure stands beside the same work done bare on the same server, moments apart. Quote the ratios: the figures are
-the machine's as much as pgjobq's. The JSON in loadtests/results/ holds the machine, versions, settings, repetitions.
+the machine's as much as pgjobq's. The JSON in loadtests/results/ holds the machine, versions, settings, repetitions
+and their spread; beside it lie the charts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from bench_drain import drain, memory
-from bench_enqueue import bulk, enqueue
-from bench_ground import FULL, TINY, Bench, Row, Sizes, about, server
-from bench_latency import idle, kill, latency
+from bench_about import about
+from bench_backlog import finished, future
+from bench_bulk import bulk
+from bench_chart import draw
+from bench_drain import drain, keep_none
+from bench_enqueue import enqueue, slow_disk
+from bench_functions import functions
+from bench_ground import Bench, server
+from bench_idle import herd, idle
+from bench_latency import kill, latency
+from bench_load import load
+from bench_memory import memory
+from bench_plans import lanes, plans
+from bench_rows import Line, Missing
+from bench_sizes import SIZES
+from bench_snapshot import snapshot
+from bench_start import start
+from bench_table import closing, table
 from rich.console import Console
-from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
-MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
+MEASURES: dict[str, Callable[[Bench], list[Line]]] = {
     "drain": drain,
+    "keep": keep_none,
     "latency": latency,
+    "load": load,
+    "future": future,
+    "finished": finished,
+    "snapshot": snapshot,
+    "plans": plans,
+    "lanes": lanes,
     "enqueue": enqueue,
+    "slow_disk": slow_disk,
     "bulk": bulk,
     "idle": idle,
+    "herd": herd,
     "memory": memory,
+    "start": start,
     "kill": kill,
+    "functions": functions,
 }
-SIZES = {"quick": Sizes(), "full": FULL, "tiny": TINY}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the chosen measures, print the table, write the JSON; the exit status."""
+    """Run the chosen measures, print the table, write JSON and charts; 1 when a measure failed."""
     options = _options(arguments)
-    names = options.only.split(",")
-    sizes: Sizes = SIZES[options.size]
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    if options.list:
+        for name, measure in MEASURES.items():
+            console.print(f"{name:10} {(measure.__doc__ or '').splitlines()[0]}", highlight=False, soft_wrap=True)
+        return 0
     started = time.monotonic()
-    rows: list[Row] = []
+    lines: list[Line] = []
+    series: dict[str, Any] = {}
+    measured: dict[str, dict[str, float]] = {}
     with server() as dsn:
-        facts = about(dsn, sizes)
-        for name in names:
+        report = about(dsn) | {"size": options.size, "sizes": vars(SIZES[options.size])}
+        bench = Bench(dsn, SIZES[options.size], series)
+        for name in options.only.split(","):
+            begun, busy = time.monotonic(), os.getloadavg()[0]
             console.print(f"measuring {name} ...", style="dim", end=" ")
-            begun = time.monotonic()
-            rows += MEASURES[name](Bench(dsn, sizes))
-            console.print(f"{time.monotonic() - begun:.0f} s", style="dim")
-    facts |= {"size": options.size, "seconds": round(time.monotonic() - started, 1)}
-    _print(rows, console)
-    versions = facts["versions"]
-    console.print(
-        f"\nPostgreSQL {versions['postgresql']}, Python {versions['python']}, {facts['machine']['cores']} cores,"
-        f" load before {facts['machine']['load_before']:.1f}; fsync and synchronous_commit on."
-        f" {facts['seconds']:.0f} s in all. Medians of the repetitions; a ratio is the median of the repetitions' own."
-    )
-    out = options.out or RESULTS / f"bench-{time.strftime('%Y%m%d-%H%M%S')}.json"
+            try:
+                lines += _measured(name, bench)
+            except KeyboardInterrupt:
+                console.print("interrupted", style="bold red")
+                break
+            measured[name] = {"seconds": round(time.monotonic() - begun, 1), "load_before": busy}
+            console.print(f"{measured[name]['seconds']:.0f} s", style="dim")
+    report |= {"seconds": round(time.monotonic() - started, 1), "measures": measured}
+    report |= {"rows": [line.to_dict() for line in lines], "series": series}
+    console.print(table(lines))
+    console.print(closing(report), highlight=False)
+    _write(report, options.out or RESULTS / f"bench-{time.strftime('%Y%m%d-%H%M%S')}.json", console)
+    return int(any(isinstance(line, Missing) and line.failed for line in lines))
+
+
+def _measured(name: str, bench: Bench) -> list[Line]:
+    """A measure that fails takes no other with it."""
+    try:
+        return MEASURES[name](bench)
+    except Exception as error:
+        traceback.print_exc()
+        return [Missing(measure=name, name=name, reason=f"failed: {error}", failed=True)]
+
+
+def _write(report: dict[str, Any], out: Path, console: Console) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({**facts, "rows": [row.to_dict() for row in rows]}, indent=2) + "\n")
-    console.print(f"written to {out}", soft_wrap=True)
-    return 0
+    out.write_text(json.dumps(report, indent=1) + "\n")
+    for path in (out, *draw(report["series"], out.with_suffix(""))):
+        console.print(f"written to {path}", soft_wrap=True, highlight=False)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure pgjobq, each figure beside its raw floor.")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", dest="size", action="store_const", const="quick", help="about 3 minutes (default)")
-    size.add_argument("--full", dest="size", action="store_const", const="full", help="larger and longer: 15 minutes")
-    size.add_argument(
-        "--tiny", dest="size", action="store_const", const="tiny", help="does it run: no figures to quote"
-    )
+    for name, text in (
+        ("quick", "under 5 minutes (default)"),
+        ("full", "every measure at its full size: most of an hour"),
+        ("tiny", "does it run: no figures to quote"),
+    ):
+        size.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=text)
     parser.set_defaults(size="quick")
-    parser.add_argument("--only", default=",".join(MEASURES), help=f"some of {','.join(MEASURES)}")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the JSON")
+    parser.add_argument("--only", metavar="NAME,NAME", help="some measures; without it all (quick: all but functions)")
+    parser.add_argument("--list", action="store_true", help="list the measures")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the JSON, and the charts beside it")
     options = parser.parse_args(arguments)
+    if options.only is None:
+        options.only = ",".join(name for name in MEASURES if options.size != "quick" or name != "functions")
     if unknown := set(options.only.split(",")) - set(MEASURES):
         parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(MEASURES)}")
     return options
-
-
-def _print(rows: Sequence[Row], console: Console) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("measure", overflow="fold")
-    for name in ("figure", "min .. max"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("unit", no_wrap=True)
-    table.add_column("floor", justify="right", no_wrap=True)
-    table.add_column("which is", overflow="fold")
-    for name in ("ratio", "aim"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        spread = f"{_number(min(row.figures))} .. {_number(max(row.figures))}" if len(row.figures) > 1 else ""
-        cells = (_number(row.figure), spread, row.unit, _number(row.floor), row.floor_name, f"{row.ratio:.2f}", row.aim)
-        table.add_row(row.name, *cells)
-    console.print(table)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

@@ -1,26 +1,33 @@
-"""How fast jobs drain, and what a worker's memory does meanwhile.
+"""How fast jobs drain: by one worker process and by several, beside the raw loop.
 
-All rows are kept. Every repetition starts from a copy of one filled database, vacuumed and analysed; figure and floor
-take turns. A drain counts from the first claim's time to the last completion's, as the rows of `jobs` tell.
+All rows are kept, but where the name says otherwise. Every repetition starts from a copy of one filled database,
+vacuumed and analysed; figure and floor take turns. A drain counts from the first claim's time to the last
+completion's, as the rows of `jobs` tell.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import psycopg
-from bench_ground import Bench, Connection, Row, fill, settle_down, value, wait_until, workers
+from bench_ground import Bench, Connection, fill, settle_down, value, wait_until, workers
+from bench_rows import Line, Missing, Row
 
 BATCH = 500  # jobs in a claim of the raw loop
+LOOP = f"claim_jobs + complete_jobs inline, one connection, {BATCH} at a time"
 
 
-def drain(bench: Bench) -> list[Row]:
-    """One worker process with sync and with async no-op handlers, two worker processes; beside the raw loop."""
-    jobs = bench.sizes.drain_jobs
+def drain(bench: Bench) -> list[Line]:
+    """Jobs a second of one worker process, sync and async, and of several, beside the raw loop."""
+    jobs, crews = bench.sizes.drain_jobs, bench.sizes.crews
     raw: list[float] = []
     sync: list[float] = []
     on_loop: list[float] = []
-    two: list[float] = []
+    several: dict[int, list[float]] = {count: [] for count in crews}
     with bench.database() as filled, bench.database() as filled_async:
         for database, kind in ((filled, "noop"), (filled_async, "noop_async")):
             fill(database, jobs, kind)
@@ -28,14 +35,14 @@ def drain(bench: Bench) -> list[Row]:
         for _ in range(bench.sizes.repeat):
             with bench.database(like=filled) as dsn:
                 raw.append(_raw_loop(dsn, jobs))
-            sync.append(_drained_by(bench, filled, jobs, 1))
-            on_loop.append(_drained_by(bench, filled_async, jobs, 1))
-            two.append(_drained_by(bench, filled, jobs, 2))
-    loop = f"claim_jobs + complete_jobs inline, one connection, {BATCH} at a time"
+            sync.append(drained(bench, filled, jobs))
+            on_loop.append(drained(bench, filled_async, jobs, kind="noop_async"))
+            for count in crews:
+                several[count].append(drained(bench, filled, jobs, count))
     return [
-        _row("one worker, sync handlers", loop, sync, raw, ">= 0.7"),
-        _row("one worker, async handlers", loop, on_loop, raw, ">= 0.6"),
-        _row("two workers, sync handlers", "one worker", two, sync, ">= 1.0"),
+        _row("one worker, sync handlers", LOOP, sync, raw, ">= 0.7"),
+        _row("one worker, async handlers", LOOP, on_loop, raw, ">= 0.6"),
+        *[_row(f"{count} workers, sync handlers", "one worker", several[count], sync, ">= 1.0") for count in crews],
     ]
 
 
@@ -45,77 +52,108 @@ def _row(name: str, floor_name: str, figures: list[float], floors: list[float], 
     )
 
 
-def _drained_by(bench: Bench, filled: str, jobs: int, count: int) -> float:
+def drained(bench: Bench, filled: str, jobs: int, count: int = 1, *, kind: str = "noop") -> float:
+    """Jobs a second of so many workers on a copy of a database that holds that many due jobs of that type."""
     with bench.database(like=filled) as dsn, workers(dsn, count, gated=True) as crew:
-        crew.go()
-        return _rate(dsn, jobs)
+        return _rate(dsn, jobs, kind, crew.go)
 
 
 def _raw_loop(dsn: str, jobs: int) -> float:
-    claim = "select claim_id, id, attempts from pgjobq.claim_jobs(1, '{default}', %s)"
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        while rows := conn.execute(claim, [BATCH]).fetchall():
-            arguments = [[row[1] for row in rows], [row[2] for row in rows], [rows[0][0]]]
-            conn.execute("select pgjobq.complete_jobs(1, %s, %s, %s)", arguments)
-    return _rate(dsn, jobs)
+    def loop() -> None:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            while claim_and_complete(conn, BATCH):
+                pass
+
+    return _rate(dsn, jobs, "noop", loop)
 
 
-def _rate(dsn: str, jobs: int) -> float:
-    """Jobs a second, once all are done. Looks at one row and a tiny table, so as not to disturb."""
+def claim_and_complete(conn: Connection, batch: int, queues: Sequence[str] | None = ("default",)) -> int:
+    """How many jobs there were to claim and complete, as no worker in particular."""
+    claim = "select claim_id, id, attempts from pgjobq.claim_jobs(1, %s, %s)"
+    rows = conn.execute(claim, [None if queues is None else list(queues), batch], prepare=True).fetchall()
+    if rows:
+        arguments = [[row[1] for row in rows], [row[2] for row in rows], list({row[0] for row in rows})]
+        conn.execute("select pgjobq.complete_jobs(1, %s, %s, %s)", arguments, prepare=True)
+    return len(rows)
+
+
+def _rate(dsn: str, jobs: int, kind: str, start: Callable[[], None]) -> float:
     with psycopg.connect(dsn, autocommit=True) as conn:
-        last = conn.execute("select job_id from pgjobq.ready order by seq desc limit 1").fetchone()
-        if last is not None:
-            done = "select status = 'completed' from pgjobq.jobs where id = %s"
-            wait_until(lambda: value(conn, done, last), "the drain did not end", 0.1)
-        _wait_settled(conn)
+        last = last_in_line(conn)
+        start()
+        wait_done(conn, last)
+        wait_settled(conn)
         completed, seconds = conn.execute(
             """select count(*), extract(epoch from max(finished_at) - min(started_at))::float8
-                 from pgjobq.jobs where status = 'completed'"""
+                 from pgjobq.jobs where type = %s and status = 'completed'""",
+            [kind],
         ).fetchone() or (0, 0.0)
         if completed != jobs:
             raise RuntimeError(f"{jobs} jobs were enqueued, {completed} completed")
         return jobs / max(float(seconds), 1e-3)
 
 
-def _wait_settled(conn: Connection) -> None:
+def last_in_line(conn: Connection, condition: str = "true") -> str | None:
+    """The job that will be claimed last."""
+    query = f"select job_id from pgjobq.ready where {condition} order by priority, seq desc limit 1"
+    row = conn.execute(query).fetchone()
+    return row[0] if row is not None else None
+
+
+def wait_done(conn: Connection, job_id: str | None) -> None:
+    """Until the job is done or gone. Looks at one row, so as not to disturb."""
+    open_ = "select exists (select from pgjobq.jobs where id = %s and status in ('pending', 'running'))"
+    wait_until(lambda: not value(conn, open_, [job_id]), "the drain did not end", 0.02)
+
+
+def wait_settled(conn: Connection) -> None:
+    """Until nobody holds a job, and none waits."""
     left = "select exists (select from pgjobq.claims) or exists (select from pgjobq.ready)"
-    wait_until(lambda: not value(conn, left), "the drain did not end", 0.1)
+    wait_until(lambda: not value(conn, left), "the drain did not end", 0.05)
 
 
-def memory(bench: Bench) -> list[Row]:
-    """A worker's resident memory at its start, after a tenth of the jobs and after all of them.
-
-    Jobs come in and are drained a tenth at a time, so that the worker also falls asleep in between.
-    """
-    jobs = bench.sizes.memory_jobs
-    with bench.database() as dsn, workers(dsn) as crew, psycopg.connect(dsn, autocommit=True) as conn:
-        seen = [_resident(crew.pids[0])]
-        for _ in range(10):
-            fill(dsn, jobs // 10, "noop")
-            _wait_settled(conn)
-            seen.append(_resident(crew.pids[0]))
-    notes = {"after_each_tenth": seen[1:]}
-
-    def row(name: str, floor_name: str, floor: float, aim: str) -> Row:
-        return Row(
-            measure="memory",
-            name=name,
-            unit="MB",
-            floor_name=floor_name,
-            figures=[seen[-1]],
-            floors=[floor],
-            aim=aim,
-            notes=notes,
-        )
-
+def keep_none(bench: Bench) -> list[Line]:
+    """Jobs a second of one worker that deletes jobs on completion, beside one that keeps them."""
+    name = "one worker, --keep 0"
+    if "--keep " not in _worker_help():
+        return [Missing(measure="keep", name=name, reason="this version's worker has no option --keep")]
+    jobs = bench.sizes.drain_jobs
+    figures, floors = [], []
+    with bench.database() as filled:
+        fill(filled, jobs, "noop")
+        settle_down(filled)
+        for _ in range(bench.sizes.repeat):
+            floors.append(_on_the_clock(bench, filled, jobs, ()))
+            figures.append(_on_the_clock(bench, filled, jobs, ("--keep", "0")))
+    floor_name = "one worker, rows kept; both by the bench's clock, connecting included"
     return [
-        row(f"worker after {jobs:,} jobs", f"after the first {jobs // 10:,}", seen[1], "<= 1.1"),
-        row(f"worker after {jobs:,} jobs", "asleep, before the first job", seen[0], "<= 2"),
+        Row(
+            measure="keep",
+            name=name,
+            unit="jobs/s",
+            floor_name=floor_name,
+            figures=figures,
+            floors=floors,
+            aim=">= 1.0",
+        )
     ]
 
 
-def _resident(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("the worker is gone")
+@cache
+def _worker_help() -> str:
+    command = [sys.executable, "-m", "pgjobq", "worker", "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _on_the_clock(bench: Bench, filled: str, jobs: int, options: Sequence[str]) -> float:
+    with (
+        bench.database(like=filled) as dsn,
+        psycopg.connect(dsn, autocommit=True) as conn,
+        workers(dsn, gated=True, options=options) as crew,
+    ):
+        last = last_in_line(conn)
+        started = time.perf_counter()
+        crew.go()
+        wait_done(conn, last)
+        wait_settled(conn)
+        return jobs / (time.perf_counter() - started)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pgjobq import job
 
@@ -26,6 +26,16 @@ def noop(n: int) -> None:
 @job(type="noop_async")
 async def noop_on_the_loop(n: int) -> None:
     """Nothing, on the event loop."""
+
+
+@job
+def ignore(n: int, text: str) -> None:
+    """Nothing, with a large payload."""
+
+
+@job
+def ignore_all(data: dict[str, Any]) -> None:
+    """Nothing, whatever the data."""
 
 
 @job

@@ -1,0 +1,36 @@
+"""pgbench as the client: many connections that cost the machine little."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from bench_ground import PATIENCE
+from psycopg.conninfo import conninfo_to_dict
+
+from pgjobq.devserver import find_bindir
+
+
+def pgbench(dsn: str, statement: str, clients: int, seconds: int, *, rate: int = 0) -> float:
+    """Transactions a second, connecting not counted. rate: how many are offered, at random moments; 0: all it can."""
+    where = conninfo_to_dict(dsn)
+    env = {**os.environ, "PGPASSWORD": str(where["password"])}
+    with tempfile.TemporaryDirectory(prefix="pgjobq-bench-") as folder:
+        script = Path(folder) / "script.sql"
+        script.write_text(statement)
+        command = [str(find_bindir() / "pgbench"), "--no-vacuum", "--protocol", "prepared", "--file", str(script)]
+        command += ["--time", str(seconds), "--client", str(clients), "--jobs", str(min(clients, os.cpu_count() or 1))]
+        command += ["--rate", str(rate)] if rate else []
+        for option, key in (("--host", "host"), ("--port", "port"), ("--username", "user")):
+            command += [option, str(where[key])]
+        command.append(str(where["dbname"]))
+        limit = PATIENCE + seconds
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=limit)
+    if done.returncode != 0 or "number of failed transactions: 0 " not in done.stdout:
+        raise RuntimeError(f"pgbench failed: {done.stdout}{done.stderr}")
+    found = re.search(r"tps = ([\d.]+)", done.stdout)
+    assert found is not None  # pgbench always says it
+    return float(found[1])

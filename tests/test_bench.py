@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -129,7 +129,7 @@ def test_it_says_where_and_how_it_was_measured(report: dict[str, Any]) -> None:
 def test_the_charts_are_drawn(out: Path, report: dict[str, Any]) -> None:
     for name in ("latency", "snapshot"):
         path = out.with_name(f"bench-{name}.svg")
-        assert ElementTree.parse(path).getroot().tag.endswith("svg")  # noqa: S314  # our own
+        assert ET.parse(path).getroot().tag.endswith("svg")  # noqa: S314  # our own
         assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     histogram = report["series"]["latency"]
     assert sum(histogram["worker"]) == sum(histogram["floor"]) == histogram["jobs"]

@@ -34,3 +34,6 @@ comment on table claims is 'Private: one row a claimed batch, so that a dead wor
 comment on table  doorbell               is 'Private: workers that can be notified. Whether one sleeps now is told by locks.';
 comment on column doorbell.alarm_seconds is 'The worker looks at what is scheduled this often by itself: no need to ring for jobs due later.';
 comment on column doorbell.channel       is 'Where it listens.';
+
+comment on table  floors                 is 'Private: where claims of a lane (queue and priority) begin.';
+comment on table  horizon                is 'Private: how far floors may move.';

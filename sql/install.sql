@@ -24,11 +24,14 @@ select to_regclass('schema_version') is null as missing \gset
   insert into schema_version (version) values (1);
 \endif
 
+\ir functions/advance_floors.sql
 \ir functions/arm_doorbell.sql
 \ir functions/call_watch.sql
 \ir functions/call_worker.sql
 \ir functions/cancel_job.sql
+\ir functions/check_floors.sql
 \ir functions/claim_jobs.sql
+\ir functions/claim_segments.sql
 \ir functions/complete_jobs.sql
 \ir functions/count_jobs.sql
 \ir functions/disarm_doorbell.sql
@@ -45,12 +48,14 @@ select to_regclass('schema_version') is null as missing \gset
 \ir functions/import_jobs.sql
 \ir functions/is_claimable.sql
 \ir functions/is_held.sql
+\ir functions/lane_floor.sql
 \ir functions/list_jobs.sql
 \ir functions/live_workers.sql
 \ir functions/lost_jobs.sql
 \ir functions/mark_busy.sql
 \ir functions/next_due.sql
 \ir functions/open_enqueues.sql
+\ir functions/open_places.sql
 \ir functions/place_changed_job.sql
 \ir functions/place_new_jobs.sql
 \ir functions/promote_jobs.sql
@@ -65,6 +70,7 @@ select to_regclass('schema_version') is null as missing \gset
 \ir functions/retire_worker.sql
 \ir functions/retry_job.sql
 \ir functions/ring_doorbell.sql
+\ir functions/share_claim.sql
 \ir functions/sleepers.sql
 \ir functions/take_places.sql
 \ir functions/was_settled.sql

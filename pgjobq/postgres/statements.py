@@ -31,6 +31,7 @@ _TEXTS = {
     "register_worker": "select {schema}.register_worker(%s, %s::text[], true)",
     "heartbeat_worker": "select {schema}.heartbeat_worker(%s)",
     "retire_worker": "select {schema}.retire_worker(%s)",
+    "advance_floors": "select {schema}.advance_floors()",
     "call_watch": "select {schema}.call_watch(%s)",
     "call_worker": "select {schema}.call_worker(%s)",
     "get_job": "select {columns} from {schema}.get_job(%s)",

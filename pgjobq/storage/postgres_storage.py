@@ -24,6 +24,8 @@ from pgjobq.postgres.transaction import PostgresTransaction
 from pgjobq.postgres.transfer import exported, imported
 from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Released, Retried, Upkeep
 
+FLOORS_AFTER = 5000  # jobs; so many taken places, or a few times that, a claim may have to pass over
+
 
 class PostgresStorage(BaseStorage):
     """Jobs in PostgreSQL >= 15, in a schema made by `pgjobq migrate`.
@@ -71,6 +73,7 @@ class PostgresStorage(BaseStorage):
         self._rows = self._database.rows
         self._holds = Holds()
         self._claiming = threading.Lock()
+        self._since_floors = 0  # jobs claimed since the floors were moved
         self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
         listen = self._database.parameters
         if listen_dsn is not None:
@@ -148,12 +151,16 @@ class PostgresStorage(BaseStorage):
                 worker_id = self._presence.join(queues)
             if self._unsure:
                 self._rows("release_unknown_jobs", [worker_id, self._holds.open_batches()])
+            if self._since_floors >= FLOORS_AFTER:
+                self._since_floors = 0
+                self._rows("advance_floors", [])
             self._unsure = True
             wanted = None if queues is None else list(queues)
             rows = self._rows("claim_jobs", [worker_id, wanted, limit], binary=True)
             jobs = claimed_jobs(rows, worker_id)
             self._holds.add(jobs, [row[0] for row in rows])
             self._unsure = False
+            self._since_floors += len(jobs)
             self._presence.found(len(jobs), limit, queues)
             return jobs
 

@@ -26,7 +26,7 @@ begin
        select ready.ctid as tid, ready.*
          from ready
         where ready.queue = asked.queue
-        order by ready.priority desc, ready.seq
+        order by - ready.priority::bigint, ready.seq
         limit drop_orphans.max_places
           for update skip locked) as place
      where not is_claimable(place.job_id, place.queue, place.priority)

@@ -5,6 +5,9 @@
 -- place or job that another transaction holds is skipped, never waited for.  orphans: how
 -- many places were met whose job may not be claimed; they are left to drop_orphans.
 --
+-- Each queue is asked for its share of the next jobs, and its segments are walked in order, no
+-- further than needed.
+--
 -- The path from place to job goes by the key alone, and the settings below pin it: no
 -- statistics, old or missing, and no plan made while the tables were tiny can turn it into
 -- a scan of jobs, or into a sort of the whole line.
@@ -17,19 +20,33 @@ create or replace function take_places(queues text[], max_jobs integer, out ids 
   set jit = off
   set enable_seqscan = off
   set enable_bitmapscan = off
+  set enable_memoize = off
 as $$
 #variable_conflict use_column
+declare
+  v_share record;
 begin
-  with picked as materialized (
+  if cardinality(take_places.queues) > 1 then
+    v_share := share_claim(take_places.queues, take_places.max_jobs);
+  else
+    select take_places.queues as names, array[take_places.max_jobs] as jobs into v_share;
+  end if;
+  with segment as materialized (
+    select * from claim_segments(v_share.names)
+  ), picked as materialized (
     select lane.*
-      from unnest(take_places.queues) as asked (queue)
+      from unnest(v_share.names, v_share.jobs) as asked (queue, jobs)
      cross join lateral (
        select place.*, free.id
-         from (select ready.ctid as tid, ready.queue, ready.priority, ready.seq, ready.job_id
-                 from ready
-                where ready.queue = asked.queue
-                order by ready.priority desc, ready.seq
-                  for update skip locked) as place
+         from segment
+        cross join lateral (
+              select ready.ctid as tid, ready.queue, ready.priority, ready.seq, ready.job_id
+                from ready
+               where ready.queue = segment.queue
+                 and (- ready.priority::bigint, ready.seq) >= (segment.lane, segment.seq)
+                 and - ready.priority::bigint < segment.beyond
+               order by - ready.priority::bigint, ready.seq
+                 for update skip locked) as place
          left join lateral (
               select jobs.id
                 from jobs
@@ -39,10 +56,9 @@ begin
                  and jobs.priority = place.priority
                  and (jobs.execute_at is null or jobs.execute_at <= statement_timestamp())
                  for no key update skip locked) as free on true
-        where free.id is not null or not is_claimable(place.job_id, place.queue, place.priority)
-        limit take_places.max_jobs) as lane
-     order by lane.priority desc, lane.seq
-     limit take_places.max_jobs
+        where segment.queue = asked.queue
+          and (free.id is not null or not is_claimable(place.job_id, place.queue, place.priority))
+        limit asked.jobs) as lane
   ), left_line as (
     delete from ready
      where ready.ctid = any (array(select picked.tid from picked where picked.id is not null))

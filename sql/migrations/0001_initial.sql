@@ -55,8 +55,26 @@ create table ready (
 )
 with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
       autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
--- Serves claim_jobs: the head of a queue, in order.
-create index ready_claim on ready (queue, priority desc, seq);
+-- Serves claim_jobs: the head of a queue, in order.  The priority is negated, so that a scan
+-- can begin at any (priority, seq) by one comparison of rows.
+create index ready_claim on ready (queue, (- priority::bigint), seq);
+
+-- Where claims may begin, see advance_floors.  A lane is a queue and a priority.
+create table floors (
+  queue    text        collate "C" not null,
+  priority integer     not null,
+  seq      bigint      not null,
+  moved_at timestamptz not null,
+  primary key (queue, priority)
+);
+-- One row: what advance_floors knows of all lanes.
+create table horizon (
+  safe       bigint      not null,  -- no place below this can appear any more
+  candidate  bigint      not null,  -- nor below this, once all of open have ended
+  open       text[]      not null,
+  checked_at timestamptz not null
+);
+insert into horizon values (0, 0, '{}', now());
 
 create table scheduled (
   execute_at timestamptz not null,

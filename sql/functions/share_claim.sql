@@ -1,0 +1,60 @@
+-- share_claim: how many of the next max_jobs jobs, over all these queues, each queue has.
+--
+-- Merges the queues without locking anything: reads a few places of each, and more of each
+-- while the merge may be incomplete, for beyond the last place read of a queue that has more
+-- nothing is known.
+create or replace function share_claim(queues text[], max_jobs integer, out names text[], out jobs integer[])
+  language plpgsql
+  volatile
+  security definer
+  set search_path from current
+  set plan_cache_mode = force_generic_plan
+  set jit = off
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_chunk integer := greatest(4, share_claim.max_jobs * 2 / cardinality(share_claim.queues));
+  v_total integer;
+  v_more  boolean;
+begin
+  loop
+    with segment as materialized (
+      select * from claim_segments(share_claim.queues)
+    ), head as materialized (
+      select asked.queue, place.lane, place.seq, row_number() over (partition by asked.queue order by place.lane, place.seq) as nth
+        from unnest(share_claim.queues) as asked (queue)
+       cross join lateral (
+         select - ready.priority::bigint as lane, ready.seq
+           from segment
+          cross join lateral (
+            select ready.priority, ready.seq
+              from ready
+             where ready.queue = segment.queue
+               and (- ready.priority::bigint, ready.seq) >= (segment.lane, segment.seq)
+               and - ready.priority::bigint < segment.beyond
+             order by - ready.priority::bigint, ready.seq) as ready
+          where segment.queue = asked.queue
+          limit v_chunk) as place
+    ), known as (
+      select head.lane, head.seq from head where head.nth = v_chunk order by head.lane, head.seq limit 1
+    ), next as (
+      select head.queue
+        from head
+       where not exists (select from known) or (head.lane, head.seq) <= (select known.lane, known.seq from known)
+       order by head.lane, head.seq
+       limit share_claim.max_jobs
+    ), share as (
+      select next.queue, count(*)::integer as jobs from next group by next.queue
+    )
+    select array_agg(share.queue), array_agg(share.jobs), sum(share.jobs), exists (select from known)
+      from share
+      into share_claim.names, share_claim.jobs, v_total, v_more;
+    exit when not v_more or v_total >= share_claim.max_jobs or v_chunk >= share_claim.max_jobs;
+    v_chunk := v_chunk * 8;
+  end loop;
+end;
+$$;
+comment on function share_claim(text[], integer) is
+  'Private: how many of the next max_jobs jobs, over all these queues, each queue has.';

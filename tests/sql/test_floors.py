@@ -1,0 +1,207 @@
+"""The scan floor: claims begin above what was taken, and nothing pending is ever below."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+Connection = psycopg.Connection[Any]
+Connect = Callable[..., Connection]
+
+
+def enqueue(conn: Connection, jobs: int, *, priority: int = 5, queue: str = "default", name: str = "j") -> list[str]:
+    """So many jobs of one lane; their ids, in order."""
+    ids = [f"{name}-{priority}-{n:06}" for n in range(jobs)]
+    conn.execute(
+        "select enqueue_jobs(%s, priorities => %s, queues => %s, job_ids => %s)",
+        [["t"] * jobs, [priority] * jobs, [queue] * jobs, ids],
+    )
+    return ids
+
+
+def claim(conn: Connection, jobs: int, queues: list[str] | None = None) -> list[str]:
+    """The ids of so many claimed jobs."""
+    return [row[0] for row in conn.execute("select id from claim_jobs(1, %s, %s)", [queues, jobs]).fetchall()]
+
+
+def advance(conn: Connection, times: int = 3) -> None:
+    """As workers do now and then: the first call reads the sequence, later ones move the floors."""
+    for _ in range(times):
+        conn.execute("select advance_floors()")
+
+
+def floor(conn: Connection, priority: int = 5) -> int | None:
+    """The floor of a lane."""
+    row = conn.execute("select seq from floors where priority = %s", [priority]).fetchone()
+    return None if row is None else int(row[0])
+
+
+@pytest.fixture
+def busy(conn: Connection) -> Connection:
+    """A lane of which 2,000 of 2,010 jobs are taken, with its floor above those."""
+    enqueue(conn, 2010)
+    claim(conn, 2000)
+    advance(conn)
+    assert floor(conn) == 2001
+    return conn
+
+
+def test_floor_stops_at_the_lowest_place(busy: Connection) -> None:
+    assert claim(busy, 100) == [f"j-5-{n:06}" for n in range(2000, 2010)]
+
+
+def test_claims_pass_over_what_an_old_snapshot_keeps(conn: Connection, connect: Connect) -> None:
+    old = connect(autocommit=False)
+    old.execute("set transaction isolation level repeatable read")
+    old.execute("select count(*) from jobs")
+    enqueue(conn, 20_000)
+    for _ in range(19):
+        claim(conn, 1000)
+    buffers = []
+    for _ in range(2):
+        row = conn.execute(
+            """explain (analyze, buffers, format json) select from claim_jobs(1, '{default}', 1)"""
+        ).fetchone()
+        assert row is not None
+        plan = row[0][0]["Plan"]
+        buffers.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+        advance(conn)
+    assert buffers[0] > 200  # every place taken since, and its index entry
+    assert buffers[1] < buffers[0] / 3
+
+
+def test_enqueue_that_commits_late_keeps_the_floor_down(conn: Connection, connect: Connect) -> None:
+    late = connect(autocommit=False)
+    enqueue(late, 1, name="late")
+    enqueue(conn, 2000)
+    claim(conn, 2000)
+    advance(conn)
+    assert floor(conn) is None  # nothing is safe while it is open
+    late.commit()
+    advance(conn)
+    assert floor(conn) == 1
+    assert claim(conn, 10) == ["late-5-000000"]
+    enqueue(conn, 1, name="next")
+    assert claim(conn, 10) == ["next-5-000000"]
+
+
+def test_enqueue_that_rolls_back_leaves_a_gap_that_the_floor_passes(conn: Connection, connect: Connect) -> None:
+    writer = connect(autocommit=False)
+    enqueue(writer, 500)
+    enqueue(conn, 2000, name="k")
+    writer.rollback()
+    claim(conn, 1990)
+    advance(conn)
+    assert floor(conn) == 2491
+    assert len(claim(conn, 100)) == 10
+
+
+def test_claim_that_rolls_back_finds_its_places_again(conn: Connection, connect: Connect) -> None:
+    enqueue(conn, 2000)
+    claimer = connect(autocommit=False)
+    taken = claim(claimer, 2000)
+    enqueue(conn, 1, priority=4)
+    claim(conn, 1)  # so that a lane is busy
+    advance(conn)
+    assert floor(conn) in (None, 1)
+    claimer.rollback()
+    advance(conn)
+    assert claim(conn, 5000) == taken
+
+
+@pytest.mark.parametrize("how", ["retry", "release", "rescue", "by hand"])
+def test_job_put_back_in_line_is_above_the_floor(busy: Connection, how: str) -> None:
+    claim(busy, 10)
+    match how:
+        case "retry":
+            busy.execute("select retry_job('j-5-000000', 0, null, 1, 1)")
+        case "release":
+            busy.execute("select release_jobs(1, '{j-5-000000}', '{1}')")
+        case "rescue":
+            busy.execute("select give_away_jobs(1)")
+        case _:
+            busy.execute("update jobs set status = 'pending' where id = 'j-5-000000'")
+    assert "j-5-000000" in claim(busy, 5000)
+
+
+def test_new_priorities_are_found_around_the_floors(busy: Connection) -> None:
+    enqueue(busy, 2000, priority=2)
+    claim(busy, 2000)
+    advance(busy)
+    assert floor(busy, 2) is not None
+    expected = [enqueue(busy, 1, priority=p, name="n")[0] for p in (2**31 - 1, 9, 5, 4, 2, 1, -(2**31))]
+    expected = sorted(expected, key=lambda id_: -int(id_.removeprefix("n-").rsplit("-", 1)[0]))
+    left = [id_ for id_ in claim(busy, 5000) if id_ in expected]
+    assert left == expected
+
+
+def test_old_snapshot_cannot_move_a_floor(conn: Connection, connect: Connect) -> None:
+    """It would not see what was enqueued since."""
+    enqueue(conn, 2000)
+    claim(conn, 1990)
+    blind = connect(autocommit=False)
+    blind.execute("set transaction isolation level repeatable read")
+    blind.execute("select count(*) from jobs")
+    enqueue(conn, 10, name="unseen")
+    for _ in range(3):
+        assert blind.execute("select advance_floors()").fetchone() == (0,)
+    blind.commit()
+    assert len(claim(conn, 5000)) == 20
+
+
+def test_floor_above_a_place_is_dropped(busy: Connection) -> None:
+    """What should never be: somebody set the sequence back by hand."""
+    busy.execute("select setval('place_seq', 10)")
+    enqueue(busy, 1, name="low")
+    claim(busy, 10)
+    assert claim(busy, 10) == []
+    busy.execute("update horizon set checked_at = now() - interval '2 minutes'")
+    busy.execute("select advance_floors()")
+    assert floor(busy) is None
+    assert claim(busy, 10) == ["low-5-000000"]
+
+
+def test_idle_lanes_do_not_pile_up(conn: Connection) -> None:
+    conn.execute(
+        "insert into floors select 'q' || n, 5, 1, now() - n * interval '1 s' from generate_series(1, 150) as n"
+    )
+    conn.execute("select check_floors()")
+    assert conn.execute("select count(*), bool_or(queue = 'q1'), bool_or(queue = 'q150') from floors").fetchone() == (
+        100,
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_order_over_many_queues_priorities_and_floors(conn: Connection, seed: int) -> None:
+    """Whatever the batch, the queues and the floors: priority first, then the order of enqueueing."""
+    rng = random.Random(seed)  # noqa: S311  # jobs, not secrets
+    queues = [f"q{n}" for n in range(12)]
+    wide = seed % 2 == 1
+    priorities = [rng.randint(-(2**31), 2**31 - 1) if wide else rng.randint(1, 5) for _ in range(600)]
+    names = [queues[min(int(rng.expovariate(0.4)), 11)] for _ in range(600)]
+    ids = [f"{n:04}" for n in range(600)]
+    conn.execute(
+        "select enqueue_jobs(%s, priorities => %s, queues => %s, job_ids => %s)", [["t"] * 600, priorities, names, ids]
+    )
+    for queue in queues[::3]:
+        for priority in rng.sample(priorities, 4):
+            # No place of the lane is below it.
+            conn.execute(
+                """insert into floors select %s, %s, coalesce(min(seq), 1000), now() from ready
+                    where queue = %s and priority = %s on conflict do nothing""",
+                [queue, priority, queue, priority],
+            )
+    wanted = None if seed < 2 else rng.sample(queues, 7)
+    expected = sorted(
+        (n for n in range(600) if wanted is None or names[n] in wanted), key=lambda n: (-priorities[n], n)
+    )
+    got: list[str] = []
+    while batch := claim(conn, rng.choice([1, 7, 40, 200]), wanted):
+        got += batch
+    assert got == [ids[n] for n in expected]

@@ -50,7 +50,7 @@ class LeasedStorage(BaseStorage):
             raise ConfigurationError(f"poll_interval: {poll_interval!r} is not allowed; give seconds above 0")
         self.lease, self.poll_interval = float(lease), float(poll_interval)
         self._holds = Holds()
-        self._joining, self._claiming = threading.Lock(), threading.Lock()
+        self._joining, self._claiming = threading.Lock(), threading.RLock()
         self._worker_id: int | None = None
         self._pid, self._renewed_at = os.getpid(), 0.0  # seconds of time.monotonic
         self._keeper: Keeper | None = None
@@ -267,7 +267,7 @@ class LeasedStorage(BaseStorage):
 
     def _forget_parent(self) -> None:
         # The registration is not ours, its thread does not run here, and a lock may be held for ever.
-        self._joining, self._claiming = threading.Lock(), threading.Lock()
+        self._joining, self._claiming = threading.Lock(), threading.RLock()
         self._worker_id, self._keeper, self._holds, self._unsure = None, None, Holds(), False
         self._pid = os.getpid()
 

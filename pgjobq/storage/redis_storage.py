@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
@@ -62,7 +61,7 @@ class RedisStorage(LeasedStorage):
         if not isinstance(prefix, str) or not re.fullmatch(r"[\w.:-]{1,64}", prefix, re.ASCII):
             raise ConfigurationError(f"prefix: {prefix!r} is not allowed; give 1 to 64 of a-z, A-Z, 0-9 and _ . : -")
         self._server = Server(url, prefix, timeout)
-        self._claiming, self._numbers = threading.Lock(), count(1)  # claims take turns, and are numbered
+        self._numbers = count(1)  # of claims, which take turns
         self._bell: Bell | None = None
         self._bell_pid = 0
         self._alarm = 0.0  # when the next job falls due, by the monotonic clock

@@ -1,0 +1,20 @@
+"""A worker of the doorbell's stress run: no fallback poll, so that a lost wake-up shows."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+
+from pgjobq import Worker, job
+from pgjobq.storage.postgres_storage import PostgresStorage
+
+
+@job(type="stress", max_retries=20)
+def run() -> None:
+    """Nothing, or a little, or for long enough that the worker counts as busy."""
+    time.sleep(random.choice((0, 0, 0, 0.001, 0.03)))
+
+
+if __name__ == "__main__":
+    Worker(PostgresStorage(sys.argv[1], poll_interval=3600), concurrency=random.choice((1, 2, 8)), grace=1).run()

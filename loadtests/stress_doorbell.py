@@ -65,11 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         while time.monotonic() < until and not tally.failures:
             _round(rng, conn, clients, fleet, server.dsn, tally)
     waits = sorted(tally.waits) or [0.0]
-    print(
-        f"{tally.rounds} rounds, {tally.jobs} jobs, {tally.kills} kills;"
-        f" from the last commit of a round to its last start: p50 {waits[len(waits) // 2] * 1000:.0f} ms, p99 {waits[int(len(waits) * 0.99)] * 1000:.0f} ms,"
-        f" max {waits[-1] * 1000:.0f} ms"
-    )
+    middle, high = waits[len(waits) // 2], waits[int(len(waits) * 0.99)]
+    print(f"{tally.rounds} rounds, {tally.jobs} jobs, {tally.kills} kills; from the last commit of a round to its last")
+    print(f"start: p50 {middle * 1000:.0f} ms, p99 {high * 1000:.0f} ms, max {waits[-1] * 1000:.0f} ms")
     for failure in tally.failures:
         print(failure, file=sys.stderr)
     return 1 if tally.failures or not tally.jobs else 0

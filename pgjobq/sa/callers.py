@@ -21,7 +21,17 @@ def sync_connection(given: Any, dialect: str) -> Connection:
         raise ConfigurationError(f"connection: {type(given).__name__} is not {_WANTED}")
     if conn.dialect.name != dialect:
         raise ConfigurationError(f"connection: leads to {conn.dialect.name}, and the jobs are in {dialect}")
+    _begin(conn)
     return conn
+
+
+def _begin(conn: Connection) -> None:
+    # SQLite's driver begins before an INSERT, but not before a SAVEPOINT, whose release would then be the commit.
+    if not conn.in_transaction():
+        conn.begin()
+    driver: Any = conn.connection.driver_connection
+    if conn.dialect.name == "sqlite" and not getattr(driver, "in_transaction", True):
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 async def run_sync(given: Any, work: Any) -> Any:

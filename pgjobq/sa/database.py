@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from pgjobq.errors import ConfigurationError, StorageUnavailable
-from pgjobq.sa.engine import EXCLUSIVE, Traits, check_engine, open_engine, traits_of
+from pgjobq.sa.engine import EXCLUSIVE, Closing, Traits, check_engine, open_engine, traits_of
 from pgjobq.sa.errors import is_gone, is_snapshot_old, is_transient, shown, translate
 
 T = TypeVar("T")
@@ -63,6 +63,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_gates)
 
 
+def commits_by_itself(conn: Connection) -> bool:
+    """Whether the driver commits each statement, so that no transaction holds two together.
+
+    Not asked of SQLite, where transactions are begun by a statement.
+    """
+    driver: Any = conn.connection.driver_connection
+    if conn.dialect.name == "sqlite":
+        return False
+    asked = getattr(driver, "get_autocommit", None)
+    return bool(asked() if callable(asked) else getattr(driver, "autocommit", False))
+
+
 class Database:
     """An engine, and how to work with it. Thread-safe; connects at the first transaction.
 
@@ -70,7 +82,9 @@ class Database:
     """
 
     def __init__(self, target: str | URL | Engine, timeout: float, prepare: Callable[[Database], None]) -> None:
-        self._keep: Any = None
+        if not isinstance(target, str | URL | Engine):
+            raise ConfigurationError(f"url: {type(target).__name__} is neither a URL nor an Engine of SQLAlchemy's")
+        self._keep: Closing | None = None
         self.own = not isinstance(target, Engine)
         if isinstance(target, Engine):
             self.engine = target
@@ -84,15 +98,14 @@ class Database:
         self._shares_connection = isinstance(self.engine.pool, StaticPool)
         self._pid, self._preparing = os.getpid(), threading.Lock()
         self._traits: Traits | None = None
-        self._prepared = False
+        self.prepared = False
 
     @property
     def traits(self) -> Traits:
         """What the database can do. Connects, the first time."""
         if self._traits is None:
             with self.translated(), self.engine.connect() as conn:
-                # Drivers that commit each statement by themselves would tear transactions apart.
-                if conn.get_isolation_level() == "AUTOCOMMIT":
+                if commits_by_itself(conn):
                     raise ConfigurationError(
                         "engine: its isolation_level is AUTOCOMMIT, and without transactions two workers could"
                         " get the same job; leave isolation_level out"
@@ -105,12 +118,12 @@ class Database:
         if self._pid != os.getpid():
             self._pid, self._preparing = os.getpid(), threading.Lock()
             self.engine.dispose(close=False)  # the parent's connections are the parent's
-        if self._prepared:
+        if self.prepared:
             return
         with self._preparing:
-            if not self._prepared:
+            if not self.prepared:
                 self._prepare(self)
-                self._prepared = True
+                self.prepared = True
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """What work returns, which reads only. Repeated once when the connection turned out to be dead."""
@@ -174,9 +187,11 @@ class Database:
             raise translate(error, self.server) from error
 
     def close(self) -> None:
-        """Let go of the connections, if the engine is this object's own."""
+        """Let go of the connections, if the engine is this object's own; a database in memory ends."""
         if self.own:
             self.engine.dispose()
+        if self._keep is not None:
+            self._keep.close()
 
     @contextmanager
     def _passed(self, *, writes: bool) -> Iterator[None]:
@@ -193,12 +208,12 @@ class Database:
 
     def _begin_exclusively(self, conn: Connection) -> None:
         # The driver begins nothing by itself before the first INSERT, UPDATE or DELETE, and then not exclusively.
+        if not conn.in_transaction():
+            conn.begin()
         driver: Any = conn.connection.driver_connection
-        if not getattr(driver, "in_transaction", False):
-            conn.exec_driver_sql("BEGIN IMMEDIATE")
-            return
-        # The engine's owner has it begin: this changes nothing, and takes the lock.
-        conn.exec_driver_sql("UPDATE job_workers SET id = id WHERE 1 = 0")
+        if getattr(driver, "in_transaction", False):
+            conn.exec_driver_sql("ROLLBACK")  # the engine's owner has it begin, in another way
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
 
     def _commit(self, conn: Connection) -> None:
         try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import secrets
+import shutil
 import sqlite3
 import tempfile
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import URL, Dialect, Engine, QueuePool, create_engine, event, func, text, type_coerce
 from sqlalchemy.engine import make_url
@@ -22,6 +24,25 @@ from pgjobq.sa.types import MYSQL, Moment
 LOCKING, EXCLUSIVE, OPTIMISTIC = "locking", "exclusive", "optimistic"
 _IN_TRANSACTION = 1  # of MySQL's status flags
 _SHARED_MEMORY = (3, 36)  # SQLite's version from which on connections can share a database in memory
+
+
+class Closing(Protocol):
+    """What must be there as long as an engine is used."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class _Folder:
+    """A folder for temporary files, deleted at close() or with this object."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="pgjobq-"))
+        self._end = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Delete it."""
+        self._end()
 
 
 @dataclass(frozen=True)
@@ -56,7 +77,7 @@ def _skips_locked(dialect: Dialect) -> bool:
     return bool(server.server_version_info >= ((10, 6) if server.is_mariadb else (8, 0, 1)))
 
 
-def open_engine(target: str | URL, timeout: float) -> tuple[Engine, Any]:
+def open_engine(target: str | URL, timeout: float) -> tuple[Engine, Closing | None]:
     """An engine for a URL, and what must live as long as it. Raises ConfigurationError for what is no URL."""
     try:
         url = make_url(target)
@@ -69,12 +90,12 @@ def open_engine(target: str | URL, timeout: float) -> tuple[Engine, Any]:
                 return _open_mysql(url, timeout), None
             case _:
                 return create_engine(url), None
-    except (ArgumentError, NoSuchModuleError) as error:
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:  # ValueError: a port that is no number
         # The library's own words may hold the password.
         raise ConfigurationError(
             "url: is none that SQLAlchemy understands; give one such as sqlite:///jobs.db or"
             " mysql+pymysql://user:password@host:3306/name, and percent-encode what is special in user and password"
-        ) from (None if isinstance(error, ArgumentError) else error)
+        ) from (error if isinstance(error, NoSuchModuleError) else None)
 
 
 def _with_psycopg(url: URL) -> URL:
@@ -102,8 +123,8 @@ def _reset_pymysql(connection: Any, _record: Any, state: PoolResetState) -> None
         connection.rollback()
 
 
-def _open_sqlite(url: URL, timeout: float) -> tuple[Engine, Any]:
-    keep: Any = None
+def _open_sqlite(url: URL, timeout: float) -> tuple[Engine, Closing | None]:
+    keep: Closing | None = None
     if is_memory(url):
         url, keep = _shared_memory(url)
     engine = create_engine(
@@ -123,14 +144,14 @@ def is_memory(url: URL) -> bool:
     return name in {"", ":memory:"} or name.startswith("file::memory:") or url.query.get("mode") == "memory"
 
 
-def _shared_memory(url: URL) -> tuple[URL, Any]:
+def _shared_memory(url: URL) -> tuple[URL, Closing]:
     """A database of its own that all threads' connections share, for as long as what is returned beside it lives.
 
     Connections of their own keep each thread's transaction apart. An old SQLite gets a file that is deleted at the end.
     """
     if sqlite3.sqlite_version_info < _SHARED_MEMORY:
-        folder = tempfile.TemporaryDirectory(prefix="pgjobq-")
-        return url.set(database=str(Path(folder.name) / "jobs.db"), query={}), folder
+        folder = _Folder()
+        return url.set(database=str(folder.path / "jobs.db"), query={}), folder
     name = f"file:/pgjobq-{secrets.token_hex(8)}"
     keep = sqlite3.connect(f"{name}?vfs=memdb", uri=True, check_same_thread=False)
     return url.set(database=name, query={"vfs": "memdb", "uri": "true"}), keep

@@ -22,7 +22,7 @@ def prepare(database: Database) -> None:
     missing = missing_parts(database)
     while missing:
         try:
-            database.run(_make, writes=True)
+            database.run(lambda conn: _make(conn, database.server), writes=True)
         except StorageError:
             # Another process may have been quicker with one of them; if none was, this is the reason.
             before, missing = missing, missing_parts(database)
@@ -32,13 +32,21 @@ def prepare(database: Database) -> None:
             return
 
 
+def prepare_beside(database: Database, conn: Connection) -> None:
+    """prepare, while the caller's transaction on this connection may hold SQLite's write lock: then within that."""
+    if database.prepared or conn.dialect.name != "sqlite":
+        database.open()
+    else:
+        _make(conn, database.server)
+
+
 def missing_parts(database: Database) -> list[Part]:
     """The tables and indexes that are not there. Raises SchemaConflict and NotMigrated."""
     return database.run(lambda conn: _missing(conn, database.server), writes=False)
 
 
-def _make(conn: Connection) -> None:
-    for part in _missing(conn, ""):
+def _make(conn: Connection, server: str) -> None:
+    for part in _missing(conn, server):
         conn.execute(CreateTable(part) if isinstance(part, Table) else CreateIndex(part))
 
 

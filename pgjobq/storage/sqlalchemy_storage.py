@@ -87,9 +87,9 @@ class SQLAlchemyStorage(LeasedStorage):
         """
         if connection is None or not jobs:
             return super().enqueue_many(jobs)
-        self._database.open()
         conn = callers.sync_connection(connection, self.engine.dialect.name)
         with self._database.translated():
+            schema.prepare_beside(self._database, conn)
             try:
                 with conn.begin_nested():
                     changes.add(conn, jobs, self._database)

@@ -68,13 +68,18 @@ def opened(
         storage = open_storage(dsn, schema=schema, application_name=program, **postgres_options)
     else:
         refuse_given(**{schema_option: schema}, **postgres_options)
-        if re.match(r"sqlite(\+\w+)?:(//|///|///:memory:)(\?|$)", dsn):
-            raise ConfigurationError("dsn: a database in memory ends with this command; name a file: sqlite:///jobs.db")
+        check_stays(dsn)
         storage = open_storage(dsn)
     try:
         yield storage
     finally:
         storage.close()
+
+
+def check_stays(dsn: str) -> None:
+    """Raise ConfigurationError for a database that no other process sees."""
+    if re.match(r"sqlite(\+\w+)?:(//|///|///:memory:)(\?|$)", dsn):
+        raise ConfigurationError("dsn: a database in memory ends with this command; name a file: sqlite:///jobs.db")
 
 
 def refuse_given(**options: Any) -> None:

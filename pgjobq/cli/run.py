@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgjobq.cli import common
-from pgjobq.cli.common import EXIT_ERROR, app, fail, opened, refuse
+from pgjobq.cli.common import EXIT_ERROR, app, check_stays, fail, opened, refuse
 from pgjobq.cli.logs import configure
 from pgjobq.errors import ConfigurationError
 from pgjobq.handlers import default_registry
@@ -147,6 +147,7 @@ def demo(*, keep: bool, folder: Path | None, dsn: str) -> None:
             refuse("--dsn: the demo brings a PostgreSQL of its own; leave it out, or name another database")
         if keep:
             refuse("--keep: there is no server to keep with --dsn; leave it out")
+        check_stays(dsn)
         sys.exit(run_demo_on(dsn, folder=folder))
     from pgjobq.demo import run_demo
 

@@ -15,6 +15,7 @@ import pytest
 from pgjobq import (
     BaseStorage,
     DuplicateJob,
+    InvalidJob,
     Job,
     JobNotFound,
     JobQueue,
@@ -233,7 +234,14 @@ def test_queue_other_than_default_is_unsupported(memory: DictStorage, jobs: JobQ
         jobs.enqueue(mail)
     with pytest.raises(Unsupported, match="queue"):
         jobs.enqueue("greet", queue="mail")
+    with pytest.raises(Unsupported, match="queue: DictStorage has no queues; leave the queue out"):
+        jobs.list_jobs(queue="default")
     assert memory.jobs == {}
+
+
+def test_status_that_is_none_is_refused(jobs: JobQueue) -> None:
+    with pytest.raises(InvalidJob, match="status: 'done' is none; give one of: pending, running"):
+        jobs.list_jobs("done")
 
 
 def test_what_only_a_database_can_is_unsupported(memory: DictStorage, jobs: JobQueue) -> None:
@@ -246,6 +254,8 @@ def test_what_only_a_database_can_is_unsupported(memory: DictStorage, jobs: JobQ
         jobs.cancel("a")
     with pytest.raises(Unsupported, match="DictStorage cannot prune"):
         memory.prune(timedelta(days=1))
+    with pytest.raises(Unsupported, match="DictStorage cannot take in jobs with their state"):
+        memory.import_jobs([memory.jobs["a"]])
     with pytest.raises(Unsupported, match="DictStorage has no transactions"):
         memory.transaction(memory.jobs["a"])
     assert list(memory.jobs) == ["a"]
@@ -310,6 +320,12 @@ def test_default_counts_name_every_status(memory: DictStorage) -> None:
     memory.enqueue_many([NewJob(type="t") for _ in range(3)])
     memory.dequeue()
     assert memory.counts() == {**dict.fromkeys(JobStatus, 0), JobStatus.PENDING: 2, JobStatus.RUNNING: 1}
+
+
+def test_default_export_gives_batches_oldest_first(memory: DictStorage) -> None:
+    for name in "abcde":
+        memory.enqueue(name, "greet", {})
+    assert [[one.id for one in batch] for batch in memory.export_jobs(2)] == [["a", "b"], ["c", "d"], ["e"]]
 
 
 def test_default_upkeep_rescues_nobody_and_wait_is_short(memory: DictStorage) -> None:

@@ -57,7 +57,7 @@ def _missing(conn: Connection, server: str) -> list[Part]:
         if not inspector.has_table(table.name):
             parts += [table, *_sorted(table)]
             continue
-        _check(table, [column["name"] for column in inspector.get_columns(table.name)], server)
+        check_columns(table, [column["name"] for column in inspector.get_columns(table.name)], server)
         names = {index["name"] for index in inspector.get_indexes(table.name)}
         parts += [index for index in _sorted(table) if index.name not in names]
     return parts
@@ -67,12 +67,15 @@ def _sorted(table: Table) -> list[Index]:
     return sorted(table.indexes, key=lambda index: str(index.name))
 
 
-def _check(table: Table, there: Sequence[str], server: str) -> None:
+def check_columns(table: Table, there: Sequence[str], server: str) -> None:
     """Raise SchemaConflict or NotMigrated unless the table has all columns."""
     missing = [column.name for column in table.columns if column.name not in there]
     if not missing:
         return
     named = f"{server}: its table {table.name!r} has no column {', '.join(missing)}"
     if table is jobs and set(missing) <= set(LATER_COLUMNS) and set(there) >= {*BASE_COLUMNS, *BASE_TIMES}:
-        raise NotMigrated(f"{named}: it is an older one; bring it up to date: SQLAlchemyStorage(url).upgrade()")
+        raise NotMigrated(
+            f"{named}: it is an older one, of DBJobQ's; SQLAlchemyStorage(url).upgrade() adds them,"
+            " or pgjobq copy takes its jobs to another database"
+        )
     raise SchemaConflict(f"{named}: it is not pgjobq's and was left as it is; give another database")

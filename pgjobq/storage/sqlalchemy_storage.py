@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from typing import Any
 
 from sqlalchemy import URL, Engine
@@ -14,6 +14,7 @@ from pgjobq.checks import check_whole_number
 from pgjobq.errors import ConfigurationError, InvalidJob, JobNotFound
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.sa import callers, changes, claiming, leases, queries, schema
+from pgjobq.sa import upgrade as upgrading
 from pgjobq.sa.database import Database
 from pgjobq.sa.settling import settle
 from pgjobq.sa.table import JobRecord, WorkerRecord
@@ -213,6 +214,17 @@ class SQLAlchemyStorage(LeasedStorage):
         """Connect, and make or check the tables. Raises StorageUnavailable, SchemaConflict or NotMigrated."""
         self._database.open()
         self._database.read(self._database.now)
+
+    def upgrade(self, timezone: str | tzinfo = "UTC") -> bool:
+        """Bring a table of DBJobQ's up to date, its times being of this zone; whether it was one.
+
+        Nobody may work on it meanwhile. Adds queue, started_at, finished_at, failed_at and worker_id, and makes the
+        indexes anew. In one transaction, but for MySQL, where each change of the table ends one: make a backup there.
+        Its running jobs are rescued as those of a dead worker. Raises SchemaConflict for a table of another kind.
+        """
+        changed = upgrading.upgrade(self._database, upgrading.zone_of(timezone))
+        self._database.open()
+        return changed
 
     def close(self) -> None:
         """Let go of the connections, where they are this object's own. Jobs still held stay so until the lease ends."""

@@ -19,15 +19,20 @@ from pathlib import Path
 from typing import NoReturn
 
 import psycopg
-from load_ground import Refused, Target, clean, workers
+from load_ground import Refused, Target, clean, prepare, workers
+from load_options import DEFAULTS, described, variable
 
 from pgjobq.devserver import DevServer, DevServerError, die_with_parent
 from pgjobq.postgres.schema import migrate
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
+SHARES = {"ramp": 0.25, "burst": 0.25, "soak": 0.5}  # of --seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 30.0  # seconds for the workers to come, and for locust to end when interrupted
+LOCUST = """
+All other options are locust's own, such as --web-port 8090 or --csv-full-history: see locust --help. Names of users
+at the end, such as SqlEnqueuer EndToEndCaller, leave out the others."""
 SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "4GB"}
 
 Process = subprocess.Popen[bytes]
@@ -53,15 +58,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, for_locust: list[str]) -> int:
     folder: Path = options.out or RESULTS / f"loadtest-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         dsn = options.dsn or stack.enter_context(_server())
         target = Target(dsn=dsn, schema=options.schema, queue=options.queue)
+        prepare(target)  # locust will again, but only when the workers have started
+        folder.mkdir(parents=True, exist_ok=True)
         stack.callback(_tell, folder)
         variables = {"PGJOBQ_DSN": dsn, "PGJOBQ_SCHEMA": target.schema}
         if options.workers:
             variables |= stack.enter_context(_crew(options, target, folder, variables))
-        return stack.enter_context(_locust(options, for_locust, folder, variables)).wait()
+        process = stack.enter_context(_locust(options, for_locust, folder, variables))
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            if not options.web:
+                raise
+            _end(process, signal.SIGINT, PATIENCE)  # that is how the page ends; its last run tells the status
+            return process.returncode
 
 
 @contextmanager
@@ -108,8 +121,9 @@ def _locust(
         command += ["--web-host", "127.0.0.1"]
     else:
         command += ["--headless", "--only-summary", "--loglevel", "WARNING"]
-    for stage, share in (("ramp", 0.25), ("burst", 0.25), ("soak", 0.5)):
-        command += [f"--{stage}-seconds", f"{options.seconds * share:g}"]
+    for stage, share in SHARES.items():
+        name = variable(f"--{stage}-seconds")
+        variables[name] = os.environ.get(name, f"{options.seconds * share:g}")
     with _process([*command, *for_locust], variables, stop=signal.SIGINT, patience=PATIENCE) as process:
         yield process
 
@@ -137,15 +151,20 @@ def _process(
     try:
         yield process
     finally:
-        if process.poll() is None:
-            for number in SIGNALS:
-                signal.signal(number, lambda *_: process.kill())
-            process.send_signal(stop)
-            try:
-                process.wait(patience)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        _end(process, stop, patience)
+
+
+def _end(process: Process, number: signal.Signals, patience: float) -> None:
+    if process.poll() is not None:
+        return
+    for heard in SIGNALS:
+        signal.signal(heard, lambda *_: process.kill())
+    process.send_signal(number)
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _heed_signals() -> None:
@@ -167,8 +186,12 @@ def _tell(folder: Path) -> None:
 
 
 def _options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    locustfile = [f"  {name:26}{variable(name)}\n{'':28}{described(name)}" for name in DEFAULTS if name != "--queue"]
     parser = argparse.ArgumentParser(
-        description="Load a queue as people do, and check that nothing is lost. Other options go to locust.",
+        usage="%(prog)s [options] [locust's options] [User ...]",
+        description="Load a queue as people do, and check that nothing is lost.",
+        epilog="\n".join(["options of the locustfile, which are environment variables too:", *locustfile, LOCUST]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--seconds", type=float, default=60, help="length of ramp, burst and soak together (60)")

@@ -11,7 +11,7 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import locust  # first of all: it patches what psycopg waits with
 import psycopg
@@ -33,17 +33,18 @@ from load_users import (
     TriggerWriter,
 )
 from locust.env import Environment
-from locust.runners import LocalRunner
 
 __all__ = ["BulkImporter", "DashboardReader", "EndToEndCaller", "RampBurstSoak", "SqlEnqueuer", "TriggerWriter"]
 
+DISTRIBUTED = {"--processes", "--master", "--worker"}
+CSV_PAUSE = 1.5  # seconds; locust writes its CSV files once a second, and not at the end
 CHECK = "CHECK"  # the method of the findings among locust's requests
 
 
 class Run:
     """The run under way, or the last one: since when, by the server's clock, and what was found at its end."""
 
-    since: datetime
+    since: datetime | None = None
     findings: tuple[Finding, ...] = ()
 
 
@@ -56,7 +57,12 @@ class RampBurstSoak(locust.LoadTestShape):
         """How many users there should be now."""
         assert self.runner is not None  # locust's, before the first tick
         options: Any = self.runner.environment.parsed_options
-        stage = stage_at(_plan(options), time.perf_counter() - self.start_time)
+        try:
+            plan = _plan(options)
+        except ValueError as error:  # options can be changed in locust's page
+            print(f"load test: {error}", file=sys.stderr)
+            return None
+        stage = stage_at(plan, time.perf_counter() - self.start_time)
         if Client.ledger.acknowledged.total() >= options.max_jobs:
             print(f"{options.max_jobs:,} jobs are enqueued: the load ends here", flush=True)
             stage = None
@@ -66,18 +72,21 @@ class RampBurstSoak(locust.LoadTestShape):
         return None if stage is None else (stage.users, stage.rate)
 
 
+def _refuse_more_processes(**_: Any) -> None:
+    """Before locust forks: the ledger is this process's alone."""
+    if asked := DISTRIBUTED & {word.partition("=")[0] for word in sys.argv}:
+        _refuse(f"{asked.pop()}: this load test is one locust process; `make bench` measures the queue's peaks")
+
+
 def _prepare(environment: Environment, **_: Any) -> None:
     options: Any = environment.parsed_options
     try:
-        if not isinstance(environment.runner, LocalRunner):
-            raise Refused("this load test is one locust process; for the peaks of the queue there is `make bench`")
         _plan(options)
         dsn, schema = os.environ.get("PGJOBQ_DSN", ""), os.environ.get("PGJOBQ_SCHEMA", "pgjobq")
         target = Target(dsn=dsn, schema=schema, queue=options.queue)
         notes = prepare(target)
     except (Refused, ValueError) as refused:
-        print(f"load test: {refused}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(refused))
     for note in notes:
         print(f"load test: note: {note}", file=sys.stderr)
     Client.target, Client.ledger = target, Ledger()
@@ -86,14 +95,15 @@ def _prepare(environment: Environment, **_: Any) -> None:
 
 
 def _start(**_: Any) -> None:
-    Client.ledger.clear()
-    Run.findings = ()
+    Run.since, Run.findings = None, ()
     with Client.target.connect() as conn:
         Run.since = server_time(conn)
 
 
 def _check(environment: Environment, **_: Any) -> None:
     """Before the report is written, so that it shows the findings too."""
+    if Run.since is None:
+        return  # it never started
     options: Any = environment.parsed_options
     request: Any = environment.events.request
     limits = _limits(environment)
@@ -111,16 +121,19 @@ def _check(environment: Environment, **_: Any) -> None:
     except psycopg.Error as error:
         found = [Finding(name="nothing lost", ok=False, detail=f"could not be checked: {error}")]
     Run.findings = (*limits, *found)
+    Client.ledger.clear()
     environment.process_exit_code = int(not all(finding.ok for finding in Run.findings))
     for finding in Run.findings:
         request.fire(
             request_type=CHECK,
-            name=finding.name.capitalize(),  # so that they stand together, above all calls
+            name=finding.name[0].upper() + finding.name[1:],  # so that they stand together, above all calls
             response_time=None,
             response_length=0,
             exception=None if finding.ok else finding.detail,
             context={},
         )
+    if options.csv_prefix:
+        time.sleep(CSV_PAUSE)
     if not options.headless:
         _tell()
 
@@ -140,6 +153,11 @@ def _tell(**_: Any) -> None:
     for finding in Run.findings:
         print(f"  {'ok  ' if finding.ok else 'FAIL'}  {finding.name:20} {finding.detail}")
     sys.stdout.flush()
+
+
+def _refuse(reason: str) -> NoReturn:
+    print(f"load test: {reason}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _plan(options: Any) -> list[Stage]:
@@ -176,6 +194,7 @@ def _limits(environment: Environment) -> list[Finding]:
 
 
 _events: Any = locust.events
+_events.init_command_line_parser.add_listener(_refuse_more_processes)
 _events.init_command_line_parser.add_listener(add_options)
 _events.init.add_listener(_prepare)
 _events.test_start.add_listener(_start)

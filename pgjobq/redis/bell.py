@@ -7,8 +7,6 @@ import secrets
 import threading
 from collections.abc import Callable
 
-from redis.exceptions import RedisError
-
 from pgjobq.redis.server import Server
 
 log = logging.getLogger("pgjobq.storage")
@@ -26,7 +24,7 @@ class Bell(threading.Thread):
     def __init__(self, server: Server, rung: Callable[[], None]) -> None:
         super().__init__(name="pgjobq-bell", daemon=True)
         self._server, self._rung = server, rung
-        self._name = secrets.token_hex(8)
+        self._bell_name = secrets.token_hex(8)
         self._stopping = threading.Event()
         self.name_if_heard = ""
 
@@ -37,7 +35,7 @@ class Bell(threading.Thread):
             try:
                 self._listen()
                 pause = RETRY_MIN
-            except (RedisError, OSError) as error:
+            except Exception as error:  # redis-py raises ValueError, too, when the storage closes its connections
                 if self.name_if_heard:
                     pause = RETRY_MIN
                 log.debug("bell.error", extra={"error": str(error), "retry_in": pause})
@@ -49,13 +47,13 @@ class Bell(threading.Thread):
     def _listen(self) -> None:
         pubsub = self._server.pubsub()
         try:
-            pubsub.subscribe(f"{self._server.root}bell:{self._name}")
+            pubsub.subscribe(f"{self._server.root}bell:{self._bell_name}")
             while not self._stopping.is_set():
                 message = pubsub.get_message(timeout=LISTEN)
                 if message is None:
                     continue
                 if message["type"] == "subscribe":
-                    self.name_if_heard = self._name
+                    self.name_if_heard = self._bell_name
                 self._rung()
         finally:
             pubsub.close()

@@ -23,6 +23,7 @@ from pgjobq.postgres.schema import migrate
 HERE = Path(__file__).parent
 PATIENCE = 120.0  # seconds that anything may take
 CONCURRENCY = 8  # of each worker
+LARGE = 200_000_000  # bytes, of a database
 SETTINGS = {
     "shared_buffers": "512MB",
     "fsync": "on",
@@ -51,9 +52,10 @@ class Bench:
         dsn = make_conninfo(self.dsn, dbname=name)
         template = psycopg.conninfo.conninfo_to_dict(like)["dbname"] if like else "template1"
         with psycopg.connect(self.dsn, autocommit=True) as conn:
-            # Copied by files: the default way writes all of it to the log.
-            files_alone = "strategy file_copy" if like and conn.info.server_version >= 150000 else ""
-            conn.execute(f'create database {name} template "{template}" {files_alone}')
+            # The default way writes all of it to the log; this one asks for checkpoints, which costs a small one more.
+            large = value(conn, "select pg_database_size(%s)", [template]) > LARGE
+            by_files = "strategy file_copy" if large and conn.info.server_version >= 150000 else ""
+            conn.execute(f'create database {name} template "{template}" {by_files}')
             try:
                 if not (like or empty):
                     migrate(dsn)

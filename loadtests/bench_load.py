@@ -72,7 +72,9 @@ def load(bench: Bench) -> list[Line]:
 
 
 def _offer(dsn: str, rate: int, seconds: int) -> Stream:
-    pgbench(dsn, "select enqueue_job('noop', '{\"n\": 1}');", CLIENTS, seconds + WARM, rate=rate)
+    pgbench(
+        dsn, "select enqueue_job('noop', '{\"n\": 1}');", CLIENTS, seconds + WARM - 1, rate=rate
+    )  # and one for connecting
     with psycopg.connect(dsn, autocommit=True) as conn:
         wait_settled(conn)
         rows = conn.execute(

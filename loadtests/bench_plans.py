@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -39,14 +40,14 @@ def plans(bench: Bench) -> list[Line]:
     }
     counts = {batch: batch * max(bench.sizes.plan_batches, bench.sizes.plan_jobs // batch) for batch in BATCHES}
     counts[1] = min(counts[1], 50 * bench.sizes.plan_batches)  # each is a commit
-    jobs = sum(counts.values()) * bench.sizes.repeat
+    jobs = sum(counts.values()) * bench.sizes.repeat_long
     found: dict[int, dict[str, list[float]]] = {batch: {state: [] for state in states} for batch in BATCHES}
     with ExitStack() as stack:
         databases = {state: stack.enter_context(bench.database()) for state in states}
         for state, prepare in states.items():
             _set_autovacuum(databases[state], on=False)
             prepare(databases[state], jobs)
-        for _ in range(bench.sizes.repeat):
+        for _ in range(bench.sizes.repeat_long):
             for batch in BATCHES:
                 for state, dsn in databases.items():
                     found[batch][state].append(_claim_and_settle(dsn, batch, counts[batch]))
@@ -54,7 +55,7 @@ def plans(bench: Bench) -> list[Line]:
 
 
 def _worst_and_best(batch: int, found: dict[str, list[float]]) -> Row:
-    median = {state: sorted(times)[len(times) // 2] for state, times in found.items()}
+    median = {state: statistics.median(times) for state, times in found.items()}
     worst, best = max(median, key=median.__getitem__), min(median, key=median.__getitem__)
     return Row(
         measure="plans",
@@ -120,7 +121,7 @@ def lanes(bench: Bench) -> list[Line]:
         for lane, dsn in filled.items():
             _fill_lanes(dsn, jobs, LANES[lane])
             settle_down(dsn)
-        for _ in range(bench.sizes.repeat):
+        for _ in range(bench.sizes.repeat_long):
             for lane in LANES:
                 with bench.database(like=filled[lane]) as dsn:
                     for claim, share in CLAIMS.items():

@@ -23,8 +23,8 @@ class Sizes:
     snapshot_jobs: int = 60_000
     waiting_jobs: int = 40_000
     naive_seconds: float = 30  # that the naive queue may take to drain snapshot_jobs
-    plan_jobs: int = 3000  # for each batch size, and at least plan_batches batches
-    plan_batches: int = 5
+    plan_jobs: int = 2000  # for each batch size, and at least plan_batches batches
+    plan_batches: int = 3
     lane_jobs: int = 20_000
     clients: Sequence[int] = (1, 8, 64)
     fleet_clients: Sequence[int] = (64,)  # that enqueue beside a fleet

@@ -14,7 +14,7 @@ def table(lines: Sequence[Line]) -> Table:
     """A line each, under the name of its measure."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     shown.add_column("measure", overflow="fold")
-    for name in ("figure", "min .. max"):
+    for name in ("n", "figure", "min .. max"):
         shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("unit", no_wrap=True)
     shown.add_column("floor", justify="right", no_wrap=True)
@@ -40,6 +40,7 @@ def _cells(row: Row) -> list[str | Text]:
     verdict = {None: Text(""), True: Text("yes", style="green"), False: Text("no", style="bold red")}[row.reached]
     return [
         row.name,
+        str(len(row.figures)),
         number(row.figure),
         spread,
         row.unit,
@@ -72,6 +73,6 @@ def closing(report: dict[str, Any]) -> str:
         f" fsync {settings['fsync']} ({settings['wal_sync_method']}),"
         f" synchronous_commit {settings['synchronous_commit']},"
         f" shared_buffers {settings['shared_buffers']}, max_wal_size {settings['max_wal_size']}.\n"
-        f"{report['size']} run, {report['seconds']:.0f} s. Figures and floors are medians of the repetitions;"
+        f"{report['size']} run, {report['seconds']:.0f} s. Figures and floors are medians of n repetitions;"
         " a ratio is the median of the repetitions' own. The JSON has them all."
     )

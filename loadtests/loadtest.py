@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, for_locust: list[str]) -> int:
     folder: Path = options.out or RESULTS / f"loadtest-{time.strftime('%Y%m%d-%H%M%S')}"
+    print(f"starting {'' if options.dsn else 'a PostgreSQL server, '}workers and locust ...", flush=True)
     with ExitStack() as stack:
         dsn = options.dsn or stack.enter_context(_server())
         target = Target(dsn=dsn, schema=options.schema, queue=options.queue)
@@ -92,8 +94,7 @@ def _crew(
     """Worker processes that serve the queue; what locust must know of them, as environment variables."""
     command = [sys.executable, "-m", "pgjobq", "worker", "load_handlers", "--queues", target.queue]
     command += ["--processes", str(options.workers), "--concurrency", str(options.concurrency)]
-    runs, log = folder / "runs", folder / "workers.log"
-    runs.mkdir(exist_ok=True)
+    runs, log = Path(tempfile.mkdtemp(prefix="runs-", dir=folder)), folder / "workers.log"
     try:
         with target.connect() as conn, log.open("wb") as output:
             others = workers(conn, target)

@@ -35,6 +35,7 @@ QUIET_AFTER = 0.050  # seconds without a job before the bell is armed again
 TRY_BESIDE = 0.100  # seconds for which a worker polls beside the one on watch without finding plenty
 CALL_GAP = 0.020  # seconds between two calls for help
 BUSY_FOR = 0.250  # seconds for which a worker counts as busy, at least
+WATCH_PAUSE = 5.0  # seconds between two calls to be looked after
 MANY = 10  # jobs in one claim from which on a worker need not be told of more
 
 
@@ -56,7 +57,7 @@ class Doorbell:
         self._open: set[str] = set()
         self._step = LADDER_MIN
         self._gap = 1.0  # running average of seconds between bells
-        self._heard_at = self._found_at = self._called_at = self._busy_since = 0.0
+        self._heard_at = self._found_at = self._called_at = self._watch_at = self._busy_since = 0.0
         self._plenty_at = 0.0  # when a claim last brought as much as was asked for
         self._on_watch = self._busy = False
         self._due_at: float | None = None  # when to look at what is scheduled; None: it is not known
@@ -85,6 +86,8 @@ class Doorbell:
         """The caller claimed jobs, at most limit: turn to polling, call for help, or neither."""
         now = self._found_at = time.monotonic()
         plenty = jobs >= max(limit, MANY)
+        if not self.rang and now - self._watch_at >= WATCH_PAUSE:
+            self._call_watch()  # with the bell, somebody was told to look after it
         if plenty:
             self._plenty_at = now
         if self._state is not State.POLLING and (plenty or self._gap < BUSY_GAP):
@@ -131,6 +134,10 @@ class Doorbell:
     def _poll(self, queues: Sequence[str] | None) -> None:
         self._on_watch = bool(self._register("quiet_doorbell", queues)) and not self._busy
         self._state, self._plenty_at = State.POLLING, time.monotonic()
+        self._call_watch()
+
+    def _call_watch(self) -> None:
+        self._watch_at = time.monotonic()
         self._call("call_watch", self._listener.worker_id)
 
     def _wait_for_open(self, deadline: float) -> bool:

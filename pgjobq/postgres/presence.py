@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import psycopg
+
 from pgjobq.models import Job, utc_now
 from pgjobq.postgres.doorbell import Doorbell
 from pgjobq.postgres.listener import Listener
@@ -44,6 +46,7 @@ class Presence:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._watch: Callable[[], None] = lambda: None
         self._watched_at = -math.inf
+        self._active = False  # claimed something since the last round of upkeep
         self._to_look = False  # asked to look after another worker
         self._poked, self._poll = threading.Event(), POLL_MIN
         self._beating_id: int | None = None
@@ -69,13 +72,19 @@ class Presence:
         return self._beating_id
 
     def found(self, jobs: int, limit: int, queues: Sequence[str] | None) -> None:
-        """A claim for up to limit jobs found so many."""
+        """A claim for up to limit jobs found so many. Never raises: the caller has jobs to run."""
         if jobs:
             self._poll = POLL_MIN
+            if not self._active:
+                self._active = True
+                self._watch()  # whoever works looks after the others, too
         if self._doorbell is None:
             return
         if jobs:
-            self._doorbell.found_jobs(jobs, limit, queues)
+            try:
+                self._doorbell.found_jobs(jobs, limit, queues)
+            except psycopg.Error as error:  # the listener connects anew at the next claim, and all is told anew
+                log.warning("doorbell.error", extra={"error": str(error).strip()})
         elif self._doorbell.rang:
             self._watch()  # somebody else has the job that it rang for
         self._doorbell.rang = False
@@ -122,7 +131,8 @@ class Presence:
             # Whoever was rung has come and gone, or died on the way: the caller of wait() looks.
             self._to_look = False
             self._listener.wake()
-        busy = bool(running or watched)
+        busy = bool(running or watched or self._active)
+        self._active = False
         return Upkeep(lost=self._lost(running), rescued=rescued, again_in=BUSY_UPKEEP if busy else IDLE_UPKEEP)
 
     def _lost(self, running: Sequence[Job]) -> list[Job]:

@@ -101,7 +101,11 @@ def _measured(name: str, bench: Bench) -> list[Line]:
         return MEASURES[name](bench)
     except Exception as error:
         traceback.print_exc()
-        return [Missing(measure=name, name=name, reason=f"failed: {error}", failed=True)]
+        return [
+            Missing(
+                measure=name, name=name, reason=f"failed: {(str(error) or repr(error)).splitlines()[0]}", failed=True
+            )
+        ]
 
 
 def _write(report: dict[str, Any], out: Path, console: Console) -> None:

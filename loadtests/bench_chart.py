@@ -11,8 +11,9 @@ from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any
 
-WIDTH, HEIGHT = 760, 380
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 74, 46  # of the plot
+WIDTH, HEIGHT = 760, 400
+LEFT, RIGHT, TOP, BOTTOM = 64, 24, 100, 46  # of the plot
+BINS = 60  # of a histogram, at most
 OURS, OTHER, INK, PALE = "#2563eb", "#d97706", "#1f2937", "#e5e7eb"
 FONT = "font-family='Inter, Segoe UI, Helvetica, Arial, DejaVu Sans, sans-serif'"
 
@@ -64,34 +65,34 @@ def _png(svg: str, path: Path) -> list[Path]:
 
 
 def _latency(data: dict[str, Any]) -> Chart:
-    width = data["bin_ms"]
-    ours, bare = data["worker"], data["floor"]
-    last = max(_bin_at(0.995, counts) for counts in (ours, bare))
-    most = min(len(ours) - 1, ceil((last + 1) * 1.15))
+    """A histogram, up to where nearly all of both sides lie; the bins are joined until there are few enough."""
+    sides = (data["floor"]["counts"], data["worker"]["counts"])
+    most = min(len(sides[0]) - 1, ceil(1.1 * max(_bin_at(0.995, counts) for counts in sides)) + 1)
+    joined = ceil(most / BINS)
+    width = round(joined * data["bin_ms"], 3)
 
-    def curve(name: str, colour: str, counts: list[int]) -> Curve:
-        total = sum(counts)
-        steps = [
-            (edge * width, 100 * count / total) for bin_, count in enumerate(counts[:most]) for edge in (bin_, bin_ + 1)
-        ]
-        p50, p99 = ((_bin_at(share, counts) + 0.5) * width for share in (0.5, 0.99))
-        note = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+    def curve(name: str, colour: str, side: dict[str, Any]) -> Curve:
+        share = [100 * sum(side["counts"][bin_ : bin_ + joined]) / data["jobs"] for bin_ in range(0, most, joined)]
+        steps = [(edge * width, height) for bin_, height in enumerate(share) for edge in (bin_, bin_ + 1)]
+        note = f"p50 {side['p50']:.1f} ms, p99 {side['p99']:.1f} ms"
+        if (later := 100 - sum(share)) >= 0.05:
+            note += f"; {later:.1f} % later than shown"
         return Curve(name=name, note=note, colour=colour, points=steps, filled=True)
 
     return Chart(
         title="From the enqueue call to the handler's first line, lone jobs, 200 a second",
         x_name="milliseconds",
-        y_name=f"% of {data['jobs']:,} jobs, by {width} ms",
+        y_name=f"% of {data['jobs']:,} jobs, by {width:g} ms",
         curves=[
-            curve("bare LISTEN and claim, no worker", OTHER, bare),
-            curve("pgjobq worker", OURS, ours),
+            curve("bare LISTEN and claim, no worker", OTHER, data["floor"]),
+            curve("pgjobq worker", OURS, data["worker"]),
         ],
-        x_most=most * width,
+        x_most=ceil(most / joined) * width,
     )
 
 
 def _bin_at(share: float, counts: Sequence[int]) -> int:
-    """The bin that holds the value which so large a share does not exceed."""
+    """The bin of the value that so large a share does not exceed."""
     left = share * sum(counts)
     for bin_, count in enumerate(counts):
         left -= count
@@ -112,7 +113,7 @@ def _snapshot(data: dict[str, Any]) -> Chart:
         x_name="jobs done since the snapshot was taken",
         y_name="jobs/s",
         curves=[
-            curve("one table, index on the pending ones", OTHER, data["naive"]),
+            curve("naive single-table queue", OTHER, data["naive"]),
             curve("pgjobq, one worker", OURS, data["worker"]),
         ],
         x_most=jobs,
@@ -143,7 +144,7 @@ def _svg(chart: Chart) -> str:
         x, y = place(number * x_step, 0)
         parts.append(_text(x, y + 18, f"{number * x_step:,.12g}", "text-anchor='middle'"))
     parts.append(_text(WIDTH - RIGHT, HEIGHT - 10, chart.x_name, "text-anchor='end' fill='#6b7280'"))
-    parts.append(_text(16, TOP - 10, chart.y_name, "fill='#6b7280'"))
+    parts.append(_text(16, TOP - 12, chart.y_name, "fill='#6b7280'"))
     for number, curve in enumerate(chart.curves):
         parts += _curve(curve, [place(x, y) for x, y in curve.points])
         parts += _legend(curve, number)
@@ -166,7 +167,7 @@ def _thinned(points: Points) -> Points:
 
 
 def _legend(curve: Curve, number: int) -> list[str]:
-    x, y = LEFT + 60 + number * 310, 46
+    x, y = 17 + number * 340, 50
     return [
         f"<rect x='{x}' y='{y - 9}' width='12' height='12' rx='2' fill='{curve.colour}'/>",
         _text(x + 18, y + 2, curve.name, "font-weight='600'"),

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 from bench_ground import PATIENCE, Bench, Connection, Crew, files, process, wait_until, workers
@@ -34,9 +35,9 @@ def latency(bench: Bench) -> list[Line]:
             bare.append(_bare_starts(dsn, bench.sizes.latency_jobs))
     bench.series["latency"] = {
         "bin_ms": BIN,
+        "jobs": bench.sizes.latency_jobs * len(ours),
         "worker": _histogram(ours),
         "floor": _histogram(bare),
-        "jobs": bench.sizes.latency_jobs * len(ours),
     }
     return [
         Row(
@@ -53,12 +54,12 @@ def latency(bench: Bench) -> list[Line]:
     ]
 
 
-def _histogram(runs: list[list[float]]) -> list[int]:
+def _histogram(runs: list[list[float]]) -> dict[str, Any]:
+    waits = [wait for run in runs for wait in run]
     counts = [0] * (LAST_BIN + 1)
-    for run in runs:
-        for wait in run:
-            counts[min(LAST_BIN, int(wait / BIN))] += 1
-    return counts
+    for wait in waits:
+        counts[min(LAST_BIN, int(wait / BIN))] += 1
+    return {"p50": at(0.5, waits), "p99": at(0.99, waits), "counts": counts}
 
 
 def _starts(dsn: str, jobs: int, enqueue: str, crew: Crew) -> list[float]:

@@ -132,7 +132,7 @@ def test_the_charts_are_drawn(out: Path, report: dict[str, Any]) -> None:
         assert ET.parse(path).getroot().tag.endswith("svg")  # noqa: S314  # our own
         assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     histogram = report["series"]["latency"]
-    assert sum(histogram["worker"]) == sum(histogram["floor"]) == histogram["jobs"]
+    assert sum(histogram["worker"]["counts"]) == sum(histogram["floor"]["counts"]) == histogram["jobs"]
     for run in (report["series"]["snapshot"]["worker"], report["series"]["snapshot"]["naive"]):
         assert all(rate > 0 for _, rate in run["pace"])
 

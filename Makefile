@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo dev test services check lint types contract format bench bench-storages loadtest docs sql build requirements clean
+.PHONY: help env demo dev test services check lint types contract format bench bench-record bench-storages loadtest docs sql build requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,8 +56,12 @@ format: $(STAMP) ## format the code
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## measure, each figure beside its raw floor
-	@$(BIN)/python loadtests/bench.py
+bench: $(STAMP) ## measure, each figure beside its raw floor; BENCH=--full, BENCH=--list
+	@$(BIN)/python loadtests/bench.py $(BENCH)
+
+bench-record: $(STAMP) ## the full bench, its figures and charts put into the documentation
+	@$(BIN)/python loadtests/bench.py --full --out loadtests/results/record.json
+	@$(BIN)/python loadtests/figures.py loadtests/results/record.json
 
 bench-storages: $(STAMP) ## every storage at the same work, on the servers that are installed
 	@$(BIN)/python loadtests/bench_storages.py

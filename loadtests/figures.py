@@ -1,0 +1,73 @@
+"""Writes a run's figures into the documentation: `figures.py RUN.json`. No figure there is typed by hand.
+
+The page docs/discussions/figures.md says how each is measured. Between its marks `<!-- figures: NAME -->` and
+`<!-- end -->` this puts the rows of the measure NAME; for `run`, where and how it was measured. The run's JSON and its
+charts are kept under docs/img.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from bench_chart import draw
+from bench_table import aim, closing, number
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE, IMAGES = DOCS / "discussions" / "figures.md", DOCS / "img"
+RECORD = IMAGES / "figures.json"
+PLACE = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+HEAD = "| | figure | floor | ratio | aim | |\n|---|---|---|---|---|---|\n"
+VERDICT = {None: "", True: "reached", False: "missed"}
+
+
+def main(run: str) -> int:
+    """Keep the run, draw its charts, fill the page."""
+    if Path(run).resolve() != RECORD:
+        shutil.copyfile(run, RECORD)
+    report = json.loads(RECORD.read_text())
+    for path in draw(report["series"], IMAGES / "figures"):
+        if path.suffix == ".png":
+            path.unlink()  # a page shows the SVG
+    PAGE.write_text(filled(PAGE.read_text(), report))
+    print(f"written to {PAGE}")
+    return 0
+
+
+def filled(page: str, report: dict[str, Any]) -> str:
+    """The page with this run's figures in every place for them."""
+    return PLACE.sub(lambda place: f"{place[1]}\n{_part(place[2], report)}\n{place[3]}", page)
+
+
+def _part(name: str, report: dict[str, Any]) -> str:
+    if name == "run":
+        return closing(report).strip() + "\n"
+    rows = [row for row in report["rows"] if row["measure"] == name]
+    if not rows:
+        return "Not part of this run.\n"
+    return HEAD + "".join(_line(row) for row in rows)
+
+
+def _line(row: dict[str, Any]) -> str:
+    if "missing" in row:
+        return f"| {row['name']} | {row['missing']} | | | | |\n"
+    figure = f"{_spread(row['figures'])} {row['unit']}"
+    floor = "" if row["floor"] is None else f"{_spread(row['floors'])}, {row['floor_name']}"
+    ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+    cells = (row["name"], figure, floor, ratio, aim(row["aim"], row["aim_on"]), VERDICT[row["reached"]])
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _spread(values: dict[str, Any]) -> str:
+    middle = number(values["median"])
+    return middle if len(values["all"]) == 1 else f"{middle} ({number(values['min'])} to {number(values['max'])})"
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

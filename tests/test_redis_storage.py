@@ -451,16 +451,15 @@ def test_stopping_a_sleeping_worker_takes_no_time(
 
 
 def test_bell_ends_with_its_storage(redis_url: str, prefix: str) -> None:
-    def bells() -> list[threading.Thread]:
-        return [thread for thread in threading.enumerate() if thread.name == "pgjobq-bell"]
-
-    before = bells()
     storage = RedisStorage(redis_url, prefix=prefix)
     storage.dequeue()
     storage.wait(0.01)
-    until(lambda: len(bells()) == len(before) + 1)
+    bell = storage._bell
+    assert bell is not None
+    assert bell.is_alive()
     del storage  # without close
-    until(lambda: len(bells()) == len(before))
+    bell.join(20)
+    assert not bell.is_alive()
 
 
 # -- how it is told where to go ---------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from redis.exceptions import AuthenticationError, ConnectionError, RedisError, T
 from pgjobq.errors import PgjobqError, StorageError, StorageUnavailable
 
 # Redis 6 puts the code of an error within a script amid its own words.
-_CODE = re.compile(r"\b([A-Z]{4,}) ")
+_CODE = re.compile(r"\b([A-Z]{3,}) ")
 # They pass: a failover, a start, a script of somebody's that takes long, a disk that is full.
 _PASSING = {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNKILLABLE", "MISCONF", "NOREPLICAS"}
 _MENDS = {

@@ -24,14 +24,13 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 
-from bench_ground import CONCURRENCY, SETTINGS, files, process, wait_until  # noqa: E402  # their folder comes first
+from bench_ground import CONCURRENCY, files, process, wait_until  # noqa: E402  # their folder comes first
+from bench_servers import dynamodb_table, mariadb, mongo, postgres, redis_like, sqlite  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
-from services import MariaDB, Redis, SecantusDB, Server, ServiceMissing, Valkey, dynamodb  # noqa: E402
+from services import Redis, ServiceMissing, Valkey  # noqa: E402
 
 from pgjobq import BaseStorage, JobStatus, NewJob, open_storage  # noqa: E402
-from pgjobq.devserver import DevServer  # noqa: E402
-from pgjobq.postgres.schema import migrate  # noqa: E402
 
 GAP = 0.025  # seconds between two lone jobs
 AT_ONCE = 500  # jobs in an enqueue
@@ -71,50 +70,15 @@ class Result:
         return {**vars(self), "start_ms": figures}
 
 
-# -- servers ----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def postgres(prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A durable PostgreSQL, with pgjobq's schema: its URL and what it is."""
-    with DevServer(settings=SETTINGS, durable=True) as server:
-        migrate(server.dsn)
-        yield prefix + server.dsn, "PostgreSQL, fsync on"
-
-
-@contextmanager
-def sqlite() -> Iterator[tuple[str, str]]:
-    """A file."""
-    import sqlite3
-
-    with files() as folder:
-        yield f"sqlite:///{folder / 'jobs.db'}", f"SQLite {sqlite3.sqlite_version}, a file"
-
-
-@contextmanager
-def served(kind: Callable[..., Server], *, durable: bool = True) -> Iterator[tuple[str, str]]:
-    """One of the servers that tests use."""
-    with kind(durable=durable) as server:
-        yield server.url, server.name
-
-
-@contextmanager
-def dynamodb_table() -> Iterator[tuple[str, str]]:
-    """A table of DynamoDB Local, or of moto's server; any credentials do."""
-    os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
-    with served(dynamodb) as (endpoint, name):
-        yield f"dynamodb://bench/jobs?endpoint={endpoint}", name
-
-
 CONTENDERS = [
     Contender(name="PostgresStorage", place=postgres, drain_jobs=40_000),
     Contender(name="SQLAlchemyStorage, PostgreSQL", place=lambda: postgres("sqlalchemy+"), drain_jobs=10_000),
-    Contender(name="SQLAlchemyStorage, MariaDB", place=lambda: served(MariaDB), drain_jobs=10_000, aim=1500),
+    Contender(name="SQLAlchemyStorage, MariaDB", place=mariadb, drain_jobs=10_000, aim=1500),
     Contender(name="SQLAlchemyStorage, SQLite", place=sqlite, drain_jobs=10_000, aim=2000),
-    Contender(name="RedisStorage, Valkey", place=lambda: served(Valkey), drain_jobs=20_000, aim=5000),
-    Contender(name="RedisStorage, Redis", place=lambda: served(Redis), drain_jobs=20_000, aim=5000),
-    Contender(name="MongoStorage, emulator", place=lambda: served(SecantusDB), drain_jobs=600, latency_jobs=60),
-    Contender(name="DynamoDBStorage, local", place=dynamodb_table, drain_jobs=600, latency_jobs=60),
+    Contender(name="RedisStorage, Valkey", place=lambda: redis_like(Valkey), drain_jobs=20_000, aim=5000),
+    Contender(name="RedisStorage, Redis", place=lambda: redis_like(Redis), drain_jobs=20_000, aim=5000),
+    Contender(name="MongoStorage, emulator", place=mongo, drain_jobs=600, latency_jobs=60),
+    Contender(name="DynamoDBStorage, local", place=dynamodb_table, drain_jobs=200, latency_jobs=40),
 ]
 
 
@@ -128,7 +92,7 @@ def measure(contender: Contender, *, repeat: int, share: float) -> Result:
         with contender.place() as (url, server):
             result.server = server
             for _ in range(repeat):
-                enqueued, drained = _drain(url, max(200, int(contender.drain_jobs * share)))
+                enqueued, drained = _drain(url, max(100, int(contender.drain_jobs * share)))
                 result.enqueued = max(result.enqueued, enqueued)
                 result.drained.append(drained)
             result.starts = _starts(url, max(20, int(contender.latency_jobs * share)))
@@ -237,18 +201,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _about() -> dict[str, Any]:
-    def known(name: str) -> str | None:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return None
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
+
+def _about() -> dict[str, Any]:
     names = ("pgjobq", "psycopg", "sqlalchemy", "pymysql", "redis", "pymongo", "boto3")
     return {
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": {"cores": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version(), **{name: known(name) for name in names}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in names}},
     }
 
 

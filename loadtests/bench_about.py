@@ -42,19 +42,20 @@ def machine() -> dict[str, Any]:
     """Cores, processor, memory, system, and how busy it was before."""
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "processor": _line("/proc/cpuinfo", "model name"),
-        "memory": _line("/proc/meminfo", "MemTotal"),
-        "system": platform.platform(),
+        "processor": _processor(),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB of memory",
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "load_before": os.getloadavg()[0],
     }
 
 
-def _line(path: str, name: str) -> str:
-    if Path(path).exists():
-        for line in Path(path).read_text().splitlines():
-            if line.startswith(name):
-                return line.split(":", 1)[1].strip()
-    return ""
+def _processor() -> str:
+    """Its name, where /proc tells it."""
+    told = Path("/proc/cpuinfo")
+    for line in told.read_text().splitlines() if told.exists() else ():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
 
 
 def _commit() -> str:

@@ -6,14 +6,15 @@ The floor of an enqueue is an insert without trigger; that of a claim and of a c
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import naive
 import psycopg
 from bench_enqueue import BARE, DATA
-from bench_ground import Bench, Connection, fill
+from bench_ground import Bench, Connection, fill, settle_down
 from bench_rows import Line, Row
 
 MANY, BATCHES = 1000, (1, 200)
@@ -62,19 +63,26 @@ class Case:
 
 def functions(bench: Bench) -> list[Line]:
     """Microseconds, buffers and WAL bytes a job, of enqueue_job, enqueue_jobs, claim_jobs and complete_jobs."""
-    calls = bench.sizes.function_calls
-    rows: list[Line] = []
-    with bench.database() as dsn, psycopg.connect(dsn, autocommit=True) as conn:
-        conn.execute("create extension pg_stat_statements")
-        conn.execute("set pg_stat_statements.track = 'all'")
+    return [*_enqueue_rows(bench), *_claim_rows(bench)]
+
+
+def _enqueue_rows(bench: Bench) -> list[Row]:
+    rows: list[Row] = []
+    with _counting(bench) as (_, conn):
         conn.execute(BARE)
         for case in _enqueues(conn):
-            rows += _rows(case, [_pair(conn, case, calls) for _ in range(bench.sizes.repeat)])
-        conn.execute("truncate pgjobq.jobs, pgjobq.ready")
+            rows += _rows(case, [_pair(conn, case, bench.sizes.function_calls) for _ in range(bench.sizes.repeat)])
+    return rows
+
+
+def _claim_rows(bench: Bench) -> list[Row]:
+    calls = bench.sizes.function_calls
+    rows: list[Row] = []
+    with _counting(bench) as (dsn, conn):
         needed = bench.sizes.repeat * sum(batch * (_calls(calls, batch) + WARM) for batch in BATCHES)
         fill(dsn, needed, "noop")
         naive.create(conn, needed)
-        conn.execute("vacuum analyze")
+        settle_down(dsn)
         for batch in BATCHES:
             claims, completions = _claim_cases(conn, batch)
             pairs: list[list[tuple[Cost, Cost]]] = [[], []]
@@ -83,6 +91,14 @@ def functions(bench: Bench) -> list[Line]:
                     found.append(_pair(conn, case, calls))
             rows += _rows(claims, pairs[0]) + _rows(completions, pairs[1])
     return rows
+
+
+@contextmanager
+def _counting(bench: Bench) -> Iterator[tuple[str, Connection]]:
+    with bench.database() as dsn, psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("create extension pg_stat_statements")
+        conn.execute("set pg_stat_statements.track = 'all'")
+        yield dsn, conn
 
 
 def _calls(calls: int, jobs: int) -> int:

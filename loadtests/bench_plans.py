@@ -13,7 +13,9 @@ from bench_ground import Bench, Connection, fill, settle_down
 from bench_rows import Line, Row
 
 BATCHES = (1, 10, 100, 500, 2000)
-TABLES = ("jobs", "ready", "scheduled", "claims", "workers")
+TABLES = """
+    select oid::regclass::text from pg_class where relnamespace = 'pgjobq'::regnamespace and relkind = 'r'
+"""
 QUEUES, PRIORITIES = 50, 10
 ONE_LANE, MANY_LANES = "one lane", f"{QUEUES} queues x {PRIORITIES} priorities"
 ANY_PRIORITY = "priorities drawn from all of int4"
@@ -45,7 +47,7 @@ def plans(bench: Bench) -> list[Line]:
     with ExitStack() as stack:
         databases = {state: stack.enter_context(bench.database()) for state in states}
         for state, prepare in states.items():
-            _set_autovacuum(databases[state], on=False)
+            _forbid_autovacuum(databases[state])
             prepare(databases[state], jobs)
         for _ in range(bench.sizes.repeat_long):
             for batch in BATCHES:
@@ -69,10 +71,10 @@ def _worst_and_best(batch: int, found: dict[str, list[float]]) -> Row:
     )
 
 
-def _set_autovacuum(dsn: str, *, on: bool) -> None:
+def _forbid_autovacuum(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as conn:
-        for table in TABLES:
-            conn.execute(f"alter table pgjobq.{table} set (autovacuum_enabled = {on})")
+        for (table,) in conn.execute(TABLES).fetchall():
+            conn.execute(f"alter table {table} set (autovacuum_enabled = off)")
 
 
 def _analyse(dsn: str) -> None:

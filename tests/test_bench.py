@@ -13,6 +13,10 @@ from xml.etree import ElementTree as ET
 import pytest
 
 BENCH = Path(__file__).parent.parent / "loadtests" / "bench.py"
+sys.path.append(str(BENCH.parent))
+
+import figures  # noqa: E402  # its folder comes first
+
 ALL = ["drain", "keep", "latency", "load", "future", "finished", "snapshot", "plans", "lanes", "enqueue", "slow_disk"]
 ALL += ["bulk", "idle", "herd", "memory", "start", "kill", "functions"]
 UNITS = {"jobs/s", "ms", "us/job", "buffers/job", "WAL bytes/job", "statements/s", "claims", "MB", "s"}
@@ -135,6 +139,13 @@ def test_the_charts_are_drawn(out: Path, report: dict[str, Any]) -> None:
     assert sum(histogram["worker"]["counts"]) == sum(histogram["floor"]["counts"]) == histogram["jobs"]
     for run in (report["series"]["snapshot"]["worker"], report["series"]["snapshot"]["naive"]):
         assert all(rate > 0 for _, rate in run["pace"])
+
+
+def test_the_figures_in_the_documentation_are_of_the_run_kept_beside_them() -> None:
+    report = json.loads(figures.RECORD.read_text())
+    page = figures.PAGE.read_text()
+    assert figures.filled(page, report) == page
+    assert {name for _, name, _ in figures.PLACE.findall(page)} == {"run", *ALL}
 
 
 def test_the_measures_are_listed() -> None:

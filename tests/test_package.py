@@ -77,6 +77,7 @@ def test_wheel_carries_the_sql_the_demo_and_the_typed_marker(wheel: Path) -> Non
             assert inside in names
             assert archive.read(inside) == path.read_bytes()
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "pgjobq").rglob("*.py")}
+    modules |= {str(path.relative_to(ROOT)) for path in (ROOT / "pgjobq").rglob("*.lua")}
     assert names >= modules | {"pgjobq/py.typed", "pgjobq/demo/shop.sql", "pgjobq/demo/orders.csv"}
     strays = [name for name in names if not name.startswith("pgjobq/") and ".dist-info/" not in name]
     assert strays == []

@@ -5,12 +5,26 @@ Needs pytest and hypothesis: pip install 'pgjobq[testing]'.
 
 from __future__ import annotations
 
-try:
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
     from pgjobq.testing.contract import StorageContract
     from pgjobq.testing.promises import BrokenPromise
-except ModuleNotFoundError as error:
-    if error.name not in {"pytest", "hypothesis"}:
-        raise
-    raise ImportError(f"pgjobq.testing needs {error.name}; run: pip install 'pgjobq[testing]'") from error
 
 __all__ = ["BrokenPromise", "StorageContract"]
+
+# Imported when first used: processes that the contract starts need neither pytest nor hypothesis.
+_LATE = {"BrokenPromise": "pgjobq.testing.promises", "StorageContract": "pgjobq.testing.contract"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module 'pgjobq.testing' has no attribute {name!r}")
+    from importlib import import_module
+
+    try:
+        return getattr(import_module(_LATE[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name not in {"pytest", "hypothesis"}:
+            raise
+        raise ImportError(f"pgjobq.testing needs {error.name}; run: pip install 'pgjobq[testing]'") from error

@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -218,9 +219,11 @@ class ConcurrencyTests(StorageTests):
             return process, ours
 
         yield start
-        for process, pipe in started:
-            pipe.close()
-            process.join(1.0)
+        deadline = time.monotonic() + 1.0
+        for _, pipe in started:
+            pipe.close()  # who still waits for a word ends
+        for process, _ in started:
+            process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()

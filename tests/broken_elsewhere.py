@@ -1,0 +1,55 @@
+"""Broken storages for broken_storages.py whose processes begin quickly: this imports little."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import text
+
+from pgjobq.models import Job
+from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
+
+
+class FileStorage(SQLAlchemyStorage):
+    """In a file that every process reaches."""
+
+
+class FailsElsewhere(FileStorage):
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        if multiprocessing.parent_process() is not None:
+            raise OSError("no such folder here")
+
+
+class OnItsOwnElsewhere(FileStorage):
+    def __init__(self, url: str, **options: Any) -> None:
+        elsewhere = multiprocessing.parent_process() is not None
+        super().__init__("sqlite:///:memory:" if elsewhere else url, **options)
+
+
+class LooksThenTakesElsewhere(FileStorage):
+    def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
+        found = super().list_jobs("pending")[:limit]
+        for job in found:
+            self._change(job.id, "status = 'running', attempts = attempts + 1")
+        return [replace(job, attempts=job.attempts + 1) for job in found]
+
+    def complete(self, job_id: str) -> None:
+        self._change(job_id, "status = 'completed'")
+
+    def _change(self, job_id: str, changes: str) -> None:
+        with self.engine.begin() as conn:
+            conn.execute(text(f"update jobs set {changes} where id = :id"), {"id": job_id})
+
+
+class NeverRescuesElsewhere(FileStorage):
+    def rescue(self) -> int:
+        return 0
+
+
+class NoFencingElsewhere(LooksThenTakesElsewhere):
+    def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
+        return FileStorage.dequeue_many(self, limit, queues)

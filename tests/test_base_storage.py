@@ -6,18 +6,17 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from memory_storages import ENDS, DictStorage
 
 from pgjobq import (
     BaseStorage,
     DuplicateJob,
     InvalidJob,
     Job,
-    JobNotFound,
     JobQueue,
     JobStatus,
     LostJob,
@@ -30,82 +29,6 @@ from pgjobq import (
 )
 from pgjobq.backoff import constant
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried, Upkeep
-
-ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
-
-
-class DictStorage(BaseStorage):
-    """Jobs in a dict, under one lock."""
-
-    def __init__(self) -> None:
-        self.jobs: dict[str, Job] = {}
-        self._lock = threading.Lock()
-
-    def enqueue(
-        self,
-        job_id: str,
-        job_type: str,
-        data: dict[str, Any],
-        max_retries: int = 3,
-        priority: int = 5,
-        execute_at: datetime | None = None,
-    ) -> None:
-        with self._lock:
-            if job_id in self.jobs:
-                raise DuplicateJob(f"job_id: {job_id!r} exists")
-            self.jobs[job_id] = Job(
-                id=job_id,
-                type=job_type,
-                data=data,
-                max_retries=max_retries,
-                priority=priority,
-                execute_at=execute_at,
-            )
-
-    def dequeue(self) -> Job | None:
-        now = datetime.now(UTC)
-        with self._lock:
-            due = [
-                found
-                for found in self.jobs.values()
-                if found.status == JobStatus.PENDING and (found.execute_at is None or found.execute_at <= now)
-            ]
-            if not due:
-                return None
-            first = max(due, key=lambda found: found.priority)
-            return self._change(first, status=JobStatus.RUNNING, attempts=first.attempts + 1, started_at=now)
-
-    def complete(self, job_id: str) -> None:
-        with self._lock:
-            self._change(self._of(job_id, JobStatus.RUNNING), status=JobStatus.COMPLETED)
-
-    def fail(self, job_id: str, error: str) -> None:
-        with self._lock:
-            self._change(self._of(job_id, JobStatus.RUNNING), status=JobStatus.FAILED, error=error)
-
-    def retry(self, job_id: str, delay_seconds: float) -> None:
-        due = datetime.now(UTC) + timedelta(seconds=delay_seconds)
-        with self._lock:
-            found = self._of(job_id, JobStatus.RUNNING, JobStatus.FAILED)
-            self._change(found, status=JobStatus.PENDING, execute_at=due)
-
-    def get_job(self, job_id: str) -> Job | None:
-        return self.jobs.get(job_id)
-
-    def list_jobs(self, status: str | None = None, limit: int | None = None) -> list[Job]:
-        newest = [found for found in reversed(self.jobs.values()) if status in (None, found.status)]
-        return newest[:limit]
-
-    def _of(self, job_id: str, *statuses: JobStatus) -> Job:
-        if job_id not in self.jobs:
-            raise JobNotFound(f"there is no job {job_id!r}")
-        if self.jobs[job_id].status not in statuses:
-            raise LostJob(f"job {job_id!r} is {self.jobs[job_id].status}")
-        return self.jobs[job_id]
-
-    def _change(self, found: Job, **values: Any) -> Job:
-        self.jobs[found.id] = replace(found, **values)
-        return self.jobs[found.id]
 
 
 @pytest.fixture

@@ -253,6 +253,6 @@ def test_page_names_every_option_and_no_other() -> None:
     named, known = (set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)) for text in (page, "\n".join(helps)))
     # That is pgjobq's own.
     assert named - known == {"--queues"}
-    own = set(re.findall(r"^ {2}(--[a-z-]+)", helps[0], re.MULTILINE))
+    own = set(re.findall(r"^ {2}(--[a-z0-9-]+)", helps[0], re.MULTILINE))
     assert own <= named
     assert set(re.findall(r"LOADTEST_\w+", page)) <= set(re.findall(r"LOADTEST_\w+", helps[0]))

@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -45,7 +46,7 @@ OwnServer = Callable[..., Server]
 Database = Any  # pymongo's is generic in its documents
 
 LEASE = 2.0  # seconds
-URI_QUICK = "serverSelectionTimeoutMS=500&connectTimeoutMS=500&socketTimeoutMS=500"
+URI_QUICK = "serverSelectionTimeoutMS=300&connectTimeoutMS=500&socketTimeoutMS=500"
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def database(mongo_url: str, name: str) -> Iterator[Database]:
 
 class TestContract(StorageContract):
     storage_class = MongoStorage
-    jobs, batch = 60, 200
+    jobs, batch = 40, 100
     examples, steps = 5, 12  # the emulator is slow
 
     @pytest.fixture
@@ -224,7 +225,7 @@ def watch() -> Watch:
 def watched(make: Callable[..., MongoStorage], mongo_url: str, watch: Watch) -> Iterator[MongoStorage]:
     """A storage on a client of the test's own, which is watched."""
     with MongoClient[Any](mongo_url, event_listeners=[watch]) as client:
-        yield make(client)
+        yield make(client, lease=60)  # a renewal would be seen, too
 
 
 def test_claims_take_few_round_trips_and_name_an_index_of_pending_jobs(
@@ -237,6 +238,7 @@ def test_claims_take_few_round_trips_and_name_an_index_of_pending_jobs(
         assert len(watched.dequeue_many(10, queues)) == 10
         assert watch.names() == ["hello", "find", "update", "find"]
         assert watch.commands[1]["hint"] == index
+        assert (watch.commands[2]["updates"][0]["hint"], watch.commands[3]["hint"]) == ("_id_", "_id_")
         watch.commands.clear()
         assert len(watched.dequeue_many(1, queues)) == 1
         assert watch.names() == ["hello", "findAndModify"]
@@ -254,7 +256,7 @@ def test_settling_many_takes_one_round_trip(watched: MongoStorage, watch: Watch)
     watch.commands.clear()
     assert watched.settle([*map(Completed, jobs[:20]), *map(Released, jobs[20:38]), Failed(jobs[38], "x")]) == []
     assert watch.names() == ["update"]
-    assert len(watch.commands[0]["updates"]) == 3
+    assert [update["hint"] for update in watch.commands[0]["updates"]] == ["_id_"] * 3
 
 
 def test_second_of_two_claims_gets_what_is_left(
@@ -352,6 +354,24 @@ def test_standalone_server_takes_back_what_it_added_before_a_known_id(
     assert storage.enqueue_many([NewJob(id=name, type="t") for name in "ab"]) == ["a", "b"]
     jobs = [Job(id=name, type="t", status=JobStatus.COMPLETED) for name in "abcd"]
     assert (storage.import_jobs(jobs), storage.import_jobs(jobs)) == (2, 0)
+
+
+def test_of_those_that_add_the_same_jobs_at_once_one_succeeds(make: Callable[..., MongoStorage]) -> None:
+    """Transactions that get in each other's way are tried again."""
+    storages = [make() for _ in range(4)]
+    barrier = threading.Barrier(4)
+
+    def work(storage: MongoStorage) -> bool:
+        barrier.wait(10)
+        try:
+            storage.enqueue_many([NewJob(id=f"{n}", type="t") for n in range(20)])
+        except DuplicateJob:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(work, storages)) == 1
+    assert len(storages[0].list_jobs()) == 20
 
 
 def test_copied_jobs_keep_their_state_and_order(make: Callable[..., MongoStorage]) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Sequence
 
 from pymongo import InsertOne
-from pymongo.client_session import ClientSession
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
 from pgjobq.mongo.database import Database
 from pgjobq.mongo.documents import Document
 from pgjobq.mongo.errors import duplicate_id
+
+CONFLICTS = 8  # tries of a transaction that others get in the way of
 
 
 def insert_all(database: Database, documents: Sequence[Document]) -> None:
@@ -54,12 +57,20 @@ def _unknown(database: Database, documents: Sequence[Document]) -> list[Document
 
 def _insert_in_transaction(database: Database, documents: Sequence[Document]) -> None:
     jobs = database.jobs
-
-    def insert(session: ClientSession) -> None:
-        jobs.bulk_write(_inserts(documents), session=session)
-
-    with jobs.database.client.start_session() as session:
-        session.with_transaction(insert, write_concern=jobs.write_concern)
+    for left in reversed(range(CONFLICTS)):
+        try:
+            with (
+                jobs.database.client.start_session() as session,
+                session.start_transaction(write_concern=jobs.write_concern),
+            ):
+                jobs.bulk_write(_inserts(documents), session=session)
+            return
+        except PyMongoError as error:
+            # Another transaction inserts one of the ids; a server that is away is the caller's business.
+            conflict = error.has_error_label("TransientTransactionError") and not isinstance(error, ConnectionFailure)
+            if not conflict or not left:
+                raise
+            time.sleep(0.01 * 2 ** (CONFLICTS - left) * random.random())  # noqa: S311  # jitter, not secrecy
 
 
 def _insert_or_take_back(database: Database, documents: Sequence[Document]) -> None:

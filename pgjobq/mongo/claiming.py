@@ -8,7 +8,7 @@ from bson import ObjectId
 from pymongo import ReturnDocument
 
 from pgjobq.models import Job
-from pgjobq.mongo.database import CLAIM_ANY, CLAIM_QUEUE, ORDER, Database
+from pgjobq.mongo.database import BY_ID, CLAIM_ANY, CLAIM_QUEUE, ORDER, Database
 from pgjobq.mongo.documents import Document, stored_job
 
 
@@ -32,7 +32,6 @@ def claim(database: Database, worker_id: int, limit: int, queues: Sequence[str] 
         "$unset": {"settled": 1},
     }
     if limit == 1:
-        # The index is named: plans do not depend on what the server has seen before.
         found = jobs.find_one_and_update(due, start, sort=ORDER, hint=index, return_document=ReturnDocument.AFTER)
         return [] if found is None else [stored_job(found)]
     claimed: list[Job] = []
@@ -42,8 +41,8 @@ def claim(database: Database, worker_id: int, limit: int, queues: Sequence[str] 
         if not ids:
             break
         # Whoever comes second gets what is left, and looks again.
-        if jobs.update_many({"_id": {"$in": ids}, **due}, start).modified_count:
+        if jobs.update_many({"_id": {"$in": ids}, **due}, start, hint=BY_ID).modified_count:
             ours = {"_id": {"$in": ids}, "status": "running", "claim": token}
-            started = {document["_id"]: stored_job(document) for document in jobs.find(ours)}
+            started = {document["_id"]: stored_job(document) for document in jobs.find(ours).hint(BY_ID)}
             claimed += [started[job_id] for job_id in ids if job_id in started]
     return claimed

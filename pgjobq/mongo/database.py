@@ -24,15 +24,16 @@ META = "schema"  # the document of the collection meta: version, and the last pl
 ANSWER_TIME = 30.0  # seconds to wait for the answer of a server that took the question
 
 _CLAIM = [("priority", DESCENDING), ("due", ASCENDING), ("sub", ASCENDING), ("seq", ASCENDING)]
-CLAIM_ANY, CLAIM_QUEUE = "pgjobq_claim", "pgjobq_claim_queue"
-_PENDING = {"status": "pending"}
+# Names of indexes; queries name the one they walk, so that plans do not depend on what the server has seen before.
+CLAIM_ANY, CLAIM_QUEUE, HOLDERS, BY_ID = "pgjobq_claim", "pgjobq_claim_queue", "pgjobq_holders", "_id_"
+_PENDING, _RUNNING = {"status": "pending"}, {"status": "running"}
 INDEXES = [
     # Serve the claim, which walks one of them from its head: pending jobs alone are in it, and each priority's
     # range of `due` ends before those that lie ahead.
     IndexModel(_CLAIM, name=CLAIM_ANY, partialFilterExpression=_PENDING),
     IndexModel([("queue", ASCENDING), *_CLAIM], name=CLAIM_QUEUE, partialFilterExpression=_PENDING),
-    # Serves the rescue, and who holds what.
-    IndexModel([("worker_id", ASCENDING)], name="pgjobq_running", partialFilterExpression={"status": "running"}),
+    # Serves the rescue, which asks it alone who holds jobs, and who holds what.
+    IndexModel([("status", ASCENDING), ("worker_id", ASCENDING)], name=HOLDERS, partialFilterExpression=_RUNNING),
     # Serves prune.
     IndexModel([("finished_at", ASCENDING)], name="pgjobq_finished", sparse=True),
     # Serves list_jobs and counts.

@@ -9,7 +9,7 @@ from typing import Any
 from pymongo import UpdateMany, UpdateOne
 
 from pgjobq.models import Job
-from pgjobq.mongo.database import milliseconds
+from pgjobq.mongo.database import BY_ID, milliseconds
 from pgjobq.mongo.documents import MAX_ERROR, WHOLE, Document
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.errortext import storable_error
@@ -34,21 +34,26 @@ def updates(outcomes: Sequence[Outcome]) -> list[Update]:
             case Failed(job, error):
                 change = _finished("failed", outcome, error=storable_error(error, MAX_ERROR))
                 change["$currentDate"]["failed_at"] = True
-                found.append(UpdateOne(_held([job]), change))
+                found.append(_one(job, change))
             case Retried(job, delay, None):
-                found.append(UpdateOne(_held([job]), [due_after(delay, settled=mark(outcome))]))
+                found.append(_one(job, [due_after(delay, settled=mark(outcome))]))
             case Retried(job, delay, str(error)):
                 kept = {"$literal": storable_error(error, MAX_ERROR)}
-                found.append(UpdateOne(_held([job]), [due_after(delay, settled=mark(outcome), error=kept)]))
+                found.append(_one(job, [due_after(delay, settled=mark(outcome), error=kept)]))
             case Released(job, delay):
                 change = due_after(delay, settled=mark(outcome), attempts={"$subtract": ["$attempts", 1]})
-                found.append(UpdateOne(_held([job]), [change]))
+                found.append(_one(job, [change]))
     for some in same.values():
         change = _finished("completed", some[0], error=None) if isinstance(some[0], Completed) else _released(some[0])
         held = _held([outcome.job for outcome in some])
         # The driver repeats updates of one document by itself when the connection breaks.
-        found.append(UpdateOne(held, change) if len(some) == 1 else UpdateMany(held, change))
+        kind = UpdateOne if len(some) == 1 else UpdateMany
+        found.append(kind(held, change, hint=BY_ID))
     return found
+
+
+def _one(job: Job, change: Document | list[Document]) -> UpdateOne:
+    return UpdateOne(_held([job]), change, hint=BY_ID)
 
 
 def due_after(delay: float, **values: Any) -> Document:

@@ -36,6 +36,7 @@ from pgjobq.storage.base import Outcome, Released, Upkeep
 from pgjobq.storage.leased import LeasedStorage
 
 _WAITING = ("failed", "cancelled", "pending")
+PROMOTE_EVERY = 0.05  # seconds between two looks for scheduled jobs, when there were none that are due
 UNKNOWN_AFTER = 10.0  # seconds after which a start that this object does not know of was not just made by it
 SWEEPS = 60.0  # seconds, after a claim whose answer was lost, to look for what it may have started
 
@@ -83,7 +84,7 @@ class DynamoDBStorage(LeasedStorage):
         self._leases = Leases(self._table, self.lease)
         self._arrivals = ArrivalOrder()
         self._clock = Clock()
-        self._sweep_until = 0.0
+        self._sweep_until = self._promote_at = 0.0
 
     # -- adding ---------------------------------------------------------------------------------------
 
@@ -112,7 +113,7 @@ class DynamoDBStorage(LeasedStorage):
     def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
         try:
             with self._table.translated():
-                moved = promote(self._table)
+                moved = self._promote()
                 jobs = claim(self._table, worker_id, limit, queues)
         except StorageError:
             self._sweep_until = time.monotonic() + SWEEPS
@@ -120,6 +121,14 @@ class DynamoDBStorage(LeasedStorage):
         if moved and not jobs:
             self.wake()  # the index shows them in a moment
         return jobs
+
+    def _promote(self) -> int:
+        now = time.monotonic()
+        if now < self._promote_at:
+            return 0
+        moved = promote(self._table)
+        self._promote_at = 0.0 if moved else now + PROMOTE_EVERY
+        return moved
 
     def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         with self._table.translated():

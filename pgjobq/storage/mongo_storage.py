@@ -14,7 +14,7 @@ from pgjobq.errors import DuplicateJob, InvalidJob, JobNotFound
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.mongo.adding import insert_all, insert_unknown
 from pgjobq.mongo.claiming import claim
-from pgjobq.mongo.database import Database
+from pgjobq.mongo.database import HOLDERS, Database
 from pgjobq.mongo.documents import Document, arrived_document, new_document, stored_job
 from pgjobq.mongo.errors import duplicate_id
 from pgjobq.mongo.leases import Leases
@@ -108,9 +108,8 @@ class MongoStorage(LeasedStorage):
 
     def _held_by(self, worker_id: int) -> list[Job]:
         with self._database.translated():
-            return [
-                stored_job(found) for found in self._database.jobs.find({"status": "running", "worker_id": worker_id})
-            ]
+            held = {"status": "running", "worker_id": worker_id}
+            return [stored_job(found) for found in self._database.jobs.find(held).hint(HOLDERS)]
 
     # -- the lease ------------------------------------------------------------------------------------
 

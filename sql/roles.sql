@@ -2,9 +2,9 @@
 -- owner has a right on a table.  Roles belong to the whole cluster and outlive a schema.
 --
 --   pgjobq_enqueue  may enqueue, and sees nothing
---   pgjobq_work     may also claim, settle, rescue and listen: what a worker needs
+--   pgjobq_work     may also claim, settle, rescue, prune and listen: what a worker needs
 --   pgjobq_read     may look at jobs, workers and statistics
---   pgjobq_admin    all of these, and may retry, cancel and prune by hand
+--   pgjobq_admin    all of these, and may retry and cancel by hand
 do $$
 begin
   if not exists (select from pg_roles where rolname = 'pgjobq_enqueue') then create role pgjobq_enqueue nologin; end if;
@@ -42,11 +42,11 @@ begin
   grant execute on function
     claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker, retire_worker,
     heartbeat_worker, lost_jobs, release_unknown_jobs, arm_doorbell, quiet_doorbell, disarm_doorbell, mark_busy, open_enqueues,
-    next_due, call_watch, call_worker, advance_floors
+    next_due, call_watch, call_worker, advance_floors, prune_jobs
      to pgjobq_work, pgjobq_admin;
   grant execute on function get_job, list_jobs, count_jobs, live_workers, next_due, export_jobs
      to pgjobq_read, pgjobq_work, pgjobq_admin;
-  grant execute on function cancel_job, prune_jobs, import_jobs
+  grant execute on function cancel_job, import_jobs
      to pgjobq_admin;
   grant select on schema_version, job_stats, worker_status
      to pgjobq_read, pgjobq_work, pgjobq_admin;

@@ -19,24 +19,26 @@ def settle(
     statements: Mapping[str, bytes],
     outcomes: Sequence[Outcome],
     batches: Mapping[int, list[int]],
+    *,
+    keep: bool,
 ) -> list[Outcome]:
     """Settle outcomes in one transaction; returns those whose job was lost.
 
-    batches: for each worker, the batches that the database may forget.
+    batches: for each worker, the batches that the database may forget. keep: completed jobs, or delete them.
     """
     completed = [outcome.job for outcome in outcomes if isinstance(outcome, Completed)]
     others = [outcome for outcome in outcomes if not isinstance(outcome, Completed)]
     if others:
         with conn.transaction():
             lost = _settle_others(conn, statements, others)
-            lost |= _complete(conn, statements, completed, batches)
+            lost |= _complete(conn, statements, completed, batches, keep)
     else:
-        lost = _complete(conn, statements, completed, batches)
+        lost = _complete(conn, statements, completed, batches, keep)
     return [outcome for outcome in outcomes if (outcome.job.id, outcome.job.attempts) in lost] if lost else []
 
 
 def _complete(
-    conn: Connection, statements: Mapping[str, bytes], jobs: Sequence[Job], batches: Mapping[int, list[int]]
+    conn: Connection, statements: Mapping[str, bytes], jobs: Sequence[Job], batches: Mapping[int, list[int]], keep: bool
 ) -> set[Start]:
     lost: set[Start] = set()
     # One worker, nearly always: another only after a reconnect gave this process a new id.
@@ -44,7 +46,8 @@ def _complete(
         mine = [job for job in jobs if job.worker_id == worker_id]
         ids, attempts = [job.id for job in mine], [job.attempts for job in mine]
         finished = batches.get(worker_id, []) if worker_id is not None else []
-        gone = {row[0] for row in fetch(conn, statements["complete_jobs"], [worker_id, ids, attempts, finished])}
+        arguments = [worker_id, ids, attempts, finished, keep]
+        gone = {row[0] for row in fetch(conn, statements["complete_jobs"], arguments)}
         if gone:
             lost.update((job.id, job.attempts) for job in mine if job.id in gone)
     return lost

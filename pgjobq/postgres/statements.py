@@ -18,7 +18,7 @@ _TEXTS = {
         %s::integer[], %s::text[], %s::text[])""",
     "claim_jobs": """select claim_id, id, queue, type, data::text, priority, attempts, max_retries, execute_at, error,
         created_at, started_at from {schema}.claim_jobs(%s, %s::text[], %s)""",
-    "complete_jobs": "select {schema}.complete_jobs(%s, %s::text[], %s::integer[], %s::bigint[])",
+    "complete_jobs": "select {schema}.complete_jobs(%s, %s::text[], %s::integer[], %s::bigint[], %s)",
     "fail_job": "select {schema}.fail_job(%s, %s, %s, %s)",
     "retry_held_job": "select {schema}.retry_job(%s, %s, %s, %s, %s)",
     "retry_job": "select {schema}.retry_job(%s, %s)",
@@ -26,7 +26,8 @@ _TEXTS = {
     "release_unknown_jobs": "select {schema}.release_unknown_jobs(%s, %s::bigint[])",
     "lost_jobs": "select {schema}.lost_jobs(%s, %s::text[], %s::integer[])",
     "cancel_job": "select {schema}.cancel_job(%s)",
-    "prune_jobs": "select {schema}.prune_jobs(%s, %s::text[], %s)",
+    "prune_jobs": """select pruned, reached_created_at::text, reached_id
+        from {schema}.prune_jobs(%s, %s::text[], %s, %s::timestamptz, %s)""",
     "rescue_jobs": "select rescued, failed, watched from {schema}.rescue_jobs(make_interval(secs => %s), %s)",
     "register_worker": "select {schema}.register_worker(%s, %s::text[], true)",
     "heartbeat_worker": "select {schema}.heartbeat_worker(%s)",

@@ -76,7 +76,8 @@ class PostgresTransaction(JobTransaction):
         self._forget(self._job)
 
     def _arguments(self) -> list[Any]:
-        return [self._job.worker_id, [self._job.id], [self._job.attempts], []]
+        # Kept, also where completed jobs are not: a job that is gone is then surely a lost one.
+        return [self._job.worker_id, [self._job.id], [self._job.attempts], [], True]
 
     def _check(self, lost: list[Any]) -> None:
         if lost:

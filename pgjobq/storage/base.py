@@ -72,8 +72,18 @@ class Upkeep:
     again_in: float = 5.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What prune_some did: jobs deleted, and when to come again (seconds)."""
+
+    jobs: int = 0
+    again_in: float = 60.0
+
+
 class BaseStorage(ABC):
     """Abstract base class of storages. See the module for the semantics that every storage keeps."""
+
+    keep_completed = True  # False: delete a job when it is completed, where the storage can; a Worker may set it
 
     @abstractmethod
     def enqueue(
@@ -183,6 +193,10 @@ class BaseStorage(ABC):
     def prune(self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled")) -> int:
         """Delete jobs that finished longer ago than older_than; returns how many."""
         raise Unsupported(f"{type(self).__name__} cannot prune jobs")
+
+    def prune_some(self, older_than: timedelta) -> Pruned:
+        """Delete some of the completed and cancelled jobs that are older, in the background of a worker. Here all."""
+        return Pruned(jobs=self.prune(older_than))
 
     def rescue(self) -> int:
         """Put the jobs of dead workers back in line; returns how many. Here 0: it cannot know who is dead."""

@@ -17,12 +17,23 @@ from pgjobq.postgres.database import Database, connection_parameters
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.holds import Holds
 from pgjobq.postgres.presence import Presence
+from pgjobq.postgres.pruning import Pruning
 from pgjobq.postgres.rows import claimed_jobs, enqueue_call, stored_job
 from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle
 from pgjobq.postgres.transaction import PostgresTransaction
 from pgjobq.postgres.transfer import exported, imported
-from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Released, Retried, Upkeep
+from pgjobq.storage.base import (
+    BaseStorage,
+    Completed,
+    Failed,
+    JobTransaction,
+    Outcome,
+    Pruned,
+    Released,
+    Retried,
+    Upkeep,
+)
 
 FLOORS_AFTER = 5000  # jobs; so many taken places, or a few times that, a claim may have to pass over
 
@@ -71,7 +82,7 @@ class PostgresStorage(BaseStorage):
             application_name=application_name,
         )
         self._rows = self._database.rows
-        self._holds = Holds()
+        self._holds, self._pruning = Holds(), Pruning(self._rows)
         self._claiming = threading.Lock()
         self._since_floors = 0  # jobs claimed since the floors were moved
         self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
@@ -212,7 +223,7 @@ class PostgresStorage(BaseStorage):
         jobs = [outcome.job for outcome in outcomes]
         batches = self._holds.about_to_finish(jobs)
         with self._database.connection() as conn:
-            lost = settle(conn, self._database.statements, outcomes, batches)
+            lost = settle(conn, self._database.statements, outcomes, batches, keep=self.keep_completed)
         self._holds.drop(jobs)
         self._holds.forgotten(batches)
         return lost
@@ -253,10 +264,11 @@ class PostgresStorage(BaseStorage):
         self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled"), batch: int = 1000
     ) -> int:
         """Delete jobs that finished longer ago than older_than, in batches of their own transaction; how many."""
-        pruned = 0
-        while (some := self._rows("prune_jobs", [older_than, list(statuses), batch])[0][0]) == batch:
-            pruned += some
-        return pruned + int(some)
+        return self._pruning.all(older_than, statuses, batch)
+
+    def prune_some(self, older_than: timedelta) -> Pruned:
+        """Delete a batch of completed and cancelled jobs, one worker at a time, and so that claims do not suffer."""
+        return self._pruning.some(older_than)
 
     def rescue(self) -> int:
         """Put the jobs of dead workers back in line; returns how many. A worker does this by itself."""

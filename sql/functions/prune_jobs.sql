@@ -1,13 +1,15 @@
 -- prune_jobs: delete jobs that finished longer ago than older_than, oldest first.
 --
--- One batch of at most max_jobs; returns how many were deleted: call again, in a
--- transaction of its own, until it is less than max_jobs.  Jobs that another transaction
--- holds are skipped.  Walks the jobs in the order of created_at, for a job finishes
--- after it was created.
+-- One batch of at most max_jobs, in the order of created_at, for a job finishes after it was
+-- created.  pruned: how many were deleted; less than max_jobs: there are no more.  To go on,
+-- call again in a transaction of its own, from reached: the batches before left dead entries
+-- in the index, and jobs of other statuses may stand there in masses.  Jobs that another
+-- transaction holds are skipped.  One caller works at a time: for others pruned is null.
 create or replace function prune_jobs(older_than interval default '7 days',
                                       statuses text[] default '{completed,cancelled}',
-                                      max_jobs integer default 1000)
-  returns integer
+                                      max_jobs integer default 1000,
+                                      after_created_at timestamptz default null, after_id text default null,
+                                      out pruned integer, out reached_created_at timestamptz, out reached_id text)
   language plpgsql
   volatile
   security definer
@@ -18,8 +20,9 @@ create or replace function prune_jobs(older_than interval default '7 days',
   set enable_bitmapscan = off
   set enable_sort = off
 as $$
+#variable_conflict use_column
 declare
-  v_pruned integer;
+  v_until timestamptz;
 begin
   if not coalesce(prune_jobs.statuses <@ '{completed,failed,cancelled}', false) then
     raise exception using errcode = 'JQ001',
@@ -33,22 +36,36 @@ begin
     raise exception using errcode = 'JQ001',
       message = format('older_than: %s is not an age', coalesce(prune_jobs.older_than::text, 'null')),
       hint    = 'Give an interval of 0 or more.';
+  elsif not pg_try_advisory_xact_lock('jobs'::regclass::oid::integer, 0) then
+    return;
   end if;
+  v_until := statement_timestamp() - prune_jobs.older_than;
   with old as materialized (
-    select jobs.id
+    select jobs.created_at, jobs.id
       from jobs
-     where jobs.created_at <= statement_timestamp() - prune_jobs.older_than
-       and jobs.finished_at <= statement_timestamp() - prune_jobs.older_than
+     where (jobs.created_at, jobs.id)
+           > (coalesce(prune_jobs.after_created_at, '-infinity'), coalesce(prune_jobs.after_id, ''))
+       and jobs.created_at <= v_until
+       and jobs.finished_at <= v_until
        and jobs.status = any (prune_jobs.statuses)
      order by jobs.created_at, jobs.id
      limit prune_jobs.max_jobs
        for update skip locked
+  ), gone as (
+    delete from jobs
+     where jobs.id = any (array(select old.id from old))
   )
-  delete from jobs
-   where jobs.id = any (array(select old.id from old));
-  get diagnostics v_pruned = row_count;
-  return v_pruned;
+  select count(*) over (), old.created_at, old.id
+    from old
+   order by old.created_at desc, old.id desc
+   limit 1
+    into prune_jobs.pruned, prune_jobs.reached_created_at, prune_jobs.reached_id;
+  if coalesce(prune_jobs.pruned, 0) < prune_jobs.max_jobs then
+    prune_jobs.pruned             := coalesce(prune_jobs.pruned, 0);
+    prune_jobs.reached_created_at := v_until;
+    prune_jobs.reached_id         := '';
+  end if;
 end;
 $$;
-comment on function prune_jobs(interval, text[], integer) is
-  'Delete one batch of jobs that finished longer ago than older_than; returns how many.';
+comment on function prune_jobs(interval, text[], integer, timestamptz, text) is
+  'Delete one batch of jobs that finished longer ago than older_than; how many, and from where to go on.';

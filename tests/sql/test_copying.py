@@ -105,7 +105,7 @@ def test_finished_job_without_its_times_finished_when_it_was_updated(conn: Conne
     query = "select finished_at = %s, failed_at is not distinct from %s::timestamptz, created_at = updated_at from jobs"
     found = conn.execute(query, [FINISHED, FINISHED if status == "failed" else None]).fetchone()
     assert found == (True, True, True)
-    assert conn.execute("select prune_jobs('1 day', array[%s])", [status]).fetchone() == (1,)
+    assert conn.execute("select pruned from prune_jobs('1 day', array[%s])", [status]).fetchone() == (1,)
 
 
 @pytest.mark.parametrize(

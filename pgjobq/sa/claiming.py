@@ -14,7 +14,6 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
     Connection,
     Row,
     Select,
@@ -114,11 +113,12 @@ class _Claim:
     def _advance(self, lines: dict[str | None, int], queue: str | None, below: int | None) -> None:
         lines.pop(queue, None)
         # The time comes with the first answer.
-        clock = self._traits.now if self._now is None else None
-        query = _next_priority(clock, by_queue=queue is not None, from_top=below is None)
+        first = (self._traits.now, *self._traits.planning) if self._now is None else None
+        ranged = bool(self._traits.planning)
+        query = _next_priority(first, by_queue=queue is not None, from_top=below is None, ranged=ranged)
         found = self._conn.execute(query, {"queue": queue, "below": below}).one()
         priority = found.priority
-        if clock is not None:
+        if first is not None:
             self._now = found.now
         if priority is not None:
             lines[queue] = priority
@@ -180,15 +180,19 @@ class _Claim:
 
 
 @cache
-def _next_priority(clock: ColumnElement[Any] | None, *, by_queue: bool, from_top: bool) -> Select[Any]:
-    """The highest priority below `below`, or of all, that a pending job has; and the time, if there is a clock."""
+def _next_priority(first: tuple[Any, ...] | None, *, by_queue: bool, from_top: bool, ranged: bool) -> Select[Any]:
+    """The highest priority below `below`, or of all, that a pending job has; and the time, and more, if it is first."""
     query = select(jobs.c.priority).where(_PENDING).order_by(jobs.c.priority.desc()).limit(1)
-    if by_queue:
+    if by_queue and ranged:
+        # The same, but only one index is in this order: with statistics PostgreSQL might think another as good.
+        query = query.where(jobs.c.queue.between(bindparam("queue"), bindparam("queue")))
+        query = query.order_by(None).order_by(jobs.c.queue, jobs.c.priority.desc())
+    elif by_queue:
         query = query.where(jobs.c.queue == bindparam("queue"))
     if not from_top:
         query = query.where(jobs.c.priority < bindparam("below"))
     priority = _hinted(query, by_queue=by_queue).scalar_subquery().label("priority")
-    return select(priority) if clock is None else select(priority, clock.label("now"))
+    return select(priority) if first is None else select(priority, first[0].label("now"), *first[1:])
 
 
 @cache

@@ -51,25 +51,29 @@ class Traits:
 
     claiming: LOCKING, rows by FOR UPDATE SKIP LOCKED; EXCLUSIVE, all by SQLite's one write lock; OPTIMISTIC, by
     updates that tell how many rows they found. now: its clock; None where the process's is as good.
+    planning: what a claim selects first, so that its plans do not depend on statistics.
     """
 
     claiming: str
     now: ColumnElement[Any] | None
     returning: bool  # UPDATE ... RETURNING
-    indexed: bool  # FORCE INDEX
+    planning: tuple[ColumnElement[Any], ...] = ()
 
 
 def traits_of(dialect: Dialect) -> Traits:
     """The traits of a database that has been connected to."""
     returning = bool(dialect.update_returning)
     if dialect.name == "postgresql":
-        return Traits(LOCKING, type_coerce(func.statement_timestamp(), Moment), returning, indexed=False)
+        # Statistics that know of no pending jobs would have it read them all and sort.
+        settings = ("enable_sort", "enable_seqscan", "enable_bitmapscan")
+        planning = tuple(func.set_config(name, "off", True).label(name) for name in settings)
+        return Traits(LOCKING, type_coerce(func.statement_timestamp(), Moment), returning, planning)
     if dialect.name in MYSQL:
         now = type_coerce(func.utc_timestamp(text("6")), Moment)
-        return Traits(LOCKING if _skips_locked(dialect) else OPTIMISTIC, now, returning=False, indexed=True)
+        return Traits(LOCKING if _skips_locked(dialect) else OPTIMISTIC, now, returning=False)
     if dialect.name == "sqlite":
-        return Traits(EXCLUSIVE, None, returning, indexed=False)
-    return Traits(OPTIMISTIC, None, returning, indexed=False)
+        return Traits(EXCLUSIVE, None, returning)
+    return Traits(OPTIMISTIC, None, returning)
 
 
 def _skips_locked(dialect: Dialect) -> bool:

@@ -67,8 +67,8 @@ _order = (jobs.c.priority.desc(), jobs.c.execute_at, jobs.c.created_at, jobs.c.i
 
 CLAIM, CLAIM_QUEUE = "idx_status_priority_execute", "idx_queue_priority_execute"
 
-# Counting by status, and what is running.
-Index("idx_status_priority", jobs.c.status, jobs.c.priority.desc())
+# Counting by status, and what is running. PostgreSQL would take it for claims, too, and sort what it finds.
+Index("idx_status_priority", jobs.c.status, jobs.c.priority.desc(), postgresql_where=text("status <> 'pending'"))
 # Claims from all queues, and from given ones.
 Index(CLAIM, jobs.c.status, *_order, sqlite_where=_PENDING, postgresql_where=_PENDING)
 Index(CLAIM_QUEUE, jobs.c.status, jobs.c.queue, *_order, sqlite_where=_PENDING, postgresql_where=_PENDING)

@@ -81,8 +81,10 @@ def _declared(conn: Connection, name: str) -> str:
 
 
 _FILL = (
-    "UPDATE jobs SET attempts = coalesce(attempts, 0), max_retries = coalesce(max_retries, 3),"
-    " priority = coalesce(priority, 5), created_at = coalesce(created_at, updated_at, current_timestamp)",
+    (
+        "UPDATE jobs SET attempts = coalesce(attempts, 0), max_retries = coalesce(max_retries, 3),"
+        " priority = coalesce(priority, 5), created_at = coalesce(created_at, updated_at, current_timestamp)"
+    ),
     "UPDATE jobs SET updated_at = coalesce(updated_at, created_at), execute_at = coalesce(execute_at, created_at)",
 )
 

@@ -110,6 +110,8 @@ def _round(
     done = "select count(*) from jobs where id = any(%s) and status <> 'completed'"
     if not _await(conn, done, committed, RESCUE_BOUND):
         tally.failures.append(f"round {tally.rounds}: a job was not completed within {RESCUE_BOUND} s")
+    if tally.failures:
+        tally.failures += _seen(conn, committed)
     if killed:
         fleet[victim] = _worker(dsn)
         if rng.random() < 0.5:
@@ -147,6 +149,20 @@ def _await(conn: Connection, left: str, ids: list[str], seconds: float) -> bool:
             return False
         time.sleep(0.003)
     return True
+
+
+def _seen(conn: Connection, ids: list[str]) -> list[str]:
+    """What there is to see of jobs that are not completed, and of the workers."""
+    seen: list[str] = []
+    for query, arguments in (
+        ("select * from jobs where id = any(%s) and status <> 'completed'", [ids]),
+        ("select ready.* from ready where job_id = any(%s)", [ids]),
+        ("select * from worker_status", None),
+        ("select * from claims", None),
+        ("select now(), array(select live_workers())", None),
+    ):
+        seen += [str(row) for row in conn.execute(query, arguments).fetchall()]
+    return seen
 
 
 def _await_fleet(conn: Connection, count: int) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 
 from pgjobq import Worker, job
+from pgjobq.cli.logs import configure
 from pgjobq.storage.postgres_storage import PostgresStorage
 
 
@@ -17,4 +18,5 @@ def run() -> None:
 
 
 if __name__ == "__main__":
+    configure(as_json=False, level="warning")
     Worker(PostgresStorage(sys.argv[1], poll_interval=3600), concurrency=random.choice((1, 2, 8)), grace=1).run()

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+TEST_PROCESSES ?= 2
 
 # The tests start some hundred Python processes; each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -37,8 +38,8 @@ dev: $(STAMP) ## a PostgreSQL server to develop against, until Ctrl-C
 services: $(STAMP) ## install the other databases that tests run on
 	@PYTHONPATH=tests $(BIN)/python -m services
 
-test: $(STAMP) ## the tests; on the databases that are there
-	@$(BIN)/python -m pytest
+test: $(STAMP) ## the tests, on the databases that are there; TESTS=tests/test_worker.py
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadscope $(TESTS)
 
 check: lint types contract test ## lint, types, import contract, tests
 

@@ -60,3 +60,19 @@ def test_server_ends_with_a_process_that_is_killed(
 def _ended(pidfd: int, seconds: float) -> bool:
     """Whether the process ends in time."""
     return bool(select.select([pidfd], [], [], seconds)[0])
+
+
+@pytest.mark.parametrize(("environment", "processes", "code"), [({"CI": "true"}, "2", 1), ({}, "0", 0)])
+def test_skip_fails_in_ci(tmp_path: Path, environment: dict[str, str], processes: str, code: int) -> None:
+    """With several processes, too: a test that was skipped proved nothing."""
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n\ndef test_skipped():\n    pytest.skip('absent; run: make services')\n\ndef test_other():\n    pass\n"
+    )
+    kept = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "conftest", "-n", processes]
+    done = subprocess.run(
+        [*command, "test_it.py"],
+        cwd=tmp_path, env=kept | environment | {"PYTHONPATH": str(TESTS)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "1 passed, 1 skipped" in done.stdout
+    assert done.returncode == code

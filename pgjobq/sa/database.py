@@ -166,8 +166,9 @@ class Database:
     @contextmanager
     def connection(self, *, writes: bool) -> Iterator[Connection]:
         """A connection, in a transaction that is rolled back unless it was committed."""
+        traits = self.traits  # asked before a connection is taken: the pool may have just one
         with self._passed(writes=writes), self.engine.connect() as conn:
-            if writes and self.traits.claiming == EXCLUSIVE:
+            if writes and traits.claiming == EXCLUSIVE:
                 self._begin_exclusively(conn)
             yield conn
 

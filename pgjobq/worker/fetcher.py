@@ -18,9 +18,8 @@ from pgjobq.worker.threads import ThreadRunner
 
 MAX_WAIT = 30.0  # seconds that a storage may sleep at once
 BUSY_AFTER = 0.005  # seconds that jobs run before the worker counts as busy
-BUSY_LOOK = 0.25  # seconds between looks whether it still is
 FULL_AFTER = 0.02  # seconds without room before others are called
-STARVING = 0.1  # seconds without a job ending after which those not started are given back
+STALLED = 0.1  # seconds without a job ending after which those not started are given back
 LEAVE_FOR = 15.0  # seconds for which a job of unknown type is left to other workers
 
 
@@ -81,7 +80,8 @@ class Fetcher(Loop):
         if self._hand.unfinished():
             left = self._claimed_at + BUSY_AFTER - time.monotonic()
             self._storage.note_load(left <= 0, full=False)
-            pause = left if left > 0 else BUSY_LOOK
+            pause = left if left > 0 else STALLED
+            self._give_back_stalled()
         else:
             self._storage.note_load(busy=False, full=False)
             self._hand.idle()
@@ -90,16 +90,18 @@ class Fetcher(Loop):
     def _wait_for_room(self) -> None:
         """Wait until a job ends; when none does for a while, others must take what this worker cannot."""
         self._look = True
-        if not self._hand.has_room.wait(STARVING if self._full else FULL_AFTER):
-            if not self._full:
-                self._full = True
-                self._storage.note_load(busy=True, full=True)
-            else:
-                # Nothing ended for long: what was claimed beforehand would start sooner elsewhere.
-                self._threads.release()
-                self._tasks.release()
-                self._hand.idle()
+        if not self._hand.has_room.wait(STALLED if self._full else FULL_AFTER) and not self._full:
+            self._full = True
+            self._storage.note_load(busy=True, full=True)
         self._hand.measure()
+        self._give_back_stalled()
+
+    def _give_back_stalled(self) -> None:
+        """Release what was claimed beforehand when no job ends any more: it would start sooner elsewhere."""
+        if self._hand.stalled(STALLED):
+            self._threads.release()
+            self._tasks.release()
+            self._hand.idle()
 
     def stop(self) -> None:
         """End soon, also out of a sleep."""

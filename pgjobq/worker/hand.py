@@ -27,10 +27,13 @@ class Hand:
         self.has_room = threading.Event()
         self._claimed = self._drained = 0
         self._rate = 0.0  # jobs finished a second
+        self._ended, self._ended_at = 0, time.monotonic()
         self._seen, self._seen_at = 0, time.monotonic()
 
     def claimed(self, jobs: int) -> None:
         """So many jobs were claimed."""
+        if not self.unfinished():
+            self._ended_at = time.monotonic()
         self._claimed += jobs
 
     def finish(self, outcome: Outcome | None) -> None:
@@ -79,6 +82,13 @@ class Hand:
             return
         self._rate = 0.5 * self._rate + 0.5 * (finished - self._seen) / elapsed
         self._seen, self._seen_at = finished, now
+
+    def stalled(self, seconds: float) -> bool:
+        """Whether jobs are in hand, and none has ended for so long, by what the calls of this have seen."""
+        now, ended = time.monotonic(), self._claimed - self.unfinished()
+        if ended != self._ended or ended == self._claimed:
+            self._ended, self._ended_at = ended, now
+        return now - self._ended_at >= seconds
 
     def idle(self) -> None:
         """There was no work: start anew with small claims, for the next jobs may be slow ones."""

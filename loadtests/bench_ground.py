@@ -21,7 +21,7 @@ from pgjobq.devserver import DevServer, die_with_parent
 from pgjobq.postgres.schema import migrate
 
 HERE = Path(__file__).parent
-PATIENCE = 120.0  # seconds that anything may take
+PATIENCE = 600.0  # seconds that anything may take
 CONCURRENCY = 8  # of each worker
 LARGE = 200_000_000  # bytes, of a database
 SETTINGS = {

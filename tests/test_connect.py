@@ -50,7 +50,7 @@ def test_url_names_its_storage(url: str, name: str) -> None:
 
 @pytest.mark.parametrize("url", ["nosql://u:s3cret@localhost/app", "NOSQL+driver://u:s3cret@h", "http://u:s3cret@h/"])
 def test_unknown_scheme_is_told_with_those_that_are_known(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="dsn: no storage is known for (nosql|http)://; give one of") as told:
+    with pytest.raises(ConfigurationError, match=r"dsn: no storage is known for (nosql|http)://; give one of") as told:
         open_storage(url)
     for scheme in ("postgresql://", "sqlite://", "mysql://", "redis://", "mongodb://", "dynamodb://"):
         assert scheme in str(told.value)

@@ -409,9 +409,11 @@ def test_pool_without_a_free_connection(tmp_path: Path) -> None:
 def test_value_that_the_server_does_not_take(database: str) -> None:
     with closing(SQLAlchemyStorage(database)) as storage:
         storage.ping()
-        with pytest.raises((InvalidJob, StorageError)):
-            storage.enqueue("a", "t", {"x": "x" * 20_000_000})
+        for size in (17_000_000, 40_000_000):
+            with pytest.raises(InvalidJob, match=rf"^data: has {size + 8} bytes, .*max_allowed_packet = 16777216"):
+                storage.enqueue("a", "t", {"x": "x" * size})
         assert storage.list_jobs() == []
+        storage.enqueue("a", "t", {"x": "x" * 16_000_000})
 
 
 # -- SQLite's files -----------------------------------------------------------------------------------

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Insert, bindparam, delete, insert, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    bindparam,
+    delete,
+    insert,
+    literal_column,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
-from pgjobq.errors import DuplicateJob
+from pgjobq.errors import DuplicateJob, InvalidJob, StorageUnavailable
 from pgjobq.models import Job, NewJob
 from pgjobq.sa.conditions import AMONG_IDS, chunks, met
 from pgjobq.sa.database import Database, Overtaken
 from pgjobq.sa.rows import NEW_COLUMNS, new_row, new_rows, row_of
 from pgjobq.sa.table import jobs
+from pgjobq.sa.types import MYSQL
 from pgjobq.storage.arrival import arriving
+
+SMALLEST_PACKET = 1_000_000  # bytes that every MySQL takes, unless made not to
 
 
 def add(conn: Connection, new: Sequence[NewJob], database: Database) -> None:
@@ -62,7 +77,27 @@ def add_all(database: Database, new: Sequence[NewJob]) -> None:
                 raise duplicate(next(job.id for job in new if job.id in there)) from None
             raise
 
-    database.write(work)
+    with refusing_oversized(database, [job.json for job in new]):
+        database.write(work)
+
+
+@contextmanager
+def refusing_oversized(database: Database, texts: Sequence[str]) -> Iterator[None]:
+    """Say so when it was the size of a job that made MySQL close the connection."""
+    try:
+        yield
+    except StorageUnavailable as error:
+        size = max(len(text.encode()) for text in texts)
+        if database.engine.dialect.name not in MYSQL or size < SMALLEST_PACKET:
+            raise
+        most = database.read(lambda conn: conn.scalar(select(literal_column("@@max_allowed_packet"))))
+        if size < int(most or 0):
+            raise
+        raise InvalidJob(
+            f"data: has {size} bytes, and {database.server} takes statements of less than max_allowed_packet = {most};"
+            " store the bulk elsewhere and enqueue a reference",
+            field="data",
+        ) from error
 
 
 def existing(conn: Connection, ids: Sequence[str]) -> set[str]:
@@ -88,7 +123,8 @@ def take_in(database: Database, arrivals: Sequence[Job]) -> int:
             raise Overtaken from error
         return len(fresh)
 
-    return database.write(work)
+    with refusing_oversized(database, [str(row["data"]) for row in rows.values()]):
+        return database.write(work)
 
 
 def cancel(conn: Connection, job_id: str, now: datetime) -> bool:

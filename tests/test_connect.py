@@ -57,7 +57,9 @@ def test_unknown_scheme_is_told_with_those_that_are_known(url: str) -> None:
     assert "s3cret" not in str(told.value)
 
 
-@pytest.mark.parametrize("url", ["postgresql://h/d", "sqlite:///:memory:", "redis://h", "mongodb://h", "dynamodb://r/t"])
+@pytest.mark.parametrize(
+    "url", ["postgresql://h/d", "sqlite:///:memory:", "redis://h", "mongodb://h", "dynamodb://r/t"]
+)
 def test_option_that_the_storage_does_not_take_is_named(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^colour: \w+Storage takes no such option; it has: \w+, "):
         JobQueue(url, colour="red")
@@ -89,7 +91,9 @@ except ConfigurationError as error:
 
 
 def test_dialect_without_its_driver_names_the_module() -> None:
-    with pytest.raises(ConfigurationError, match=r"oracle:// needs the module '(cx_Oracle|oracledb)'; .* oracle\+DRIVER://"):
+    with pytest.raises(
+        ConfigurationError, match=r"oracle:// needs the module '(cx_Oracle|oracledb)'; .* oracle\+DRIVER://"
+    ):
         open_storage("oracle://u:s3cret@localhost/app")
 
 

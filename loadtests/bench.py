@@ -65,6 +65,7 @@ MEASURES: dict[str, Callable[[Bench], list[Line]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the chosen measures, print the table, write JSON and charts; 1 when a measure failed."""
     options = _options(arguments)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process would compile every module anew
     console = Console(width=None if sys.stdout.isatty() else 150)
     if options.list:
         for name, measure in MEASURES.items():

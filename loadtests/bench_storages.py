@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import sys
 import time
@@ -189,7 +190,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({**facts, "results": [result.to_dict() for result in results]}, indent=2) + "\n")
     console.print(f"written to {out}", soft_wrap=True)
+    if options.docs:
+        write_docs(json.loads(out.read_text()))
     return 0
+
+
+def write_docs(run: dict[str, Any]) -> None:
+    """Put the figures of a run of all storages into the page that compares them, and the run beside it."""
+    page = HERE.parent / "docs" / "storage.md"
+    shown = [result for result in run["results"] if result["name"] != "RedisStorage, Redis"]  # Valkey stands for both
+    drained = " | ".join(f"{statistics.median(result['drained']):,.0f}" for result in shown)
+    starts = " | ".join(f"{one['start_ms']['p50']:.1f} / {one['start_ms']['p99']:.1f}" for one in shown)
+    text = page.read_text()
+    for row, cells in (("Jobs a second", drained), ("Start of a lone job, p50 / p99, ms", starts)):
+        text = re.sub(rf"(?m)^\| {re.escape(row)} \|.*$", f"| {row} | {cells} |", text)
+    page.write_text(text)
+    kept = page.parent / "figures" / "storages.json"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(json.dumps(run, indent=2) + "\n")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -197,6 +215,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="names or parts of names: sqlite,mariadb")
     parser.add_argument("--repeat", type=int, default=2, help="drains of each storage; 2 unless given")
     parser.add_argument("--share", type=float, default=1.0, help="of the jobs: 0.01 to see that it runs")
+    parser.add_argument("--docs", action="store_true", help="put the figures into docs/storage.md")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the JSON")
     return parser.parse_args(arguments)
 

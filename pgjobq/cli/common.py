@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 import click
@@ -100,6 +100,18 @@ def postgres_conninfo(dsn: str, refusal: str) -> str:
         refuse(refusal)
     open_storage(dsn).close()  # checks it, and does not connect
     return re.sub(r"^postgres(ql)?\+\w+://", "postgresql://", dsn)  # SQLAlchemy's way of naming a driver
+
+
+def age(name: str, text: str) -> timedelta:
+    """A time such as 7d, 12h, 30m, 90s or 0. Raises ConfigurationError, naming the option, for what is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])|0", text)
+    if found is None:
+        raise ConfigurationError(f"{name}: {text!r} is no time; give 7d, 12h, 30m, 90s or 0")
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+    try:
+        return timedelta(**{units[found[2]]: float(found[1])}) if found[2] else timedelta(0)
+    except OverflowError:
+        raise ConfigurationError(f"{name}: {text!r} is longer than any job is kept; leave it out") from None
 
 
 def print_json(value: Any) -> None:

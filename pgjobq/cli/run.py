@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--concurrency", default=8, help="Jobs at once.")
 @click.option("--processes", default=1, help="Worker processes, each with that concurrency.")
 @click.option("--grace", type=float, default=30, help="Seconds that running jobs have to end at SIGTERM.")
+@click.option("--keep", help="Delete jobs finished so long ago: 7d, 12h, 30m; 0 as they complete.")
 @click.option("--leave-unknown", is_flag=True, help="Leave unknown types to others.")
 @click.option("--pooled", is_flag=True, help="The DSN leads through a transaction pooler.")
 @click.option("--listen-dsn", help="A direct DSN for notifications, beside a pooler.")
@@ -42,6 +43,7 @@ def worker(
     concurrency: int,
     processes: int,
     grace: float,
+    keep: str | None,
     leave_unknown: bool,
     pooled: bool,
     listen_dsn: str | None,
@@ -55,6 +57,7 @@ def worker(
     MODULE... are modules that define handlers, such as app.tasks.
     """
     configure(as_json=log_json, level=log_level)
+    age = None if keep is None else common.age("keep", keep)
     line = _fork(processes, preload=dsn) if processes != 1 else None
     if line is not None:
         configure(as_json=log_json, level=log_level, worker=line.number)
@@ -64,7 +67,9 @@ def worker(
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     with opened(dsn, schema, "pgjobq worker", pooled=pooled, listen_dsn=listen_dsn) as storage:
         storage.ping()
-        served = Worker(storage, concurrency=concurrency, queues=names, grace=grace, leave_unknown=leave_unknown)
+        served = Worker(
+            storage, concurrency=concurrency, queues=names, grace=grace, leave_unknown=leave_unknown, keep=age
+        )
         if line is not None:
             line.ready(lambda hurry: served.ask_to_stop(hurry=hurry))
         served.run()

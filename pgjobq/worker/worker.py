@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType
 from typing import Protocol
 from weakref import WeakSet
@@ -17,6 +18,7 @@ from pgjobq.handlers import Registry, default_registry
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.fetcher import Fetcher
 from pgjobq.worker.hand import Hand
+from pgjobq.worker.prune import PruneLoop
 from pgjobq.worker.settler import Settler
 from pgjobq.worker.tasks import TaskRunner
 from pgjobq.worker.threads import ThreadRunner
@@ -42,7 +44,9 @@ class Worker:
     concurrency: at most so many sync handlers at once, and as many async ones. queues: the queues to serve, None
     for all. registry: where handlers are found. grace: seconds that running jobs have to end when the worker
     stops; what still runs then is released, and its start not counted. leave_unknown: leave jobs of a type
-    without handler to other workers, where by default they fail.
+    without handler to other workers, where by default they fail. keep: how long completed and cancelled jobs are
+    kept, None for ever; past that they are deleted in the background. timedelta(0): a completed job is deleted at
+    once. Failed jobs stay.
 
     A worker that is killed loses nothing: its jobs go to others. One that loses the database goes on when it is
     back. A job whose handler raises is retried after its backoff until its tries are used up.
@@ -57,6 +61,7 @@ class Worker:
         registry: Registry = default_registry,
         grace: float = 30.0,
         leave_unknown: bool = False,
+        keep: timedelta | None = None,
     ) -> None:
         if not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency: {concurrency!r} is not allowed; give a whole number above 0")
@@ -65,8 +70,11 @@ class Worker:
         if not grace >= 0:
             raise ConfigurationError(f"grace: {grace!r} is not allowed; give seconds from 0")
         self.storage = queue if isinstance(queue, BaseStorage) else queue.storage
+        if keep is not None:
+            _check_keep(keep, self.storage)
+            self.storage.keep_completed = keep > timedelta(0)
         self.concurrency, self.queues, self.grace = concurrency, queues, grace
-        self._registry, self._leave_unknown = registry, leave_unknown
+        self._registry, self._leave_unknown, self._keep = registry, leave_unknown, keep
         self._running, self._paused = False, False
         self._lock = threading.Lock()
         self._asked, self._hurry = threading.Event(), threading.Event()
@@ -97,8 +105,10 @@ class Worker:
             if self._paused:
                 self._fetcher.pause()
             self._running = True
-            for loop in (self._settler, self._upkeep, self._fetcher):
-                loop.start()
+            self._pruner = None if self._keep is None else PruneLoop(self.storage, self._keep)
+            for loop in (self._settler, self._upkeep, self._pruner, self._fetcher):
+                if loop is not None:
+                    loop.start()
         queues = "all" if self.queues is None else ",".join(self.queues)
         log.info("worker.started", extra={"concurrency": self.concurrency, "queues": queues})
 
@@ -111,6 +121,8 @@ class Worker:
             if not self._running:
                 return
             self._fetcher.stop()
+            if self._pruner is not None:
+                self._pruner.stop()
             # A claim under way must end first: what it brings is released below.
             self._fetcher.join(FLUSH_TIME)
             self._threads.release()
@@ -124,6 +136,8 @@ class Worker:
             if not self._settler.flush(FLUSH_TIME):
                 log.error("worker.unsettled", extra={"jobs": len(self._hand.outcomes)})
             self._upkeep.join(FLUSH_TIME)
+            if self._pruner is not None:
+                self._pruner.join(FLUSH_TIME)
             self._tasks.stop()
             try:
                 self.storage.leave()
@@ -223,3 +237,11 @@ class Worker:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _check_keep(keep: timedelta, storage: BaseStorage) -> None:
+    if not isinstance(keep, timedelta) or keep < timedelta(0):
+        raise ConfigurationError(f"keep: {keep!r} is not allowed; give a timedelta of 0 or more, or None for all")
+    kind = type(storage)
+    if kind.prune is BaseStorage.prune and kind.prune_some is BaseStorage.prune_some:
+        raise ConfigurationError(f"keep: {kind.__name__} cannot prune jobs; leave keep out")

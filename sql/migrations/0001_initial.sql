@@ -37,7 +37,10 @@ create table jobs (
 -- one statement, and the versions it replaces can be pruned only after its commit.  At 70
 -- half of the updates were not HOT, a claim and completion cost 1.3 times as much, and the
 -- table with its indexes was no smaller.
-with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02);
+--
+-- vacuum_truncate, here and below: to give the end of a file back, vacuum locks out every
+-- claim for as long as it takes.
+with (fillfactor = 45, vacuum_truncate = off);
 
 -- Serves list_jobs (newest first) and prune_jobs (oldest first).  Neither a claim
 -- nor a completion changes created_at.
@@ -53,8 +56,7 @@ create table ready (
   seq      bigint  not null default nextval('place_seq'),
   job_id   text    collate "C" not null
 )
-with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
-      autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
+with (vacuum_truncate = off);
 -- Serves claim_jobs: the head of a queue, in order.  The priority is negated, so that a scan
 -- can begin at any (priority, seq) by one comparison of rows.
 create index ready_claim on ready (queue, (- priority::bigint), seq);
@@ -83,8 +85,9 @@ create table scheduled (
   priority   integer not null,
   job_id     text    collate "C" not null
 )
-with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
-      autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
+-- Vacuumed early, also with millions of jobs ahead: each claim looks here for what is due,
+-- and walks the dead entries of what was.
+with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, vacuum_truncate = off);
 -- Serves promote_jobs: what is due, earliest first.
 create index scheduled_due on scheduled (execute_at, seq);
 
@@ -104,8 +107,7 @@ create table claims (
   job_ids    text[]      not null,
   primary key (worker_id, id)
 )
-with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
-      autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
+with (vacuum_truncate = off);
 
 -- Who may be notified, and where.  Rows are written when a worker comes and goes; whether
 -- it sleeps just now is told by locks (see ring_doorbell), which leave nothing for vacuum.

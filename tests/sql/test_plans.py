@@ -133,6 +133,35 @@ def test_prune_walks_its_index(big: Connection) -> None:
     assert big.execute("select count(*) from jobs where id between 'done-1' and 'done-4'").fetchone() != (0,)
 
 
+def test_prune_goes_on_without_walking_what_was_passed_by(big: Connection) -> None:
+    big.execute("alter table jobs set (autovacuum_enabled = off)")
+    for _ in range(20):  # leaves 20,000 dead entries at the head of the index
+        big.execute("select prune_jobs('7 days')")
+    big.execute(  # and kept ones behind them
+        """update jobs set status = 'failed', failed_at = finished_at
+            where id = any (array(select id from jobs where status = 'completed' order by created_at, id limit 20000))"""
+    )
+    where = "select created_at, id from jobs where status = 'failed' order by created_at desc, id desc limit 1"
+    row = big.execute(where).fetchone()
+    assert row is not None
+    call = f"select prune_jobs('7 days', max_jobs => 100, after_created_at => '{row[0]}', after_id => '{row[1]}')"
+    plan = plans_of(big, call)
+    assert "Index Cond: ((ROW(created_at, id) > ROW(" in plan
+    assert "Sort Method: external" not in plan
+    from_the_start = plans_of(big, "select prune_jobs('7 days', max_jobs => 100)")
+    assert 3 * pages_read(plan) < pages_read(from_the_start)
+
+
+def test_completing_without_keeping_goes_by_the_key(big: Connection) -> None:
+    big.execute("select enqueue_jobs('{t,t}', job_ids => '{away-1,away-2}', queues => '{away,away}')")
+    big.execute("select from claim_jobs(1, '{away}', 10)")
+    plan = plans_of(big, "select complete_jobs(1, '{away-1,away-2,gone}', '{1,1,1}', keep => false)")
+    assert "Index Scan using job_id_exists_already on jobs" in plan
+    assert "Seq Scan on jobs" not in plan
+    assert pages_read(plan) < 100
+    assert big.execute("select count(*) from jobs where queue = 'away'").fetchone() == (0,)
+
+
 @pytest.mark.parametrize(
     ("call", "most"),
     [

@@ -65,6 +65,36 @@ def test_complete_forgets_finished_batches_of_this_worker_alone(started: Connect
     assert started.execute("select worker_id from claims").fetchall() == [(2,)]
 
 
+def complete_and_delete(conn: Connection, worker: int, ids: str, attempts: str) -> Any:
+    return conn.execute("select complete_jobs(%s, %s, %s, keep => false)", [worker, ids, attempts]).fetchall()
+
+
+def test_complete_without_keeping_deletes_and_may_be_repeated(started: Connection) -> None:
+    assert complete_and_delete(started, 1, "{a}", "{1}") == []
+    assert started.execute("select id from jobs").fetchall() == [("b",)]
+    assert complete_and_delete(started, 1, "{a}", "{1}") == []  # the first answer may have been lost
+    assert started.execute("select complete_jobs(1, '{a}', '{1}')").fetchall() == [("a",)]  # it asks for the row
+
+
+@pytest.mark.parametrize(("worker", "id_", "attempts"), STRANGERS[:3])
+def test_complete_without_keeping_by_who_does_not_hold_it(
+    started: Connection, worker: int, id_: str, attempts: int
+) -> None:
+    before = started.execute("select * from jobs order by id").fetchall()
+    assert complete_and_delete(started, worker, f"{{{id_}}}", f"{{{attempts}}}") == [(id_,)]
+    assert started.execute("select * from jobs order by id").fetchall() == before
+
+
+def test_complete_without_keeping_names_the_lost_and_deletes_the_rest(conn: Connection) -> None:
+    conn.execute("select enqueue_jobs('{t,t,t,t}', job_ids => '{a,b,c,d}')")
+    conn.execute("select from claim_jobs(1, null, 4)")
+    conn.execute("select retry_job('b', 0, null, 1, 1)")
+    conn.execute("select from claim_jobs(2)")  # b again, by another
+    conn.execute("select cancel_job('c')")
+    assert complete_and_delete(conn, 1, "{a,b,c,d}", "{1,1,1,1}") == [("b",), ("c",)]
+    assert conn.execute("select id, status from jobs order by id").fetchall() == [("b", "running"), ("c", "cancelled")]
+
+
 def test_fail(started: Connection) -> None:
     assert value(started, "select fail_job(%s, %s, %s, 'ValueError: x')", HELD) is True
     row = started.execute("select status, error, failed_at = finished_at from jobs where id = 'a'").fetchone()

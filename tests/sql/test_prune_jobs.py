@@ -68,7 +68,8 @@ def test_jobs_of_one_transaction_are_told_apart_by_their_ids(conn: Connection) -
         """insert into jobs (id, type, status, created_at, finished_at)
            select 'n' || n, 't', 'completed', now() - interval '1 day', now() from generate_series(1, 9) as n"""
     )
-    at, id_, counts = None, None, []
+    at, id_ = None, None
+    counts: list[int] = []
     while not counts or counts[-1] == 2:
         pruned, at, id_ = prune(conn, "0", ["completed"], 2, after_created_at=at, after_id=id_)
         counts.append(pruned)

@@ -72,28 +72,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(f"{name:10} {(measure.__doc__ or '').splitlines()[0]}", highlight=False, soft_wrap=True)
         return 0
     started = time.monotonic()
-    lines: list[Line] = []
-    series: dict[str, Any] = {}
-    measured: dict[str, dict[str, float]] = {}
     with server() as dsn:
-        report = about(dsn) | {"size": options.size, "sizes": vars(SIZES[options.size])}
-        bench = Bench(dsn, SIZES[options.size], series)
-        for name in options.only.split(","):
-            begun, busy = time.monotonic(), os.getloadavg()[0]
-            console.print(f"measuring {name} ...", style="dim", end=" ")
-            try:
-                lines += _measured(name, bench)
-            except KeyboardInterrupt:
-                console.print("interrupted", style="bold red")
-                break
-            measured[name] = {"seconds": round(time.monotonic() - begun, 1), "load_before": busy}
-            console.print(f"{measured[name]['seconds']:.0f} s", style="dim")
+        bench = Bench(dsn, SIZES[options.size], {})
+        report = about(dsn) | {"size": options.size, "sizes": vars(bench.sizes)}
+        lines, measured = _run(options.only.split(","), bench, console)
     report |= {"seconds": round(time.monotonic() - started, 1), "measures": measured}
-    report |= {"rows": [line.to_dict() for line in lines], "series": series}
+    report |= {"rows": [line.to_dict() for line in lines], "series": bench.series}
     console.print(table(lines))
     console.print(closing(report), highlight=False)
     _write(report, options.out or RESULTS / f"bench-{time.strftime('%Y%m%d-%H%M%S')}.json", console)
     return int(any(isinstance(line, Missing) and line.failed for line in lines))
+
+
+def _run(names: Sequence[str], bench: Bench, console: Console) -> tuple[list[Line], dict[str, dict[str, float]]]:
+    """What each measure found, its seconds, and the load before it. An interrupt keeps what there is."""
+    lines: list[Line] = []
+    measured: dict[str, dict[str, float]] = {}
+    name = names[0]
+    try:
+        for name in names:
+            begun, busy = time.monotonic(), os.getloadavg()[0]
+            console.print(f"measuring {name} ...", style="dim", end=" ")
+            lines += _measured(name, bench)
+            measured[name] = {"seconds": round(time.monotonic() - begun, 1), "load_before": busy}
+            console.print(f"{measured[name]['seconds']:.0f} s", style="dim")
+    except KeyboardInterrupt:
+        console.print("interrupted", style="bold red")
+        lines.append(Missing(measure=name, name=name, reason="interrupted", failed=True))
+    return lines, measured
 
 
 def _measured(name: str, bench: Bench) -> list[Line]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ UNITS = {"jobs/s", "ms", "us/job", "buffers/job", "WAL bytes/job", "statements/s
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(BENCH), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +155,25 @@ def test_the_measures_are_listed() -> None:
     listed = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
     assert [name for name, _ in listed] == ALL
     assert all(text.endswith((".", ";", ":")) for _, text in listed)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    command = [sys.executable, str(BENCH), "--tiny", "--only", "bulk,kill", "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as bench:
+        assert bench.stdout is not None
+        told = ""
+        while "measuring kill" not in told:
+            letter = bench.stdout.read(1)
+            assert letter, told
+            told += letter
+        bench.send_signal(signal.SIGINT)
+        assert bench.wait(60) == 1
+    report = json.loads(out.read_text())
+    assert [row["measure"] for row in report["rows"]][-1] == "kill"
+    assert report["rows"][-1] == {"measure": "kill", "name": "kill", "missing": "interrupted", "failed": True}
+    assert list(report["measures"]) == ["bulk"]
 
 
 def test_an_unknown_measure_is_refused() -> None:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, String, case, cast, delete, func, insert, literal, literal_column, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    String,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    update,
+)
 
 from pgjobq.models import Job
 from pgjobq.sa.conditions import AMONG_IDS, NOW, chunks, met
 from pgjobq.sa.database import Database
 from pgjobq.sa.rows import COLUMNS, job_of
 from pgjobq.sa.table import jobs, workers
+
+Orphans = dict[int | None, list[str]]  # jobs by the worker that held them
 
 _RUNNING = jobs.c.status == literal_column("'running'")
 _PENDING = jobs.c.status == literal_column("'pending'")
@@ -52,28 +69,35 @@ def rescue(database: Database) -> int:
 
     Pending jobs without a due time, which somebody inserted so, fall due.
     """
-    now, worker_ids, job_ids, unplaced = database.read(lambda conn: _look(conn, database.now(conn)))
+    now, worker_ids, orphans, unplaced = database.read(lambda conn: _look(conn, database.now(conn)))
     if unplaced:
         database.write(lambda conn: _place(conn, unplaced))
-    if not worker_ids and not job_ids:
+    if not worker_ids and not orphans:
         return 0
-    return database.write(lambda conn: _bury(conn, worker_ids, job_ids, now))
+    return database.write(lambda conn: _bury(conn, worker_ids, orphans, now))
 
 
-def _look(conn: Connection, now: datetime) -> tuple[datetime, list[int], list[str], list[str]]:
+def _look(conn: Connection, now: datetime) -> tuple[datetime, list[int], Orphans, list[str]]:
     worker_ids = list(conn.scalars(select(workers.c.id).where(workers.c.lease_until < now)))
     alive = select(workers.c.id).where(workers.c.lease_until >= now)
     orphaned = jobs.c.worker_id.is_(None) | jobs.c.worker_id.not_in(alive)
-    job_ids = list(conn.scalars(select(jobs.c.id).where(_RUNNING, orphaned)))
+    orphans: Orphans = defaultdict(list)
+    for job_id, worker_id in conn.execute(select(jobs.c.id, jobs.c.worker_id).where(_RUNNING, orphaned)):
+        orphans[worker_id].append(job_id)
     unplaced = list(conn.scalars(select(jobs.c.id).where(jobs.c.execute_at.is_(None), _PENDING).limit(1000)))
-    return now, worker_ids, job_ids, unplaced
+    return now, worker_ids, orphans, unplaced
 
 
-def _bury(conn: Connection, worker_ids: Sequence[int], job_ids: Sequence[str], now: datetime) -> int:
+def _bury(conn: Connection, worker_ids: Sequence[int], orphans: Orphans, now: datetime) -> int:
     # A worker that renews at the same time either comes first, and keeps its jobs, or finds itself forgotten.
     for worker_id in sorted(worker_ids):
         conn.execute(delete(workers).where(workers.c.id == worker_id, workers.c.lease_until < now))
-    return sum(conn.execute(_GIVE_AWAY, {"ids": some, "now": now}).rowcount for some in chunks(sorted(job_ids)))
+    given_away = 0
+    for holder, job_ids in orphans.items():
+        values = {"now": now, "dead": holder or 0}  # no worker has 0
+        for some in chunks(sorted(job_ids)):
+            given_away += conn.execute(_GIVE_AWAY, {**values, "ids": some}).rowcount
+    return given_away
 
 
 def _place(conn: Connection, job_ids: Sequence[str]) -> None:
@@ -102,10 +126,11 @@ def listed(conn: Connection, now: datetime) -> list[dict[str, Any]]:
 
 _tries_used_up = jobs.c.attempts > jobs.c.max_retries
 _when_failed = case((_tries_used_up, NOW), else_=None)
-_registered = select(workers.c.id)
+_theirs = func.coalesce(jobs.c.worker_id, 0) == bindparam("dead", type_=BigInteger)
+_unregistered = jobs.c.worker_id.is_(None) | jobs.c.worker_id.not_in(select(workers.c.id))
 _GIVE_AWAY = (
     update(jobs)
-    .where(AMONG_IDS, met(_RUNNING & (jobs.c.worker_id.is_(None) | jobs.c.worker_id.not_in(_registered))))
+    .where(AMONG_IDS, met(_RUNNING & _theirs & _unregistered))
     .values(
         status=case((_tries_used_up, literal("failed")), else_=literal("pending")),
         error=literal("its worker stopped or died while it held this job (try ")

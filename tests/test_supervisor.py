@@ -159,6 +159,14 @@ def test_killed_child_is_replaced_and_its_job_rescued(fleet: Fleet, conn: Connec
     eventually(lambda: conn.execute("select count(*) from worker_status where alive").fetchone() == (2,))
 
 
+def test_child_killed_by_a_signal_without_a_name_is_replaced(fleet: Fleet) -> None:
+    supervisor = fleet.started(2)
+    os.kill(fleet.pids()[1], signal.SIGRTMIN + 7)
+    (ended,) = eventually(lambda: fleet.log("process.ended"))
+    assert (ended["worker"], ended["signal"]) == (1, str(signal.SIGRTMIN + 7))
+    assert supervisor.poll() is None
+
+
 def test_child_that_is_told_to_stop_is_replaced(fleet: Fleet) -> None:
     fleet.started(2)
     os.kill(fleet.pids()[1], signal.SIGTERM)
@@ -294,6 +302,27 @@ if life < 7:
     os._exit(life)
 time.sleep(30)
 """
+
+
+def test_fork_that_fails_is_tried_again(fleet: Fleet) -> None:
+    failing = """
+forked, calls = os.fork, []
+def fork():
+    calls.append(1)
+    if len(calls) < 3:
+        raise BlockingIOError("no more processes")
+    return forked()
+os.fork = fork
+boss ="""
+    with (fleet.folder / "log").open("wb") as log:
+        command = [sys.executable, "-c", SCRIPT.replace("boss =", failing, 1)]
+        (fleet.folder / "starts").write_text("xxxxxx")  # the first to start stays
+        fleet.process = subprocess.Popen(command, stderr=log, cwd=fleet.folder)
+    eventually(lambda: fleet.log("process.started"))
+    assert [line["error"] for line in fleet.log("process.not_started")] == ["no more processes"] * 2
+    eventually(lambda: (fleet.folder / "starts").stat().st_size == 7)
+    fleet.process.terminate()
+    assert fleet.process.wait(10) == 0
 
 
 def test_backoff_is_capped_and_begins_anew_after_a_life_long_enough(fleet: Fleet) -> None:

@@ -88,24 +88,26 @@ class Supervisor:
                 self._reap()
                 if self._asked > self._told:
                     self._tell()
-                if self._is_over():
+                if (self._told or self.status) and not any(child.pid for child in self._children):
                     return None
                 if (line := self._start_due()) is not None:
                     return line
                 self._wait(woken)
 
-    def _is_over(self) -> bool:
-        alive = any(child.pid for child in self._children)
-        return not alive and (self._told > 0 or self.status != 0)
+    def _missing(self) -> list[_Child]:
+        """The children to start, now or when they are due: one alone, until one has worked."""
+        wanted = self._children if self._proven else self._children[:1]
+        return [] if self._told else [child for child in wanted if not child.pid]
 
     def _start_due(self) -> Line | None:
         """Fork the children that are due; in a child, its line."""
         now = time.monotonic()
-        for child in self._children if self._proven else self._children[:1]:
-            if not (child.pid or child.due_at > now or self._told):
+        for child in self._missing():
+            if child.due_at <= now:
                 try:
                     line = self._fork(child)
                 except OSError as error:
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
                     log.error("process.not_started", extra={"worker": child.number, "error": str(error)})
                     self._schedule(child, 0.0)
                     continue
@@ -117,8 +119,7 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         # Until the child has let go of our handlers, a signal to it would count as one to us.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
-        if pid:
+        if pid := os.fork():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             theirs.close()
             ours.setblocking(False)
@@ -139,9 +140,9 @@ class Supervisor:
 
     def _ended(self, child: _Child, status: int) -> None:
         child.end.close()
-        pid, child.pid = child.pid, 0
-        how = {"signal": signal.Signals(-status).name} if status < 0 else {"status": status}
-        extra = {"worker": child.number, "pid": pid, **how}
+        how = {"signal": _named(-status)} if status < 0 else {"status": status}
+        extra = {"worker": child.number, "pid": child.pid, **how}
+        child.pid = 0
         if self._told:
             is_fine = status in (0, EXIT_INTERRUPTED, -signal.SIGTERM)  # the last two: before it began to work
             self.status |= not is_fine
@@ -159,17 +160,16 @@ class Supervisor:
 
     def _tell(self) -> None:
         """Pass the signals on. By the line: from a terminal or systemd the children get the signal itself too."""
-        word = STOP if self._asked == 1 else HURRY
         self._told = self._asked
         for child in self._children:
             with suppress(OSError):
-                child.end.send(word)
+                child.end.send(STOP if self._told == 1 else HURRY)
 
     def _wait(self, woken: socket.socket) -> None:
         """Until a signal, a child that is ready, or one that is due."""
         starting = [child for child in self._children if child.pid and not child.ready]
-        due = [child.due_at for child in self._children if not child.pid and self._proven]
-        timeout = max(0.0, min(due) - time.monotonic()) if due and not self._told else None
+        due = min((child.due_at for child in self._missing()), default=None)
+        timeout = None if due is None else max(0.0, due - time.monotonic())
         readable, _, _ = select.select([woken, *(child.end for child in starting)], [], [], timeout)
         if woken in readable:
             woken.recv(4096)
@@ -201,3 +201,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # in a child: they were blocked for the fork
             woken.close()
             waker.close()
+
+
+def _named(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else str(number)

@@ -37,9 +37,14 @@ def postgres_url(dsn: str) -> str:
     return f"postgresql://{user}@{parts['host']}:{parts['port']}/{parts['dbname']}"
 
 
+def driven(url: str) -> str:
+    """The URL with psycopg 3 named, as SQLAlchemy 2.0 needs it for an engine of one's own."""
+    return url.replace("postgresql://", "postgresql+psycopg://")
+
+
 def at_isolation(url: str, level: str, **options: Any) -> SQLAlchemyStorage:
     """A storage on an engine of the caller's own, at this isolation level."""
-    return SQLAlchemyStorage(create_engine(url, isolation_level=level), **options)
+    return SQLAlchemyStorage(create_engine(driven(url), isolation_level=level), **options)
 
 
 def optimistic(url: str, *, returning: bool, **options: Any) -> SQLAlchemyStorage:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, insert, text
-from sqlalchemy_databases import mariadb_database
+from sqlalchemy_databases import driven, mariadb_database
 
 from pgjobq.storage.sqlalchemy_storage import JobRecord, SQLAlchemyStorage
 
@@ -61,7 +61,7 @@ def plans_dsn(pg_server: Any) -> Iterator[str]:
     password = f":{pg_server.password}" if pg_server.password else ""
     server = f"postgresql://{pg_server.user}{password}@{pg_server.host}:{pg_server.port}"
     engine = create_engine(
-        f"{server}/{pg_server.maintenance_dbname}".replace("postgresql:", "postgresql+psycopg:"),
+        driven(f"{server}/{pg_server.maintenance_dbname}"),
         isolation_level="AUTOCOMMIT",
     )
     with engine.connect() as conn:

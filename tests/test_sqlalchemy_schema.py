@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, create_engine, inspect, text
-from sqlalchemy_databases import mariadb_database, postgres_url
+from sqlalchemy_databases import driven, mariadb_database, postgres_url
 
 from pgjobq.errors import ConfigurationError, NotMigrated, SchemaConflict
 from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
@@ -69,7 +69,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def engine(url: str) -> Iterator[Engine]:
     """An engine on it."""
-    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    engine = create_engine(driven(url))
     yield engine
     engine.dispose()
 

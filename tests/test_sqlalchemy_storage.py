@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool, QueuePool
-from sqlalchemy_databases import at_isolation, mariadb_database, postgres_url
+from sqlalchemy_databases import at_isolation, driven, mariadb_database, postgres_url
 
 from pgjobq import Job, JobQueue, NewJob, Registry, Worker, job
 from pgjobq.errors import (
@@ -92,10 +92,14 @@ def statements(engine: Engine) -> list[str]:
 
 
 def test_engine_of_ones_own_with_a_pool(url: str) -> None:
-    if url.startswith("postgresql"):
-        url = url.replace("postgresql://", "postgresql+psycopg://")
     engine = create_engine(
-        url, poolclass=QueuePool, pool_size=10, max_overflow=20, pool_timeout=30, pool_recycle=3600, pool_pre_ping=True
+        driven(url),
+        poolclass=QueuePool,
+        pool_size=10,
+        max_overflow=20,
+        pool_timeout=30,
+        pool_recycle=3600,
+        pool_pre_ping=True,
     )
     storage = SQLAlchemyStorage(engine)
     storage.enqueue("a", "t", {})
@@ -106,7 +110,7 @@ def test_engine_of_ones_own_with_a_pool(url: str) -> None:
 
 
 def test_engine_that_connects_anew_each_time(url: str) -> None:
-    storage = SQLAlchemyStorage(create_engine(url, poolclass=NullPool, echo=False))
+    storage = SQLAlchemyStorage(create_engine(driven(url), poolclass=NullPool, echo=False))
     storage.enqueue("a", "t", {})
     job = storage.dequeue()
     assert job is not None
@@ -507,7 +511,7 @@ def test_connection_that_is_none(sqlite: SQLAlchemyStorage, given: object) -> No
 
 
 def test_connection_to_another_kind_of_database(sqlite: SQLAlchemyStorage, empty_dsn: str) -> None:
-    engine = create_engine(postgres_url(empty_dsn).replace("postgresql:", "postgresql+psycopg:"))
+    engine = create_engine(driven(postgres_url(empty_dsn)))
     with engine.connect() as conn, pytest.raises(ConfigurationError, match="leads to postgresql"):
         sqlite.enqueue_many([NewJob(type="t")], conn)
     engine.dispose()
@@ -518,7 +522,7 @@ def test_enqueue_in_an_async_transaction(empty_dsn: str) -> None:
     queue = JobQueue(storage)
 
     async def enqueue() -> None:
-        engine = create_async_engine(postgres_url(empty_dsn).replace("postgresql:", "postgresql+psycopg:"))
+        engine = create_async_engine(driven(postgres_url(empty_dsn)))
         async with engine.connect() as conn:
             await queue.enqueue_async("t", {}, job_id="dropped", connection=conn)
             await conn.rollback()

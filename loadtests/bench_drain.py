@@ -125,7 +125,7 @@ def keep_none(bench: Bench) -> list[Line]:
     with bench.database() as filled:
         fill(filled, jobs, "noop")
         settle_down(filled)
-        for _ in range(bench.sizes.repeat):
+        for _ in range(bench.sizes.repeat_long):
             floors.append(_on_the_clock(bench, filled, jobs, ()))
             figures.append(_on_the_clock(bench, filled, jobs, ("--keep", "0")))
     floor_name = "one worker, rows kept; both by the bench's clock, connecting included"

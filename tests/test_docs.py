@@ -69,14 +69,15 @@ process = subprocess.Popen([sys.executable, "-m", "pgjobq", *sys.argv[1:]])
 def done():
     if sys.argv[1] == "dev":
         return (Path(os.environ["XDG_DATA_HOME"]) / "pgjobq/dev/dsn").exists()
-    if "--dsn" in sys.argv:  # another database than the page's own
+    dsn = sys.argv[sys.argv.index("--dsn") + 1] if "--dsn" in sys.argv else os.environ["PGJOBQ_DSN"]
+    if not dsn.startswith("postgresql:"):
         from pgjobq import open_storage
-        storage = open_storage(sys.argv[sys.argv.index("--dsn") + 1])
+        storage = open_storage(dsn)
         try:
             return storage.list_jobs("completed") and not storage.list_jobs("pending") + storage.list_jobs("running")
         finally:
             storage.close()
-    with psycopg.connect(os.environ["PGJOBQ_DSN"]) as conn:
+    with psycopg.connect(dsn) as conn:
         lives, left = (conn.execute(query).fetchone()[0] for query in ({WORKER_LIVES!r}, {DUE_OR_RUNNING!r}))
         return lives and not left
 if sys.argv[1] in ("worker", "dev"):

@@ -22,7 +22,7 @@ from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 JOBS = int(os.environ.get("PGJOBQ_STRESS_JOBS", "1000"))
 KILLED_AT = JOBS // 20  # starts
-PROCESSES, LEASE = 4, 3.0  # seconds
+PROCESSES, LEASE = 4, 5.0  # seconds
 PATIENCE = 60 + JOBS / 50  # seconds
 
 # Each start is a line, written before anything else happens. At so many the worker is killed, with jobs in hand.

@@ -40,11 +40,11 @@ class SQLAlchemyStorage(LeasedStorage):
     BEGIN IMMEDIATE, or elsewhere update rows on the condition that they are still pending and see how many were. A
     URL of MySQL's is worked on at READ COMMITTED and one of SQLite's in WAL mode; an Engine is taken as it is.
 
-    Indexes: idx_status_priority counts and finds running jobs; idx_status_priority_execute, with created_at and id at
+    Indexes: idx_status_priority counts, and finds running jobs; idx_status_priority_execute, with created_at and id at
     its end, gives the order of claims, and holds pending jobs alone where the database can; so does
     idx_queue_priority_execute for claims from given queues; idx_execute_at finds pending jobs without a due time;
-    idx_created_at orders lists. In MySQL, without partial indexes, the first is a prefix of the second and there only
-    because it is narrow.
+    idx_created_at orders lists. In MySQL the first is a prefix of the second, and there because it is narrow; in
+    PostgreSQL it leaves pending jobs to the second, lest it be taken for claims.
 
     Times come from the database's clock, SQLite's from this process's. Thread-safe. What is retried: a transaction that
     met another (deadlock, lock timeout, serialization failure), with a bound; and one whose connection turned out to

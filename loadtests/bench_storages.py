@@ -204,6 +204,7 @@ def write_docs(run: dict[str, Any]) -> None:
     text = page.read_text()
     for row, cells in (("Jobs a second", drained), ("Start of a lone job, p50 / p99, ms", starts)):
         text = re.sub(rf"(?m)^\| {re.escape(row)} \|.*$", f"| {row} | {cells} |", text)
+    text = re.sub(r"load before it: [\d.]+", f"load before it: {run['load_before']:.1f}", text)
     page.write_text(text)
     kept = page.parent / "figures" / "storages.json"
     kept.parent.mkdir(exist_ok=True)

@@ -128,6 +128,7 @@ class Listener:
                 # The first read may bring the server's last words, the next one the end.
                 while readable(conn.fileno()):
                     self._drain(conn)
+                    self.wake()  # what was heard here is for the one who waits, whose socket is empty now
                 return
             self._lose()
         self.connect()

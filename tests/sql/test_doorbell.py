@@ -11,6 +11,8 @@ import psycopg
 import pytest
 
 from pgjobq import Registry, Worker, job
+from pgjobq.postgres.listener import Listener
+from pgjobq.postgres.pool import readable
 from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
@@ -396,3 +398,25 @@ def test_job_of_a_worker_that_was_rung_and_died_is_seen_by_the_one_that_looks_af
         assert ran.wait(3)
     finally:
         worker.stop()
+
+
+def test_bell_that_another_thread_reads_wakes_the_one_that_sleeps(conn: Connection, make_storage: MakeStorage) -> None:
+    """Upkeep looks at the listener's socket, too: it may read the notification before the sleeper sees it."""
+    storage = make_storage(poll_interval=3600)
+    assert storage.dequeue_many(1) == []
+    storage.wait(10)  # registers
+    listener = storage._presence._listener
+    assert listener is not None
+    conn.execute("select enqueue_job('t')")
+    until(lambda: _readable(listener))
+    listener.keep()  # reads it
+    assert not _readable(listener)
+    listener._heard.clear()  # as when the sleeper looked just before
+    began = time.monotonic()
+    assert storage.wait(5) is not False
+    assert time.monotonic() - began < 4
+
+
+def _readable(listener: Listener) -> bool:
+    assert listener._conn is not None
+    return readable(listener._conn.fileno())

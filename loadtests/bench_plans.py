@@ -42,7 +42,7 @@ def plans(bench: Bench) -> list[Line]:
     }
     counts = {batch: batch * max(bench.sizes.plan_batches, bench.sizes.plan_jobs // batch) for batch in BATCHES}
     counts[1] = min(counts[1], 50 * bench.sizes.plan_batches)  # each is a commit
-    jobs = sum(counts.values()) * bench.sizes.repeat_long
+    jobs = sum(counts.values(), len(counts)) * bench.sizes.repeat_long
     found: dict[int, dict[str, list[float]]] = {batch: {state: [] for state in states} for batch in BATCHES}
     with ExitStack() as stack:
         databases = {state: stack.enter_context(bench.database()) for state in states}
@@ -51,8 +51,8 @@ def plans(bench: Bench) -> list[Line]:
             prepare(databases[state], jobs)
         for _ in range(bench.sizes.repeat_long):
             for batch in BATCHES:
-                for state, dsn in databases.items():
-                    found[batch][state].append(_claim_and_settle(dsn, batch, counts[batch]))
+                for state, spent in _in_turn(databases, batch, counts[batch] // batch).items():
+                    found[batch][state].append(spent)
     return [_worst_and_best(batch, found[batch]) for batch in BATCHES]
 
 
@@ -101,17 +101,21 @@ def _analysed_done(dsn: str, jobs: int) -> None:
     fill(dsn, jobs, "noop")
 
 
-def _claim_and_settle(dsn: str, batch: int, jobs: int) -> float:
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        conn.execute("select 1")
-        started = time.perf_counter()
-        done = 0
-        while done < jobs:
-            got = claim_and_complete(conn, batch)
-            if got != batch:
-                raise RuntimeError(f"a claim of {batch} jobs gave {got}")
-            done += got
-        return (time.perf_counter() - started) / jobs * 1e6
+def _in_turn(databases: dict[str, str], batch: int, batches: int) -> dict[str, float]:
+    """Microseconds a job of each; they take turns batch by batch, so that the machine's moods are shared."""
+    spent = dict.fromkeys(databases, 0.0)
+    with ExitStack() as stack:
+        conns = {state: stack.enter_context(psycopg.connect(dsn, autocommit=True)) for state, dsn in databases.items()}
+        for conn in conns.values():
+            claim_and_complete(conn, 1)  # plans are made
+        for _ in range(batches):
+            for state, conn in conns.items():
+                started = time.perf_counter()
+                got = claim_and_complete(conn, batch)
+                spent[state] += time.perf_counter() - started
+                if got != batch:
+                    raise RuntimeError(f"a claim of {batch} jobs gave {got}")
+    return {state: seconds / (batch * batches) * 1e6 for state, seconds in spent.items()}
 
 
 def lanes(bench: Bench) -> list[Line]:
@@ -124,10 +128,11 @@ def lanes(bench: Bench) -> list[Line]:
             _fill_lanes(dsn, jobs, LANES[lane])
             settle_down(dsn)
         for _ in range(bench.sizes.repeat_long):
-            for lane in LANES:
-                with bench.database(like=filled[lane]) as dsn:
-                    for claim, share in CLAIMS.items():
-                        found[lane, claim].append(_claims(dsn, claim, jobs // share // claim or 1))
+            with ExitStack() as copies:
+                copied = {lane: copies.enter_context(bench.database(like=dsn)) for lane, dsn in filled.items()}
+                for claim, share in CLAIMS.items():
+                    for lane, spent in _claims(copied, claim, jobs // share // claim or 1).items():
+                        found[lane, claim].append(spent)
     return [
         Row(
             measure="lanes",
@@ -157,20 +162,23 @@ def _fill_lanes(dsn: str, jobs: int, lanes: str) -> None:
             )
 
 
-def _claims(dsn: str, batch: int, claims: int) -> float:
-    """The claims' time alone. All queues are asked for; between two claims, the jobs are completed."""
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        claim = "select claim_id, id, attempts from pgjobq.claim_jobs(1, null, %s)"
-        _complete(conn, conn.execute(claim, [batch], prepare=True).fetchall())  # plans are made
-        spent = 0.0
+def _claims(databases: dict[str, str], batch: int, claims: int) -> dict[str, float]:
+    """Microseconds a job of the claims alone; the lanes take turns. Between two claims, the jobs are completed."""
+    claim = "select claim_id, id, attempts from pgjobq.claim_jobs(1, null, %s)"
+    spent = dict.fromkeys(databases, 0.0)
+    with ExitStack() as stack:
+        conns = {lane: stack.enter_context(psycopg.connect(dsn, autocommit=True)) for lane, dsn in databases.items()}
+        for conn in conns.values():
+            _complete(conn, conn.execute(claim, [1], prepare=True).fetchall())  # plans are made
         for _ in range(claims):
-            started = time.perf_counter()
-            rows = conn.execute(claim, [batch], prepare=True).fetchall()
-            spent += time.perf_counter() - started
-            if len(rows) != batch:
-                raise RuntimeError(f"a claim of {batch} jobs gave {len(rows)}")
-            _complete(conn, rows)
-    return spent / (claims * batch) * 1e6
+            for lane, conn in conns.items():
+                started = time.perf_counter()
+                rows = conn.execute(claim, [batch], prepare=True).fetchall()
+                spent[lane] += time.perf_counter() - started
+                if len(rows) != batch:
+                    raise RuntimeError(f"a claim of {batch} jobs gave {len(rows)}")
+                _complete(conn, rows)
+    return {lane: seconds / (batch * claims) * 1e6 for lane, seconds in spent.items()}
 
 
 def _complete(conn: Connection, rows: Sequence[tuple[int, str, int]]) -> None:

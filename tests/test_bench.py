@@ -142,6 +142,19 @@ def test_the_charts_are_drawn(out: Path, report: dict[str, Any]) -> None:
         assert all(rate > 0 for _, rate in run["pace"])
 
 
+@pytest.mark.slow
+def test_a_page_is_filled_with_the_rows_of_a_run(report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    empty = "before\n<!-- figures: bulk -->\nold\n<!-- end -->\n<!-- figures: sums -->\n<!-- end -->\nafter\n"
+    page = figures.filled(empty, report)
+    assert figures.filled(page, report) == page
+    assert page.startswith("before\n")
+    assert page.endswith("Not part of this run.\n\n<!-- end -->\nafter\n")
+    assert "old" not in page
+    for row in rows:
+        shown = f"| {row['name']} | " in page and f" | {row['ratio'] or 0:.2f} | " in page
+        assert shown == (row["measure"] == "bulk")
+
+
 def test_the_figures_in_the_documentation_are_of_the_run_kept_beside_them() -> None:
     report = json.loads(figures.RECORD.read_text())
     page = figures.PAGE.read_text()

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -154,7 +155,8 @@ def test_interrupt_waits_while_tempfile_tries_the_folder(tmp_path: Path, monkeyp
 
     def interrupted(path: str, *rest: int, **named: int) -> int:
         descriptor = opened(path, *rest, **named)
-        os.kill(os.getpid(), signal.SIGINT)  # when tempfile has made its file, and does not yet know it
+        # When tempfile has made its file, and does not yet know it; to this thread, for the test's process has others.
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         return descriptor
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -29,12 +29,12 @@ from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 PATIENCE = 30.0  # seconds
 
 
-def eventually(look: Callable[[], bool]) -> None:
-    """Wait until look returns true."""
+def eventually(look: Callable[[], bool], pause: float = 0.02) -> None:
+    """Wait until look returns true, looking at these intervals."""
     deadline = time.monotonic() + PATIENCE
     while not look():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def start(storage: SQLAlchemyStorage) -> Job:
@@ -336,7 +336,7 @@ def test_deadlock(database: str) -> None:
             settled: list[Any] = []
             thread = threading.Thread(target=lambda: settled.append(storage.settle([Completed(one) for one in held])))
             thread.start()
-            eventually(lambda: waiting_for_locks(storage) == 1)
+            eventually(lambda: waiting_for_locks(storage) == 1, pause=0.2)  # a view that is renewed every 0.1 s
             conn.exec_driver_sql("update jobs set updated_at = now() where id = 'a'")
             conn.rollback()
         thread.join()

@@ -30,6 +30,7 @@ from pgjobq.errors import (
 )
 from pgjobq.models import JobStatus
 from pgjobq.sa import engine as engines
+from pgjobq.sa import sqlite as sqlite_files
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.sqlalchemy_storage import JobRecord, SQLAlchemyStorage
 
@@ -188,7 +189,7 @@ def test_memory_is_one_database_for_all_threads(
     version: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if version:  # as an older SQLite would have it
-        monkeypatch.setattr(engines, "_SHARED_MEMORY", (99,))
+        monkeypatch.setattr(sqlite_files, "_SHARED_MEMORY", (99,))
     storage = SQLAlchemyStorage("sqlite:///:memory:")
     thread = threading.Thread(target=storage.enqueue, args=("a", "t", {}))
     thread.start()

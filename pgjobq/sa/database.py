@@ -18,14 +18,14 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from pgjobq.errors import ConfigurationError, StorageUnavailable
-from pgjobq.sa.engine import EXCLUSIVE, Closing, Traits, check_engine, open_engine, traits_of
-from pgjobq.sa.errors import is_gone, is_locked, is_snapshot_old, is_transient, shown, translate
+from pgjobq.sa.engine import EXCLUSIVE, Traits, check_engine, open_engine, traits_of
+from pgjobq.sa.errors import is_gone, is_snapshot_old, is_transient, shown, translate
+from pgjobq.sa.sqlite import Closing, begin_exclusively
 
 T = TypeVar("T")
 
 TRIES = 10  # of a transaction that others are in the way of
 LONGEST_PAUSE = 0.2  # seconds between two of them
-BETWEEN_LOOKS = (0.0005, 0.004)  # seconds from one look for SQLite's lock to the next
 
 
 class Overtaken(Exception):
@@ -170,7 +170,7 @@ class Database:
         traits = self.traits  # asked before a connection is taken: the pool may have just one
         with self._passed(writes=writes), self.engine.connect() as conn:
             if writes and traits.claiming == EXCLUSIVE:
-                self._begin_exclusively(conn)
+                begin_exclusively(conn)
             yield conn
 
     def now(self, conn: Connection) -> datetime:
@@ -207,29 +207,6 @@ class Database:
             yield
         finally:
             gate.lock.release()
-
-    def _begin_exclusively(self, conn: Connection) -> None:
-        # The driver begins nothing by itself before the first INSERT, UPDATE or DELETE, and then not exclusively.
-        if not conn.in_transaction():
-            conn.begin()
-        driver: Any = conn.connection.driver_connection
-        if getattr(driver, "in_transaction", False):
-            conn.exec_driver_sql("ROLLBACK")  # the engine's owner has it begin, in another way
-        # SQLite's own waiting sleeps ever longer: under load some process would never get its turn.
-        patience: int = driver.execute("PRAGMA busy_timeout").fetchone()[0]  # milliseconds
-        deadline = time.monotonic() + patience / 1000
-        driver.execute("PRAGMA busy_timeout = 0")
-        try:
-            while True:
-                try:
-                    conn.exec_driver_sql("BEGIN IMMEDIATE")
-                    return
-                except DBAPIError as error:
-                    if not is_locked(error) or time.monotonic() > deadline:
-                        raise
-                time.sleep(random.uniform(*BETWEEN_LOOKS))  # noqa: S311  # no secret
-        finally:
-            driver.execute(f"PRAGMA busy_timeout = {patience}")
 
     def _commit(self, conn: Connection) -> None:
         try:

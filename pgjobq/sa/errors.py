@@ -50,11 +50,6 @@ def is_snapshot_old(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlite_errorname", None) == "SQLITE_BUSY_SNAPSHOT"
 
 
-def is_locked(error: DBAPIError) -> bool:
-    """Whether another connection holds SQLite's lock."""
-    return getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-
-
 def is_gone(error: DBAPIError) -> bool:
     """Whether the connection was lost."""
     return bool(error.connection_invalidated) or code_of(error) in {2006, 2013, 2055}

@@ -8,7 +8,11 @@ from sqlalchemy import BigInteger, Index, Integer, String, Table, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pgjobq.models import MAX_NAME
-from pgjobq.sa.types import Key, LongText, Moment, utc_now
+from pgjobq.sa.types import MYSQL, Key, LongText, Moment, utc_now
+
+_IN_MYSQL = {
+    f"{name}_{option}": value for name in MYSQL for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"))
+}
 
 
 class Base(DeclarativeBase):
@@ -23,6 +27,7 @@ class JobRecord(Base):
     """
 
     __tablename__ = "jobs"
+    __table_args__ = _IN_MYSQL
 
     id: Mapped[str] = mapped_column(Key(MAX_NAME), primary_key=True)
     type: Mapped[str] = mapped_column(Key(MAX_NAME))
@@ -46,6 +51,7 @@ class WorkerRecord(Base):
     """A row of `job_workers`: a worker, and until when it holds its jobs."""
 
     __tablename__ = "job_workers"
+    __table_args__ = _IN_MYSQL
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     name: Mapped[str] = mapped_column(String(MAX_NAME))

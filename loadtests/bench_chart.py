@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 WIDTH, HEIGHT = 760, 400
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 100, 46  # of the plot
+LEFT, RIGHT, TOP, BOTTOM = 64, 36, 100, 46  # of the plot
 BINS = 60  # of a histogram, at most
 OURS, OTHER, INK, PALE = "#2563eb", "#d97706", "#1f2937", "#e5e7eb"
 FONT = "font-family='Inter, Segoe UI, Helvetica, Arial, DejaVu Sans, sans-serif'"

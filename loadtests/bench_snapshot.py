@@ -11,7 +11,7 @@ from typing import Any
 import naive
 import psycopg
 from bench_drain import last_in_line, wait_done
-from bench_ground import Bench, Crew, fill, settle_down, value, wait_until, workers
+from bench_ground import Bench, fill, settle_down, value, wait_until, workers
 from bench_rows import Line, Row
 
 NAIVE_BATCH = 200
@@ -35,9 +35,14 @@ FINISHED_AT = """
 def snapshot(bench: Bench) -> list[Line]:
     """Jobs a second in the last tenth of a drain beside the first, a repeatable-read snapshot open all the while."""
     jobs, waiting = bench.sizes.snapshot_jobs, bench.sizes.waiting_jobs
-    alone = _runs(bench, jobs, 0)
-    beside = _runs(bench, jobs, waiting)
-    bare = [_naive(bench, jobs) for _ in range(bench.sizes.repeat_long)]
+    alone: list[list[float]] = []
+    beside: list[list[float]] = []
+    bare: list[list[float]] = []
+    with _filled(bench, jobs, 0) as queue, _filled(bench, jobs, waiting) as queue_beside:
+        for _ in range(bench.sizes.repeat_long):
+            alone.append(_drained(bench, queue))
+            bare.append(_naive(bench, jobs))
+            beside.append(_drained(bench, queue_beside))
     bench.series["snapshot"] = {"jobs": jobs, "worker": _paces(alone[0], jobs), "naive": _paces(bare[0], jobs)}
     name = f"old snapshot, {jobs:,} jobs pass"
     return [
@@ -96,18 +101,15 @@ def _paces(run: list[float], jobs: int) -> dict[str, Any]:
     return {"done": len(run), "seconds": run[-1], "pace": [(x, round(y, 1)) for x, y in pace]}
 
 
-def _runs(bench: Bench, jobs: int, waiting: int) -> list[list[float]]:
-    runs = []
-    with bench.database() as filled:
-        with psycopg.connect(filled, autocommit=True) as conn:
+@contextmanager
+def _filled(bench: Bench, jobs: int, waiting: int) -> Iterator[str]:
+    with bench.database() as dsn:
+        with psycopg.connect(dsn, autocommit=True) as conn:
             if waiting:
                 conn.execute(WAITING, [waiting])
-        fill(filled, jobs, "noop")
-        settle_down(filled)
-        for _ in range(bench.sizes.repeat_long):
-            with bench.database(like=filled) as dsn, old_snapshot(dsn), workers(dsn, gated=True) as crew:
-                runs.append(_drain(dsn, crew))
-    return runs
+        fill(dsn, jobs, "noop")
+        settle_down(dsn)
+        yield dsn
 
 
 @contextmanager
@@ -123,8 +125,14 @@ def old_snapshot(dsn: str) -> Iterator[None]:
             raise RuntimeError("the snapshot was not held to the end")
 
 
-def _drain(dsn: str, crew: Crew) -> list[float]:
-    with psycopg.connect(dsn, autocommit=True) as conn:
+def _drained(bench: Bench, filled: str) -> list[float]:
+    """When each job of more than priority 1 was done, in seconds from the first claim."""
+    with (
+        bench.database(like=filled) as dsn,
+        old_snapshot(dsn),
+        workers(dsn, gated=True) as crew,
+        psycopg.connect(dsn, autocommit=True) as conn,
+    ):
         last = last_in_line(conn, "priority > 1")
         crew.go()
         wait_done(conn, last)

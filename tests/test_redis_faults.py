@@ -288,15 +288,14 @@ def test_server_that_is_starting_is_waited_for(own_server: OwnServer, make: Make
     assert storage.counts()[JobStatus.PENDING] == 2000
 
 
-def test_server_that_is_not_there(make: MakeStorage) -> None:
-    gone = Valkey()
-    gone.start()
+def test_server_that_is_not_there(own_server: OwnServer, make: MakeStorage) -> None:
+    gone = own_server(Valkey)
     gone.stop()
     storage = make(gone)
     for call in ("ping", "dequeue", "counts"):
         with pytest.raises(StorageUnavailable, match=rf"^Redis at 127.0.0.1:{gone.port}/0 does not answer: ") as told:
             getattr(storage, call)()
-        assert gone.password not in str(told.value)
+        assert password_of(gone) not in str(told.value)
 
 
 def test_password_that_is_wrong(own_server: OwnServer) -> None:

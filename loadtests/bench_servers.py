@@ -56,7 +56,7 @@ def mariadb() -> Iterator[tuple[str, str]]:
 @contextmanager
 def redis_like(kind: type[Redis | Valkey]) -> Iterator[tuple[str, str]]:
     """Valkey or Redis, with an append-only file, which is synced once a second: its default."""
-    with kind(durable=True) as server:
+    with kind("appendfsync everysec", durable=True) as server:
         import redis
 
         with redis.Redis.from_url(server.url) as client:

@@ -145,7 +145,7 @@ def test_jobs_outlive_a_kill(
     kind: str, url: str, own_server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the server; of the process that enqueued, where there is none."""
-    assert table()["Outlives a kill of its server"][kind] in ("yes", "yes, with `appendonly`")
+    assert table()["Outlives a kill of its server"][kind] in ("yes", "yes, with `appendfsync always`")
     servers: dict[str, Callable[..., Server]] = {
         "mariadb": MariaDB,
         "redis": Valkey,

@@ -42,7 +42,7 @@ class RedisStorage(LeasedStorage):
 
     What Redis cannot promise: it keeps all jobs in memory, finished ones too, so prune; with a maxmemory policy other
     than noeviction it throws jobs away when memory is short. It answers before a job is safe on disk: without
-    appendonly a crash loses everything since the last snapshot; with it, up to a second (appendfsync everysec, the
+    appendonly a crash loses everything since the last snapshot; with it, a second or two (appendfsync everysec, the
     default), or nothing (appendfsync always, slower). A replica lags behind: a failover loses what it had not
     received, so that jobs vanish, or that were completed run again. A handler cannot complete its job in a
     transaction of its own.

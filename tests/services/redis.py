@@ -50,6 +50,8 @@ class Valkey(Server):
             f"dir {self.folder}",
             'save ""',
             f"appendonly {'yes' if self.durable else 'no'}",
+            # At everysec, the default, a write waits in the process while a sync is under way: a kill loses it.
+            "appendfsync always",
             "enable-debug-command yes",
             *self.settings,
         ]

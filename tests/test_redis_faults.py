@@ -369,6 +369,7 @@ def work(url: str, prefix: str, folder: str) -> None:
     @job(registry=registry)
     def note(job: Job) -> None:
         os.write(log, f"{job.id} {job.attempts}\n".encode())
+        time.sleep(0.02)  # so that it holds jobs for long enough to be caught with them, however quick the machine
 
     storage = RedisStorage(url, prefix=prefix, lease=3.0)
     Worker(storage, registry=registry, grace=5).run()

@@ -1,8 +1,8 @@
 -- list_jobs: jobs, newest first; of one status and one queue, or of all (null).
 --
--- Cheap on a table with millions of finished jobs: running and failed jobs, and pending
--- ones while they are few, are found by the tables and the index that hold them alone.
--- Everything else is a walk down created_at that stops at max_jobs (null: no end).
+-- Cheap on a table with millions of finished jobs: failed jobs have an index of their own,
+-- running ones, and pending ones while they are few, are found by the tables that hold them
+-- alone.  Everything else is a walk down created_at that stops at max_jobs (null: no end).
 create or replace function list_jobs(status text default null, max_jobs integer default null,
                                      queue text default null)
   returns setof jobs
@@ -30,10 +30,17 @@ begin
     v_ids := array(select waiting.job_id
                      from (select ready.job_id from ready union all select scheduled.job_id from scheduled) as waiting
                     limit v_few + 1);
-  elsif list_jobs.status = 'failed' then
-    v_ids := array(select jobs.id from jobs where jobs.failed_at is not null limit v_few + 1);
   end if;
-  if cardinality(v_ids) <= v_few then
+  if list_jobs.status = 'failed' then
+    return query
+    select jobs.*
+      from jobs
+     where jobs.failed_at is not null
+       and jobs.status = 'failed'
+       and (list_jobs.queue is null or jobs.queue = list_jobs.queue)
+     order by jobs.created_at desc, jobs.id desc
+     limit list_jobs.max_jobs;
+  elsif cardinality(v_ids) <= v_few then
     return query
     select jobs.*
       from jobs

@@ -46,7 +46,7 @@ with (fillfactor = 45, vacuum_truncate = off);
 -- nor a completion changes created_at.
 create index jobs_created_at on jobs (created_at, id);
 -- Serves list_jobs and job_stats for failed jobs; holds failed jobs alone.
-create index jobs_failed_at on jobs (failed_at) where failed_at is not null;
+create index jobs_failed on jobs (created_at, id) where failed_at is not null;
 
 create sequence place_seq as bigint cache 1;
 

@@ -149,7 +149,7 @@ def test_prune_goes_on_without_walking_what_was_passed_by(big: Connection) -> No
     assert "Index Cond: ((ROW(created_at, id) > ROW(" in plan
     assert "Sort Method: external" not in plan
     from_the_start = plans_of(big, "select prune_jobs('7 days', max_jobs => 100)")
-    assert 3 * pages_read(plan) < pages_read(from_the_start)
+    assert pages_read(plan) + 500 < pages_read(from_the_start)
 
 
 def test_completing_without_keeping_goes_by_the_key(big: Connection) -> None:

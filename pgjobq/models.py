@@ -207,3 +207,19 @@ class NewJob:
         check_execute_at(self.execute_at)
         check_delay(self.delay, "execute_at" if self.execute_at is not None else None)
         object.__setattr__(self, "json", encode_data(self.data))
+
+    @classmethod
+    def of(
+        cls,
+        job_id: str,
+        job_type: str,
+        data: dict[str, Any],
+        max_retries: int,
+        priority: int,
+        execute_at: datetime | None,
+        queue: str,
+    ) -> NewJob:
+        """The job of a call of BaseStorage.enqueue, whose id the caller must give."""
+        check_name("job_id", job_id, "a name for the job", MAX_NAME)
+        options: dict[str, Any] = {"priority": priority, "max_retries": max_retries, "execute_at": execute_at}
+        return cls(type=job_type, data=data, id=job_id, queue=queue, **options)

@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from pgjobq.checks import check_delay, check_name
+from pgjobq.checks import check_delay
 from pgjobq.errors import ConfigurationError, JobNotFound, LostJob, StorageError
-from pgjobq.models import MAX_NAME, Job, NewJob
+from pgjobq.models import Job, NewJob
 from pgjobq.storage.base import BaseStorage, Completed, Failed, Outcome, Released, Retried, Upkeep
 from pgjobq.storage.lease import RENEWALS, Holds, Keeper, start
 
@@ -118,17 +118,7 @@ class LeasedStorage(BaseStorage):
         queue: str = "default",
     ) -> None:
         """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for a value not allowed."""
-        check_name("job_id", job_id, "a name for the job", MAX_NAME)
-        job = NewJob(
-            id=job_id,
-            type=job_type,
-            data=data,
-            max_retries=max_retries,
-            priority=priority,
-            execute_at=execute_at,
-            queue=queue,
-        )
-        self.enqueue_many([job])
+        self.enqueue_many([NewJob.of(job_id, job_type, data, max_retries, priority, execute_at, queue)])
 
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """Add jobs, all or none; their ids, in order. A worker on the same object wakes at once."""

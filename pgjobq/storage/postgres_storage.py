@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg_pool import ConnectionPool
 
-from pgjobq.checks import check_delay, check_name, check_whole_number
+from pgjobq.checks import check_delay, check_whole_number
 from pgjobq.errors import ConfigurationError, JobNotFound, LostJob
-from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob
+from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.postgres import callers
+from pgjobq.postgres.claiming import Claiming
 from pgjobq.postgres.database import Database, connection_parameters
 from pgjobq.postgres.errors import translated
-from pgjobq.postgres.holds import Holds
 from pgjobq.postgres.presence import Presence
 from pgjobq.postgres.pruning import Pruning
-from pgjobq.postgres.rows import claimed_jobs, enqueue_call, stored_job
+from pgjobq.postgres.rows import enqueue_call, stored_job
 from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle
 from pgjobq.postgres.transaction import PostgresTransaction
@@ -34,8 +33,6 @@ from pgjobq.storage.base import (
     Retried,
     Upkeep,
 )
-
-FLOORS_AFTER = 5000  # jobs; so many taken places, or a few times that, a claim may have to pass over
 
 
 class PostgresStorage(BaseStorage):
@@ -82,21 +79,13 @@ class PostgresStorage(BaseStorage):
             application_name=application_name,
         )
         self._rows = self._database.rows
-        self._holds, self._pruning = Holds(), Pruning(self._rows)
-        self._claiming = threading.Lock()
-        self._since_floors = 0  # jobs claimed since the floors were moved
-        self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
-        listen = self._database.parameters
+        listen = None if pooled else self._database.parameters
         if listen_dsn is not None:
             listen = connection_parameters(listen_dsn, application_name)
-        polls = pooled and listen_dsn is None
         self._presence = Presence(
-            self._rows,
-            self._database.statements,
-            listen=None if polls else listen,
-            schema=schema,
-            poll_interval=poll_interval,
+            self._rows, self._database.statements, listen=listen, schema=schema, poll_interval=poll_interval
         )
+        self._claiming, self._pruning = Claiming(self._rows, self._presence), Pruning(self._rows)
 
     def enqueue(
         self,
@@ -109,17 +98,7 @@ class PostgresStorage(BaseStorage):
         queue: str = "default",
     ) -> None:
         """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for a value not allowed."""
-        check_name("job_id", job_id, "a name for the job", MAX_NAME)
-        job = NewJob(
-            id=job_id,
-            type=job_type,
-            data=data,
-            max_retries=max_retries,
-            priority=priority,
-            execute_at=execute_at,
-            queue=queue,
-        )
-        self.enqueue_many([job])
+        self.enqueue_many([NewJob.of(job_id, job_type, data, max_retries, priority, execute_at, queue)])
 
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """Add jobs in one statement: all or none; their ids, in order.
@@ -155,25 +134,8 @@ class PostgresStorage(BaseStorage):
         When the answer is lost with the connection, StorageUnavailable is raised, and the next call first gives
         back what the lost one may have claimed.
         """
-        # One at a time: a second claim would take what the first is getting for unknown, and give it back.
-        with self._claiming:
-            self._database.open()
-            with translated():
-                worker_id = self._presence.join(queues)
-            if self._unsure:
-                self._rows("release_unknown_jobs", [worker_id, self._holds.open_batches()])
-            if self._since_floors >= FLOORS_AFTER:
-                self._since_floors = 0
-                self._rows("advance_floors", [])
-            self._unsure = True
-            wanted = None if queues is None else list(queues)
-            rows = self._rows("claim_jobs", [worker_id, wanted, limit], binary=True)
-            jobs = claimed_jobs(rows, worker_id)
-            self._holds.add(jobs, [row[0] for row in rows])
-            self._unsure = False
-            self._since_floors += len(jobs)
-            self._presence.found(len(jobs), limit, queues)
-            return jobs
+        self._database.open()
+        return self._claiming.claim(limit, queues)
 
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> bool:
         """Sleep until notified of a job for these queues, or one falls due; at most timeout seconds.
@@ -206,7 +168,7 @@ class PostgresStorage(BaseStorage):
     def retry(self, job_id: str, delay_seconds: float) -> None:
         """Make a job pending again: one that this object dequeued, or one that is failed, cancelled or pending."""
         check_delay(delay_seconds)
-        if self._holds.get(job_id) is not None:
+        if self._claiming.holds.get(job_id) is not None:
             self._settle_held(job_id, lambda job: Retried(job, delay_seconds, None))
         elif not self._rows("retry_job", [job_id, float(delay_seconds)])[0][0]:
             raise self._not_held(job_id)
@@ -221,15 +183,15 @@ class PostgresStorage(BaseStorage):
         Safe to repeat after an error: what was settled before is not lost, and not settled twice.
         """
         jobs = [outcome.job for outcome in outcomes]
-        batches = self._holds.about_to_finish(jobs)
+        batches = self._claiming.holds.about_to_finish(jobs)
         with self._database.connection() as conn:
             lost = settle(conn, self._database.statements, outcomes, batches, keep=self.keep_completed)
-        self._holds.drop(jobs)
-        self._holds.forgotten(batches)
+        self._claiming.holds.drop(jobs)
+        self._claiming.holds.forgotten(batches)
         return lost
 
     def _settle_held(self, job_id: str, outcome: Callable[[Job], Outcome]) -> None:
-        held = self._holds.get(job_id)
+        held = self._claiming.holds.get(job_id)
         if held is None or self.settle([outcome(held)]):
             raise self._not_held(job_id)
 
@@ -246,7 +208,7 @@ class PostgresStorage(BaseStorage):
             pool=self._database.pool,
             parameters=self._database.parameters,
             complete=self._database.statements["complete_jobs"],
-            forget=lambda job: self._holds.drop([job]),
+            forget=lambda job: self._claiming.holds.drop([job]),
         )
 
     def cancel(self, job_id: str) -> bool:
@@ -287,7 +249,7 @@ class PostgresStorage(BaseStorage):
         """Stop being a worker: jobs still held go back in line."""
         with translated():
             self._presence.leave()
-        self._holds = Holds()
+        self._claiming.forget()
 
     def close(self) -> None:
         """Close the listener, and the pool if it is this object's own. Without leave(), others find the worker dead."""
@@ -320,13 +282,14 @@ class PostgresStorage(BaseStorage):
 
     def stats(self) -> list[dict[str, Any]]:
         """The view job_stats: queue, status, jobs, estimated, oldest_due_age (seconds). Cheap."""
-        keys = ("queue", "status", "jobs", "estimated", "oldest_due_age")
-        return [dict(zip(keys, row, strict=True)) for row in self._rows("job_stats", [])]
+        return self._dicts("job_stats", ("queue", "status", "jobs", "estimated", "oldest_due_age"))
 
     def workers(self) -> list[dict[str, Any]]:
         """The view worker_status: id, name, queues, started_at, alive, asleep, running."""
-        keys = ("id", "name", "queues", "started_at", "alive", "asleep", "running")
-        return [dict(zip(keys, row, strict=True)) for row in self._rows("worker_status", [])]
+        return self._dicts("worker_status", ("id", "name", "queues", "started_at", "alive", "asleep", "running"))
+
+    def _dicts(self, view: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+        return [dict(zip(keys, row, strict=True)) for row in self._rows(view, [])]
 
     def ping(self) -> None:
         """Connect and check the schema. Raises StorageUnavailable, NotMigrated or SchemaTooNew."""

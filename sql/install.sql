@@ -70,6 +70,7 @@ select to_regclass('schema_version') is null as missing \gset
 \ir functions/retire_worker.sql
 \ir functions/retry_job.sql
 \ir functions/ring_doorbell.sql
+\ir functions/rings_waiting.sql
 \ir functions/share_claim.sql
 \ir functions/sleepers.sql
 \ir functions/take_places.sql

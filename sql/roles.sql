@@ -22,7 +22,8 @@ $$;
 revoke execute on function
   new_job_id, enqueue_job, enqueue_jobs,
   claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, cancel_job, promote_jobs, rescue_jobs, prune_jobs,
-  register_worker, retire_worker, heartbeat_worker, lost_jobs, arm_doorbell, disarm_doorbell, open_enqueues, next_due,
+  register_worker, retire_worker, heartbeat_worker, lost_jobs, arm_doorbell, disarm_doorbell, open_enqueues,
+  rings_waiting, next_due,
   call_watch, call_worker, quiet_doorbell, mark_busy, release_unknown_jobs, get_job, list_jobs, count_jobs, live_workers,
   take_places, is_claimable, was_settled, drop_orphans, ready_queues, give_away_jobs, place_new_jobs, place_changed_job,
   reject_job, ring_doorbell, sleepers, is_held, hold_key, watch_key, enter_doorbell,
@@ -42,7 +43,7 @@ begin
   grant execute on function
     claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker, retire_worker,
     heartbeat_worker, lost_jobs, release_unknown_jobs, arm_doorbell, quiet_doorbell, disarm_doorbell, mark_busy, open_enqueues,
-    next_due, call_watch, call_worker, advance_floors, prune_jobs
+    rings_waiting, next_due, call_watch, call_worker, advance_floors, prune_jobs
      to pgjobq_work, pgjobq_admin;
   grant execute on function get_job, list_jobs, count_jobs, live_workers, next_due, export_jobs
      to pgjobq_read, pgjobq_work, pgjobq_admin;

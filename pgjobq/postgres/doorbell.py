@@ -12,8 +12,10 @@ The registration stays while the worker runs what it was woken for: the bell goe
 so it needs no new registration to sleep again.
 
 A worker that hears the bell very often, or claims as much as it asked for, polls: it says so, nobody is
-notified of what it wants, and it claims every few milliseconds until it finds nothing for a while. Of those
-that poll for the same queues one is on watch; the others sleep again as soon as there is too little for all.
+notified of what it wants, and it claims every few milliseconds until it finds nothing for a while. So does one
+whose bells are slow to come because those who ring stand in line: a commit that notifies holds up all others.
+Of those that poll for the same queues one is on watch; the others sleep again as soon as there is too little
+for all.
 One that has no room left takes its registration back and calls another, for enqueues may have counted on it.
 """
 
@@ -30,6 +32,8 @@ Call = Callable[..., Any]  # call("function", *args) -> the value that the SQL f
 
 LADDER_MIN, LADDER_MAX = 0.002, 0.050  # seconds between looks at open enqueues
 BUSY_GAP = 0.003  # seconds; bells closer than this, on average, turn the worker to polling
+CROWDED_GAP = 0.100  # seconds; when bells come closer than this, the worker looks whether those who ring must wait
+CROWDED_LOOK = 0.100  # seconds between two such looks
 BUSY_POLL = 0.003  # seconds between claims while polling
 QUIET_AFTER = 0.050  # seconds without a job before the bell is armed again
 TRY_BESIDE = 0.100  # seconds for which a worker polls beside the one on watch without finding plenty
@@ -58,6 +62,7 @@ class Doorbell:
         self._step = LADDER_MIN
         self._gap = 1.0  # running average of seconds between bells
         self._heard_at = self._found_at = self._called_at = self._watch_at = self._busy_since = 0.0
+        self._looked_at = 0.0
         self._plenty_at = 0.0  # when a claim last brought as much as was asked for
         self._on_watch = self._busy = False
         self._due_at: float | None = None  # when to look at what is scheduled; None: it is not known
@@ -80,6 +85,12 @@ class Doorbell:
             return True
         if self._open:
             return self._wait_for_open(now + timeout)
+        if self._gap < CROWDED_GAP and now - self._looked_at >= CROWDED_LOOK:
+            self._looked_at = now
+            if self._call("rings_waiting"):
+                self._found_at = now
+                self._poll(queues)
+                return True
         return self._sleep(now + timeout)
 
     def found_jobs(self, jobs: int, limit: int, queues: Sequence[str] | None) -> None:

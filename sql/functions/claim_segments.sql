@@ -1,10 +1,11 @@
--- claim_segments: the stretches of ready that can hold a job of these queues, in the order
--- of a claim.
+-- claim_segments: for each of these queues, the stretches of ready that can hold a job, in the
+-- order of a claim.
 --
--- One begins at the front of each queue, and one at each floor: from (lane, seq), where lane is the
--- negated priority, to before the lane `beyond`.  Between them lies what is known to be taken.
+-- One row a queue, in the order given; its stretches are the elements of the arrays.  The first
+-- begins at the front, and one at each floor: from (lane, seq), where lane is the negated
+-- priority, to before the lane `beyond`.  Between them lies what is known to be taken.
 create or replace function claim_segments(queues text[])
-  returns table (queue text, lane bigint, seq bigint, beyond bigint)
+  returns table (lanes bigint[], seqs bigint[], beyonds bigint[])
   language plpgsql  -- keeps its plan; a sql function plans on every call before PostgreSQL 18
   stable
   security definer
@@ -13,19 +14,17 @@ create or replace function claim_segments(queues text[])
   set jit = off
   set enable_seqscan = off
 as $$
-#variable_conflict use_column
 begin
   return query
-  select point.queue, point.lane, point.seq,
-         lead(point.lane, 1, 2147483649) over (partition by point.queue order by point.lane)
-    from (select asked.queue, -2147483648, 0
-            from unnest(claim_segments.queues) as asked (queue)
-           union all
-          select floors.queue, - floors.priority::bigint, floors.seq
-            from floors
-           where floors.queue = any (claim_segments.queues)) as point (queue, lane, seq)
-   order by point.queue, point.lane;
+  select (-2147483648)::bigint || known.lanes, 0::bigint || known.seqs, known.lanes || 2147483649
+    from unnest(claim_segments.queues) with ordinality as asked (queue, nth)
+   cross join lateral (
+     select array_agg(- floors.priority::bigint order by - floors.priority::bigint) as lanes,
+            array_agg(floors.seq order by - floors.priority::bigint) as seqs
+       from floors
+      where floors.queue = asked.queue) as known
+   order by asked.nth;
 end;
 $$;
 comment on function claim_segments(text[]) is
-  'Private: the stretches of ready that can hold a job of these queues, in the order of a claim.';
+  'Private: for each of these queues, the stretches of ready that can hold a job, in the order of a claim.';

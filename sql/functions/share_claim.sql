@@ -15,27 +15,25 @@ create or replace function share_claim(queues text[], max_jobs integer, out name
 as $$
 #variable_conflict use_column
 declare
-  v_chunk integer := greatest(4, share_claim.max_jobs * 2 / cardinality(share_claim.queues));
+  v_chunk integer := least(share_claim.max_jobs, greatest(4, share_claim.max_jobs * 2 / cardinality(share_claim.queues)));
   v_total integer;
   v_more  boolean;
 begin
   loop
-    with segment as materialized (
-      select * from claim_segments(share_claim.queues)
-    ), head as materialized (
+    with head as materialized (
       select asked.queue, place.lane, place.seq, row_number() over (partition by asked.queue order by place.lane, place.seq) as nth
-        from unnest(share_claim.queues) as asked (queue)
+        from rows from (unnest(share_claim.queues), claim_segments(share_claim.queues))
+             as asked (queue, lanes, seqs, beyonds)
        cross join lateral (
          select - ready.priority::bigint as lane, ready.seq
-           from segment
+           from unnest(asked.lanes, asked.seqs, asked.beyonds) as segment (lane, seq, beyond)
           cross join lateral (
             select ready.priority, ready.seq
               from ready
-             where ready.queue = segment.queue
+             where ready.queue = asked.queue
                and (- ready.priority::bigint, ready.seq) >= (segment.lane, segment.seq)
                and - ready.priority::bigint < segment.beyond
              order by - ready.priority::bigint, ready.seq) as ready
-          where segment.queue = asked.queue
           limit v_chunk) as place
     ), known as (
       select head.lane, head.seq from head where head.nth = v_chunk order by head.lane, head.seq limit 1

@@ -31,18 +31,17 @@ begin
   else
     select take_places.queues as names, array[take_places.max_jobs] as jobs into v_share;
   end if;
-  with segment as materialized (
-    select * from claim_segments(v_share.names)
-  ), picked as materialized (
+  with picked as materialized (
     select lane.*
-      from unnest(v_share.names, v_share.jobs) as asked (queue, jobs)
+      from rows from (unnest(v_share.names, v_share.jobs), claim_segments(v_share.names))
+           as asked (queue, jobs, lanes, seqs, beyonds)
      cross join lateral (
        select place.*, free.id
-         from segment
+         from unnest(asked.lanes, asked.seqs, asked.beyonds) as segment (lane, seq, beyond)
         cross join lateral (
               select ready.ctid as tid, ready.queue, ready.priority, ready.seq, ready.job_id
                 from ready
-               where ready.queue = segment.queue
+               where ready.queue = asked.queue
                  and (- ready.priority::bigint, ready.seq) >= (segment.lane, segment.seq)
                  and - ready.priority::bigint < segment.beyond
                order by - ready.priority::bigint, ready.seq
@@ -56,8 +55,7 @@ begin
                  and jobs.priority = place.priority
                  and (jobs.execute_at is null or jobs.execute_at <= statement_timestamp())
                  for no key update skip locked) as free on true
-        where segment.queue = asked.queue
-          and (free.id is not null or not is_claimable(place.job_id, place.queue, place.priority))
+        where free.id is not null or not is_claimable(place.job_id, place.queue, place.priority)
         limit asked.jobs) as lane
   ), left_line as (
     delete from ready

@@ -82,6 +82,25 @@ def test_claim_walks_its_index(big: Connection) -> None:
     big.execute("select complete_jobs(1, array(select unnest(job_ids) from claims), array_fill(1, array[200]))")
 
 
+@pytest.mark.parametrize("queues", ["null", "'{default,other}'"])
+def test_claims_of_many_queues_do_not_walk_what_was_taken(connect: Callable[..., Connection], queues: str) -> None:
+    """Beside a long line, behind floors, and while an old snapshot keeps vacuum from what was taken."""
+    conn, old = connect(), connect(autocommit=False)
+    old.execute("set transaction isolation level repeatable read")
+    old.execute("select count(*) from jobs")
+    for queue in ("default", "other"):
+        conn.execute(
+            "select enqueue_jobs(array_fill('t'::text, array[12000]), queues => array_fill(%s::text, array[12000]))",
+            [queue],
+        )
+    for _ in range(8):
+        conn.execute("select from claim_jobs(1, null, 2500)")
+        conn.execute("select advance_floors()")
+    assert conn.execute("select count(*), min(seq) > 5000 from floors").fetchone() == (2, True)
+    plan = plans_of(conn, f"select from claim_jobs(1, {queues}, 1)")
+    assert pages_read(plan) < 250
+
+
 def test_claim_of_nothing_touches_next_to_nothing(big: Connection) -> None:
     plan = plans_of(big, "select from claim_jobs(1, '{nobody}', 200)")
     assert pages_read(plan) < 60

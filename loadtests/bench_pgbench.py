@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import statistics
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,9 +16,10 @@ from pgjobq.devserver import find_bindir
 
 
 def pgbench(dsn: str, statement: str, clients: int, seconds: int, *, rate: int = 0) -> float:
-    """Transactions a second, connecting not counted. rate: how many are offered, at random moments; 0: all it can.
+    """Transactions a second, once warm. rate: how many are offered, at random moments; 0: all it can.
 
-    Connecting is within pgbench's seconds, though not within its figure; on a busy machine it can take them all.
+    The first second is for warming up, in which each session fills its caches and makes its plans. Connecting is within
+    pgbench's seconds, too; on a busy machine it can take them all.
     """
     for connecting in (1, 3, 10):
         processed, found = _run(dsn, statement, clients, seconds + connecting, rate)
@@ -33,7 +35,16 @@ def _run(dsn: str, statement: str, clients: int, seconds: int, rate: int) -> tup
         script = Path(folder) / "script.sql"
         script.write_text(statement)
         command = [str(find_bindir() / "pgbench"), "--no-vacuum", "--protocol", "prepared", "--file", str(script)]
-        command += ["--time", str(seconds), "--client", str(clients), "--jobs", str(min(clients, os.cpu_count() or 1))]
+        command += [
+            "--progress",
+            "1",
+            "--time",
+            str(seconds),
+            "--client",
+            str(clients),
+            "--jobs",
+            str(min(clients, os.cpu_count() or 1)),
+        ]
         command += ["--rate", str(rate)] if rate else []
         for option, key in (("--host", "host"), ("--port", "port"), ("--username", "user")):
             command += [option, str(where[key])]
@@ -43,5 +54,6 @@ def _run(dsn: str, statement: str, clients: int, seconds: int, rate: int) -> tup
     processed = re.search(r"transactions actually processed: (\d+)", done.stdout)
     if done.returncode != 0 or processed is None or re.search(r"failed transactions: [1-9]", done.stdout):
         raise RuntimeError(f"pgbench failed: {done.stdout}{done.stderr}")
+    warm = [float(tps) for tps in re.findall(r"progress: [\d.]+ s, ([\d.]+) tps", done.stderr)[1:]]
     found = re.search(r"tps = ([\d.]+)", done.stdout)
-    return int(processed[1]), float(found[1]) if found else 0.0
+    return int(processed[1]), statistics.fmean(warm) if warm else float(found[1]) if found else 0.0

@@ -14,9 +14,9 @@ class Sizes:
     repeat_long: int = 2
     fleet: int = 8  # processes
     crews: Sequence[int] = (2, 4, 8)  # worker processes on one drain
-    drain_jobs: int = 30_000
+    drain_jobs: int = 50_000
     latency_jobs: int = 600
-    load_seconds: int = 15
+    load_seconds: int = 10
     load_rate: int = 2000  # jobs/s
     future_jobs: int = 100_000
     finished_jobs: int = 300_000
@@ -28,7 +28,7 @@ class Sizes:
     lane_jobs: int = 20_000
     clients: Sequence[int] = (1, 8, 64)
     fleet_clients: Sequence[int] = (64,)  # that enqueue beside a fleet
-    enqueue_seconds: int = 1  # beside the one for connecting
+    enqueue_seconds: int = 2  # beside the one for connecting and warming up
     bulk_jobs: int = 20_000
     idle_seconds: float = 12
     herd_jobs: int = 5

@@ -45,7 +45,9 @@ begin
        from (select new_jobs.queue, min(coalesce(new_jobs.execute_at, '-infinity')) as execute_at
                from new_jobs
               where new_jobs.status = 'pending'
-              group by new_jobs.queue) as arrival;
+              group by new_jobs.queue) as arrival
+      where current_setting('transaction_isolation') <> 'read committed'  -- and cannot see who has just registered
+         or exists (select from doorbell where doorbell.queues is null or arrival.queue = any (doorbell.queues));
   end if;
   return null;
 end;

@@ -51,8 +51,9 @@ class Run:
 
     __slots__ = ("deadline", "handle", "handler", "job", "running_job")
 
-    def __init__(self, job: Job, handler: Handler, handle: Any) -> None:
-        self.job, self.handler, self.handle = job, handler, handle
+    def __init__(self, job: Job, handler: Handler) -> None:
+        self.job, self.handler = job, handler
+        self.handle: Any = None  # what stops it, where something can
         self.running_job: RunningJob | None = None
         self.deadline = None if handler.timeout is None else time.monotonic() + handler.timeout
 

@@ -85,7 +85,7 @@ class TaskRunner:
                 job, handler = self._backlog.popleft()
             except IndexError:  # released meanwhile
                 return
-            run = Run(job, handler, None)
+            run = Run(job, handler)
             self._runs.add(run)
             run.handle = self._loop.create_task(self._work(run))
 

@@ -28,7 +28,8 @@ class ThreadRunner:
     def __init__(self, hand: Hand, storage: BaseStorage, concurrency: int) -> None:
         self._hand, self._storage, self._concurrency = hand, storage, concurrency
         self._queue: SimpleQueue[tuple[Job, Handler] | None] = SimpleQueue()
-        self._runs: dict[int, Run] = {}  # by thread; whoever takes a run out decides its outcome
+        # By id(): whoever takes a run out decides its outcome, and nobody takes out another of the same thread.
+        self._runs: dict[int, Run] = {}
         self._threads, self._count_lock = 0, threading.Lock()
 
     def submit(self, job: Job, handler: Handler) -> None:
@@ -60,7 +61,7 @@ class ThreadRunner:
                 continue
             if run.deadline > now:
                 nearest = min(nearest or run.deadline, run.deadline)
-            elif self._runs.pop(key, None) is run:
+            elif self._runs.pop(key, None) is not None:
                 self._add_thread()
                 error = JobTimeout(f"ran longer than {run.handler.timeout} seconds")
                 self._hand.finish(verdict(run.job, run.handler, error))
@@ -68,7 +69,7 @@ class ThreadRunner:
 
     def abandon(self, run: Run, *, release: bool) -> None:
         """Let a run go on without us: its job is released, or lost already."""
-        if self._runs.pop(run.handle, None) is run:
+        if self._runs.pop(id(run), None) is not None:
             if run.running_job is not None:
                 object.__setattr__(run.running_job, "lost", True)
             self._hand.finish(Released(run.job) if release else None)
@@ -87,11 +88,10 @@ class ThreadRunner:
 
     def _work(self) -> None:
         get, runs, finish, storage = self._queue.get, self._runs, self._hand.finish, self._storage
-        me = threading.get_ident()
         while (item := get()) is not None:
             job, handler = item
-            run = Run(job, handler, me)
-            runs[me] = run
+            run = Run(job, handler)
+            runs[id(run)] = run
             error: BaseException | None = None
             try:
                 result = handler.function(**run.arguments(storage))
@@ -99,7 +99,7 @@ class ThreadRunner:
                     error = _not_run(result)
             except BaseException as raised:  # whatever a handler raises, SystemExit too, is its job's failure
                 error = raised
-            if runs.pop(me, None) is not run:
+            if runs.pop(id(run), None) is None:
                 # Timed out, released or lost meanwhile; a new thread has our place.
                 log.info("job.ended_late", extra=described(job))
                 with self._count_lock:

@@ -35,16 +35,8 @@ def _run(dsn: str, statement: str, clients: int, seconds: int, rate: int) -> tup
         script = Path(folder) / "script.sql"
         script.write_text(statement)
         command = [str(find_bindir() / "pgbench"), "--no-vacuum", "--protocol", "prepared", "--file", str(script)]
-        command += [
-            "--progress",
-            "1",
-            "--time",
-            str(seconds),
-            "--client",
-            str(clients),
-            "--jobs",
-            str(min(clients, os.cpu_count() or 1)),
-        ]
+        command += ["--time", str(seconds), "--progress", "1"]
+        command += ["--client", str(clients), "--jobs", str(min(clients, os.cpu_count() or 1))]
         command += ["--rate", str(rate)] if rate else []
         for option, key in (("--host", "host"), ("--port", "port"), ("--username", "user")):
             command += [option, str(where[key])]

@@ -107,12 +107,15 @@ def test_worker_polls_while_those_who_ring_stand_in_line(
             True,
         )
 
+    asleep = PostgresStorage(make_conninfo(dsn, options="-c synchronous_commit=local"))
+    asleep.dequeue_many(1, ["other"])
+    asleep.wait(1, ["other"])  # registers: whoever begins to poll has somebody to ask to look after it
     storage = PostgresStorage(make_conninfo(dsn, options="-c synchronous_commit=local"))
     worker = Worker(storage, registry=registry, grace=1)
     worker.start()
     line: list[threading.Thread] = []
     try:
-        until(lambda: conn.execute("select exists (select from worker_status where asleep)").fetchone() == (True,))
+        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (2,))
         hold_up()
         line = [notify(dsn, enqueue(f"in line {number}")) for number in range(40)]
         until(lambda: rings(conn) == 39)
@@ -132,3 +135,5 @@ def test_worker_polls_while_those_who_ring_stand_in_line(
         until(lambda: len(done) == 41)
         worker.stop()
         storage.close()
+        asleep.leave()
+        asleep.close()

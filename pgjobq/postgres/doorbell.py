@@ -34,6 +34,7 @@ LADDER_MIN, LADDER_MAX = 0.002, 0.050  # seconds between looks at open enqueues
 BUSY_GAP = 0.003  # seconds; bells closer than this, on average, turn the worker to polling
 CROWDED_GAP = 0.100  # seconds; when bells come closer than this, the worker looks whether those who ring must wait
 CROWDED_LOOK = 0.100  # seconds between two such looks
+LINE_GONE = 0.5  # seconds after which those who stood in line to ring are taken to be through
 BUSY_POLL = 0.003  # seconds between claims while polling
 QUIET_AFTER = 0.050  # seconds without a job before the bell is armed again
 TRY_BESIDE = 0.100  # seconds for which a worker polls beside the one on watch without finding plenty
@@ -89,7 +90,8 @@ class Doorbell:
             self._looked_at = now
             if self._call("rings_waiting"):
                 self._found_at = now
-                self._poll(queues)
+                self._poll(queues, call_watch=False)  # which notifies, and would stand in the same line
+                self._watch_at = now + LINE_GONE - WATCH_PAUSE
                 return True
         return self._sleep(now + timeout)
 
@@ -142,10 +144,11 @@ class Doorbell:
         self._open, self._step = set(self._call("open_enqueues")), LADDER_MIN
         self._gap = 1.0
 
-    def _poll(self, queues: Sequence[str] | None) -> None:
+    def _poll(self, queues: Sequence[str] | None, call_watch: bool = True) -> None:
         self._on_watch = bool(self._register("quiet_doorbell", queues)) and not self._busy
         self._state, self._plenty_at = State.POLLING, time.monotonic()
-        self._call_watch()
+        if call_watch:
+            self._call_watch()
 
     def _call_watch(self) -> None:
         self._watch_at = time.monotonic()

@@ -24,13 +24,6 @@ begin
       message = format('max_jobs: %s is negative', list_jobs.max_jobs),
       hint    = 'Give 0 or more, or null for no limit.';
   end if;
-  if list_jobs.status = 'running' then
-    v_ids := array(select unnest(claims.job_ids) from claims);
-  elsif list_jobs.status = 'pending' then
-    v_ids := array(select waiting.job_id
-                     from (select ready.job_id from ready union all select scheduled.job_id from scheduled) as waiting
-                    limit v_few + 1);
-  end if;
   if list_jobs.status = 'failed' then
     return query
     select jobs.*
@@ -40,7 +33,15 @@ begin
        and (list_jobs.queue is null or jobs.queue = list_jobs.queue)
      order by jobs.created_at desc, jobs.id desc
      limit list_jobs.max_jobs;
-  elsif cardinality(v_ids) <= v_few then
+    return;
+  elsif list_jobs.status = 'running' then
+    v_ids := array(select unnest(claims.job_ids) from claims);
+  elsif list_jobs.status = 'pending' then
+    v_ids := array(select waiting.job_id
+                     from (select ready.job_id from ready union all select scheduled.job_id from scheduled) as waiting
+                    limit v_few + 1);
+  end if;
+  if cardinality(v_ids) <= v_few then
     return query
     select jobs.*
       from jobs

@@ -17,6 +17,7 @@ from test_demo import ORDERS, Demo
 
 from pgjobq import open_storage
 from pgjobq.demo.anywhere import QUEUE
+from pgjobq.demo.parts import SIGNALS, Interruption
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 
@@ -92,6 +93,33 @@ def test_interrupted_it_leaves_what_the_user_named_and_no_job_that_waits(
             states = conn.execute("select distinct status from jobs").fetchall() if tables == (1,) else []
         conn.close()
         assert {state for (state,) in states} <= {"completed", "cancelled"}
+
+
+@pytest.fixture
+def interruption() -> Iterator[Interruption]:
+    """It takes the process's signals, which are given back."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield Interruption()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interruption_waits_for_the_next_pause(interruption: Interruption, number: signal.Signals) -> None:
+    interruption.pause(0)
+    signal.raise_signal(number)  # as if inside a storage's call
+    with pytest.raises(KeyboardInterrupt):
+        interruption.pause(60)
+    signal.raise_signal(number)  # the cleaning up goes on
+    signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_interruption_waits_for_nothing(interruption: Interruption, number: signal.Signals) -> None:
+    signal.raise_signal(number)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
+    signal.raise_signal(number)
 
 
 @pytest.mark.parametrize(

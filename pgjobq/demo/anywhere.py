@@ -6,7 +6,7 @@ import csv
 import re
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from pgjobq.demo.parts import (
     PACE,
     PATIENCE,
     Folder,
+    Interruption,
     Process,
-    heed_signals,
     invoices_folder,
     print_summary,
     progress_bars,
@@ -29,6 +29,8 @@ from pgjobq.demo.parts import (
 from pgjobq.errors import PgjobqError
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.storage.base import BaseStorage
+
+Pause = Callable[[float], None]
 
 QUEUE = "pgjobq_demo"  # of its own: the database may hold other jobs, which are not the demo's to run
 
@@ -39,7 +41,7 @@ def run_demo_on(url: str, *, folder: Path | None = None) -> int:
     Interrupted, it leaves no process and no folder behind; its jobs stay where the URL says, and none waits.
     """
     console = Console()
-    heed_signals()
+    pause = Interruption().pause
     shown = re.sub(r"(?<=://)[^@/]*@", "", url)
     try:
         with _storage(url) as storage, invoices_folder(folder) as invoices:
@@ -52,9 +54,9 @@ def run_demo_on(url: str, *, folder: Path | None = None) -> int:
                 _none_left_waiting(storage, [first, *orders]),
             ):
                 console.print("[bold]2.[/] A worker process is up: pgjobq worker pgjobq.demo.tasks")
-                _wait_for_worker(storage, worker, first)
+                _wait_for_worker(storage, worker, first, pause)
                 console.print("[bold]3.[/] Orders come in; this script calls [bold]enqueue[/] for each.\n")
-                _take_orders(storage, orders, worker, invoices, console)
+                _take_orders(storage, orders, worker, invoices, console, pause)
                 invoices.done = _summary(storage, orders, invoices, console)
     except KeyboardInterrupt:
         console.print("\ninterrupted")
@@ -96,14 +98,14 @@ def _orders() -> list[NewJob]:
         ]
 
 
-def _wait_for_worker(storage: BaseStorage, worker: Process, first: NewJob) -> None:
+def _wait_for_worker(storage: BaseStorage, worker: Process, first: NewJob, pause: Pause) -> None:
     """Until it has run a job: only then does the latency of the others tell anything."""
     deadline = time.monotonic() + PATIENCE
     storage.enqueue_many([first])
     while (job := storage.get_job(first.id)) is None or job.status is not JobStatus.COMPLETED:
         if worker.poll() is not None or time.monotonic() > deadline:
             return  # the summary tells what is missing
-        time.sleep(0.05)
+        pause(0.05)
 
 
 @contextmanager
@@ -119,7 +121,7 @@ def _none_left_waiting(storage: BaseStorage, orders: Sequence[NewJob]) -> Iterat
 
 
 def _take_orders(
-    storage: BaseStorage, orders: Sequence[NewJob], worker: Process, invoices: Folder, console: Console
+    storage: BaseStorage, orders: Sequence[NewJob], worker: Process, invoices: Folder, console: Console, pause: Pause
 ) -> None:
     with progress_bars(console) as progress:
         ordered = progress.add_task("orders", total=len(orders))
@@ -128,10 +130,10 @@ def _take_orders(
             storage.enqueue_many([order])
             progress.update(ordered, advance=1)
             progress.update(written, completed=min(invoices.files(), len(orders)))
-            time.sleep(PACE)
+            pause(PACE)
         moved_at, left = time.monotonic(), list(orders)
         while left and time.monotonic() - moved_at < PATIENCE and worker.poll() is None:
-            time.sleep(0.05)
+            pause(0.05)
             progress.update(written, completed=min(invoices.files(), len(orders)))
             while left and (job := storage.get_job(left[-1].id)) and job.status is JobStatus.COMPLETED:
                 left.pop()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,36 @@ def heed_signals() -> None:
 
     for number in SIGNALS:
         signal.signal(number, interrupt)
+
+
+class Interruption:
+    """SIGINT and SIGTERM, heeded in pauses: inside a storage's call, a library would print its own traceback of it.
+
+    A second one, sent because the call takes long, raises KeyboardInterrupt wherever the program is. Once it was
+    raised, the cleaning up is not cut short by another.
+    """
+
+    def __init__(self) -> None:
+        self._pausing = self._heard = self._raised = False
+        for number in SIGNALS:
+            signal.signal(number, self._interrupt)
+
+    def _interrupt(self, *_: object) -> None:
+        if (self._pausing or self._heard) and not self._raised:
+            self._raised = True
+            raise KeyboardInterrupt
+        self._heard = True
+
+    def pause(self, seconds: float) -> None:
+        """Sleep so long, or raise KeyboardInterrupt for what was sent before or is sent meanwhile."""
+        self._pausing = True
+        try:
+            if self._heard:
+                self._raised = True
+                raise KeyboardInterrupt
+            time.sleep(seconds)
+        finally:
+            self._pausing = False
 
 
 @contextmanager

@@ -60,7 +60,7 @@ begin
        group by taken.id
     )
     select batch.id, claimed.id, claimed.queue, claimed.type, claimed.data, claimed.priority,
-           claimed.attempts, claimed.max_retries, claimed.execute_at, claimed.error,
+           claimed.attempts::integer, claimed.max_retries::integer, claimed.execute_at::timestamptz, claimed.error,
            claimed.created_at, claimed.started_at
       from claimed
       join line on line.id = claimed.id

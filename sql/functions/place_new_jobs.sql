@@ -12,8 +12,10 @@ create or replace function place_new_jobs()
   set search_path from current
 as $$
 declare
-  v_limit bigint := nullif(current_setting('pgjobq.max_data_bytes', true), '');
-  v_free  boolean;
+  v_limit  constant bigint  := nullif(current_setting('pgjobq.max_data_bytes', true), '');
+  -- Cannot see who has just registered.
+  v_serial constant boolean := current_setting('transaction_isolation') in ('repeatable read', 'serializable');
+  v_free   boolean;
 begin
   -- One statement, for each costs a single insert several microseconds.
   with later as (
@@ -40,14 +42,13 @@ begin
   -- Free when nobody sleeps or polls: then there is nobody to ring for.
   v_free := pg_try_advisory_lock('doorbell'::regclass::oid::integer, 0)
         and pg_advisory_unlock('doorbell'::regclass::oid::integer, 0);
-  if not v_free or current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-    perform ring_doorbell(arrival.queue, arrival.execute_at)
-       from (select new_jobs.queue, min(coalesce(new_jobs.execute_at, '-infinity')) as execute_at
-               from new_jobs
-              where new_jobs.status = 'pending'
-              group by new_jobs.queue) as arrival
-      where current_setting('transaction_isolation') <> 'read committed'  -- and cannot see who has just registered
-         or exists (select from doorbell where doorbell.queues is null or arrival.queue = any (doorbell.queues));
+  if v_serial or not v_free and exists (
+       select from doorbell, new_jobs where doorbell.queues is null or new_jobs.queue = any (doorbell.queues))
+  then
+    perform ring_doorbell(new_jobs.queue, min(coalesce(new_jobs.execute_at, '-infinity')))
+       from new_jobs
+      where new_jobs.status = 'pending'
+      group by new_jobs.queue;
   end if;
   return null;
 end;

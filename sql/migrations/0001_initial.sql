@@ -7,31 +7,37 @@ create table schema_version (
   applied_at timestamptz not null default now()
 );
 
+-- Domains rather than checks of the table, which PostgreSQL would parse anew for every statement
+-- that inserts or updates: a good part of what a single job costs.
+create domain job_status as text
+  constraint status_is_pending_running_completed_failed_or_cancelled
+       check (value in ('pending', 'running', 'completed', 'failed', 'cancelled'));
+-- What every client can read: no infinity, no year that its dates do not have.
+create domain job_execute_at as timestamptz
+  constraint execute_at_is_in_the_years_1_to_9999 check (value >= '0001-01-02Z' and value < '9999-12-31Z');
+create domain job_attempts as integer
+  constraint attempts_is_not_negative check (value >= 0);
+create domain job_max_retries as integer
+  constraint max_retries_is_not_negative check (value >= 0);
+
 create table jobs (
-  id          text        collate "C" not null default new_job_id(),
-  queue       text        collate "C" not null default 'default',
-  type        text        collate "C" not null,
-  data        jsonb       not null default '{}',
-  status      text        not null default 'pending',
-  priority    integer     not null default 5,
-  attempts    integer     not null default 0,
-  max_retries integer     not null default 3,
-  execute_at  timestamptz,
+  id          text            collate "C" not null default new_job_id(),
+  queue       text            collate "C" not null default 'default',
+  type        text            collate "C" not null,
+  data        jsonb           not null default '{}',
+  status      job_status      not null default 'pending',
+  priority    integer         not null default 5,
+  attempts    job_attempts    not null default 0,
+  max_retries job_max_retries not null default 3,
+  execute_at  job_execute_at,
   error       text,
-  created_at  timestamptz not null default now(),
-  updated_at  timestamptz not null default now(),
+  created_at  timestamptz     not null default now(),
+  updated_at  timestamptz     not null default now(),
   started_at  timestamptz,
   finished_at timestamptz,
   failed_at   timestamptz,
   worker_id   integer,
-  constraint job_id_exists_already primary key (id),
-  constraint status_is_pending_running_completed_failed_or_cancelled
-       check (status in ('pending', 'running', 'completed', 'failed', 'cancelled')),
-  -- What every client can read: no infinity, no year that its dates do not have.
-  constraint execute_at_is_in_the_years_1_to_9999
-       check (execute_at >= '0001-01-02Z' and execute_at < '9999-12-31Z'),
-  constraint attempts_is_not_negative    check (attempts >= 0),
-  constraint max_retries_is_not_negative check (max_retries >= 0)
+  constraint job_id_exists_already primary key (id)
 )
 -- Room on each page for a second version of all its rows: a batch claims a whole page in
 -- one statement, and the versions it replaces can be pruned only after its commit.  At 70

@@ -76,6 +76,7 @@ select to_regclass('schema_version') is null as missing \gset
 \ir functions/take_places.sql
 \ir functions/was_settled.sql
 \ir functions/watch_key.sql
+\ir functions/willing_queues.sql
 \ir triggers/jobs_inserted.sql
 \ir triggers/jobs_updated.sql
 \ir views/job_stats.sql

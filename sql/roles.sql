@@ -25,8 +25,8 @@ revoke execute on function
   register_worker, retire_worker, heartbeat_worker, lost_jobs, arm_doorbell, disarm_doorbell, open_enqueues,
   rings_waiting, next_due,
   call_watch, call_worker, quiet_doorbell, mark_busy, release_unknown_jobs, get_job, list_jobs, count_jobs, live_workers,
-  take_places, is_claimable, was_settled, drop_orphans, ready_queues, give_away_jobs, place_new_jobs, place_changed_job,
-  reject_job, ring_doorbell, sleepers, is_held, hold_key, watch_key, enter_doorbell,
+  take_places, is_claimable, was_settled, drop_orphans, ready_queues, willing_queues, give_away_jobs, place_new_jobs,
+  place_changed_job, reject_job, ring_doorbell, sleepers, is_held, hold_key, watch_key, enter_doorbell,
   advance_floors, claim_segments, share_claim, lane_floor, check_floors, open_places, export_jobs, import_jobs
   from public;
 

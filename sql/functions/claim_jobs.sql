@@ -22,9 +22,8 @@ create or replace function claim_jobs(worker_id integer, queues text[] default n
 as $$
 #variable_conflict use_column
 declare
-  v_queues  text[];
-  v_wanted  integer := claim_jobs.max_jobs;
-  v_taken   record;
+  v_wanted integer := claim_jobs.max_jobs;
+  v_taken  record;
 begin
   if coalesce(claim_jobs.max_jobs, 0) < 1 then
     raise exception using errcode = 'JQ001',
@@ -34,10 +33,9 @@ begin
   if exists (select from scheduled where scheduled.execute_at <= statement_timestamp()) then
     perform promote_jobs();
   end if;
-  v_queues := coalesce(claim_jobs.queues, array(select ready_queues()));
 
   while v_wanted > 0 loop
-    v_taken := take_places(v_queues, v_wanted);
+    v_taken := take_places(claim_jobs.queues, v_wanted);
     return query
     with claimed as (
       update jobs
@@ -67,7 +65,7 @@ begin
      cross join batch
      order by line.nth;
 
-    exit when v_taken.orphans = 0 or drop_orphans(v_queues) = 0;
+    exit when v_taken.orphans = 0 or drop_orphans(claim_jobs.queues) = 0;
     v_wanted := v_wanted - coalesce(cardinality(v_taken.ids), 0);
   end loop;
 end;

@@ -1,4 +1,4 @@
--- drop_orphans: remove orphaned places from the head of each queue.
+-- drop_orphans: remove orphaned places from the head of each queue (null: of every queue).
 --
 -- A place is an orphan when its job was deleted, cancelled, changed or postponed by
 -- hand.  Dropping it loses nothing: whatever made the job claimable elsewhere gave it
@@ -21,7 +21,7 @@ declare
 begin
   with orphan as materialized (
     select place.*
-      from unnest(drop_orphans.queues) as asked (queue)
+      from unnest(coalesce(drop_orphans.queues, array(select ready_queues()))) as asked (queue)
      cross join lateral (
        select ready.ctid as tid, ready.*
          from ready

@@ -1,9 +1,11 @@
 -- share_claim: how many of the next max_jobs jobs, over all these queues, each queue has.
 --
+-- total: over all of them; less than max_jobs when there are no more.
 -- Merges the queues without locking anything: reads a few places of each, and more of each
 -- while the merge may be incomplete, for beyond the last place read of a queue that has more
 -- nothing is known.
-create or replace function share_claim(queues text[], max_jobs integer, out names text[], out jobs integer[])
+create or replace function share_claim(queues text[], max_jobs integer, out names text[], out jobs integer[],
+                                       out total integer)
   language plpgsql
   volatile
   security definer
@@ -16,7 +18,6 @@ as $$
 #variable_conflict use_column
 declare
   v_chunk integer := least(share_claim.max_jobs, greatest(4, share_claim.max_jobs * 2 / cardinality(share_claim.queues)));
-  v_total integer;
   v_more  boolean;
 begin
   loop
@@ -46,10 +47,10 @@ begin
     ), share as (
       select next.queue, count(*)::integer as jobs from next group by next.queue
     )
-    select array_agg(share.queue), array_agg(share.jobs), sum(share.jobs), exists (select from known)
+    select array_agg(share.queue), array_agg(share.jobs), coalesce(sum(share.jobs), 0), exists (select from known)
       from share
-      into share_claim.names, share_claim.jobs, v_total, v_more;
-    exit when not v_more or v_total >= share_claim.max_jobs or v_chunk >= share_claim.max_jobs;
+      into share_claim.names, share_claim.jobs, share_claim.total, v_more;
+    exit when not v_more or share_claim.total >= share_claim.max_jobs or v_chunk >= share_claim.max_jobs;
     v_chunk := v_chunk * 8;
   end loop;
 end;

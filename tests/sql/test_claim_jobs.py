@@ -64,6 +64,24 @@ def test_claim_skips_a_job_that_another_transaction_holds(connect: Connect, hold
     assert claim(claimer) == ["a"]
 
 
+@pytest.mark.parametrize("queues", [None, ["one", "two", "three", "empty"]])
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_queue_whose_jobs_are_all_held_keeps_nobody_from_the_others(
+    connect: Connect, queues: list[str] | None, limit: int
+) -> None:
+    holder, claimer = connect(autocommit=False), connect()
+    enqueue(claimer, "a", "b", queue="one")
+    enqueue(claimer, "c", "d", "e", queue="two")
+    enqueue(claimer, "f", queue="three", priority=1)
+    assert claim(holder, limit=3) == ["a", "b", "c"]
+    got: list[str] = []
+    while batch := claim(claimer, 2, queues, limit):
+        got += batch
+    assert got == ["d", "e", "f"]
+    holder.rollback()
+    assert claim(claimer, 2, queues) == ["a", "b", "c"]
+
+
 def test_job_with_a_foreign_key_to_it_can_be_claimed_meanwhile(connect: Connect) -> None:
     holder, claimer = connect(autocommit=False), connect()
     claimer.execute("create table public.notes (job_id text references jobs)")

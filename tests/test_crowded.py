@@ -89,8 +89,9 @@ def test_rings_waiting_counts_those_behind_the_first(dsn: str, conn: Connection,
     assert rings(conn) == 0
 
 
+@pytest.mark.parametrize("early", [False, True], ids=["", "and an enqueue from before is open"])
 def test_worker_polls_while_those_who_ring_stand_in_line(
-    dsn: str, conn: Connection, hold_up: Callable[[], None]
+    dsn: str, conn: Connection, hold_up: Callable[[], None], early: bool
 ) -> None:
     registry = Registry()
     done: list[str] = []
@@ -110,6 +111,9 @@ def test_worker_polls_while_those_who_ring_stand_in_line(
     asleep = PostgresStorage(make_conninfo(dsn, options="-c synchronous_commit=local"))
     asleep.dequeue_many(1, ["other"])
     asleep.wait(1, ["other"])  # registers: whoever begins to poll has somebody to ask to look after it
+    first = psycopg.connect(dsn)
+    if early:
+        first.execute("select enqueue_job('note')")
     storage = PostgresStorage(make_conninfo(dsn, options="-c synchronous_commit=local"))
     worker = Worker(storage, registry=registry, grace=1)
     worker.start()
@@ -130,6 +134,8 @@ def test_worker_polls_while_those_who_ring_stand_in_line(
     finally:
         conn.execute("alter system reset synchronous_standby_names")
         conn.execute("select pg_reload_conf()")
+        first.rollback()
+        first.close()
         for thread in line:
             thread.join(20)
         until(lambda: len(done) == 41)

@@ -80,20 +80,17 @@ class Doorbell:
             if now - self._found_at < QUIET_AFTER and needed:
                 self._listener.wait(min(timeout, BUSY_POLL))
                 return True
+        # First of all, for with many bells the steps below may never come to their end.
+        if self._state is State.ASLEEP and self._crowded(now):
+            self._found_at = now
+            self._poll(queues, call_watch=False)  # which notifies, and would stand in the same line
+            self._watch_at = now + LINE_GONE - WATCH_PAUSE
+            return True
         called = self._listener.called()
         if self._state is not State.ASLEEP or called:
             self._arm(queues)
             return True
-        if self._open:
-            return self._wait_for_open(now + timeout)
-        if self._gap < CROWDED_GAP and now - self._looked_at >= CROWDED_LOOK:
-            self._looked_at = now
-            if self._call("rings_waiting"):
-                self._found_at = now
-                self._poll(queues, call_watch=False)  # which notifies, and would stand in the same line
-                self._watch_at = now + LINE_GONE - WATCH_PAUSE
-                return True
-        return self._sleep(now + timeout)
+        return self._wait_for_open(now + timeout) if self._open else self._sleep(now + timeout)
 
     def found_jobs(self, jobs: int, limit: int, queues: Sequence[str] | None) -> None:
         """The caller claimed jobs, at most limit: turn to polling, call for help, or neither."""
@@ -138,11 +135,19 @@ class Doorbell:
         self._identity = self._identity_now(queues)
         return answer
 
+    def _crowded(self, now: float) -> bool:
+        """Whether bells come often, and those who ring stand in line."""
+        if self._gap >= CROWDED_GAP or now - self._looked_at < CROWDED_LOOK:
+            return False
+        self._looked_at = now
+        return bool(self._call("rings_waiting"))
+
     def _arm(self, queues: Sequence[str] | None) -> None:
         self._register("arm_doorbell", queues)
+        if self._state is State.POLLING:
+            self._gap = 1.0
         self._state, self._due_at = State.ASLEEP, None
         self._open, self._step = set(self._call("open_enqueues")), LADDER_MIN
-        self._gap = 1.0
 
     def _poll(self, queues: Sequence[str] | None, call_watch: bool = True) -> None:
         self._on_watch = bool(self._register("quiet_doorbell", queues)) and not self._busy

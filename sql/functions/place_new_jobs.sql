@@ -43,7 +43,16 @@ begin
   v_free := pg_try_advisory_lock('doorbell'::regclass::oid::integer, 0)
         and pg_advisory_unlock('doorbell'::regclass::oid::integer, 0);
   if v_serial or not v_free and exists (
-       select from doorbell, new_jobs where doorbell.queues is null or new_jobs.queue = any (doorbell.queues))
+       select from new_jobs
+        where exists (select from doorbell where doorbell.queues is null or new_jobs.queue = any (doorbell.queues))
+          -- The same that ring_doorbell looks for first, and far cheaper while workers poll.
+          and not exists (
+              select from doorbell
+               where doorbell.worker_id = any (array(
+                       select doorbell.worker_id
+                         from doorbell
+                        where is_held('ready', doorbell.worker_id) and not is_held('claims', doorbell.worker_id)))
+                 and (doorbell.queues is null or new_jobs.queue = any (doorbell.queues))))
   then
     perform ring_doorbell(new_jobs.queue, min(coalesce(new_jobs.execute_at, '-infinity')))
        from new_jobs

@@ -1,7 +1,8 @@
 """How fast single jobs go in: from many clients, on this disk and on a slow one, beside fleets of workers.
 
 The floor is the same insert into a table with the columns, defaults, checks and indexes of `jobs`, at PostgreSQL's own
-fillfactor, without a trigger, and with no worker about.
+fillfactor, without a trigger, and with no worker about. On the slow disk some steps from there to an enqueue stand
+beside it, and the insert of a queue that notifies with each.
 """
 
 from __future__ import annotations
@@ -16,10 +17,22 @@ from bench_ground import Bench, fleet
 from bench_pgbench import pgbench
 from bench_rows import Line, Missing, Row
 
-BARE = "create table bare (like pgjobq.jobs including all)"
+BARE = """
+    create table bare (like pgjobq.jobs including all);
+    create table bare_ready (like pgjobq.ready including all);
+"""
 DATA = {"to": "somebody@example.org", "n": 1}
-CALL = f"select enqueue_job('ignore_all', '{json.dumps(DATA)}');"
-INSERT = f"insert into bare (type, data) values ('ignore_all', '{json.dumps(DATA)}') returning id;"
+TEXT = json.dumps(DATA)
+CALL = f"select enqueue_job('ignore_all', '{TEXT}');"
+ROW = f"insert into bare (type, data) values ('ignore_all', '{TEXT}') returning id, queue, priority"
+INSERT = f"insert into bare (type, data) values ('ignore_all', '{TEXT}') returning id;"
+STEPS = {
+    "insert into a second table, too, by hand": f"""
+        with job as ({ROW})
+        insert into bare_ready (queue, priority, job_id) select queue, priority, id from job returning job_id;""",
+    "enqueue_job without its trigger": CALL,
+    "insert and notify": f"with job as ({ROW}) select pg_notify('jobs', queue) from job;",
+}
 NOBODY, IDLE, BUSY = "nobody there", "idle workers of another queue", "workers consuming"
 
 
@@ -41,12 +54,16 @@ def slow_disk(bench: Bench) -> list[Line]:
 def _rows(bench: Bench, measure: str, clients: Sequence[int], disk: str) -> list[Line]:
     figures: dict[tuple[int, str], list[float]] = {}
     floors: dict[int, list[float]] = {count: [] for count in clients}
+    steps: dict[str, list[float]] = {step: [] for step in STEPS}
+    most = max(clients)
     for _ in range(bench.sizes.repeat_long):
         for count in clients:
             floors[count].append(_rate(bench, INSERT, count, NOBODY))
             crews = (NOBODY, IDLE, BUSY) if count in bench.sizes.fleet_clients else (NOBODY,)
             for crew in crews:
                 figures.setdefault((count, crew), []).append(_rate(bench, CALL, count, crew))
+        for step, statement in STEPS.items() if disk else ():
+            steps[step].append(_rate(bench, statement, most, NOBODY, trigger=False))
     return [
         Row(
             measure=measure,
@@ -59,6 +76,17 @@ def _rows(bench: Bench, measure: str, clients: Sequence[int], disk: str) -> list
             aim="" if crew == BUSY and not disk else ">= 0.8",
         )
         for (count, crew), rates in figures.items()
+    ] + [
+        Row(
+            measure=measure,
+            name=f"{step}, {most} clients{disk}",
+            unit="jobs/s",
+            figures=rates,
+            floors=floors[most],
+            floor_name="insert without trigger",
+        )
+        for step, rates in steps.items()
+        if rates
     ]
 
 
@@ -66,10 +94,12 @@ def _named(crew: str, count: int) -> str:
     return crew if crew == NOBODY else f"{count} {crew}"
 
 
-def _rate(bench: Bench, statement: str, clients: int, crew: str) -> float:
+def _rate(bench: Bench, statement: str, clients: int, crew: str, *, trigger: bool = True) -> float:
     with bench.database() as dsn, ExitStack() as stack:
         with psycopg.connect(dsn, autocommit=True) as conn:
             conn.execute(BARE)
+            if not trigger:
+                conn.execute("alter table pgjobq.jobs disable trigger jobs_inserted")
         if crew != NOBODY:
             queue = "other" if crew == IDLE else "default"
             stack.enter_context(fleet(dsn, bench.sizes.fleet, queues=queue))

@@ -64,7 +64,7 @@ def _rows(bench: Bench, measure: str, clients: Sequence[int], disk: str) -> list
                 figures.setdefault((count, crew), []).append(_rate(bench, CALL, count, crew))
         for step, statement in STEPS.items() if disk else ():
             steps[step].append(_rate(bench, statement, most, NOBODY, trigger=False))
-    return [
+    lines: list[Line] = [
         Row(
             measure=measure,
             name=f"select enqueue_job, {count} client{'s' * (count > 1)}{disk}, {_named(crew, bench.sizes.fleet)}",
@@ -76,18 +76,14 @@ def _rows(bench: Bench, measure: str, clients: Sequence[int], disk: str) -> list
             aim="" if crew == BUSY and not disk else ">= 0.8",
         )
         for (count, crew), rates in figures.items()
-    ] + [
-        Row(
-            measure=measure,
-            name=f"{step}, {most} clients{disk}",
-            unit="jobs/s",
-            figures=rates,
-            floors=floors[most],
-            floor_name="insert without trigger",
-        )
-        for step, rates in steps.items()
-        if rates
     ]
+    for step, rates in steps.items():
+        name, floor = f"{step}, {most} clients{disk}", "insert without trigger"
+        if rates:
+            lines.append(
+                Row(measure=measure, name=name, unit="jobs/s", figures=rates, floors=floors[most], floor_name=floor)
+            )
+    return lines
 
 
 def _named(crew: str, count: int) -> str:

@@ -63,10 +63,13 @@ SAYS = [(name, test, sentence) for name, case in CASES.items() for test, sentenc
 @pytest.fixture(scope="module")
 def failures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]:
     """What each test said of each broken storage; from one run of pytest over all that this run asks for."""
-    report = tmp_path_factory.mktemp("report") / "report.xml"
+    folder = tmp_path_factory.mktemp("report")
+    report = folder / "report.xml"
     items: list[Any] = [item for item in request.session.items if getattr(item, "originalname", "") == TOLD]
     tests = [f"{BROKEN}::Test{params['name']}::{params['test']}" for params in (item.callspec.params for item in items)]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *tests]
+    # A folder of its own: pytest closes the usual one, where a server of another test may be at home.
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={folder / 'of-tests'}"]
+    command += [f"--junitxml={report}", *tests]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BROKEN.parent, timeout=600)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     found: dict[tuple[str, str], str] = {}
@@ -128,7 +131,8 @@ def run_pytest(tmp_path: Path) -> Callable[..., str]:
     (tmp_path / "test_plain.py").write_text(PLAIN)
 
     def run(*arguments: str) -> str:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", "-c", "/dev/null", *arguments]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", "-c", "/dev/null"]
+        command += [f"--basetemp={tmp_path / 'of-tests'}", *arguments]
         done = subprocess.run(
             command,
             capture_output=True,

@@ -90,7 +90,7 @@ if sys.argv[1] in ("worker", "dev"):
 sys.exit(process.wait())
 """
 PYTEST = f"""#!/bin/sh
-exec {sys.executable} -m pytest -q -p no:cacheprovider "$@"
+exec {sys.executable} -m pytest -q -p no:cacheprovider --basetemp=of-tests "$@"
 """
 MAKE = f"""#!/bin/sh
 exec {shutil.which("make")} --dry-run -C {ROOT} "$@"

@@ -70,6 +70,7 @@ def test_skip_fails_in_ci(tmp_path: Path, environment: dict[str, str], processes
     )
     kept = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "conftest", "-n", processes]
+    command += [f"--basetemp={tmp_path / 'of-tests'}"]
     done = subprocess.run(
         [*command, "test_it.py"],
         cwd=tmp_path, env=kept | environment | {"PYTHONPATH": str(TESTS)}, capture_output=True, text=True, check=False,

@@ -34,7 +34,9 @@ LADDER_MIN, LADDER_MAX = 0.002, 0.050  # seconds between looks at open enqueues
 BUSY_GAP = 0.003  # seconds; bells closer than this, on average, turn the worker to polling
 CROWDED_GAP = 0.100  # seconds; when bells come closer than this, the worker looks whether those who ring must wait
 CROWDED_LOOK = 0.100  # seconds between two such looks
-LINE_GONE = 0.5  # seconds after which those who stood in line to ring are taken to be through
+LINE_GONE = (
+    0.5  # seconds after which a worker looks again whether it can ask to be looked after without standing in line
+)
 BUSY_POLL = 0.003  # seconds between claims while polling
 QUIET_AFTER = 0.050  # seconds without a job before the bell is armed again
 TRY_BESIDE = 0.100  # seconds for which a worker polls beside the one on watch without finding plenty
@@ -83,8 +85,7 @@ class Doorbell:
         # First of all, for with many bells the steps below may never come to their end.
         if self._state is State.ASLEEP and self._crowded(now):
             self._found_at = now
-            self._poll(queues, call_watch=False)  # which notifies, and would stand in the same line
-            self._watch_at = now + LINE_GONE - WATCH_PAUSE
+            self._poll(queues)
             return True
         called = self._listener.called()
         if self._state is not State.ASLEEP or called:
@@ -149,15 +150,17 @@ class Doorbell:
         self._state, self._due_at = State.ASLEEP, None
         self._open, self._step = set(self._call("open_enqueues")), LADDER_MIN
 
-    def _poll(self, queues: Sequence[str] | None, call_watch: bool = True) -> None:
+    def _poll(self, queues: Sequence[str] | None) -> None:
         self._on_watch = bool(self._register("quiet_doorbell", queues)) and not self._busy
         self._state, self._plenty_at = State.POLLING, time.monotonic()
-        if call_watch:
-            self._call_watch()
+        self._call_watch()
 
     def _call_watch(self) -> None:
         self._watch_at = time.monotonic()
-        self._call("call_watch", self._listener.worker_id)
+        if self._call("rings_waiting"):  # the call notifies, too: claimed jobs would wait until the line is through
+            self._watch_at += LINE_GONE - WATCH_PAUSE
+        else:
+            self._call("call_watch", self._listener.worker_id)
 
     def _wait_for_open(self, deadline: float) -> bool:
         before = len(self._open)

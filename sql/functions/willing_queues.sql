@@ -10,7 +10,7 @@ create or replace function willing_queues(queues text[], names text[], jobs inte
   set search_path from current
   set enable_seqscan = off
 as $$
-  select array_agg(line.queue order by line.nth)
+  select coalesce(array_agg(line.queue order by line.nth), '{}')
     from unnest(willing_queues.queues) with ordinality as line (queue, nth)
     left join unnest(willing_queues.names, willing_queues.jobs) as asked (queue, jobs) on asked.queue = line.queue
     left join (select jobs.queue, count(*) as jobs

@@ -126,7 +126,9 @@ def _install_dynamodb() -> None:
     _run(["npm", "pack", "--silent", DYNAMODB], cwd=folder)
     for archive in folder.glob("*.tgz"):
         with tarfile.open(archive) as opened:
-            opened.extractall(folder, filter="data")
+            # Python 3.11.3 and before know no filters.
+            opened.extraction_filter = getattr(tarfile, "data_filter", None)
+            opened.extractall(folder)  # noqa: S202  # the archive that npm checked
         archive.unlink()
     DynamoDBLocal.check()
 

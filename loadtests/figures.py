@@ -1,4 +1,6 @@
-"""Writes a run's figures into the documentation: `figures.py RUN.json`. No figure there is typed by hand.
+"""Writes a run's figures into the documentation: `figures.py RUN.json [LATER.json ...]`.
+
+No figure there is typed by hand. The measures of a later run take the place of the first one's.
 
 The page docs/discussions/figures.md says how each is measured. Between its marks `<!-- figures: NAME -->` and
 `<!-- end -->` this puts the rows of the measure NAME; for `run`, where and how it was measured. The run's JSON and its
@@ -9,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,21 +24,34 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGE, IMAGES = DOCS / "discussions" / "figures.md", DOCS / "img"
 RECORD = IMAGES / "figures.json"
 PLACE = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+ABOUT = ("when", "machine", "versions", "settings", "size", "seconds")
 HEAD = "| | figure | floor | ratio | aim | |\n|---|---|---|---|---|---|\n"
 VERDICT = {None: "", True: "reached", False: "missed"}
 
 
-def main(run: str) -> int:
-    """Keep the run, draw its charts, fill the page."""
-    if Path(run).resolve() != RECORD:
-        shutil.copyfile(run, RECORD)
-    report = json.loads(RECORD.read_text())
+def main(*runs: str) -> int:
+    """Keep the runs as one, draw its charts, fill the page."""
+    report = together([json.loads(Path(run).read_text()) for run in runs])
+    RECORD.write_text(json.dumps(report, indent=1) + "\n")
     for path in draw(report["series"], IMAGES / "figures"):
         if path.suffix == ".png":
             path.unlink()  # a page shows the SVG
     PAGE.write_text(filled(PAGE.read_text(), report))
     print(f"written to {PAGE}")
     return 0
+
+
+def together(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """One report, whose rows and series are the latest of each measure; "later" tells which are not the first run's."""
+    first, *more = reports
+    whole = {**first, "later": list(first.get("later", []))}
+    for report in more:
+        measures = set(report["measures"])
+        whole["rows"] = [row for row in whole["rows"] if row["measure"] not in measures] + report["rows"]
+        whole["measures"] = whole["measures"] | report["measures"]
+        whole["series"] = whole["series"] | report["series"]
+        whole["later"].append({key: report[key] for key in ABOUT} | {"measures": sorted(measures)})
+    return whole
 
 
 def filled(page: str, report: dict[str, Any]) -> str:
@@ -47,7 +61,11 @@ def filled(page: str, report: dict[str, Any]) -> str:
 
 def _part(name: str, report: dict[str, Any]) -> str:
     if name == "run":
-        return closing(report).strip() + "\n"
+        later = (
+            f"\nMeasured again later: {', '.join(run['measures'])}.\n{closing(run)}\n"
+            for run in report.get("later", [])
+        )
+        return closing(report).strip() + "\n" + "".join(later)
     rows = [row for row in report["rows"] if row["measure"] == name]
     if not rows:
         return "Not part of this run.\n"

@@ -155,6 +155,23 @@ def test_a_page_is_filled_with_the_rows_of_a_run(report: dict[str, Any], rows: l
         assert shown == (row["measure"] == "bulk")
 
 
+@pytest.mark.slow
+def test_measures_of_a_later_run_take_the_place_of_the_first(report: dict[str, Any]) -> None:
+    bulk = [{**row, "name": f"again {row['name']}"} for row in report["rows"] if row["measure"] == "bulk"]
+    later = {**report, "measures": {"bulk": {"seconds": 1.0}}, "rows": bulk, "series": {}, "seconds": 77.0}
+    whole = figures.together([report, later])
+    assert [row for row in whole["rows"] if row["measure"] == "bulk"] == bulk
+    assert [row for row in whole["rows"] if row["measure"] != "bulk"] == [
+        row for row in report["rows"] if row["measure"] != "bulk"
+    ]
+    assert whole["series"] == report["series"]
+    assert set(whole["measures"]) == set(report["measures"])
+    page = figures.filled("<!-- figures: run -->\n<!-- end -->\n", whole)
+    assert "Measured again later: bulk.\n" in page
+    assert "tiny run, 77 s." in page
+    assert figures.together([whole, later])["later"] == [whole["later"][0]] * 2
+
+
 def test_the_figures_in_the_documentation_are_of_the_run_kept_beside_them() -> None:
     report = json.loads(figures.RECORD.read_text())
     page = figures.PAGE.read_text()

@@ -34,9 +34,7 @@ LADDER_MIN, LADDER_MAX = 0.002, 0.050  # seconds between looks at open enqueues
 BUSY_GAP = 0.003  # seconds; bells closer than this, on average, turn the worker to polling
 CROWDED_GAP = 0.100  # seconds; when bells come closer than this, the worker looks whether those who ring must wait
 CROWDED_LOOK = 0.100  # seconds between two such looks
-LINE_GONE = (
-    0.5  # seconds after which a worker looks again whether it can ask to be looked after without standing in line
-)
+LINE_GONE = 0.5  # seconds until a worker that kept out of the line looks again whether there is one
 BUSY_POLL = 0.003  # seconds between claims while polling
 QUIET_AFTER = 0.050  # seconds without a job before the bell is armed again
 TRY_BESIDE = 0.100  # seconds for which a worker polls beside the one on watch without finding plenty

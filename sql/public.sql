@@ -1,18 +1,20 @@
 -- public: put a thin enqueue_job into the schema public, so that
 -- select enqueue_job('send_email', '{"to": "a@b.c"}') works with any search_path.
 --
--- It finds the enqueue_job of this schema by the search_path pinned here.  Left alone,
--- with a notice, when public has another one already or may not be written.
+-- Its body is bound to the enqueue_job of this schema when it is created, and falls with it;
+-- PostgreSQL puts that one in its place when it plans.  Left alone, with a notice, when public
+-- has another one already or may not be written.
 do $$
 declare
+  v_ours  constant regprocedure := 'enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text)';
   v_there constant regprocedure := to_regprocedure('public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text)');
 begin
   if current_schema() = 'public' then
     return;
   elsif v_there is not null
-     and not exists (select from pg_proc
-                      where pg_proc.oid = v_there
-                        and 'search_path=' || current_setting('search_path') = any (pg_proc.proconfig)) then
+     and not exists (select from pg_depend
+                      where (pg_depend.classid, pg_depend.objid) = ('pg_proc'::regclass, v_there)
+                        and (pg_depend.refclassid, pg_depend.refobjid) = ('pg_proc'::regclass, v_ours)) then
     raise notice 'public.enqueue_job exists and is not this schema''s: left alone. Call %.enqueue_job.', quote_ident(current_schema());
     return;
   end if;
@@ -20,15 +22,11 @@ begin
                                                 execute_at timestamptz default null, max_retries integer default 3,
                                                 queue text default 'default', job_id text default null)
     returns text
-    language plpgsql  -- keeps its plan; a sql function plans on every call before PostgreSQL 18
     volatile
-    set search_path from current
-  as $body$
-  begin
-    return enqueue_job(enqueue_job.type, enqueue_job.data, enqueue_job.priority, enqueue_job.execute_at,
+  begin atomic
+    select enqueue_job(enqueue_job.type, enqueue_job.data, enqueue_job.priority, enqueue_job.execute_at,
                        enqueue_job.max_retries, enqueue_job.queue, enqueue_job.job_id);
   end;
-  $body$;
   comment on function public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text) is
     'Add one job in the caller''s transaction; returns its id.  Calls the enqueue_job of pgjobq''s schema.';
   revoke execute on function public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text) from public;

@@ -11,6 +11,10 @@ create or replace function place_changed_job()
   set search_path from current
 as $$
 begin
+  if (old.status, old.queue, old.priority, old.execute_at)
+     is not distinct from (new.status, new.queue, new.priority, new.execute_at) then
+    return null;
+  end if;
   if new.execute_at > statement_timestamp() then
     insert into scheduled (execute_at, queue, priority, job_id)
     values (new.execute_at, new.queue, new.priority, new.id);

@@ -11,12 +11,13 @@ create or replace function place_new_jobs()
   security definer
   set search_path from current
 as $$
-declare
-  v_limit  constant bigint  := nullif(current_setting('pgjobq.max_data_bytes', true), '');
-  -- Cannot see who has just registered.
-  v_serial constant boolean := current_setting('transaction_isolation') in ('repeatable read', 'serializable');
-  v_free   boolean;
 begin
+  if current_setting('pgjobq.max_data_bytes', true) <> '' then
+    perform reject_job(new_jobs.id, new_jobs.type, new_jobs.queue, new_jobs.status, new_jobs.data)
+       from new_jobs
+      where octet_length(new_jobs.data::text) > current_setting('pgjobq.max_data_bytes')::bigint;
+  end if;
+
   -- One statement, for each costs a single insert several microseconds.
   with later as (
     insert into scheduled (execute_at, queue, priority, job_id)
@@ -28,37 +29,43 @@ begin
   insert into ready (queue, priority, job_id)
   select new_jobs.queue, new_jobs.priority, new_jobs.id
     from new_jobs
-   where case when length(new_jobs.id) between 1 and 255
-               and length(new_jobs.type) between 1 and 255
-               and length(new_jobs.queue) between 1 and 255
+   where case when '' not in (new_jobs.id, new_jobs.type, new_jobs.queue)
+               and greatest(length(new_jobs.id), length(new_jobs.type), length(new_jobs.queue)) <= 255
                and new_jobs.status <> 'running'
                and jsonb_typeof(new_jobs.data) = 'object'
-               and (v_limit is null or octet_length(new_jobs.data::text) <= v_limit)
               then new_jobs.status = 'pending'
                and (new_jobs.execute_at is null or new_jobs.execute_at <= statement_timestamp())
-              else reject_job(new_jobs.id, new_jobs.type, new_jobs.queue, new_jobs.status, new_jobs.data, v_limit)
+              else reject_job(new_jobs.id, new_jobs.type, new_jobs.queue, new_jobs.status, new_jobs.data)
          end;
 
-  -- Free when nobody sleeps or polls: then there is nobody to ring for.
-  v_free := pg_try_advisory_lock('doorbell'::regclass::oid::integer, 0)
-        and pg_advisory_unlock('doorbell'::regclass::oid::integer, 0);
-  if v_serial or not v_free and exists (
+  -- Conditions of their own, each cheaper than the next: one that has a query in it costs a good
+  -- part of a single insert even where another decides.
+  if pg_try_advisory_lock('doorbell'::regclass::oid::integer, 0)
+     and pg_advisory_unlock('doorbell'::regclass::oid::integer, 0) then
+    return null;  -- nobody sleeps or polls
+  elsif is_held('ready', 0) then
+    return null;  -- one who serves every queue polls
+  elsif current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    null;  -- cannot see who has just registered: ring_doorbell notifies all
+  elsif not exists (
        select from new_jobs
-        where exists (select from doorbell where doorbell.queues is null or new_jobs.queue = any (doorbell.queues))
-          -- The same that ring_doorbell looks for first, and far cheaper while workers poll.
-          and not exists (
+         join doorbell on doorbell.queues is null or new_jobs.queue = any (doorbell.queues)) then
+    return null;  -- nobody wants these jobs
+  elsif not exists (
+       select from new_jobs
+        where not exists (
               select from doorbell
                where doorbell.worker_id = any (array(
                        select doorbell.worker_id
                          from doorbell
                         where is_held('ready', doorbell.worker_id) and not is_held('claims', doorbell.worker_id)))
-                 and (doorbell.queues is null or new_jobs.queue = any (doorbell.queues))))
-  then
-    perform ring_doorbell(new_jobs.queue, min(coalesce(new_jobs.execute_at, '-infinity')))
-       from new_jobs
-      where new_jobs.status = 'pending'
-      group by new_jobs.queue;
+                 and (doorbell.queues is null or new_jobs.queue = any (doorbell.queues)))) then
+    return null;  -- those who poll will see them: what ring_doorbell would look for, too, at a far higher price
   end if;
+  perform ring_doorbell(new_jobs.queue, min(coalesce(new_jobs.execute_at, '-infinity')))
+     from new_jobs
+    where new_jobs.status = 'pending'
+    group by new_jobs.queue;
   return null;
 end;
 $$;

@@ -10,6 +10,7 @@ create or replace function sleepers(queues text[], execute_at timestamptz, calle
   volatile
   security definer
   set search_path from current
+  set plan_cache_mode = force_generic_plan  -- or each call would plan for the arguments that are null
 as $$
 declare
   v_bell   record;

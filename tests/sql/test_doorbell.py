@@ -242,6 +242,26 @@ def test_snapshot_older_than_the_registration_rings_all_the_same(
     assert heard() == ["default"]
 
 
+def test_snapshot_too_old_to_see_who_sleeps_notifies_nobody_who_is_not_there(
+    connect: Connect, heard: Callable[[], list[str]], sleeper: Callable[..., Sleeper]
+) -> None:
+    writer, worker, poller = connect(autocommit=False), sleeper(["other"]), sleeper()
+
+    def enqueue() -> list[str]:
+        writer.execute("set transaction isolation level serializable")
+        writer.execute("select enqueue_job('t')")
+        writer.commit()
+        return heard()
+
+    assert enqueue() == []
+    worker.arm()
+    assert enqueue() == ["default"]  # it may serve this queue: its row may be younger than the snapshot
+    poller.poll()
+    assert enqueue() == []  # the key tells, whatever the snapshot, that one of every queue polls
+    poller.disarm()
+    assert enqueue() == ["default"]
+
+
 def test_rollback_rings_for_nobody(connect: Connect, sleeper: Callable[..., Sleeper]) -> None:
     worker, writer = sleeper(), connect(autocommit=False)
     worker.arm()

@@ -89,6 +89,26 @@ def test_public_function_can_be_left_out(empty_dsn: str) -> None:
         assert conn.execute("select to_regproc('public.enqueue_job')").fetchone() == (None,)
 
 
+def test_public_function_costs_no_call_of_its_own(empty_dsn: str) -> None:
+    migrate(empty_dsn)
+    migrate(empty_dsn)  # knows its own
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        plan = conn.execute("explain (verbose) select enqueue_job('t', queue => 'mail')").fetchall()
+        assert any("pgjobq.enqueue_job('t'" in line for (line,) in plan)
+        conn.execute("drop schema pgjobq cascade")
+        assert conn.execute("select to_regproc('public.enqueue_job')").fetchone() == (None,)
+
+
+def test_public_function_of_somebody_else_is_left_alone(empty_dsn: str) -> None:
+    arguments = "text, jsonb, bigint, timestamptz, integer, text, text"
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        conn.execute(f"create function public.enqueue_job({arguments}) returns text return 'theirs'")
+        report = migrate(empty_dsn)
+        assert any("left alone" in notice for notice in report.notices)
+        call = "select public.enqueue_job('t', '{}', 5, null, 3, 'default', null)"
+        assert conn.execute(call).fetchone() == ("theirs",)
+
+
 def test_newer_database_is_refused(empty_dsn: str) -> None:
     migrate(empty_dsn)
     with psycopg.connect(empty_dsn) as conn:

@@ -238,3 +238,55 @@ def test_plans_do_not_depend_on_statistics(connect: Callable[..., Connection], s
         for plan in (claim, settle):
             assert "Index Scan using job_id_exists_already on jobs" in plan or "Bitmap Index Scan on job_id" in plan
             assert pages_read(plan) < 400 + 60 * batch
+
+
+WORK = """
+    select enqueue_job('t');
+    select enqueue_job('t', execute_at => now() + interval '1 hour');
+    select enqueue_job('t', queue => 'other');
+    select enqueue_jobs('{t,t,t}');
+    insert into got select * from claim_jobs(1, '{default}', 2);
+    insert into got select * from claim_jobs(1, null, 1);
+    insert into got select * from claim_jobs(1, null, 3);
+    select retry_job(id, 0, 'x', 1, attempts) from got limit 1;
+    select fail_job(1, id, attempts, 'x') from got offset 1 limit 1;
+    select release_jobs(1, array[id], array[attempts]) from got offset 2 limit 1;
+    select complete_jobs(1, array_agg(id), array_agg(attempts), array_agg(claim_id)) from got;
+    delete from got;
+"""
+
+
+@pytest.mark.parametrize("workers", ["nobody else", "a fleet"])
+def test_nothing_hot_is_planned_anew(connect: Callable[..., Connection], workers: str) -> None:
+    """Jobs go through: alone; beside one that sleeps and is rung for them, one of another queue, and one that polls."""
+    conn = connect()
+    conn.execute("create extension if not exists pg_stat_statements schema public")
+    conn.execute("select register_worker('by hand')")
+    crew = [
+        "arm_doorbell(register_worker('asleep'), '{default}', 60, 'bell')",
+        "arm_doorbell(register_worker('asleep'), '{nothing}', 60, 'bell')",
+        "quiet_doorbell(register_worker('polling'), '{other}', 60, 'bell')",
+    ]
+    for state in crew if workers == "a fleet" else ():
+        connect().execute(f"select {state}")
+    for setting in ("track = 'all'", "track_planning = on"):
+        conn.execute(f"set pg_stat_statements.{setting}")
+    conn.execute("create temp table got as select * from claim_jobs(1)")
+
+    def work() -> None:
+        for _ in range(8):  # more often than PostgreSQL tries plans for the arguments of a single call
+            for statement in WORK.split(";"):
+                conn.execute(statement)
+
+    work()
+    conn.execute(
+        "select public.pg_stat_statements_reset(dbid => oid) from pg_database where datname = current_database()"
+    )
+    work()
+    told = """
+        select plans, calls, query from public.pg_stat_statements
+         where not toplevel and dbid = (select oid from pg_database where datname = current_database())
+    """
+    calls = conn.execute(told).fetchall()
+    assert len(calls) > 20
+    assert [row for row in calls if row[0]] == []

@@ -22,15 +22,12 @@ create or replace function take_places(queues text[], max_jobs integer, out ids 
 as $$
 declare
   v_single constant boolean := take_places.queues is null and take_places.max_jobs = 1;
-  v_queues text[]  := take_places.queues;
+  v_queues text[]  := coalesce(take_places.queues, array(select ready_queues(in_order => v_single)));
   v_wanted integer := take_places.max_jobs;
   v_share  record;
   v_ids    text[];
   v_asked  integer;
 begin
-  if v_queues is null then
-    v_queues := array(select ready_queues(in_order => v_single));
-  end if;
   loop
     if v_single or cardinality(v_queues) < 2 then
       select v_queues[1:1] as names, array[v_wanted] as jobs, v_wanted as total into v_share;

@@ -48,6 +48,7 @@ select to_regclass('schema_version') is null as missing \gset
 \ir functions/import_jobs.sql
 \ir functions/is_claimable.sql
 \ir functions/is_held.sql
+\ir functions/is_polled.sql
 \ir functions/lane_floor.sql
 \ir functions/list_jobs.sql
 \ir functions/live_workers.sql

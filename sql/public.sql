@@ -13,6 +13,8 @@ begin
     return;
   elsif v_there is not null
      and not exists (select from pg_depend
+                       join pg_description on pg_description.objoid = pg_depend.objid
+                        and pg_description.description like '%Calls the enqueue_job of pgjobq''s schema.'
                       where (pg_depend.classid, pg_depend.objid) = ('pg_proc'::regclass, v_there)
                         and (pg_depend.refclassid, pg_depend.refobjid) = ('pg_proc'::regclass, v_ours)) then
     raise notice 'public.enqueue_job exists and is not this schema''s: left alone. Call %.enqueue_job.', quote_ident(current_schema());

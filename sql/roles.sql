@@ -23,7 +23,7 @@ revoke execute on function
   new_job_id, enqueue_job, enqueue_jobs,
   claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, cancel_job, promote_jobs, rescue_jobs, prune_jobs,
   register_worker, retire_worker, heartbeat_worker, lost_jobs, arm_doorbell, disarm_doorbell, open_enqueues,
-  rings_waiting, next_due,
+  rings_waiting, is_polled, next_due,
   call_watch, call_worker, quiet_doorbell, mark_busy, release_unknown_jobs, get_job, list_jobs, count_jobs, live_workers,
   take_places, is_claimable, was_settled, drop_orphans, ready_queues, willing_queues, give_away_jobs, place_new_jobs,
   place_changed_job, reject_job, ring_doorbell, sleepers, is_held, hold_key, watch_key, enter_doorbell,
@@ -43,7 +43,7 @@ begin
   grant execute on function
     claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker, retire_worker,
     heartbeat_worker, lost_jobs, release_unknown_jobs, arm_doorbell, quiet_doorbell, disarm_doorbell, mark_busy, open_enqueues,
-    rings_waiting, next_due, call_watch, call_worker, advance_floors, prune_jobs
+    rings_waiting, is_polled, next_due, call_watch, call_worker, advance_floors, prune_jobs
      to pgjobq_work, pgjobq_admin;
   grant execute on function get_job, list_jobs, count_jobs, live_workers, next_due, export_jobs
      to pgjobq_read, pgjobq_work, pgjobq_admin;
@@ -51,8 +51,13 @@ begin
      to pgjobq_admin;
   grant select on schema_version, job_stats, worker_status
      to pgjobq_read, pgjobq_work, pgjobq_admin;
-  if to_regprocedure('public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text)') is not null then
-    grant execute on function public.enqueue_job to pgjobq_enqueue, pgjobq_work, pgjobq_admin;
+  -- Not one that somebody else has put there.
+  if exists (select from pg_proc
+              where pg_proc.oid = to_regprocedure('public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text)')
+                and pg_has_role(pg_proc.proowner, 'usage')
+                and obj_description(pg_proc.oid, 'pg_proc') like '%Calls the enqueue_job of pgjobq''s schema.') then
+    grant execute on function public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text)
+       to pgjobq_enqueue, pgjobq_work, pgjobq_admin;
   end if;
 exception when insufficient_privilege then
   raise notice 'roles: rights were not granted: %', sqlerrm;

@@ -16,7 +16,9 @@ notified of what it wants, and it claims every few milliseconds until it finds n
 whose bells are slow to come because those who ring stand in line: a commit that notifies holds up all others.
 Of those that poll for the same queues one is on watch; the others sleep again as soon as there is too little
 for all.
-One that has no room left takes its registration back and calls another, for enqueues may have counted on it.
+One that has no room left, or stops, takes its registration back and calls others, for enqueues may have counted on
+it. One that dies calls nobody: so a few who sleep look after it, those that it asked to and those that fell asleep
+beside it, and fall asleep anew when it is gone.
 """
 
 from __future__ import annotations
@@ -55,8 +57,10 @@ class State(Enum):
 class Doorbell:
     """The state of one worker's sleep. Used by one thread."""
 
-    def __init__(self, listener: Listener, call: Call, poll_interval: float) -> None:
-        self._listener, self._call = listener, call
+    def __init__(
+        self, listener: Listener, call: Call, poll_interval: float, look_after: Callable[[], None] = lambda: None
+    ) -> None:
+        self._listener, self._call, self._look_after = listener, call, look_after
         self._poll_interval = poll_interval  # and so no enqueue rings for what is due later
         self._state, self._identity = State.AWAKE, (0, 0, "")
         self._open: set[str] = set()
@@ -72,8 +76,10 @@ class Doorbell:
     def wait(self, timeout: float, queues: Sequence[str] | None) -> bool:
         """Return when there may be something to claim, or after timeout seconds; False: there is surely nothing."""
         if self._state is not State.AWAKE and self._identity != self._identity_now(queues):
-            self._state = State.AWAKE  # a new connection holds no keys, and hears nothing of what rang for the old one
-            self._busy = False
+            if self._identity[:2] == self._identity_now(queues)[:2]:
+                self._disarm()  # other queues: enqueues into the old ones count on it no longer
+            # A new connection holds no keys, and hears nothing of what rang for the old one.
+            self._state, self._busy = State.AWAKE, False
         now = time.monotonic()
         if self._state is State.POLLING:
             needed = self._on_watch or self._busy or now - self._plenty_at < TRY_BESIDE
@@ -89,7 +95,13 @@ class Doorbell:
         if self._state is not State.ASLEEP or called:
             self._arm(queues)
             return True
-        return self._wait_for_open(now + timeout) if self._open else self._sleep(now + timeout)
+        if self._open:
+            return self._wait_for_open(now + timeout)
+        found = self._sleep(now + timeout)
+        if self._listener.called():
+            self._arm(queues)
+            return True
+        return found
 
     def found_jobs(self, jobs: int, limit: int, queues: Sequence[str] | None) -> None:
         """The caller claimed jobs, at most limit: turn to polling, call for help, or neither."""
@@ -108,10 +120,10 @@ class Doorbell:
     def note_load(self, busy: bool, full: bool) -> None:
         """Tell the others that this worker is busy, or has no room at all: they should look."""
         if full:
-            if self._state is not State.AWAKE:
-                self._state, self._busy = State.AWAKE, False
-                self._call("disarm_doorbell", self._listener.worker_id)
-            self._call("call_worker", self._listener.worker_id)
+            polled = self._state is State.POLLING
+            self._disarm()
+            if not polled:
+                self._call("call_worker", self._listener.worker_id)
         elif busy != self._busy and self._state is not State.AWAKE:
             now = time.monotonic()
             if busy or now - self._busy_since >= BUSY_FOR:
@@ -119,8 +131,8 @@ class Doorbell:
                 self._on_watch = self._on_watch and not busy
                 self._call("mark_busy", self._listener.worker_id, busy)
 
-    def disarm(self) -> None:
-        """Take the registration back."""
+    def _disarm(self) -> None:
+        """Take the registration back; if it polled, that calls all who sleep."""
         if self._state is not State.AWAKE:
             self._state, self._busy = State.AWAKE, False
             self._call("disarm_doorbell", self._listener.worker_id)
@@ -147,6 +159,8 @@ class Doorbell:
             self._gap = 1.0
         self._state, self._due_at = State.ASLEEP, None
         self._open, self._step = set(self._call("open_enqueues")), LADDER_MIN
+        if self._call("is_polled", self._listener.worker_id):
+            self._look_after()  # enqueues may count on that one
 
     def _poll(self, queues: Sequence[str] | None) -> None:
         self._on_watch = bool(self._register("quiet_doorbell", queues)) and not self._busy

@@ -101,6 +101,11 @@ class Listener:
         called, self._was_called = self._was_called, False
         return called
 
+    def call(self) -> None:
+        """Be called for help by this process's own upkeep: in another thread than the one that waits."""
+        self._was_called = True
+        self.wake()
+
     def woken(self) -> bool:
         """Whether wake() was called since this was asked last."""
         woken, self._was_woken = self._was_woken, False

@@ -54,7 +54,7 @@ class Presence:
         self._doorbell: Doorbell | None = None
         if listen is not None:
             self._listener = Listener(listen, schema=schema, name=self._name, on_watch=self._called_to_watch)
-            self._doorbell = Doorbell(self._listener, self._on_listener, poll_interval)
+            self._doorbell = Doorbell(self._listener, self._on_listener, poll_interval, self._called_to_watch)
 
     @property
     def worker_id(self) -> int | None:
@@ -127,10 +127,10 @@ class Presence:
         rescued, failed, watched = self._rows("rescue_jobs", [GRACE, self.worker_id])[0]
         if rescued or failed:
             log.warning("jobs.rescued", extra={"rescued": rescued, "failed": failed})
-        if self._to_look and not watched and self._listener is not None:
-            # Whoever was rung has come and gone, or died on the way: the caller of wait() looks.
+        if self._to_look and self._listener is not None and not self._value("is_polled", self.worker_id):
+            # Whoever was rung, or polled, has come and gone, or died: the one who waits falls asleep anew.
             self._to_look = False
-            self._listener.wake()
+            self._listener.call()
         busy = bool(running or watched or self._active)
         self._active = False
         return Upkeep(lost=self._lost(running), rescued=rescued, again_in=BUSY_UPKEEP if busy else IDLE_UPKEEP)

@@ -45,6 +45,7 @@ _TEXTS = {
     "mark_busy": "select {schema}.mark_busy(%s, %s)",
     "disarm_doorbell": "select {schema}.disarm_doorbell(%s)",
     "open_enqueues": "select {schema}.open_enqueues()",
+    "is_polled": "select {schema}.is_polled(%s)",
     "rings_waiting": "select {schema}.rings_waiting()",
     "next_due": "select {schema}.next_due()",
     "job_stats": """select queue, status, jobs, estimated, extract(epoch from oldest_due_age)::float8

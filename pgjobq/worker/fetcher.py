@@ -52,6 +52,9 @@ class Fetcher(Loop):
     def run_once(self) -> None:
         """Claim once, or wait: for room, for a job, or to be resumed."""
         if not self.resumed.is_set():
+            if not self._full:
+                self._full = True
+                self._storage.note_load(busy=True, full=True)
             self.resumed.wait(1.0)
             self._look = True
             return

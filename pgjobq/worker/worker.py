@@ -124,7 +124,11 @@ class Worker:
             if self._pruner is not None:
                 self._pruner.stop()
             # A claim under way must end first: what it brings is released below.
-            self._fetcher.join(FLUSH_TIME)
+            if self._fetcher.join(FLUSH_TIME):
+                try:
+                    self.storage.note_load(busy=True, full=True)
+                except StorageError as error:
+                    log.warning("worker.note_load_failed", extra={"error": str(error)})
             self._threads.release()
             self._tasks.release()
             self._wait_for_running(self.grace if grace is None else grace)

@@ -16,6 +16,10 @@ begin
        and doorbell.alarm_seconds = enter_doorbell.alarm_seconds
        and doorbell.channel = enter_doorbell.channel)
   then
+    -- The key of those who poll for other queues is not its any more.
+    perform hold_key('ready', watch_key(doorbell.queues), false)
+       from doorbell
+      where doorbell.worker_id = enter_doorbell.worker_id;
     -- For this transaction alone: nobody needs the registration to survive a crash.
     perform set_config('synchronous_commit', 'off', true);
     insert into doorbell (worker_id, queues, alarm_seconds, channel)

@@ -11,9 +11,11 @@ create or replace function place_changed_job()
   set search_path from current
 as $$
 begin
-  if (old.status, old.queue, old.priority, old.execute_at)
-     is not distinct from (new.status, new.queue, new.priority, new.execute_at) then
+  if (old.id, old.status, old.queue, old.priority, old.execute_at)
+     is not distinct from (new.id, new.status, new.queue, new.priority, new.execute_at) then
     return null;
+  elsif (old.id, old.queue) is distinct from (new.id, new.queue) then
+    perform reject_job(new.id, new.type, new.queue, new.status, new.data, null);
   end if;
   if new.execute_at > statement_timestamp() then
     insert into scheduled (execute_at, queue, priority, job_id)

@@ -13,9 +13,9 @@ create or replace function place_new_jobs()
 as $$
 begin
   if current_setting('pgjobq.max_data_bytes', true) <> '' then
-    perform reject_job(new_jobs.id, new_jobs.type, new_jobs.queue, new_jobs.status, new_jobs.data)
-       from new_jobs
-      where octet_length(new_jobs.data::text) > current_setting('pgjobq.max_data_bytes')::bigint;
+    perform reject_job(new_jobs.id, new_jobs.type, new_jobs.queue, new_jobs.status, new_jobs.data,
+                       current_setting('pgjobq.max_data_bytes')::bigint)
+       from new_jobs;
   end if;
 
   -- One statement, for each costs a single insert several microseconds.
@@ -35,7 +35,7 @@ begin
                and jsonb_typeof(new_jobs.data) = 'object'
               then new_jobs.status = 'pending'
                and (new_jobs.execute_at is null or new_jobs.execute_at <= statement_timestamp())
-              else reject_job(new_jobs.id, new_jobs.type, new_jobs.queue, new_jobs.status, new_jobs.data)
+              else reject_job(new_jobs.id, new_jobs.type, new_jobs.queue, new_jobs.status, new_jobs.data, null)
          end;
 
   -- Conditions of their own, each cheaper than the next: one that has a query in it costs a good

@@ -17,7 +17,15 @@ begin
                          coalesce(quiet_doorbell.channel, current_schema()));
   perform hold_key('ready', quiet_doorbell.worker_id, true);
   perform hold_key('doorbell', quiet_doorbell.worker_id, false);
-  return hold_key('ready', watch_key(quiet_doorbell.queues), true, wait => false);
+  -- One that is busy keeps nobody else asleep.
+  return not exists (
+           select from pg_locks
+            where pg_locks.pid = pg_backend_pid()
+              and pg_locks.locktype = 'advisory'
+              and pg_locks.classid = 'claims'::regclass
+              and pg_locks.objid = quiet_doorbell.worker_id::bigint::oid
+              and pg_locks.mode = 'ExclusiveLock')
+     and hold_key('ready', watch_key(quiet_doorbell.queues), true, wait => false);
 end;
 $$;
 comment on function quiet_doorbell(integer, text[], double precision, text) is

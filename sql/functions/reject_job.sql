@@ -1,5 +1,5 @@
 -- reject_job: raise the error that says what is wrong with a job; false if nothing is.
-create or replace function reject_job(id text, type text, queue text, status text, data jsonb)
+create or replace function reject_job(id text, type text, queue text, status text, data jsonb, max_data_bytes bigint)
   returns boolean
   language plpgsql
   stable
@@ -8,7 +8,6 @@ create or replace function reject_job(id text, type text, queue text, status tex
 as $$
 declare
   v_bytes integer;
-  v_limit constant bigint := nullif(current_setting('pgjobq.max_data_bytes', true), '');
 begin
   if length(reject_job.id) not between 1 and 255 then
     raise exception using errcode = 'JQ001',
@@ -32,13 +31,13 @@ begin
       hint    = 'Give a JSON object: its keys are the handler''s arguments.';
   end if;
   v_bytes := octet_length(reject_job.data::text);
-  if v_bytes > v_limit then
+  if v_bytes > reject_job.max_data_bytes then
     raise exception using errcode = 'JQ001',
-      message = format('data: has %s bytes, more than pgjobq.max_data_bytes = %s', v_bytes, v_limit),
+      message = format('data: has %s bytes, more than pgjobq.max_data_bytes = %s', v_bytes, reject_job.max_data_bytes),
       hint    = 'Store the bulk elsewhere and enqueue a reference, or raise the setting with alter database.';
   end if;
   return false;
 end;
 $$;
-comment on function reject_job(text, text, text, text, jsonb) is
+comment on function reject_job(text, text, text, text, jsonb, bigint) is
   'Private: raise the error that says what is wrong with a job, if anything is.';

@@ -121,6 +121,18 @@ def test_thousands_of_orphans_do_not_hide_the_job_behind_them(conn: Connection) 
     assert conn.execute("select count(*) from ready").fetchone() == (0,)
 
 
+def test_job_renamed_by_hand_runs_by_its_new_id(conn: Connection) -> None:
+    conn.execute("select enqueue_job('t', job_id => 'a')")
+    conn.execute("update jobs set id = 'b'")
+    assert conn.execute("select id from claim_jobs(1, null, 9)").fetchall() == [("b",)]
+
+
+def test_job_cannot_be_moved_to_a_queue_that_none_can_be_enqueued_into(conn: Connection) -> None:
+    conn.execute("select enqueue_job('t')")
+    with pytest.raises(psycopg.Error, match="queue: has 0 characters"):
+        conn.execute("update jobs set queue = ''")
+
+
 def test_job_postponed_by_hand_waits_and_one_advanced_runs(conn: Connection) -> None:
     enqueue(conn, "later")
     enqueue(conn, "sooner", execute_at="2100-01-01Z")

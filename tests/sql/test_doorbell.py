@@ -159,6 +159,35 @@ def test_nobody_is_rung_while_one_polls_and_somebody_when_it_dies(
     assert worker.heard() == ["default"]
 
 
+@pytest.mark.parametrize("then", ["disarm_doorbell", "retire_worker"])
+def test_one_that_polled_and_stops_calls_all_who_want_its_queues(sleeper: Callable[..., Sleeper], then: str) -> None:
+    mail, other, everything = sleeper(["mail"]), sleeper(["other"]), sleeper()
+    poller = sleeper(["mail", "paper"])
+    for worker in (mail, other, everything):
+        worker.arm()
+    poller.arm()
+    poller.disarm()
+    assert mail.heard() == []  # it only slept: nobody counted on it
+    poller.poll()
+    assert everything.conn.execute("select is_polled(%s)", [everything.id]).fetchone() == (True,)
+    assert other.conn.execute("select is_polled(%s)", [other.id]).fetchone() == (False,)
+    assert poller.conn.execute("select is_polled(%s)", [poller.id]).fetchone() == (False,)
+    poller.conn.execute(f"select {then}(%s)", [poller.id])
+    assert [worker.heard() for worker in (mail, other, everything)] == [["!"], [], ["!"]]
+
+
+def test_one_that_polls_for_other_queues_than_before_keeps_no_old_key(
+    conn: Connection, sleeper: Callable[..., Sleeper]
+) -> None:
+    poller, worker = sleeper(), sleeper()
+    worker.arm()
+    assert poller.poll()
+    poller.queues = ["other"]
+    poller.arm()
+    conn.execute("select enqueue_job('t')")
+    assert worker.heard() == ["default"]
+
+
 def test_one_that_polls_for_other_queues_keeps_nobody_asleep(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
     poller, worker = sleeper(["mail"]), sleeper()
     worker.arm()
@@ -179,13 +208,16 @@ def test_busy_workers_are_rung_last(conn: Connection, sleeper: Callable[..., Sle
     second.mark_busy(True)
     conn.execute("select enqueue_job('t')")
     assert (first.heard(), second.heard()) == (["default"], [""])
-    assert first.poll()
+    assert not first.poll()  # one that is busy is not on watch
     conn.execute("select enqueue_job('t')")
     assert second.heard() == []  # it is no less busy than the one that polls
     second.mark_busy(False)
     conn.execute("select enqueue_job('t')")
-    assert second.heard() == []  # the one on watch was marked before it polled
+    assert second.heard() == ["default"]
+    second.disarm()
     first.mark_busy(False)
+    assert first.poll()
+    second.arm()
     first.mark_busy(True)
     conn.execute("select enqueue_job('t')")
     assert second.heard() == ["default"]
@@ -395,6 +427,80 @@ def test_enqueue_that_counted_on_a_poller_is_not_missed_when_that_stops(
     assert other.claimed == []
     writer.commit()
     until(lambda: other.claimed == ["late"])
+
+
+def test_enqueue_that_counted_on_a_poller_that_died_is_seen_by_one_that_fell_asleep_beside_it(
+    connect: Connect, conn: Connection, make_storage: MakeStorage, sleeper: Callable[..., Sleeper], registry: Registry
+) -> None:
+    """It is open for seconds after the death, while a third worker has a job that takes hours."""
+    ran = threading.Event()
+
+    @job(type="t", registry=registry)
+    def run() -> None:
+        ran.set()
+
+    conn.execute("select enqueue_job('long', queue => 'else')")
+    conn.execute("select from claim_jobs(%s)", [sleeper(["else"]).id])
+    poller = sleeper()
+    assert poller.poll()
+    worker = Worker(make_storage(poll_interval=3600), registry=registry)
+    worker.start()
+    try:
+        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (1,))
+        time.sleep(0.3)  # past the last claim before sleep
+        writer = connect(autocommit=False)
+        writer.execute("select enqueue_job('t')")
+        poller.conn.close()
+        time.sleep(2.5)  # past its looks after the poller
+        writer.commit()
+        assert ran.wait(1)
+    finally:
+        worker.stop()
+
+
+@pytest.mark.parametrize("then", ["stop", "pause"])
+def test_worker_that_stops_or_pauses_tells_the_others(
+    conn: Connection, make_storage: MakeStorage, registry: Registry, then: str
+) -> None:
+    """Its job goes on within the grace; nobody counts on it for others any more."""
+    go_on, done = threading.Event(), threading.Event()
+
+    @job(type="long", registry=registry)
+    def run_long() -> None:
+        go_on.wait(10)
+
+    @job(type="t", registry=registry)
+    def run() -> None:
+        done.set()
+
+    first, second = (Worker(make_storage(poll_interval=3600), registry=registry, grace=10) for _ in range(2))
+    first.start()
+    stopping = threading.Thread(target=getattr(first, then))
+    try:
+        conn.execute("select enqueue_job('long')")
+        until(lambda: conn.execute("select count(*) from jobs where status = 'running'").fetchone() == (1,))
+        second.start()
+        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (2,))
+        stopping.start()
+        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (1,))
+        conn.execute("select enqueue_job('t')")
+        assert done.wait(3)
+    finally:
+        go_on.set()
+        stopping.join(10)
+        first.stop()
+        second.stop()
+
+
+def test_storage_asked_for_other_queues_lets_others_be_rung_for_the_old_ones(
+    conn: Connection, make_storage: MakeStorage
+) -> None:
+    storage = make_storage(poll_interval=3600)
+    conn.execute("select enqueue_jobs(array_fill('t'::text, array[10]))")
+    assert len(storage.dequeue_many(10)) == 10  # as much as it asked for: it polls
+    assert conn.execute("select is_held('ready', 0)").fetchone() == (True,)
+    storage.wait(0.01, ["else"])
+    assert conn.execute("select is_held('ready', 0)").fetchone() == (False,)
 
 
 def test_job_of_a_worker_that_was_rung_and_died_is_seen_by_the_one_that_looks_after_it(

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from pgjobq import ConfigurationError, NotMigrated, SchemaConflict, SchemaTooNew
 from pgjobq.devserver import find_bindir
@@ -107,6 +108,45 @@ def test_public_function_of_somebody_else_is_left_alone(empty_dsn: str) -> None:
         assert any("left alone" in notice for notice in report.notices)
         call = "select public.enqueue_job('t', '{}', 5, null, 3, 'default', null)"
         assert conn.execute(call).fetchone() == ("theirs",)
+        conn.execute("drop function public.enqueue_job")
+        calls_ours = "return pgjobq.enqueue_job($1, $2, $3, $4, $5, 'audited', $7)"
+        conn.execute(f"create function public.enqueue_job({arguments}) returns text {calls_ours}")
+        conn.execute("create function public.enqueue_job(integer) returns text return 'another'")
+        assert any("left alone" in notice for notice in migrate(empty_dsn).notices)
+        conn.execute(call)
+        assert conn.execute("select queue from pgjobq.jobs").fetchone() == ("audited",)
+
+
+def test_second_schema_of_another_owner_has_its_rights(empty_dsn: str) -> None:
+    migrate(empty_dsn, schema="first", public_function=False)  # makes the roles
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        owners = ["pgjobq_test_owner_a", "pgjobq_test_owner_b"]
+        for owner in owners:
+            conn.execute(f"create role {owner}")
+        try:
+            conn.execute(f"grant create on schema public to {owners[0]}")
+            conn.execute(f"grant create on database {conn.info.dbname} to {', '.join(owners)}")
+            for owner, schema in zip(owners, ("pgjobq", "others"), strict=True):
+                conn.execute(f"create schema {schema} authorization {owner}")
+                migrate(make_conninfo(empty_dsn, options=f"-c role={owner}"), schema=schema)
+            right = "select has_function_privilege('pgjobq_enqueue', 'others.enqueue_job(%s)', 'execute')"
+            arguments = "text, jsonb, bigint, timestamptz, integer, text, text"
+            assert conn.execute(right % arguments).fetchone() == (True,)
+        finally:
+            conn.execute("drop schema if exists pgjobq, others cascade")
+            conn.execute(f"drop owned by {', '.join(owners)}; drop role {', '.join(owners)}")
+
+
+def test_no_operator_of_a_caller_s_runs_for_a_fresh_id(empty_dsn: str) -> None:
+    """The function that makes ids has no search_path of its own, so that it can be inlined."""
+    migrate(empty_dsn)
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        conn.execute("create schema evil; create function evil.m(float8, integer) returns float8 return 1 / 0")
+        conn.execute("create operator evil.* (function = evil.m, leftarg = float8, rightarg = integer)")
+        conn.execute("create function evil.c(text, text) returns text return (1 / 0)::text")
+        conn.execute("create operator evil.|| (function = evil.c, leftarg = text, rightarg = text)")
+        conn.execute("set search_path = evil, pgjobq, public, pg_catalog")
+        conn.execute("insert into pgjobq.jobs (type) values ('t')")
 
 
 def test_newer_database_is_refused(empty_dsn: str) -> None:

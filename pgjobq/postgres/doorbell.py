@@ -119,6 +119,8 @@ class Doorbell:
 
     def note_load(self, busy: bool, full: bool) -> None:
         """Tell the others that this worker is busy, or has no room at all: they should look."""
+        if full and not self._listener.connected:
+            return  # its keys have fallen, and a worker that stops must not wait for a server that is away
         if full:
             polled = self._state is State.POLLING
             self._disarm()

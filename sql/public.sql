@@ -13,10 +13,10 @@ begin
     return;
   elsif v_there is not null
      and not exists (select from pg_depend
-                       join pg_description on pg_description.objoid = pg_depend.objid
-                        and pg_description.description like '%Calls the enqueue_job of pgjobq''s schema.'
                       where (pg_depend.classid, pg_depend.objid) = ('pg_proc'::regclass, v_there)
-                        and (pg_depend.refclassid, pg_depend.refobjid) = ('pg_proc'::regclass, v_ours)) then
+                        and (pg_depend.refclassid, pg_depend.refobjid) = ('pg_proc'::regclass, v_ours)
+                        -- Somebody's own may call this schema's, too.
+                        and obj_description(v_there, 'pg_proc') like '%Calls the enqueue_job of pgjobq''s schema.') then
     raise notice 'public.enqueue_job exists and is not this schema''s: left alone. Call %.enqueue_job.', quote_ident(current_schema());
     return;
   end if;

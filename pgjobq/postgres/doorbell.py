@@ -57,9 +57,7 @@ class State(Enum):
 class Doorbell:
     """The state of one worker's sleep. Used by one thread."""
 
-    def __init__(
-        self, listener: Listener, call: Call, poll_interval: float, look_after: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, listener: Listener, call: Call, poll_interval: float, look_after: Callable[[], None]) -> None:
         self._listener, self._call, self._look_after = listener, call, look_after
         self._poll_interval = poll_interval  # and so no enqueue rings for what is due later
         self._state, self._identity = State.AWAKE, (0, 0, "")
@@ -119,9 +117,9 @@ class Doorbell:
 
     def note_load(self, busy: bool, full: bool) -> None:
         """Tell the others that this worker is busy, or has no room at all: they should look."""
-        if full and not self._listener.connected:
-            return  # its keys have fallen, and a worker that stops must not wait for a server that is away
         if full:
+            if not self._listener.connected:
+                return  # its keys have fallen, and a worker that stops must not wait for a server that is away
             polled = self._state is State.POLLING
             self._disarm()
             if not polled:

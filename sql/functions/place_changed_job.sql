@@ -14,6 +14,7 @@ begin
   if (old.id, old.status, old.queue, old.priority, old.execute_at)
      is not distinct from (new.id, new.status, new.queue, new.priority, new.execute_at) then
     return null;
+  -- By hand: as an insert is checked, for a claim goes by these.
   elsif (old.id, old.queue) is distinct from (new.id, new.queue) then
     perform reject_job(new.id, new.type, new.queue, new.status, new.data, null);
   end if;

@@ -15,7 +15,8 @@ begin
   if current_setting('pgjobq.max_data_bytes', true) <> '' then
     perform reject_job(new_jobs.id, new_jobs.type, new_jobs.queue, new_jobs.status, new_jobs.data,
                        current_setting('pgjobq.max_data_bytes')::bigint)
-       from new_jobs;
+       from new_jobs
+      where octet_length(new_jobs.data::text) > current_setting('pgjobq.max_data_bytes')::bigint;
   end if;
 
   -- One statement, for each costs a single insert several microseconds.

@@ -443,15 +443,23 @@ def test_enqueue_that_counted_on_a_poller_that_died_is_seen_by_one_that_fell_asl
     conn.execute("select from claim_jobs(%s)", [sleeper(["else"]).id])
     poller = sleeper()
     assert poller.poll()
+
+    def asked_last(function: str) -> int:
+        """How many sessions called this function last, and have their answer."""
+        query = """select count(*) from pg_stat_activity
+                    where datname = current_database() and pid <> pg_backend_pid() and state = 'idle' and query like %s"""
+        row = conn.execute(query, [f"%.{function}(%"]).fetchone()
+        assert row is not None
+        return int(row[0])
+
     worker = Worker(make_storage(poll_interval=3600), registry=registry)
     worker.start()
     try:
-        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (1,))
-        time.sleep(0.3)  # past the last claim before sleep
+        until(lambda: asked_last("next_due") == 1)  # it sleeps
         writer = connect(autocommit=False)
         writer.execute("select enqueue_job('t')")
         poller.conn.close()
-        time.sleep(2.5)  # past its looks after the poller
+        until(lambda: asked_last("open_enqueues") == 1)  # it falls asleep anew, and waits for the writer
         writer.commit()
         assert ran.wait(1)
     finally:

@@ -45,6 +45,7 @@ select to_regclass('schema_version') is null as missing \gset
 \ir functions/give_away_jobs.sql
 \ir functions/heartbeat_worker.sql
 \ir functions/hold_key.sql
+\ir functions/holds_key.sql
 \ir functions/import_jobs.sql
 \ir functions/is_claimable.sql
 \ir functions/is_held.sql

@@ -26,7 +26,7 @@ revoke execute on function
   rings_waiting, is_polled, next_due,
   call_watch, call_worker, quiet_doorbell, mark_busy, release_unknown_jobs, get_job, list_jobs, count_jobs, live_workers,
   take_places, is_claimable, was_settled, drop_orphans, ready_queues, willing_queues, give_away_jobs, place_new_jobs,
-  place_changed_job, reject_job, ring_doorbell, sleepers, is_held, hold_key, watch_key, enter_doorbell,
+  place_changed_job, reject_job, ring_doorbell, sleepers, is_held, hold_key, holds_key, watch_key, enter_doorbell,
   advance_floors, claim_segments, share_claim, lane_floor, check_floors, open_places, export_jobs, import_jobs
   from public;
 

@@ -10,13 +10,7 @@ create or replace function disarm_doorbell(worker_id integer)
   set search_path from current
 as $$
 declare
-  v_polled constant boolean := exists (
-    select from pg_locks
-     where pg_locks.pid = pg_backend_pid()
-       and pg_locks.locktype = 'advisory'
-       and pg_locks.classid = 'ready'::regclass
-       and pg_locks.objid = disarm_doorbell.worker_id::bigint::oid
-       and pg_locks.mode = 'ExclusiveLock');
+  v_polled constant boolean := holds_key('ready', disarm_doorbell.worker_id);
 begin
   perform pg_advisory_unlock(pg_locks.classid::bigint::integer, disarm_doorbell.worker_id)
      from pg_locks

@@ -10,14 +10,7 @@ create or replace function hold_key(class regclass, id integer, hold boolean, wa
 as $$
 declare
   v_class constant integer := hold_key.class::oid::integer;
-  v_held  constant boolean := exists (
-    select from pg_locks
-     where pg_locks.pid = pg_backend_pid()
-       and pg_locks.locktype = 'advisory'
-       and pg_locks.classid = hold_key.class
-       and pg_locks.objid = (hold_key.id::bigint & 4294967295)::oid
-       and pg_locks.objsubid = 2
-       and pg_locks.mode = 'ExclusiveLock');
+  v_held  constant boolean := holds_key(hold_key.class, hold_key.id);
 begin
   if v_held and not hold_key.hold then
     perform pg_advisory_unlock(v_class, hold_key.id);

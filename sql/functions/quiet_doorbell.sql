@@ -18,13 +18,7 @@ begin
   perform hold_key('ready', quiet_doorbell.worker_id, true);
   perform hold_key('doorbell', quiet_doorbell.worker_id, false);
   -- One that is busy keeps nobody else asleep.
-  return not exists (
-           select from pg_locks
-            where pg_locks.pid = pg_backend_pid()
-              and pg_locks.locktype = 'advisory'
-              and pg_locks.classid = 'claims'::regclass
-              and pg_locks.objid = quiet_doorbell.worker_id::bigint::oid
-              and pg_locks.mode = 'ExclusiveLock')
+  return not holds_key('claims', quiet_doorbell.worker_id)
      and hold_key('ready', watch_key(quiet_doorbell.queues), true, wait => false);
 end;
 $$;

@@ -69,7 +69,7 @@ def migration_sql(schema: str = DEFAULT_SCHEMA, *, public_function: bool = True)
     ]
     parts += [_once(version, text) for version, text in migrations()]
     for kind in ("functions", "triggers", "views"):
-        parts += [path.read_text() for path in sorted((folder / kind).glob("*.sql"))]
+        parts += [path.read_text() for path in sorted((folder / kind).rglob("*.sql"))]
     parts.append((folder / "comments.sql").read_text())
     if public_function:
         parts.append((folder / "public.sql").read_text())

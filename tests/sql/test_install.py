@@ -213,7 +213,7 @@ def test_newest_version_is_the_same_everywhere() -> None:
 
 
 def sql_files(folder: str) -> list[Path]:
-    return sorted((sql_dir() / folder).glob("*.sql"))
+    return sorted((sql_dir() / folder).rglob("*.sql"))
 
 
 @pytest.mark.parametrize("path", sql_files("functions"), ids=lambda path: path.stem)
@@ -222,6 +222,8 @@ def test_function_file_keeps_the_house_rules(path: Path) -> None:
     assert re.findall(r"create or replace function (\w+)", text) == [path.stem]
     assert text.startswith(f"-- {path.stem}: ") or path.stem in text.splitlines()[0]
     assert f"comment on function {path.stem}(" in text
+    private = re.search(r"^  '(Private|Trigger):|is '(Private|Trigger):", text, re.MULTILINE) is not None
+    assert private == (path.parent.name == "private"), "functions/ holds what a caller may use, private/ the rest"
     assert re.search(r"^  (volatile|stable|immutable)$", text, re.MULTILINE)
     assert "set search_path from current" in text or "Without a search_path of its own" in text
     assert not re.search(r"\bexecute\s+(format|')", text), "no dynamic SQL"

@@ -100,8 +100,8 @@ class Retry(Exception):
 
 
 class Fail(Exception):
-    """Raised by a handler: fail the job now, without another try."""
+    """Raised by a handler: fail the job now, without another try. `reason` is its error."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason or "the handler gave no reason")
         self.reason = reason

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from datetime import timedelta
 
+from pgjobq.events import EventLog
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.loop import Loop
 
-log = logging.getLogger("pgjobq.worker")
+log = EventLog("pgjobq.worker")
 
 TELL_EVERY = 60.0  # seconds between two log lines
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
-from pgjobq.errors import StorageError
+from pgjobq.events import EventLog
 from pgjobq.storage.base import BaseStorage, Outcome
 from pgjobq.worker.hand import Hand
 from pgjobq.worker.loop import Loop
 from pgjobq.worker.running import described
 
-log = logging.getLogger("pgjobq.worker")
+log = EventLog("pgjobq.worker")
 
 MAX_BATCH = 1000  # outcomes
 BUSY = 10  # outcomes at once from which on it pays to wait for more
@@ -50,8 +49,8 @@ class Settler(Loop):
         while self._hand.outcomes:
             try:
                 self._settle()
-            except StorageError as error:
-                log.warning("settle.error", extra={"error": str(error)})
+            except Exception as error:
+                log.warning("settle.error", extra={"error": error})
                 if time.monotonic() > deadline:
                     return False
                 time.sleep(0.2)

@@ -63,7 +63,7 @@ class Handler:
             arguments = {"data": job.data}
         else:
             arguments = job.data
-            if not (self._required <= arguments.keys() and (self._known is None or arguments.keys() <= self._known)):
+            if not (self._required.issubset(arguments) and (self._known is None or self._known.issuperset(arguments))):
                 raise BadArguments(self._misfit(arguments))
         if self.wants_job:
             if "job" in arguments:  # known is None: the others have refused it above

@@ -532,7 +532,7 @@ def test_policy_that_throws_jobs_away_is_warned_of(
     server = own_server(partial(Valkey, "maxmemory 100mb", "maxmemory-policy allkeys-lru"))
     with caplog.at_level(logging.WARNING, "pgjobq.storage"):
         make(server.url).ping()
-    assert [(record.message, vars(record)["maxmemory_policy"]) for record in caplog.records] == [
+    assert [(vars(record)["event"], vars(record)["maxmemory_policy"]) for record in caplog.records] == [
         ("redis.evicts", "allkeys-lru")
     ]
 

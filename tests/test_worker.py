@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from working import eventually, finished
 
 from pgjobq import ConfigurationError, Fail, Job, JobQueue, JobStatus, LostJob, Registry, Retry, Worker, job
 from pgjobq.backoff import constant
@@ -17,15 +18,6 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
 StartWorker = Callable[..., Worker]
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """Wait until a condition holds; its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
-    return value
 
 
 @pytest.fixture
@@ -47,15 +39,6 @@ def status_of(queue: JobQueue, job_id: str) -> JobStatus:
     found = queue.get_job(job_id)
     assert found is not None
     return found.status
-
-
-def finished(queue: JobQueue, job_id: str) -> Job:
-    """The job, when it has come to its end."""
-    ends = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
-    eventually(lambda: status_of(queue, job_id) in ends)
-    found = queue.get_job(job_id)
-    assert found is not None
-    return found
 
 
 def test_handlers_receive_data_in_the_form_they_ask_for(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from collections.abc import Iterable
 from typing import Protocol
 
+from pgjobq.events import EventLog
 from pgjobq.models import Job
 
-log = logging.getLogger("pgjobq.storage")
+log = EventLog("pgjobq.storage")
 
 RENEWALS = 3  # a lease is renewed so many times before it would run out
 
@@ -80,7 +80,7 @@ class Keeper(threading.Thread):
                 storage.keep()
             except Exception as error:
                 pause = min(1.0, self._interval / 4)
-                log.warning("lease.error", extra={"error": str(error), "retry_in": round(pause, 3)})
+                log.warning("lease.error", extra={"error": error, "retry_in": round(pause, 3)})
             del storage
 
     def stop(self) -> None:

@@ -7,7 +7,6 @@ every settle of the late worker is refused, for it names the start (id, attempts
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import socket
@@ -20,11 +19,12 @@ from typing import Any
 
 from pgjobq.checks import check_delay
 from pgjobq.errors import ConfigurationError, JobNotFound, LostJob, StorageError
+from pgjobq.events import EventLog
 from pgjobq.models import Job, NewJob
 from pgjobq.storage.base import BaseStorage, Completed, Failed, Outcome, Released, Retried, Upkeep
 from pgjobq.storage.lease import RENEWALS, Holds, Keeper, start
 
-log = logging.getLogger("pgjobq.storage")
+log = EventLog("pgjobq.storage")
 
 POLL_MIN = 0.002  # seconds between two claims of a worker that just had work
 

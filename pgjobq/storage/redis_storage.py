@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 from pgjobq.checks import check_whole_number
 from pgjobq.errors import ConfigurationError, DuplicateJob, InvalidJob, JobNotFound, StorageError
+from pgjobq.events import EventLog
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.redis.bell import Bell
 from pgjobq.redis.rows import arriving_row, check_size, delay_of, job_of, moment_of, new_row, outcome_row, text_of
@@ -22,7 +22,7 @@ from pgjobq.storage.arrival import FINISHED, arriving
 from pgjobq.storage.base import Outcome
 from pgjobq.storage.leased import LeasedStorage
 
-log = logging.getLogger("pgjobq.storage")
+log = EventLog("pgjobq.storage")
 
 MAX_JOBS = 100_000  # of one enqueue_many; the server does nothing else meanwhile, some two seconds for so many
 MAX_REPLY = 2**24  # bytes of data in one answer

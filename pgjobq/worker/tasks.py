@@ -97,7 +97,10 @@ class TaskRunner(Runner):
         result: object = None
         error: BaseException | None = None
         try:
-            result = await run.handler.function(**run.arguments(self._storage))
+            handler = run.handler
+            # As run.arguments does, a call less for most.
+            given = run.arguments(self._storage) if handler.wants_job else handler.arguments(run.job)
+            result = await handler.function(**given)
         except BaseException as raised:  # whatever a handler raises, SystemExit too, is its job's failure
             error = raised
         self._end(run, result, error)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pgjobq.errors import MAX_DELAY, InvalidJob
 
@@ -13,6 +14,8 @@ MAX_DEPTH = 500  # dicts and lists within each other: what every reader of JSON 
 
 # Made once: json.dumps makes one for each call that has options.
 _encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
+# A text, as a whole, or a number from 1e16 on.
+_LARGE_FLOAT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|(-?[\d.]+e\+\d+)')
 
 
 def check_name(field: str, value: object, what: str, longest: int) -> None:
@@ -45,6 +48,10 @@ def check_execute_at(value: object) -> None:
             f"execute_at: {value.isoformat()} has no time zone; give an aware datetime, such as datetime.now(UTC)",
             field="execute_at",
         )
+    try:
+        value.astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise InvalidJob("execute_at: is not within the years 1 to 9999, in UTC", field="execute_at") from None
 
 
 def check_delay(value: object, other: str | None = None) -> None:
@@ -57,6 +64,18 @@ def check_delay(value: object, other: str | None = None) -> None:
         raise InvalidJob(
             f"delay: {_shown(value)} is not allowed; give seconds from 0 to {MAX_DELAY:.0f}", field="delay"
         )
+
+
+def is_cut(url: str, ends: str = "/?#") -> bool:
+    """Whether something in its password has cut a URL in two: an @ stands where the authority has ended, or twice.
+
+    What follows the cut would be taken for a host, a port or a database, and be shown as such. ends: what ends an
+    authority, for the library that reads it. In a query's value an @ is nothing special.
+    """
+    rest = url.partition("://")[2]
+    end = next((place for place, letter in enumerate(rest) if letter in ends), len(rest))
+    path, _, query = rest[end:].partition("?")
+    return rest[:end].count("@") > 1 or "@" in path or "@" in query.partition("=")[0]
 
 
 def _shown(value: object) -> str:
@@ -75,11 +94,18 @@ def encode_data(data: object) -> str:
         text = _encode(data)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidJob(_culprit(data, "data", 1) or f"data: {error}", field="data") from None
+    if "e+" in text:
+        text = _LARGE_FLOAT.sub(_with_point, text)
     # Keys that are no texts it turns into texts; NUL, lone surrogates and any depth it lets through.
     suspect = "\\u0000" in text or not _is_encodable(text) or not _is_plain(data)
     if suspect and (culprit := _culprit(data, "data", 1)):
         raise InvalidJob(culprit, field="data")
     return text
+
+
+def _with_point(found: re.Match[str]) -> str:
+    # Without a point PostgreSQL gives it back as an int, and not the same number: 1e300 is not 10 ** 300.
+    return f"{float(found[1]):.1f}" if found[1] else found[0]
 
 
 def _is_plain(data: object) -> bool:

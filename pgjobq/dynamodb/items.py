@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pgjobq.errors import InvalidJob
+from pgjobq.forks import renew_in_child
 from pgjobq.models import Job, JobStatus, NewJob, UnreadableData
 from pgjobq.storage.errortext import storable_error
 
@@ -55,6 +56,11 @@ class Clock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Wait for no thread of the parent's."""
+        self._lock = threading.Lock()
 
     def next(self) -> int:
         """The next number."""

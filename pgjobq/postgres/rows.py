@@ -12,12 +12,13 @@ from pgjobq.postgres.statements import JOB_COLUMNS
 
 _COLUMNS = JOB_COLUMNS.replace("::text", "").split(", ")
 _ORDER = ("type", "json", "priority", "execute_at", "delay", "max_retries", "queue", "id")
+_DELAY = _ORDER.index("delay")
 # json.loads without its look for encodings and spaces, which take longer than the rest.
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
 
 
-def enqueue_call(jobs: Sequence[NewJob], max_data_bytes: int | None) -> tuple[str, list[Any]]:
-    """The statement that enqueues these jobs, by its name, and its arguments."""
+def check_sizes(jobs: Sequence[NewJob], max_data_bytes: int | None) -> None:
+    """Raise InvalidJob for one whose data is larger."""
     for job in jobs:
         if max_data_bytes is not None and (size := len(job.json.encode())) > max_data_bytes:
             raise InvalidJob(
@@ -25,9 +26,16 @@ def enqueue_call(jobs: Sequence[NewJob], max_data_bytes: int | None) -> tuple[st
                 " store the bulk elsewhere and enqueue a reference",
                 field="data",
             )
+
+
+def enqueue_call(jobs: Sequence[NewJob]) -> tuple[str, list[Any]]:
+    """The statement that enqueues these jobs, by its name, and its arguments."""
     if len(jobs) == 1:
         return "enqueue_job", [getattr(jobs[0], name) for name in _ORDER]
-    return "enqueue_jobs", [[getattr(job, name) for job in jobs] for name in _ORDER]
+    arguments: list[Any] = [[getattr(job, name) for job in jobs] for name in _ORDER]
+    # psycopg takes no list of ints and floats.
+    arguments[_DELAY] = [None if delay is None else float(delay) for delay in arguments[_DELAY]]
+    return "enqueue_jobs", arguments
 
 
 def stored_job(row: Sequence[Any]) -> Job:

@@ -57,5 +57,10 @@ _TEXTS = {
 
 def statements(schema: str) -> dict[str, bytes]:
     """The statements for a schema, by the name of the function each calls."""
-    parts = {"schema": sql.Identifier(schema), "columns": sql.SQL(JOB_COLUMNS)}
+    parts = {"schema": placeable(schema), "columns": sql.SQL(JOB_COLUMNS)}
     return {key: sql.SQL(text).format(**parts).as_bytes(None) for key, text in _TEXTS.items()}
+
+
+def placeable(*names: str) -> sql.Composable:
+    """The names as a quoted identifier for a statement with placeholders, where a % in them would begin one."""
+    return sql.Identifier(*(name.replace("%", "%%") for name in names))

@@ -20,6 +20,7 @@ from typing import Any
 
 from pgjobq.checks import check_delay
 from pgjobq.errors import ConfigurationError, JobNotFound, LostJob, StorageError
+from pgjobq.forks import renew_in_child
 from pgjobq.models import Job, NewJob
 from pgjobq.storage.base import BaseStorage, Completed, Failed, Outcome, Released, Retried, Upkeep
 from pgjobq.storage.lease import RENEWALS, Holds, Keeper, start
@@ -52,9 +53,16 @@ class LeasedStorage(BaseStorage):
         self._holds = Holds()
         self._joining, self._claiming = threading.Lock(), threading.RLock()
         self._worker_id: int | None = None
-        self._pid, self._renewed_at = os.getpid(), 0.0  # seconds of time.monotonic
+        self._renewed_at = 0.0  # seconds of time.monotonic
         self._keeper: Keeper | None = None
         self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
+        self._poked, self._pause = threading.Event(), POLL_MIN
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Be no worker in a child that was just forked: the registration, its thread and the locks are the parent's."""
+        self._joining, self._claiming = threading.Lock(), threading.RLock()
+        self._worker_id, self._keeper, self._holds, self._unsure = None, None, Holds(), False
         self._poked, self._pause = threading.Event(), POLL_MIN
 
     # -- what a subclass does, each atomically; it raises StorageUnavailable when its database does not answer ----
@@ -238,8 +246,6 @@ class LeasedStorage(BaseStorage):
 
     def _join(self) -> int:
         """Be registered; the worker's id, a fresh one after a fork and when the last was given up for dead."""
-        if self._pid != os.getpid():
-            self._forget_parent()
         if self._worker_id is not None:
             if time.monotonic() - self._renewed_at < self.lease:
                 return self._worker_id
@@ -254,12 +260,6 @@ class LeasedStorage(BaseStorage):
                     self._keeper = Keeper(self)
                     self._keeper.start()
             return self._worker_id
-
-    def _forget_parent(self) -> None:
-        # The registration is not ours, its thread does not run here, and a lock may be held for ever.
-        self._joining, self._claiming = threading.Lock(), threading.RLock()
-        self._worker_id, self._keeper, self._holds, self._unsure = None, None, Holds(), False
-        self._pid = os.getpid()
 
     def keep(self) -> None:
         """Renew the lease. Called by the keeper's thread."""

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from psycopg_pool import ConnectionPool
 
 from pgjobq.checks import check_delay, check_whole_number
 from pgjobq.errors import ConfigurationError, JobNotFound, LostJob
+from pgjobq.forks import renew_in_child
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.postgres import callers
 from pgjobq.postgres.claiming import Claiming
-from pgjobq.postgres.database import Database, connection_parameters
+from pgjobq.postgres.database import Database
+from pgjobq.postgres.dsn import connection_parameters
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.presence import Presence
 from pgjobq.postgres.pruning import Pruning
-from pgjobq.postgres.rows import enqueue_call, stored_job
+from pgjobq.postgres.rows import check_sizes, enqueue_call, stored_job
 from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle
 from pgjobq.postgres.transaction import PostgresTransaction
@@ -46,7 +49,8 @@ class PostgresStorage(BaseStorage):
     seconds for a connection, then raises StorageUnavailable. poll_interval: seconds after which a sleeping worker
     looks for jobs without having been notified. pooled: conninfo leads through a transaction pooler, such as
     PgBouncer; then listen_dsn names a direct connection for notifications and the lock, and without one the
-    worker polls and sends heartbeats. max_data_bytes: refuse larger data here, before it is sent.
+    worker polls and sends heartbeats. max_data_bytes: refuse larger data here, before it is sent. answer_timeout: a
+    call that gets no answer for so many seconds raises StorageUnavailable; counts of a huge table may need more.
 
     Thread-safe; threads that dequeue take turns, and only one that does so alone may wait. What is retried: nothing but
     a settle, by its caller, which is safe to repeat. What is fenced: every settle, by the attempt dequeued.
@@ -65,6 +69,7 @@ class PostgresStorage(BaseStorage):
         poll_interval: float = 30.0,
         application_name: str = "pgjobq",
         max_data_bytes: int | None = None,
+        answer_timeout: float = 30.0,
     ) -> None:
         if not poll_interval > 0:
             raise ConfigurationError(f"poll_interval: {poll_interval!r} is not allowed; give seconds above 0")
@@ -77,14 +82,19 @@ class PostgresStorage(BaseStorage):
             max_size=max_size,
             timeout=timeout,
             application_name=application_name,
+            answer_timeout=answer_timeout,
         )
         self._rows = self._database.rows
-        listen = None if pooled else self._database.parameters
-        if listen_dsn is not None:
-            listen = connection_parameters(listen_dsn, application_name)
-        self._presence = Presence(
-            self._rows, self._database.statements, listen=listen, schema=schema, poll_interval=poll_interval
-        )
+        beside = None if pooled else self._database.parameters
+        listen = beside if listen_dsn is None else connection_parameters(listen_dsn, application_name)
+        presence: dict[str, Any] = {"listen": listen, "schema": schema, "poll_interval": poll_interval}
+        self._new_presence = partial(Presence, self._rows, self._database.statements, **presence)
+        self.after_fork()
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Be no worker yet; and none in a forked child, for the registration and the jobs held are the parent's."""
+        self._presence = self._new_presence()
         self._claiming, self._pruning = Claiming(self._rows, self._presence), Pruning(self._rows)
 
     def enqueue(
@@ -107,21 +117,21 @@ class PostgresStorage(BaseStorage):
         """
         if not jobs:
             return []
-        name, arguments = enqueue_call(jobs, self.max_data_bytes)
+        check_sizes(jobs, self.max_data_bytes)
         if connection is None:
-            return [row[0] for row in self._rows(name, arguments)]
+            return [row[0] for row in self._rows(*enqueue_call(jobs))]
         with translated():
-            return [row[0] for row in callers.execute(connection, self._database.statements[name], arguments)]
+            callers.enqueue(connection, self.schema, jobs)
+        return [job.id for job in jobs]
 
     async def enqueue_many_async(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """enqueue_many for an event loop; connection is an async one."""
         if not jobs or connection is None:
             return await super().enqueue_many_async(jobs)
-        name, arguments = enqueue_call(jobs, self.max_data_bytes)
+        check_sizes(jobs, self.max_data_bytes)
         with translated():
-            return [
-                row[0] for row in await callers.execute_async(connection, self._database.statements[name], arguments)
-            ]
+            await callers.enqueue_async(connection, self.schema, jobs)
+        return [job.id for job in jobs]
 
     def dequeue(self) -> Job | None:
         """Claim the next due job of any queue; None when there is none. Makes this object a worker."""
@@ -203,13 +213,7 @@ class PostgresStorage(BaseStorage):
 
     def transaction(self, job: Job) -> JobTransaction:
         """A transaction of the handler's own, which completes the job as its last act."""
-        return PostgresTransaction(
-            job,
-            pool=self._database.pool,
-            parameters=self._database.parameters,
-            complete=self._database.statements["complete_jobs"],
-            forget=lambda job: self._claiming.holds.drop([job]),
-        )
+        return PostgresTransaction(job, self._database, lambda job: self._claiming.holds.drop([job]))
 
     def cancel(self, job_id: str) -> bool:
         """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 import weakref
@@ -63,8 +62,12 @@ class RedisStorage(LeasedStorage):
         self._server = Server(url, prefix, timeout)
         self._numbers = count(1)  # of claims, which take turns
         self._bell: Bell | None = None
-        self._bell_pid = 0
         self._alarm = 0.0  # when the next job falls due, by the monotonic clock
+
+    def after_fork(self) -> None:
+        """See LeasedStorage; the bell's thread is the parent's."""
+        super().after_fork()
+        self._bell = None
 
     # -- adding ---------------------------------------------------------------------------------------
 
@@ -132,8 +135,8 @@ class RedisStorage(LeasedStorage):
 
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
         """Sleep until a job comes into line or falls due, or until wake(); at most poll_interval."""
-        if self._bell is None or self._bell_pid != os.getpid():
-            self._bell, self._bell_pid = Bell(self._server, self._poked.set), os.getpid()
+        if self._bell is None:
+            self._bell = Bell(self._server, self._poked.set)
             self._bell.start()
             weakref.finalize(self, self._bell.stop)
         until_due = max(self._alarm - time.monotonic(), 0.0)

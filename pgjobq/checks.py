@@ -14,6 +14,7 @@ MAX_DEPTH = 500  # dicts and lists within each other: what every reader of JSON 
 
 # Made once: json.dumps makes one for each call that has options.
 _encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
+_FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 # A text, as a whole, or a number from 1e16 on.
 _LARGE_FLOAT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|(-?[\d.]+e\+\d+)')
 
@@ -38,7 +39,7 @@ def check_whole_number(field: str, value: object, least: int, most: int) -> None
 
 
 def check_execute_at(value: object) -> None:
-    """None, or an aware datetime."""
+    """None, or an aware datetime that every time zone can show."""
     if value is None:
         return
     if not isinstance(value, datetime):
@@ -48,10 +49,13 @@ def check_execute_at(value: object) -> None:
             f"execute_at: {value.isoformat()} has no time zone; give an aware datetime, such as datetime.now(UTC)",
             field="execute_at",
         )
-    try:
-        value.astimezone(UTC)
-    except (OverflowError, ValueError):
-        raise InvalidJob("execute_at: is not within the years 1 to 9999, in UTC", field="execute_at") from None
+    # Compared as they are: a time that UTC does not have cannot be converted. A day is left for every time zone.
+    if not _FIRST <= value < _LAST:
+        raise InvalidJob(
+            "execute_at: is not within the years 1 to 9999 in every time zone; give a time from 0001-01-02 to"
+            " 9999-12-30, in UTC",
+            field="execute_at",
+        )
 
 
 def check_delay(value: object, other: str | None = None) -> None:

@@ -19,6 +19,7 @@ from pgjobq.errors import (
     StorageUnavailable,
 )
 
+_MET = {"40001", "40P01"}  # serialization failure, deadlock
 _MISSING = (pg.UndefinedFunction, pg.UndefinedTable, pg.UndefinedColumn, pg.InvalidSchemaName)
 
 
@@ -52,6 +53,8 @@ def translate(error: psycopg.Error) -> PgjobqError:
         return NotMigrated(f"the database is not migrated for this pgjobq ({message}); run: pgjobq migrate")
     if isinstance(error, pg.InsufficientPrivilege):
         return StorageError(f"{message}; grant the user one of the roles pgjobq_enqueue, pgjobq_work, pgjobq_admin")
+    if error.sqlstate in _MET:
+        return StorageUnavailable(f"another transaction was in the way: {message}; roll back and try again")
     if isinstance(error, psycopg.DataError):
         return InvalidJob(message)
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, event, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -19,7 +19,7 @@ from sqlalchemy.pool import StaticPool
 
 from pgjobq.errors import ConfigurationError, StorageUnavailable
 from pgjobq.forks import hold_for_fork, renew_in_child
-from pgjobq.sa.engine import EXCLUSIVE, Traits, check_engine, close_socket_in_child, open_engine, traits_of
+from pgjobq.sa.engine import EXCLUSIVE, Traits, check_engine, close_socket_in_child, identity_of, open_engine, traits_of
 from pgjobq.sa.errors import is_gone, is_snapshot_old, is_transient, shown, translate
 from pgjobq.sa.sqlite import Closing, begin_exclusively
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 TRIES = 10  # of a transaction that others are in the way of
 LONGEST_PAUSE = 0.2  # seconds between two of them
-AT_REST = 1.0  # seconds that a fork waits for transactions on a SQLite file to end
+AT_REST = 1.0  # seconds to wait for transactions of others to end: before a fork, and on the only connection
 
 
 class Overtaken(Exception):
@@ -94,7 +94,12 @@ class Database:
         self._torn = False
         self._traits: Traits | None = None
         self.prepared = False
+        self._identity: object = None  # of the database, once it was asked for
+        self._same: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
+        self._only: Any = None  # the driver's connection that serves all threads
         event.listen(self.engine, "connect", close_socket_in_child)
+        if self._shares_connection:
+            event.listen(self.engine, "checkout", self._note_only)
         renew_in_child(self)
         if self._is_file():
             hold_for_fork(self)
@@ -124,6 +129,22 @@ class Database:
         self._torn = self._torn or (self._is_file() and bool(self._in_use()))
         self._preparing, self._door = threading.Lock(), threading.RLock()
         self.engine.dispose(close=False)
+
+    def _note_only(self, connection: Any, _record: Any, _fairy: Any) -> None:
+        self._only = connection
+
+    def join(self, conn: Connection) -> None:
+        """Be ready to work on a connection of the caller's. Raises ConfigurationError when it leads elsewhere."""
+        if conn.engine.pool is self.engine.pool:
+            if self._shares_connection and self._traits is None:
+                self._traits = traits_of(conn.dialect)  # asked on a connection of ours, it would end the transaction
+            return
+        if conn.engine not in self._same:
+            if self._identity is None:
+                self._identity = self.run(identity_of, writes=False)
+            self._same[conn.engine] = identity_of(conn) == self._identity
+        if not self._same[conn.engine]:
+            raise ConfigurationError(f"connection: leads to another database than {self.server}, where the jobs are")
 
     @property
     def traits(self) -> Traits:
@@ -232,9 +253,22 @@ class Database:
         if not gate.lock.acquire(timeout=self._timeout):
             raise StorageUnavailable(f"{self.server} is locked by another thread for {self._timeout:g} s")
         try:
+            if self._shares_connection:
+                self._wait_for_its_transaction()
             yield
         finally:
             gate.lock.release()
+
+    def _wait_for_its_transaction(self) -> None:
+        # The only connection is in the program's own transaction, which ours would end.
+        deadline = time.monotonic() + AT_REST
+        while getattr(self._only, "in_transaction", False):
+            if time.monotonic() > deadline:
+                raise StorageUnavailable(
+                    f"{self.server}: the program is in a transaction on the Engine's only connection; end it, give"
+                    " it as connection=, or let the queue have an Engine of its own"
+                )
+            time.sleep(0.001)
 
     def _commit(self, conn: Connection) -> None:
         try:

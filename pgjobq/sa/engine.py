@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import URL, Dialect, Engine, create_engine, event, func, text, type_coerce
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, func, text, type_coerce
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import PoolResetState, StaticPool
@@ -63,6 +64,20 @@ def traits_of(dialect: Dialect) -> Traits:
 def _skips_locked(dialect: Dialect) -> bool:
     server: Any = dialect
     return bool(server.server_version_info >= ((10, 6) if server.is_mariadb else (8, 0, 1)))
+
+
+def identity_of(conn: Connection) -> object:
+    """What tells a database from another of its kind, whatever name its server goes by; () where that is not known."""
+    match conn.dialect.name:
+        case "sqlite":
+            file = next((row[2] for row in conn.exec_driver_sql("PRAGMA database_list") if row[1] == "main"), "")
+            return os.path.realpath(file) if file else object()  # in memory each is another
+        case "postgresql":
+            found = conn.exec_driver_sql("select oid, datname from pg_database where datname = current_database()")
+            return tuple(found.one())
+        case "mysql" | "mariadb":
+            return conn.exec_driver_sql("select database()").scalar_one()
+    return ()
 
 
 def open_engine(target: str | URL, timeout: float) -> tuple[Engine, Closing | None]:

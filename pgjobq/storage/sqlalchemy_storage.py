@@ -90,6 +90,7 @@ class SQLAlchemyStorage(LeasedStorage):
             return super().enqueue_many(jobs)
         conn = callers.sync_connection(connection, self.engine.dialect.name)
         with self._database.translated():
+            self._database.join(conn)
             schema.prepare_beside(self._database, conn)
             try:
                 with conn.begin_nested():

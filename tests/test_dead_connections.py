@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +20,7 @@ from stalling_proxy import StallingProxy
 
 from pgjobq import ConfigurationError, JobQueue, NewJob, StorageUnavailable
 from pgjobq.postgres.pool import connect as connect_pinned
-from pgjobq.postgres.pool import parameters, readable
+from pgjobq.postgres.pool import parameters, readable, readable_anywhere
 from pgjobq.storage.postgres_storage import PostgresStorage
 from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
@@ -223,9 +226,27 @@ def test_answer_timeout_is_checked(wrong: float) -> None:
         JobQueue("postgresql://localhost/x", answer_timeout=wrong)
 
 
-def test_readable_needs_no_poll(monkeypatch: pytest.MonkeyPatch, conn: Connection) -> None:
-    """Which Windows does not have, nor a process that gevent or eventlet has patched."""
-    import select
+@pytest.mark.parametrize("look", [readable, readable_anywhere])
+def test_readable_with_and_without_poll(look: Callable[[int], bool]) -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        assert not look(one.fileno())
+        other.send(b"x")
+        assert look(one.fileno())
+        one.recv(1)
+        assert not look(one.fileno())
+        other.close()
+        assert look(one.fileno())
 
-    monkeypatch.delattr(select, "poll")
-    assert not readable(conn.fileno())
+
+def test_pool_works_where_there_is_no_poll(dsn: str) -> None:
+    """As on Windows, or in a process that gevent or eventlet has patched."""
+    program = f"""
+import select
+del select.poll
+from pgjobq import JobQueue
+with JobQueue({dsn!r}) as queue:
+    print(len([queue.enqueue("t") for _ in range(3)]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("3\n", "")

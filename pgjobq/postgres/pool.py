@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import selectors
 import time
 from collections.abc import Callable, Mapping
@@ -44,7 +45,8 @@ set statement_timeout = {statement_timeout};
 """
 _NEWER = {170_000: "set transaction_timeout = 0;"}  # by the version that brought the setting
 _RESET = "reset all; reset role;"
-_Selector: Callable[[], selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)
+_poll: Callable[[], Any] | None = getattr(select, "poll", None)
+_POLLIN: int = getattr(select, "POLLIN", 0)
 
 
 class PinnedConnection(Limited, psycopg.Connection[Any]):
@@ -222,6 +224,15 @@ def check_alive(conn: Connection) -> None:
 
 def readable(fd: int) -> bool:
     """Whether there is something to read on a socket, the end of the stream included."""
-    with _Selector() as selector:
+    if _poll is None:
+        return readable_anywhere(fd)
+    poll = _poll()
+    poll.register(fd, _POLLIN)
+    return bool(poll.poll(0))
+
+
+def readable_anywhere(fd: int) -> bool:
+    """readable, where there is no poll: on Windows, or when gevent or eventlet has taken it away. Costs 5 µs more."""
+    with selectors.DefaultSelector() as selector:
         selector.register(fd, selectors.EVENT_READ)
         return bool(selector.select(0))

@@ -67,7 +67,7 @@ class SchemaTooNew(StorageError):
 
 
 class SchemaConflict(StorageError):
-    """The schema holds tables that are not pgjobq's; choose another."""
+    """The schema, or something in it, is not pgjobq's own; choose another."""
 
 
 class Unsupported(PgjobqError):

@@ -1,27 +1,38 @@
 -- Installs or upgrades pgjobq with psql alone:
 --   psql -d app -f sql/install.sql                    into the schema pgjobq
 --   psql -d app -v schema=jobs -f sql/install.sql     into another
--- One transaction.  Safe to run again: tables are made once, all else is re-applied.
--- The same as `pgjobq migrate`; `pgjobq migrate --print` gives it as a single file.
+-- One transaction.  Safe to run again: tables are made once, functions are written again, and
+-- what locks a table is done only where something differs.  The same as `pgjobq migrate`, which
+-- also tries again when a table is in use.  Written by `make install-sql`: do not edit it.
 \set ON_ERROR_STOP on
+\set ON_ERROR_ROLLBACK off
 \if :{?schema}
 \else
   \set schema pgjobq
 \endif
-begin;
-set local lock_timeout = '10s';
+
+begin isolation level read committed;
+set local search_path = pg_catalog, pg_temp;
+set local standard_conforming_strings = on;
+set local quote_all_identifiers = off;
 set local check_function_bodies = off;
-select pg_advisory_xact_lock(hashtext('pgjobq install'), hashtext(:'schema'));
-create schema if not exists :"schema";
+set local statement_timeout = 0;
+set local pgjobq.schema = :'schema';
+
+\ir server.sql
+\ir schema.sql
+\ir trust.sql
+
 set local search_path = :"schema", pg_temp;
 
 \ir preflight.sql
+\ir renamed.sql
 \ir functions/new_job_id.sql
 
-select to_regclass('schema_version') is null as missing \gset
-\if :missing
-  \ir migrations/0001_initial.sql
-  insert into schema_version (version) values (1);
+select to_regclass('schema_version') is null as needed \gset
+\if :needed
+\ir migrations/0001_initial.sql
+insert into schema_version (version) values (1);
 \endif
 
 \ir functions/advance_floors.sql
@@ -79,12 +90,41 @@ select to_regclass('schema_version') is null as missing \gset
 \ir functions/private/was_settled.sql
 \ir functions/private/watch_key.sql
 \ir functions/private/willing_queues.sql
-\ir triggers/jobs_inserted.sql
-\ir triggers/jobs_updated.sql
+\ir ours.sql
+
+set local search_path = pg_temp, :"schema";
+
+select has_database_privilege(current_database(), 'temp') as needed \gset
+\if :needed
 \ir views/job_stats.sql
 \ir views/worker_status.sql
+\endif
+
+set local search_path = :"schema", pg_temp;
+
+select exists (
+  select from unnest('{job_stats,worker_status}'::text[]) as view (name),
+       lateral (values (to_regclass(format('%I.%I', current_schema(), view.name)),
+                        to_regclass('pg_temp.' || view.name))) as pair (found, wanted)
+   where pair.wanted is null
+      or pg_get_viewdef(pair.found) is distinct from pg_get_viewdef(pair.wanted)
+      or obj_description(pair.found, 'pg_class') is distinct from obj_description(pair.wanted, 'pg_class')) as needed \gset
+\if :needed
+\ir views/job_stats.sql
+\ir views/worker_status.sql
+\endif
+
+select to_regclass('pg_temp.job_stats') is not null as needed \gset
+\if :needed
+drop view pg_temp.job_stats, pg_temp.worker_status;
+\endif
+
 \ir comments.sql
 \ir public.sql
 \ir roles.sql
+
+\ir triggers/jobs_inserted.sql
+\ir triggers/jobs_updated.sql
+\ir stale.sql
 
 commit;

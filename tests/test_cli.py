@@ -442,15 +442,17 @@ def test_check_finds_nothing_where_all_is_well(cli: Cli, connect: Callable[..., 
     young.execute("select 1")  # a snapshot, and not an old one
     findings = cli.json("check")
     assert [finding["name"] for finding in findings] == [
+        "server",
         "schema",
         "listen",
         "notification queue",
         "oldest snapshot",
+        "publications",
         "unserved queues",
     ]
     assert all(finding["ok"] for finding in findings)
     lines = cli.said("check").splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 7
     assert all(line.startswith("ok    ") for line in lines)
 
 
@@ -482,7 +484,7 @@ def test_check_finds_an_old_snapshot(connect: Callable[..., Connection], dsn: st
     (finding,) = [found for found in doctor.examine(dsn, "pgjobq") if found.name == "oldest snapshot"]
     assert not finding.ok
     assert f"session {holder.info.backend_pid} of postgres (analyst, idle in transaction), held " in finding.detail
-    assert "pg_terminate_backend" in finding.mend
+    assert "pg_terminate_backend" in finding.remedy
 
 
 # -- worker -----------------------------------------------------------------------------------------

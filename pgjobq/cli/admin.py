@@ -68,7 +68,7 @@ def stats(*, as_json: bool, dsn: str, schema: str) -> None:
 @common.dsn
 @common.schema
 def check(*, as_json: bool, dsn: str, schema: str) -> None:
-    """Look for what would keep jobs from running in PostgreSQL; exit status 1 when something would, with its mend."""
+    """Look for what would keep jobs from running in PostgreSQL; exit status 1 when something would, with its remedy."""
     from dataclasses import asdict
 
     from pgjobq.postgres.doctor import examine
@@ -82,7 +82,7 @@ def check(*, as_json: bool, dsn: str, schema: str) -> None:
         for finding in findings:
             click.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
             if not finding.ok:
-                click.echo(f"      {finding.mend}")
+                click.echo(f"      {finding.remedy}")
     if not all(finding.ok for finding in findings):
         sys.exit(EXIT_ERROR)
 

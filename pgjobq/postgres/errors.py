@@ -51,7 +51,8 @@ def translate(error: psycopg.Error) -> PgjobqError:
     if isinstance(error, _MISSING):
         return NotMigrated(f"the database is not migrated for this pgjobq ({message}); run: pgjobq migrate")
     if isinstance(error, pg.InsufficientPrivilege):
-        return StorageError(f"{message}; grant the user one of the roles pgjobq_enqueue, pgjobq_work, pgjobq_admin")
+        remedy = "grant the user one of the roles pgjobq_enqueue, pgjobq_work, pgjobq_admin"
+        return StorageError(message if error.diag.message_hint else f"{message}; {remedy}")
     if isinstance(error, psycopg.DataError):
         return InvalidJob(message)
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):

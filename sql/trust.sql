@@ -50,7 +50,8 @@ begin
           union all
           select 'pg_operator'::regclass, pg_operator.oid, pg_operator.oprowner from pg_operator where pg_operator.oprnamespace = v_schema
           union all
-          select 'pg_type'::regclass, pg_type.oid, pg_type.typowner from pg_type where pg_type.typnamespace = v_schema and pg_type.typrelid = 0
+          select 'pg_type'::regclass, pg_type.oid, pg_type.typowner from pg_type
+           where pg_type.typnamespace = v_schema and pg_type.typrelid = 0 and pg_type.typcategory <> 'A'
          ) as object (class, oid, owner)
    where object.owner <> v_me
      and not (object.owner = any (v_supers)

@@ -67,6 +67,7 @@ def worker(
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     with opened(dsn, schema, "pgjobq worker", pooled=pooled, listen_dsn=listen_dsn) as storage:
         storage.ping()
+        storage.rescue()  # what a worker does first; a user who may not work is told here, rather than in the log
         served = Worker(
             storage, concurrency=concurrency, queues=names, grace=grace, leave_unknown=leave_unknown, keep=age
         )

@@ -18,6 +18,8 @@ from pgjobq.errors import (
     StorageError,
     StorageUnavailable,
 )
+from pgjobq.postgres.refusals import refusal
+from pgjobq.postgres.rights import needed_for
 
 _MISSING = (pg.UndefinedFunction, pg.UndefinedTable, pg.UndefinedColumn, pg.InvalidSchemaName)
 
@@ -51,10 +53,10 @@ def translate(error: psycopg.Error) -> PgjobqError:
     if isinstance(error, _MISSING):
         return NotMigrated(f"the database is not migrated for this pgjobq ({message}); run: pgjobq migrate")
     if isinstance(error, pg.InsufficientPrivilege):
-        remedy = "grant the user one of the roles pgjobq_enqueue, pgjobq_work, pgjobq_admin"
-        return StorageError(message if error.diag.message_hint else f"{message}; {remedy}")
+        return StorageError(message if error.diag.message_hint else f"{message}; {needed_for(message)}")
     if isinstance(error, psycopg.DataError):
         return InvalidJob(message)
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        return StorageUnavailable(f"PostgreSQL does not answer: {message}")
+        refused = refusal(message) if error.sqlstate is None else None
+        return StorageUnavailable(refused or f"PostgreSQL does not answer: {message}")
     return StorageError(message)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,6 +13,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgjobq import NotMigrated, SchemaConflict, StorageError
+from pgjobq.devserver import DevServer
 from pgjobq.postgres.doctor import examine
 from pgjobq.postgres.schema import check_schema, migrate
 
@@ -245,3 +248,18 @@ def test_database_that_is_read_only_is_refused(empty_dsn: str, conn: Connection)
     (found,) = examine(empty_dsn, "pgjobq")
     assert (found.name, found.ok) == ("server", False)
     assert "default_transaction_read_only" in found.remedy
+
+
+def test_standby_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, *list(tmp_path.parents)[:3]):  # the server's user must get through
+        if path.stat().st_uid == os.geteuid():
+            path.chmod(path.stat().st_mode | 0o011)
+    with DevServer(tmp_path / "server") as server:
+        migrate(server.dsn)
+    (data,) = (path.parent for path in (tmp_path / "server").rglob("postgresql.auto.conf"))
+    (data / "standby.signal").touch()
+    with DevServer(tmp_path / "server") as server:
+        with pytest.raises(StorageError, match="this server is a standby, which is read only; connect to the primary"):
+            migrate(server.dsn)
+        (found,) = examine(server.dsn, "pgjobq")
+        assert (found.name, found.ok, found.remedy) == ("server", False, "Connect to the primary server.")

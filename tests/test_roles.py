@@ -28,6 +28,14 @@ ENQUEUE, READ, WORK, ADMIN = "pgjobq_enqueue", "pgjobq_read", "pgjobq_work", "pg
 HANDLERS = "from pgjobq import job\n\n@job\ndef t() -> None:\n    pass\n"
 
 
+REGISTRY = Registry()
+
+
+@job(registry=REGISTRY)
+def t() -> None:
+    """Do nothing."""
+
+
 @pytest.fixture
 def login(dsn: str, conn: Connection) -> Iterator[Login]:
     """Makes a login that is a member of a role, or of none, and gives its DSN."""
@@ -51,13 +59,7 @@ def make_queue(login: Login) -> Iterator[Callable[[str], JobQueue]]:
     made: list[JobQueue] = []
 
     def make(role: str) -> JobQueue:
-        registry = Registry()
-
-        @job(registry=registry)
-        def t() -> None:
-            pass
-
-        made.append(JobQueue(PostgresStorage(login(role)), registry=registry))
+        made.append(JobQueue(PostgresStorage(login(role)), registry=REGISTRY))
         return made[-1]
 
     yield make
@@ -71,6 +73,17 @@ def jobs(conn: Connection) -> None:
     conn.execute("select enqueue_jobs('{t,t,t}', job_ids => '{pending,failed,again}')")
     conn.execute("select cancel_job('again')")
     conn.execute("update jobs set status = 'failed', finished_at = now(), failed_at = now() where id = 'failed'")
+
+
+def worked(queue: JobQueue) -> None:
+    """Run what is due, and see that it was completed."""
+    assert Worker(queue, registry=REGISTRY).run_once() == 1
+    assert [job.id for job in queue.get_completed_jobs()] == ["pending"]
+
+
+def stored(queue: JobQueue) -> PostgresStorage:
+    assert isinstance(queue.storage, PostgresStorage)
+    return queue.storage
 
 
 # What a queue does, and the roles that may: the others are refused with the names of these.
@@ -89,7 +102,7 @@ QUEUE: dict[str, tuple[Callable[[JobQueue], Any], tuple[str, ...]]] = {
     "retry": (lambda queue: queue.retry("failed"), (WORK, ADMIN)),
     "rescue": (lambda queue: stored(queue).rescue(), (WORK, ADMIN)),
     "prune": (lambda queue: stored(queue).prune(timedelta(0), ["failed"]), (WORK, ADMIN)),
-    "run_once": (lambda queue: Worker(queue).run_once(), (WORK, ADMIN)),
+    "run_once": (worked, (WORK, ADMIN)),
     "cancel": (lambda queue: queue.cancel("pending"), (ADMIN,)),
     "import": (lambda queue: stored(queue).import_jobs([]), (ADMIN,)),
 }
@@ -103,11 +116,6 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "prune --days 0": ((WORK, ADMIN), ("1 jobs deleted",)),
     "cancel pending": ((ADMIN,), ("pending",)),
 }
-
-
-def stored(queue: JobQueue) -> PostgresStorage:
-    assert isinstance(queue.storage, PostgresStorage)
-    return queue.storage
 
 
 def named(roles: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 from typing import Any
 
+from pgjobq.cli.text import in_json, in_lines
 from pgjobq.errors import ConfigurationError
 
 DRIVERS = ("botocore", "pymongo", "redis", "sqlalchemy")
@@ -26,9 +27,9 @@ class EventFormatter(logging.Formatter):
         head = {"time": self.formatTime(record, self.datefmt), "level": record.levelname, "event": record.getMessage()}
         if self._as_json:
             trace = {"traceback": self.formatException(record.exc_info)} if record.exc_info else {}
-            return json.dumps({**head, **fields, **trace}, default=str, ensure_ascii=False)
+            return in_json({**head, **fields, **trace})
         line = " ".join([*head.values(), *(f"{key}={_shown(value)}" for key, value in fields.items())])
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return in_lines(f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line)
 
 
 def configure(*, as_json: bool, level: str, worker: int | None = None) -> None:

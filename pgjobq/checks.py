@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pgjobq.errors import MAX_DELAY, InvalidJob
 
@@ -24,6 +24,39 @@ def check_name(field: str, value: object, what: str, longest: int) -> None:
     if "\0" in value:
         raise InvalidJob(f"{field}: holds a NUL character, which PostgreSQL cannot store; take it out", field=field)
     _check_encodable(field, value)
+
+
+def is_name(field: str, value: object, longest: int) -> bool:
+    """Whether something could have this name. Raises InvalidJob for what is not a text at all."""
+    try:
+        check_name(field, value, "the text that it was given", longest)
+    except InvalidJob:
+        if not isinstance(value, str):
+            raise
+        return False
+    return True
+
+
+def check_names(field: str, value: object) -> None:
+    """None, or a list of names: a text alone would be taken for the list of its letters."""
+    if value is None:
+        return
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InvalidJob(f"{field}: {value!r} is not a list of names; give one, such as ['mail']", field=field)
+
+
+def check_text(field: str, value: object) -> None:
+    """A text that databases can store: without NUL and halves of surrogate pairs."""
+    if not isinstance(value, str):
+        raise InvalidJob(f"{field}: {value!r} is not a text; give one", field=field)
+    if found := _bad_text(value, field):
+        raise InvalidJob(found, field=field)
+
+
+def check_age(value: object) -> None:
+    """A timedelta of 0 or more."""
+    if not isinstance(value, timedelta) or value < timedelta(0):
+        raise InvalidJob(f"older_than: {value!r} is not an age; give a timedelta of 0 or more", field="older_than")
 
 
 def check_whole_number(field: str, value: object, least: int, most: int) -> None:
@@ -47,9 +80,9 @@ def check_execute_at(value: object) -> None:
         )
 
 
-def check_delay(value: object, other: str | None = None) -> None:
-    """None, or seconds from 0 to a hundred years; not together with `other`."""
-    if value is None:
+def check_delay(value: object, other: str | None = None, *, optional: bool = True) -> None:
+    """None, if that is optional, or seconds from 0 to a hundred years; not together with `other`."""
+    if value is None and optional:
         return
     if other is not None:
         raise InvalidJob(f"delay: given together with {other}; give one of them", field="delay")

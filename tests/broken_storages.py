@@ -520,8 +520,8 @@ class CancelsWhatIsDone(MemoryStorage):
 
 @breaks({"test_prune": "prune: deletes nothing of other statuses than those named"})
 class PrunesEverything(MemoryStorage):
-    def prune(self, older_than: timedelta, statuses: Sequence[str] = ()) -> int:
-        return super().prune(older_than, list(JobStatus)) and 1
+    def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
+        return super()._prune(older_than, list(JobStatus), queues, batch) and 1
 
 
 @breaks({"test_queues": "queues: dequeue_many gives jobs of the queues asked for alone"}, storage=MemoryStorage)

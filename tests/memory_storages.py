@@ -156,31 +156,32 @@ class MemoryStorage(LeasedStorage):
         super().__init__(lease=lease, poll_interval=poll_interval)
         self.memory = memory or Memory()
 
-    def get_job(self, job_id: str) -> Job | None:
+    def _get(self, job_id: str) -> Job | None:
         found = self.memory.jobs.get(job_id)
         return found and _copy(found)
 
-    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
+    def _list(self, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
         with self.memory.lock:
             return [job for job in self.memory.listed(status, None) if queue in {None, job.queue}][:limit]
 
-    def cancel(self, job_id: str) -> bool:
+    def _cancel(self, job_id: str) -> bool | None:
         with self.memory.lock:
             if (job := self.memory.jobs.get(job_id)) is None:
-                raise JobNotFound(f"there is no job {job_id!r}")
+                return None
             if job.status in ENDS:
                 return False
             self.memory.change(job, status=JobStatus.CANCELLED, finished_at=datetime.now(UTC))
             return True
 
-    def prune(self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled")) -> int:
+    def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
         before, memory = datetime.now(UTC) - older_than, self.memory
+
+        def is_old(job: Job) -> bool:
+            served = queues is None or job.queue in queues
+            return served and job.status in ENDS and job.status in statuses and job.updated_at <= before
+
         with memory.lock:
-            old = [
-                job.id
-                for job in memory.jobs.values()
-                if job.status in ENDS and job.status in statuses and job.updated_at <= before
-            ]
+            old = [job.id for job in memory.jobs.values() if is_old(job)]
             for job_id in old:
                 del memory.jobs[job_id]
             return len(old)

@@ -16,7 +16,7 @@ from pgjobq.sa.database import Database
 from pgjobq.sa.table import jobs
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.errortext import storable_error
-from pgjobq.storage.lease import start
+from pgjobq.storage.holds import start
 
 Values = tuple[tuple[str, Any], ...]
 

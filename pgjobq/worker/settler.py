@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
-from pgjobq.errors import StorageError
-from pgjobq.storage.base import BaseStorage, Outcome
+from pgjobq.errors import StorageUnavailable
+from pgjobq.storage.base import BaseStorage, Completed, Outcome, Released
 from pgjobq.worker.hand import Hand
 from pgjobq.worker.loop import Loop
 from pgjobq.worker.running import described
@@ -16,13 +18,17 @@ log = logging.getLogger("pgjobq.worker")
 MAX_BATCH = 1000  # outcomes
 BUSY = 10  # outcomes at once from which on it pays to wait for more
 LINGER = 0.004  # seconds to wait then
+AGAIN_MIN, AGAIN_MAX = 1.0, 60.0  # seconds before those set aside are tried again
+TOLD = 10  # outcomes set aside that the log names one by one, each time
+AWAY = (StorageUnavailable, OSError)  # errors that are nobody's fault among the outcomes
 
 
 class Settler(Loop):
     """Settles a lone outcome at once; under load waits a few milliseconds for a batch.
 
-    An outcome is kept until the database has taken it: after an error it is tried again, for as long as it
-    takes, which is safe, for settling twice is the same as once.
+    An outcome is kept until the database has taken it. While the database is away the batch is tried again, which is
+    safe, because settling twice is the same as once. After any other error the batch is halved until the outcomes
+    that cause it are found; those are set aside and tried again later, and hold up no other.
     """
 
     name = "settle"
@@ -30,14 +36,17 @@ class Settler(Loop):
     def __init__(self, storage: BaseStorage, hand: Hand) -> None:
         super().__init__()
         self._storage, self._hand = storage, hand
+        self._aside: list[Outcome] = []
+        self._again_at, self._pause = 0.0, AGAIN_MIN
 
     def run_once(self) -> None:
-        """Settle what has come; wait for the first."""
-        if not self._hand.has_outcome.wait(1.0):
-            return
-        if len(self._hand.outcomes) >= BUSY:
-            time.sleep(LINGER)
-        self._settle()
+        """Settle what has come, and what was set aside when its time has come; wait for the first."""
+        if self._hand.has_outcome.wait(1.0):
+            if len(self._hand.outcomes) >= BUSY:
+                time.sleep(LINGER)
+            self._settle_batch()
+        if self._aside and time.monotonic() >= self._again_at:
+            self._try_again()
 
     def stop(self) -> None:
         """End soon; flush() settles what is left."""
@@ -45,28 +54,94 @@ class Settler(Loop):
         self._hand.has_outcome.set()
 
     def flush(self, seconds: float) -> bool:
-        """Settle everything that is left, trying for so long; whether it succeeded. The loop has ended."""
+        """Settle everything that is left, trying for so long; whether the database has answered. The loop has ended.
+
+        A job whose outcome cannot be settled even now is given back, or left to rescue when that cannot be done either.
+        """
         deadline = time.monotonic() + seconds
-        while self._hand.outcomes:
+        while True:
             try:
-                self._settle()
-            except StorageError as error:
+                while self._hand.outcomes:
+                    self._settle_batch()
+                self._try_again()
+                self._give_back()
+                return True
+            except AWAY as error:
                 log.warning("settle.error", extra={"error": str(error)})
                 if time.monotonic() > deadline:
                     return False
                 time.sleep(0.2)
-        return True
 
-    def _settle(self) -> None:
-        batch: list[Outcome] = self._hand.drain(MAX_BATCH)
+    def _settle_batch(self) -> None:
+        batch = self._hand.drain(MAX_BATCH)
         if self._hand.outcomes:
             self._hand.has_outcome.set()
-        if not batch:
+        if batch:
+            self._settle(batch)
+
+    def _try_again(self) -> None:
+        outcomes, self._aside = self._aside, []
+        self._pause = min(self._pause * 2, AGAIN_MAX)
+        if outcomes:
+            self._settle(outcomes)
+        if not self._aside:
+            self._pause = AGAIN_MIN
+
+    def _settle(self, outcomes: list[Outcome]) -> None:
+        """Settle these; set aside those that cannot be. Raises when the database is away, and puts them back."""
+        parts, culprits = [outcomes], list[tuple[Outcome, Exception]]()
+        while parts:
+            part = parts.pop()
+            try:
+                lost = self._storage.settle(part)
+            except Exception as error:
+                if isinstance(error, AWAY):
+                    self._hand.put_back([outcome for some in (part, *reversed(parts)) for outcome in some])
+                    self._set_aside(culprits)
+                    raise
+                if len(part) > 1:
+                    half = len(part) // 2
+                    parts += [part[half:], part[:half]]
+                elif (plainer := _in_ascii(part[0])) is not None:
+                    parts.append([plainer])
+                else:
+                    culprits.append((part[0], error))
+            else:
+                for outcome in lost:
+                    log.warning("job.lost", extra=_told(outcome))
+        self._set_aside(culprits)
+
+    def _set_aside(self, culprits: Sequence[tuple[Outcome, Exception]]) -> None:
+        if not culprits:
             return
-        try:
-            lost = self._storage.settle(batch)
-        except BaseException:
-            self._hand.put_back(batch)
-            raise
-        for outcome in lost:
-            log.warning("job.lost", extra={**described(outcome.job), "outcome": type(outcome).__name__})
+        if not self._aside:
+            self._again_at = time.monotonic() + self._pause
+        self._aside += [outcome for outcome, _ in culprits]
+        retry_in = round(self._again_at - time.monotonic(), 3)
+        for outcome, error in culprits[:TOLD]:
+            log.error("job.unsettled", extra={**_told(outcome), "error": str(error), "retry_in": retry_in})
+        if len(culprits) > TOLD:
+            log.error("jobs.unsettled", extra={"more": len(culprits) - TOLD, "retry_in": retry_in})
+
+    def _give_back(self) -> None:
+        while self._aside:
+            outcome = self._aside[-1]
+            try:
+                self._storage.settle([Released(outcome.job)])
+                log.warning("job.given_back", extra=_told(outcome))
+            except AWAY:
+                raise
+            except Exception as error:
+                log.error("job.left_to_rescue", extra={**_told(outcome), "error": str(error)})
+            self._aside.pop()
+
+
+def _in_ascii(outcome: Outcome) -> Outcome | None:
+    """The same with its error in ASCII, which every encoding of a database has; None when that changes nothing."""
+    if isinstance(outcome, Completed | Released) or outcome.error is None or outcome.error.isascii():
+        return None
+    return replace(outcome, error=outcome.error.encode("ascii", "backslashreplace").decode())
+
+
+def _told(outcome: Outcome) -> dict[str, object]:
+    return {**described(outcome.job), "outcome": type(outcome).__name__}

@@ -105,7 +105,7 @@ class Worker:
             if self._paused:
                 self._fetcher.pause()
             self._running = True
-            self._pruner = None if self._keep is None else PruneLoop(self.storage, self._keep)
+            self._pruner = None if self._keep is None else PruneLoop(self.storage, self._keep, self.queues)
             for loop in (self._settler, self._upkeep, self._pruner, self._fetcher):
                 if loop is not None:
                     loop.start()

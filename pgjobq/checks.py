@@ -150,26 +150,59 @@ def _check_encodable(field: str, value: str) -> None:
         raise InvalidJob(f"{field}: holds half of a surrogate pair, which is no character; take it out", field=field)
 
 
-def _culprit(value: object, path: str, depth: int) -> str | None:
+def _culprit(data: object, path: str, depth: int) -> str | None:
     """What is wrong with the first bad value inside, and its path; None when nothing is."""
-    if depth > MAX_DEPTH and isinstance(value, dict | list | tuple):
-        return f"{path[:80]}...: nested too deep, or within itself; flatten it"
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                return f"{path}: key {key!r} is not a text; JSON objects have texts as keys"
-            if found := _bad_text(key, f"{path} key {key!r}") or _culprit(inner, f"{path}.{key}", depth + 1):
-                return found
-        return None
-    if isinstance(value, list | tuple):
-        return next((f for n, v in enumerate(value) if (f := _culprit(v, f"{path}[{n}]", depth + 1))), None)
+    # No recursion: it would end at a depth that depends on how deep its caller is.
+    left: list[tuple[object, str, int]] = [(data, path, depth)]
+    while left:
+        value, path, depth = left.pop()
+        if isinstance(value, _Key):
+            found = _bad_key(value.key, path)
+        elif depth > MAX_DEPTH and isinstance(value, dict | list | tuple):
+            found = f"{path[:80]}...: nested too deep, or within itself; flatten it"
+        else:
+            found = _bad_value(value, path)
+        if found:
+            return found
+        if isinstance(value, dict):
+            for key, inner in reversed(value.items()):
+                left += [(inner, f"{path}.{key!s}", depth + 1), (_Key(key), path, depth)]
+        elif isinstance(value, list | tuple):
+            left += [(inner, f"{path}[{n}]", depth + 1) for n, inner in reversed(list(enumerate(value)))]
+    return None
+
+
+class _Key:
+    """A key of a dict, in its place before its value."""
+
+    def __init__(self, key: object) -> None:
+        self.key = key
+
+
+def _bad_key(key: object, path: str) -> str | None:
+    if not isinstance(key, str):
+        return f"{path}: key {key!r} is not a text; JSON objects have texts as keys"
+    return _bad_text(key, f"{path} key {key!r}")
+
+
+def _bad_value(value: object, path: str) -> str | None:
     if isinstance(value, str):
         return _bad_text(value, path)
     if isinstance(value, float) and not math.isfinite(value):
         return f"{path}: {value} is no JSON number; leave it out or give null"
-    if value is None or isinstance(value, int | float):
+    if isinstance(value, int):
+        return _bad_whole_number(value, path)
+    if value is None or isinstance(value, float | dict | list | tuple):
         return None
     return f"{path}: {type(value).__name__} is not JSON; give a text, number, bool, None, list or dict"
+
+
+def _bad_whole_number(value: int, path: str) -> str | None:
+    try:
+        str(value)
+    except ValueError:  # Python writes and reads no more digits than sys.get_int_max_str_digits()
+        return f"{path}: has more digits than Python writes; give it as a text"
+    return None
 
 
 def _bad_text(value: str, path: str) -> str | None:

@@ -16,8 +16,9 @@ from typing import Any
 
 from pgjobq import BaseStorage, DuplicateJob, Job, JobNotFound, JobStatus, LostJob, NewJob
 from pgjobq.checks import check_delay
+from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried, status_after
 from pgjobq.storage.arrival import arriving
-from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
+from pgjobq.storage.holds import Claimant, start
 from pgjobq.storage.leased import LeasedStorage
 
 ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
@@ -170,7 +171,7 @@ class MemoryStorage(LeasedStorage):
                 return None
             if job.status in ENDS:
                 return False
-            self.memory.change(job, status=JobStatus.CANCELLED, finished_at=datetime.now(UTC))
+            self.memory.change(job, status=JobStatus.CANCELLED, finished_at=datetime.now(UTC), worker_id=None)
             return True
 
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
@@ -204,7 +205,7 @@ class MemoryStorage(LeasedStorage):
             for job in jobs:
                 self.memory.add(job)
 
-    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
         claimed: list[Job] = []
         with self.memory.lock:
             while len(claimed) < limit and (job := self.memory.first(queues)) is not None:
@@ -216,13 +217,11 @@ class MemoryStorage(LeasedStorage):
             return [outcome for outcome in outcomes if not self._settled(outcome)]
 
     def _settled(self, outcome: Outcome) -> bool:
-        start, job = outcome.job, self.memory.jobs.get(outcome.job.id)
-        statuses = {Completed: "completed", Failed: "failed", Retried: "pending", Released: "pending"}
-        attempts = start.attempts - isinstance(outcome, Released)
-        if job is None or job.worker_id != start.worker_id:
+        job = self.memory.jobs.get(outcome.job.id)
+        if job is None or start(job) != start(outcome.job):
             return False
-        if (job.status, job.attempts) != ("running", start.attempts):
-            return (job.status, job.attempts) == (statuses[type(outcome)], attempts)
+        if job.status != "running":
+            return job.status == status_after(outcome)
         now = datetime.now(UTC)
         match outcome:
             case Completed():
@@ -232,7 +231,7 @@ class MemoryStorage(LeasedStorage):
             case Retried(_, delay, error):
                 self.memory.put_back(job, delay, error=job.error if error is None else error)
             case Released(_, delay):
-                self.memory.put_back(job, delay, attempts=attempts)
+                self.memory.put_back(job, delay, attempts=job.attempts - 1)
         return True
 
     def _put_back(self, job_id: str, delay: float) -> bool:
@@ -273,5 +272,5 @@ class MemoryStorage(LeasedStorage):
                     error, now = "its worker died", datetime.now(UTC)
                     memory.change(job, status=JobStatus.FAILED, error=error, finished_at=now, failed_at=now)
                 else:
-                    memory.put_back(job)
+                    memory.put_back(job, worker_id=None)
             return len(dead)

@@ -133,13 +133,14 @@ def take_in(database: Database, arrivals: Sequence[Job]) -> int:
 
 def cancel(conn: Connection, job_id: str, now: datetime) -> bool:
     """pending or running -> cancelled; False when it is neither."""
-    values = {"status": "cancelled", "finished_at": now, "updated_at": now}
+    values = {"status": "cancelled", "finished_at": now, "updated_at": now, "claim_id": null()}
     return _change(conn, job_id, ("pending", "running"), values)
 
 
 def put_back(conn: Connection, job_id: str, due: datetime, now: datetime) -> bool:
     """failed, cancelled or pending -> pending, due then; False when it is in no such state."""
-    values = {"status": "pending", "execute_at": due, "finished_at": null(), "failed_at": null(), "updated_at": now}
+    values = {"status": "pending", "execute_at": due, "updated_at": now}
+    values |= dict.fromkeys(("finished_at", "failed_at", "claim_id"), null())
     return _change(conn, job_id, ("pending", "failed", "cancelled"), values)
 
 

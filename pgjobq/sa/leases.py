@@ -20,6 +20,7 @@ from sqlalchemy import (
     insert,
     literal,
     literal_column,
+    null,
     select,
     update,
 )
@@ -31,6 +32,7 @@ from pgjobq.sa.conditions import AMONG_IDS, NOW, chunks, met
 from pgjobq.sa.database import Database
 from pgjobq.sa.rows import COLUMNS, job_of
 from pgjobq.sa.table import jobs, workers
+from pgjobq.storage.holds import Start
 
 log = logging.getLogger("pgjobq.storage")
 
@@ -63,10 +65,10 @@ def held_by(conn: Connection, worker_id: int) -> list[Job]:
     return [job_of(row) for row in conn.execute(query)]
 
 
-def starts_of(conn: Connection, worker_ids: Sequence[int]) -> set[tuple[str, int, int | None]]:
-    """(id, attempts, worker_id) of every job that runs under these workers."""
-    query = select(jobs.c.id, jobs.c.attempts, jobs.c.worker_id).where(_RUNNING, jobs.c.worker_id.in_(worker_ids))
-    return {(row.id, row.attempts, row.worker_id) for row in conn.execute(query)}
+def starts_of(conn: Connection, worker_ids: Sequence[int]) -> set[Start]:
+    """The start of every job that runs under these workers."""
+    query = select(jobs.c.id, jobs.c.claim_id).where(_RUNNING, jobs.c.worker_id.in_(worker_ids))
+    return {(row.id, row.claim_id or 0) for row in conn.execute(query)}
 
 
 def rescue(database: Database, told: set[str]) -> int:
@@ -155,5 +157,6 @@ _GIVE_AWAY = (
         failed_at=_when_failed,
         finished_at=_when_failed,
         updated_at=NOW,
+        claim_id=null(),
     )
 )

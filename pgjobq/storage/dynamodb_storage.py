@@ -32,6 +32,7 @@ from pgjobq.errors import StorageError
 from pgjobq.models import Job, JobStatus, NewJob, utc_now
 from pgjobq.storage.arrival import ArrivalOrder, arriving, place_of
 from pgjobq.storage.base import Outcome, Released, Upkeep
+from pgjobq.storage.holds import Claimant, claim_of
 from pgjobq.storage.leased import LeasedStorage
 
 _WAITING = ("failed", "cancelled", "pending")
@@ -109,7 +110,7 @@ class DynamoDBStorage(LeasedStorage):
 
     # -- working --------------------------------------------------------------------------------------
 
-    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
         try:
             with self._table.translated():
                 moved = self._promote()
@@ -147,11 +148,11 @@ class DynamoDBStorage(LeasedStorage):
         with self._table.translated():
             found = {entry["id"]: held_job(entry) for entry in self._table.lane(running(worker_id))}
             # The index may not show a start yet: those that are known here are looked up in the table.
-            known = [(name, n) for name, n, worker in self._holds.starts() if worker == worker_id and name not in found]
-            for name, attempts in known:
-                item = self._table.get(name)
-                if item is not None and _is_start(item, attempts, worker_id):
-                    found[name] = stored_job(item)
+            known = [job for job in self._holds.all() if job.worker_id == worker_id and job.id not in found]
+            for job in known:
+                item = self._table.get(job.id)
+                if item is not None and _is_start(item, job):
+                    found[job.id] = stored_job(item)
             return list(found.values())
 
     def maintain(self, running: Sequence[Job]) -> Upkeep:
@@ -163,12 +164,12 @@ class DynamoDBStorage(LeasedStorage):
 
     def _give_back_unknown(self, worker_id: int) -> None:
         """Give back starts whose answer was lost, and which the index did not show when the next claim looked."""
-        known = {name for name, _, _ in self._holds.starts()}
+        known = {job.id for job in self._holds.all()}
         before = in_text(utc_now() - timedelta(seconds=UNKNOWN_AFTER))
         for job in self._held_by(worker_id):
             with self._table.translated():
                 item = self._table.get(job.id) if job.id not in known else None
-            if item is not None and _is_start(item, job.attempts, worker_id) and item["started_at"] < before:
+            if item is not None and _is_start(item, job) and item["started_at"] < before:
                 self._settle([Released(stored_job(item))])
 
     # -- the lease ------------------------------------------------------------------------------------
@@ -262,5 +263,5 @@ class DynamoDBStorage(LeasedStorage):
         self._table.close()
 
 
-def _is_start(item: Item, attempts: int, worker_id: int) -> bool:
-    return (item["status"], item["attempts"], item.get("worker_id")) == ("running", attempts, worker_id)
+def _is_start(item: Item, job: Job) -> bool:
+    return (item["status"], item.get("claim")) == ("running", claim_of(job))

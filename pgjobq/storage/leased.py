@@ -2,7 +2,7 @@
 
 A worker is registered with a lease, which a thread of its process renews: one write a process and interval,
 however many jobs it holds. When the lease runs out, any other worker's upkeep puts its jobs back in line, and
-every settle of the late worker is refused, for it names the start (id, attempts, worker) that it belongs to.
+every settle of the late worker is refused, because it names the claim that made the start.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pgjobq.models import Job
 from pgjobq.outcomes import Released
 from pgjobq.storage.base import Upkeep
 from pgjobq.storage.fenced import FencedStorage
-from pgjobq.storage.holds import Holds, start
+from pgjobq.storage.holds import Claimant, Holds, Start, start
 from pgjobq.storage.lease import RENEWALS, Keeper
 
 log = logging.getLogger("pgjobq.storage")
@@ -61,8 +61,12 @@ class LeasedStorage(FencedStorage):
     # -- what a subclass does, each atomically; it raises StorageUnavailable when its database does not answer ----
 
     @abstractmethod
-    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
-        """Claim up to limit due jobs for this worker, in the order in which they should run."""
+    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
+        """Claim up to limit due jobs for this worker, in the order in which they should run.
+
+        worker_id.claim is kept beside the jobs' worker_id, and the jobs that are returned have this very worker_id: a
+        settle is for the start of that claim.
+        """
 
     @abstractmethod
     def _enlist(self, worker_id: int, name: str) -> None:
@@ -80,7 +84,7 @@ class LeasedStorage(FencedStorage):
     def _held_by(self, worker_id: int) -> list[Job]:
         """The running jobs of this worker."""
 
-    def _starts_of(self, worker_ids: set[int]) -> set[tuple[str, int, int | None]]:
+    def _starts_of(self, worker_ids: set[int]) -> set[Start]:
         """What tells the starts that these workers hold. A subclass may know without reading whole jobs."""
         return {start(job) for worker_id in worker_ids for job in self._held_by(worker_id)}
 
@@ -104,7 +108,7 @@ class LeasedStorage(FencedStorage):
                 self._give_back([job for job in self._held_by(worker_id) if start(job) not in known])
                 self._unsure = False
             try:
-                jobs = self._claim(worker_id, limit, queues)
+                jobs = self._claim(Claimant.anew(worker_id), limit, queues)
             except StorageError:
                 self._unsure = True
                 raise
@@ -148,7 +152,8 @@ class LeasedStorage(FencedStorage):
         rescued = self._rescue()
         if rescued:
             log.warning("jobs.rescued", extra={"rescued": rescued})
-        held = self._starts_of({job.worker_id for job in running if job.worker_id is not None}) if running else set()
+        workers = {int(job.worker_id) for job in running if job.worker_id is not None}
+        held = self._starts_of(workers) if workers else set()
         again_in = min(1.0 if running else 5.0, self.lease / RENEWALS)
         return Upkeep(lost=[job for job in running if start(job) not in held], rescued=rescued, again_in=again_in)
 

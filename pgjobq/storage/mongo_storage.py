@@ -20,6 +20,7 @@ from pgjobq.mongo.leases import Leases
 from pgjobq.mongo.settling import due_after, mark, updates
 from pgjobq.storage.arrival import ArrivalOrder, arriving
 from pgjobq.storage.base import Outcome
+from pgjobq.storage.holds import Claimant
 from pgjobq.storage.leased import LeasedStorage
 
 ALL = [str(status) for status in JobStatus]
@@ -86,7 +87,7 @@ class MongoStorage(LeasedStorage):
 
     # -- working --------------------------------------------------------------------------------------
 
-    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
         with self._database.translated():
             return claim(self._database, worker_id, limit, queues)
 

@@ -19,6 +19,7 @@ from pgjobq.redis.rows import arriving_row, check_size, delay_of, job_of, moment
 from pgjobq.redis.server import Client, Server
 from pgjobq.storage.arrival import arriving
 from pgjobq.storage.base import Outcome
+from pgjobq.storage.holds import Claimant
 from pgjobq.storage.leased import LeasedStorage
 
 log = logging.getLogger("pgjobq.storage")
@@ -88,12 +89,13 @@ class RedisStorage(LeasedStorage):
                 self._server.call("fence", self._join(), next(self._numbers))
             return super().dequeue_many(limit, queues)
 
-    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
         if limit < 1 or (queues is not None and not queues):
             return []
         bell = "" if self._bell is None else self._bell.name_if_heard
         number, lease, names = next(self._numbers), delay_of(self.lease), dict.fromkeys(queues or ())
-        next_due, *rows = self._server.call("claim", worker_id, number, limit, lease, MAX_REPLY, bell, *names)
+        claim: list[Any] = [int(worker_id), number, limit, lease, MAX_REPLY, bell, worker_id.claim, *names]
+        next_due, *rows = self._server.call("claim", *claim)
         self._alarm = time.monotonic() + (int(next_due) / 1e6 if next_due else self.poll_interval)
         return [job_of(row) for row in rows]
 

@@ -19,6 +19,7 @@ from pgjobq.sa.settling import settle
 from pgjobq.sa.table import JobRecord, WorkerRecord
 from pgjobq.sa.transaction import SQLAlchemyTransaction
 from pgjobq.storage.base import JobTransaction, Outcome
+from pgjobq.storage.holds import Claimant, Start
 from pgjobq.storage.leased import LeasedStorage
 
 __all__ = ["JobRecord", "SQLAlchemyStorage", "WorkerRecord"]
@@ -117,7 +118,7 @@ class SQLAlchemyStorage(LeasedStorage):
 
     # -- working --------------------------------------------------------------------------------------
 
-    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
         self._database.open()
         return claiming.claim(self._database, worker_id, limit, queues)
 
@@ -140,7 +141,7 @@ class SQLAlchemyStorage(LeasedStorage):
     def _held_by(self, worker_id: int) -> list[Job]:
         return self._database.read(lambda conn: leases.held_by(conn, worker_id))
 
-    def _starts_of(self, worker_ids: set[int]) -> set[tuple[str, int, int | None]]:
+    def _starts_of(self, worker_ids: set[int]) -> set[Start]:
         return self._database.read(lambda conn: leases.starts_of(conn, sorted(worker_ids)))
 
     def _rescue(self) -> int:
@@ -193,8 +194,9 @@ class SQLAlchemyStorage(LeasedStorage):
     def upgrade(self, timezone: str | tzinfo = "UTC") -> bool:
         """Bring a table of DBJobQ's up to date, its times being of this zone; whether it was one.
 
-        Nobody may work on it meanwhile. Adds queue, started_at, finished_at, failed_at and worker_id, and makes the
-        indexes anew. In one transaction, but for MySQL, where each change of the table ends one: make a backup there.
+        Nobody may work on it meanwhile. Adds queue, started_at, finished_at, failed_at, worker_id and claim_id, and
+        makes the indexes again. In one transaction, but for MySQL, where each change of the table ends one: make a
+        backup there.
         Its running jobs are rescued as those of a dead worker. Raises SchemaConflict for a table of another kind.
         """
         changed = upgrading.upgrade(self._database, upgrading.zone_of(timezone))

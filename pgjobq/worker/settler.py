@@ -102,7 +102,7 @@ class Settler(Loop):
                 if len(part) > 1:
                     half = len(part) // 2
                     parts += [part[half:], part[:half]]
-                elif (plainer := _in_ascii(part[0])) is not None:
+                elif (plainer := _plainer(part[0])) is not None:
                     parts.append([plainer])
                 else:
                     culprits.append((part[0], error))
@@ -136,11 +136,12 @@ class Settler(Loop):
             self._aside.pop()
 
 
-def _in_ascii(outcome: Outcome) -> Outcome | None:
+def _plainer(outcome: Outcome) -> Outcome | None:
     """The same with its error in ASCII, which every encoding of a database has; None when that changes nothing."""
-    if isinstance(outcome, Completed | Released) or outcome.error is None or outcome.error.isascii():
+    if isinstance(outcome, Completed | Released) or outcome.error is None:
         return None
-    return replace(outcome, error=outcome.error.encode("ascii", "backslashreplace").decode())
+    plain = outcome.error.replace("\0", "\\0").encode("ascii", "backslashreplace").decode()
+    return None if plain == outcome.error else replace(outcome, error=plain)
 
 
 def _told(outcome: Outcome) -> dict[str, object]:

@@ -162,7 +162,8 @@ def prune(
     old = (jobs.c.status.in_(statuses)) & (jobs.c.finished_at <= cutoff)
     if queues is not None:
         old &= jobs.c.queue.in_(queues)
-    pruned, kept = 0, dict[str, StorageError]()
+    pruned = 0
+    kept: dict[str, StorageError] = {}
     place: tuple[datetime, str] | None = None  # where the last batch ended
 
     def find(conn: Connection) -> list[Any]:

@@ -89,7 +89,8 @@ class Settler(Loop):
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         """Settle these; set aside those that cannot be. Raises when the database is away, and puts them back."""
-        parts, culprits = [outcomes], list[tuple[Outcome, Exception]]()
+        culprits: list[tuple[Outcome, Exception]] = []
+        parts = [outcomes]
         while parts:
             part = parts.pop()
             try:
@@ -97,7 +98,8 @@ class Settler(Loop):
             except Exception as error:
                 if isinstance(error, AWAY):
                     self._hand.put_back([outcome for some in (part, *reversed(parts)) for outcome in some])
-                    self._set_aside(culprits)
+                    if culprits:
+                        self._set_aside(culprits)
                     raise
                 if len(part) > 1:
                     half = len(part) // 2
@@ -109,11 +111,10 @@ class Settler(Loop):
             else:
                 for outcome in lost:
                     log.warning("job.lost", extra=_told(outcome))
-        self._set_aside(culprits)
+        if culprits:
+            self._set_aside(culprits)
 
     def _set_aside(self, culprits: Sequence[tuple[Outcome, Exception]]) -> None:
-        if not culprits:
-            return
         if not self._aside:
             self._again_at = time.monotonic() + self._pause
         self._aside += [outcome for outcome, _ in culprits]

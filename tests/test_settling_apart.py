@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -15,6 +17,7 @@ import pytest
 import sqlalchemy
 from memory_storages import DictStorage
 from places import place
+from pymongo import MongoClient
 
 from pgjobq import BaseStorage, Job, NewJob, Registry, StorageUnavailable, Worker, job, open_storage
 from pgjobq.storage.base import Completed, Failed, Outcome, Retried
@@ -40,6 +43,10 @@ begin raise exception 'not this one'; end $$;
 create trigger refuse before update on pgjobq.jobs for each row
   when (left(old.id, 3) = 'bad' and old.status = 'running' and {new}) execute function refuse();
 """
+REFUSALS_OF_MONGO = {  # validators of the collection
+    "new.status = 'completed'": '{"$nor": [{"_id": {"$regex": "^bad"}, "status": "completed"}]}',
+    "new.status <> 'running'": '{"$nor": [{"_id": {"$regex": "^bad"}, "status": {"$ne": "running"}}]}',
+}
 COMPLETED, ANYTHING = "new.status = 'completed'", "new.status <> 'running'"
 
 
@@ -55,20 +62,30 @@ def until(look: Callable[[], Any], seconds: float = 20.0) -> Any:
 class Place:
     """A database with a storage on it, and triggers."""
 
-    def __init__(self, kind: str, storage: BaseStorage, run: Callable[[str], None]) -> None:
-        self.kind, self.storage, self.run = kind, storage, run
+    def __init__(self, kind: str, url: str, storage: BaseStorage, run: Callable[[str], None]) -> None:
+        self.kind, self.url, self.storage, self.run = kind, url, storage, run
+        self.jobs = 80 if kind == "mongo" else 300
 
     def refuse(self, new: str) -> None:
         """From now on the database refuses this change of jobs whose id begins with bad."""
+        if self.kind == "mongo":
+            self.run(REFUSALS_OF_MONGO[new])
+            return
         text = REFUSALS_OF_POSTGRES if self.kind == "postgres" else REFUSALS[self.kind]
         self.run(text.format(new=new))
 
     def relent(self) -> None:
         """It refuses no more."""
+        if self.kind == "mongo":
+            self.run("{}")
+            return
         self.run("drop trigger refuse" + (" on pgjobq.jobs" if self.kind == "postgres" else ""))
 
 
-@pytest.fixture(params=["sqlite", "mariadb", "postgres"])
+LEASED = ["sqlite", "mariadb", "mongo"]  # PostgreSQL rescues, and lets workers leave, by functions of its own
+
+
+@pytest.fixture(params=["postgres", *LEASED])
 def there(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "postgres":
         dsn = request.getfixturevalue("dsn")
@@ -76,6 +93,15 @@ def there(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
             yield from opened(request.param, dsn, lambda statement: conn.execute(statement) and None)  # type: ignore[arg-type]
         return
     url = place(request.param, request, tmp_path)
+    if request.param == "mongo":
+        with MongoClient[Any](url) as client:
+            validate = client.get_default_database().command
+
+            def run_command(text: str) -> None:
+                validate("collMod", "jobs", validator=json.loads(text))
+
+            yield from opened("mongo", url, run_command)
+        return
     engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
 
     def run(statement: str) -> None:
@@ -89,7 +115,7 @@ def there(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 def opened(kind: str, url: str, run: Callable[[str], None]) -> Iterator[Place]:
     storage = open_storage(url)
     storage.ping()
-    yield Place(kind, storage, run)
+    yield Place(kind, url, storage, run)
     storage.close()
 
 
@@ -112,19 +138,21 @@ def test_others_go_on_and_the_log_names_the_culprits(
 ) -> None:
     monkeypatch.setattr(settler, "AGAIN_MIN", 0.2)
     quick(registry)
-    there.refuse(COMPLETED)
-    names = [f"bad-{n}" if n in {3, 150} else f"good-{n}" for n in range(300)]
+    names = [f"bad-{n}" if n in {3, 60} else f"good-{n}" for n in range(there.jobs)]
     there.storage.enqueue_many([NewJob(id=name, type="quick") for name in names])
+    there.refuse(COMPLETED)
     worker = Worker(there.storage, registry=registry)
     worker.start()
     try:
-        until(lambda: count(there.storage, "completed") == 298)
-        assert {job.id for job in there.storage.list_jobs("running")} == {"bad-3", "bad-150"}
+        until(lambda: count(there.storage, "completed") == there.jobs - 2)
+        assert {job.id for job in there.storage.list_jobs("running")} == {"bad-3", "bad-60"}
         there.storage.enqueue("later", "quick", {})
-        until(lambda: count(there.storage, "completed") == 299)
-        assert set(events(caplog, "job.unsettled")) == {"bad-3", "bad-150"}
+        until(lambda: count(there.storage, "completed") == there.jobs - 1)
+        assert set(events(caplog, "job.unsettled")) == {"bad-3", "bad-60"}
+        unsettled = [record for record in caplog.records if record.getMessage() == "job.unsettled"]
+        assert all(re.search("not this one|validation", vars(record)["error"]) for record in unsettled)
         there.relent()
-        until(lambda: count(there.storage, "completed") == 301)
+        until(lambda: count(there.storage, "completed") == there.jobs + 1)
     finally:
         worker.stop()
     assert all(job.attempts == 1 for job in there.storage.list_jobs())
@@ -132,8 +160,8 @@ def test_others_go_on_and_the_log_names_the_culprits(
 
 def test_at_the_end_it_is_given_back(there: Place, registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
     quick(registry)
-    there.refuse(COMPLETED)
     there.storage.enqueue_many([NewJob(id=name, type="quick") for name in ("good-1", "bad", "good-2")])
+    there.refuse(COMPLETED)
     worker = Worker(there.storage, registry=registry)
     worker.start()
     until(lambda: events(caplog, "job.unsettled"))
@@ -150,8 +178,8 @@ def test_what_cannot_be_given_back_is_left_to_rescue(
     there: Place, registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     quick(registry)
-    there.refuse(ANYTHING)
     there.storage.enqueue_many([NewJob(id=name, type="quick") for name in ("good-1", "bad", "good-2")])
+    there.refuse(ANYTHING)
     worker = Worker(there.storage, registry=registry)
     worker.start()
     until(lambda: events(caplog, "job.unsettled"))
@@ -162,6 +190,64 @@ def test_what_cannot_be_given_back_is_left_to_rescue(
         "good-2": "completed",
     }
     assert set(events(caplog, "job.left_to_rescue")) == {"bad"}
+
+
+@pytest.mark.parametrize("there", LEASED, indirect=True)
+def test_rescue_goes_on_beside_a_row_that_the_database_refuses(there: Place, caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"good-{n}" for n in range(6)]
+    there.storage.enqueue_many([NewJob(id=name, type="quick") for name in (*names[:3], "bad", *names[3:])])
+    dead = open_storage(there.url, lease=0.3)
+    assert len(dead.dequeue_many(7)) == 7
+    there.refuse(ANYTHING)
+    dead.close()
+    until(lambda: there.storage.rescue() or count(there.storage, "pending") == 6)
+    until(lambda: there.storage.rescue() == 0)
+    assert {job.id for job in there.storage.list_jobs("running")} == {"bad"}
+    assert events(caplog, "job.not_rescued") == ["bad"]
+    there.relent()
+    until(lambda: there.storage.rescue() == 1)
+
+
+@pytest.mark.parametrize("there", LEASED, indirect=True)
+def test_leaving_gives_back_the_others(there: Place, caplog: pytest.LogCaptureFixture) -> None:
+    there.storage.enqueue_many([NewJob(id=name, type="quick") for name in ("good-1", "bad", "good-2")])
+    assert len(there.storage.dequeue_many(3)) == 3
+    there.refuse(ANYTHING)
+    there.storage.leave()
+    assert {job.id: str(job.status) for job in there.storage.list_jobs()} == {
+        "good-1": "pending",
+        "bad": "running",
+        "good-2": "pending",
+    }
+    assert events(caplog, "job.left_to_rescue") == ["bad"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "mariadb"])
+def test_pruning_goes_on_beside_a_row_that_must_stay(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More of them than a batch has, and all of one moment."""
+    storage: Any = open_storage(place(kind, request, tmp_path))
+    storage.enqueue_many([NewJob(id=f"{'bad' if n < 5 else 'good'}-{n}", type="t") for n in range(12)])
+    storage.complete_many(storage.dequeue_many(12))
+    with storage.engine.begin() as conn:
+        conn.exec_driver_sql(
+            "update jobs set created_at = (select least_at from (select min(created_at) as least_at from jobs) as x)"
+        )
+        if kind == "sqlite":
+            conn.exec_driver_sql(
+                "create trigger keep before delete on jobs when substr(old.id, 1, 3) = 'bad'"
+                " begin select raise(abort, 'not this one'); end"
+            )
+        else:
+            conn.exec_driver_sql(
+                "create table notes (job_id varchar(255) collate utf8mb4_nopad_bin references jobs (id))"
+            )
+            conn.exec_driver_sql("insert into notes select id from jobs where left(id, 3) = 'bad'")
+    assert storage.prune(timedelta(0), batch=3) == 7
+    assert {job.id[:3] for job in storage.list_jobs()} == {"bad"}
+    assert [vars(record)["jobs"] for record in caplog.records if record.getMessage() == "jobs.not_pruned"] == [5]
+    storage.close()
 
 
 def test_row_that_points_at_a_job_keeps_the_others_from_nothing(

@@ -74,7 +74,7 @@ def starts_of(conn: Connection, worker_ids: Sequence[int]) -> set[Start]:
 def rescue(database: Database, told: set[str]) -> int:
     """Put the running jobs of dead and unknown workers back in line; how many. Forgets the dead workers.
 
-    Pending jobs without a due time, which somebody inserted so, fall due. told: jobs that the database refuses to
+    Pending jobs that were inserted without a due time fall due. told: jobs that the database refuses to
     change and that the log has named; one of them holds up no other.
     """
     now, worker_ids, orphans, unplaced = database.read(lambda conn: _look(conn, database.now(conn)))

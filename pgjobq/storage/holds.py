@@ -26,7 +26,7 @@ class Claimant(int):
         return self
 
     @classmethod
-    def anew(cls, worker_id: int) -> Self:
+    def fresh(cls, worker_id: int) -> Self:
         """The worker's id in a new claim."""
         return cls(worker_id, secrets.randbits(62) | 1)
 

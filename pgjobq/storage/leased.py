@@ -108,7 +108,7 @@ class LeasedStorage(FencedStorage):
                 self._give_back([job for job in self._held_by(worker_id) if start(job) not in known])
                 self._unsure = False
             try:
-                jobs = self._claim(Claimant.anew(worker_id), limit, queues)
+                jobs = self._claim(Claimant.fresh(worker_id), limit, queues)
             except StorageError:
                 self._unsure = True
                 raise

@@ -194,7 +194,7 @@ class SQLAlchemyStorage(LeasedStorage):
     def upgrade(self, timezone: str | tzinfo = "UTC") -> bool:
         """Bring a table of DBJobQ's up to date, its times being of this zone; whether it was one.
 
-        Nobody may work on it meanwhile. Adds queue, started_at, finished_at, failed_at, worker_id and claim_id, and
+        No worker may use it meanwhile. Adds queue, started_at, finished_at, failed_at, worker_id and claim_id, and
         makes the indexes again. In one transaction, but for MySQL, where each change of the table ends one: make a
         backup there.
         Its running jobs are rescued as those of a dead worker. Raises SchemaConflict for a table of another kind.

@@ -20,7 +20,7 @@ BUSY = 10  # outcomes at once from which on it pays to wait for more
 LINGER = 0.004  # seconds to wait then
 AGAIN_MIN, AGAIN_MAX = 1.0, 60.0  # seconds before those set aside are tried again
 TOLD = 10  # outcomes set aside that the log names one by one, each time
-AWAY = (StorageUnavailable, OSError)  # errors that are nobody's fault among the outcomes
+AWAY = (StorageUnavailable, OSError)  # errors that no outcome causes
 
 
 class Settler(Loop):

@@ -9,7 +9,7 @@ TEST_PROCESSES ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo dev test services check lint types contract format bench bench-record bench-storages loadtest docs sql build requirements clean
+.PHONY: help env demo dev test services check lint types contract format bench bench-record bench-storages loadtest docs sql install-sql build requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ docs: $(STAMP) ## build the documentation into site/
 
 sql: $(STAMP) ## the installation as one SQL file, for psql
 	@mkdir -p dist && $(BIN)/pgjobq migrate --print > dist/pgjobq.sql && echo dist/pgjobq.sql
+
+install-sql: $(STAMP) ## write sql/install.sql, which lists the SQL files, again
+	@$(BIN)/python -m pgjobq.postgres.script
 
 build: $(STAMP) sql ## wheel and source archive into dist/
 	@$(BIN)/python -m build --quiet

@@ -14,6 +14,8 @@ from typing import Any
 import psycopg
 from bench_ground import CONCURRENCY, HERE, SETTINGS, value
 
+import pgjobq
+
 MORE_SETTINGS = ("wal_sync_method", "max_connections", "checkpoint_timeout", "autovacuum", "track_io_timing")
 
 
@@ -26,7 +28,8 @@ def about(dsn: str) -> dict[str, Any]:
             "versions": {
                 "postgresql": value(conn, "show server_version"),
                 "python": platform.python_version(),
-                **{name: version(name) for name in ("pgjobq", "psycopg", "psycopg-pool")},
+                "pgjobq": pgjobq.__version__,
+                **{name: version(name) for name in ("psycopg", "psycopg-pool")},
                 "libpq": psycopg.pq.version(),
                 "psycopg_impl": psycopg.pq.__impl__,
                 "commit": _commit(),

@@ -79,10 +79,10 @@ def _raw_loop(dsn: str, jobs: int) -> float:
 
 def claim_and_complete(conn: Connection, batch: int, queues: Sequence[str] | None = ("default",)) -> int:
     """How many jobs there were to claim and complete, as no worker in particular."""
-    claim = "select claim_id, id, attempts from pgjobq.claim_jobs(1, %s, %s)"
+    claim = "select claim_id, id from pgjobq.claim_jobs(1, %s, %s)"
     rows = conn.execute(claim, [None if queues is None else list(queues), batch], prepare=True).fetchall()
     if rows:
-        arguments = [[row[1] for row in rows], [row[2] for row in rows], list({row[0] for row in rows})]
+        arguments = [[row[1] for row in rows], [row[0] for row in rows], list({row[0] for row in rows})]
         conn.execute("select pgjobq.complete_jobs(1, %s, %s, %s)", arguments, prepare=True)
     return len(rows)
 
@@ -105,7 +105,7 @@ def _rate(dsn: str, jobs: int, kind: str, start: Callable[[], None]) -> float:
 
 def last_in_line(conn: Connection, condition: str = "true") -> str | None:
     """The job that will be claimed last."""
-    query = f"select job_id from pgjobq.ready where {condition} order by priority, seq desc limit 1"
+    query = f"select job_id from pgjobq.ready where {condition} order by lane desc, seq desc limit 1"
     row = conn.execute(query).fetchone()
     return row[0] if row is not None else None
 

@@ -30,7 +30,7 @@ NO_TRIGGER = "enqueue_job without its trigger"
 STEPS = {
     "insert into a second table, too, by hand": f"""
         with job as ({ROW})
-        insert into bare_ready (queue, priority, job_id) select queue, priority, id from job returning job_id;""",
+        insert into bare_ready (queue, lane, job_id) select queue, - priority::bigint, id from job returning job_id;""",
     NO_TRIGGER: CALL,
     "insert and notify": f"with job as ({ROW}) select pg_notify('jobs', queue) from job;",
 }

@@ -180,9 +180,9 @@ def _claim_cases(conn: Connection, batch: int) -> tuple[Case, Case]:
     naive_held: list[list[int]] = []
 
     def claim() -> None:
-        query = "select claim_id, id, attempts from pgjobq.claim_jobs(1, '{default}', %s)"
+        query = "select claim_id, id from pgjobq.claim_jobs(1, '{default}', %s)"
         rows = conn.execute(query, [batch], prepare=True).fetchall()
-        held.append([[row[1] for row in rows], [row[2] for row in rows], list({row[0] for row in rows})])
+        held.append([[row[1] for row in rows], [row[0] for row in rows], list({row[0] for row in rows})])
 
     def complete() -> None:
         conn.execute("select pgjobq.complete_jobs(1, %s, %s, %s)", held.pop(0), prepare=True)

@@ -35,6 +35,9 @@ SETTINGS = {
 WORKER = [sys.executable, "-m", "pgjobq", "worker", "bench_handlers", "--concurrency", str(CONCURRENCY)]
 WORKER += ["--grace", "1", "--log-level", "error"]
 
+# Worker 1, as which the floors claim: alive for ever, so that it needs no session.
+BY_HAND = "insert into pgjobq.workers (name, heartbeat_at) values ('by hand', 'infinity')"
+
 Connection = psycopg.Connection[Any]
 _numbers = itertools.count(1)
 
@@ -59,6 +62,8 @@ class Bench:
             try:
                 if not (like or empty):
                     migrate(dsn)
+                    with psycopg.connect(dsn, autocommit=True) as migrated:
+                        migrated.execute(BY_HAND)
                 yield dsn
             finally:
                 conn.execute(f"drop database {name} with (force)")
@@ -156,7 +161,7 @@ def wait_until(
 
 
 def wait_asleep(dsn: str, count: int, *, needs: Sequence[subprocess.Popen[bytes]] = ()) -> None:
-    """Until so many workers have armed the doorbell, and are past the race that follows it."""
+    """Until so many workers have said that they sleep, and are past the race that follows it."""
     asleep = "select count(*) from pgjobq.worker_status where asleep"
     with psycopg.connect(dsn, autocommit=True) as conn:
         wait_until(lambda: value(conn, asleep) == count, "a worker did not sleep", needs=needs)

@@ -164,7 +164,7 @@ def _fill_lanes(dsn: str, jobs: int, lanes: str) -> None:
 
 def _claims(databases: dict[str, str], batch: int, claims: int) -> dict[str, float]:
     """Microseconds a job of the claims alone; the lanes take turns. Between two claims, the jobs are completed."""
-    claim = "select claim_id, id, attempts from pgjobq.claim_jobs(1, null, %s)"
+    claim = "select claim_id, id from pgjobq.claim_jobs(1, null, %s)"
     spent = dict.fromkeys(databases, 0.0)
     with ExitStack() as stack:
         conns = {lane: stack.enter_context(psycopg.connect(dsn, autocommit=True)) for lane, dsn in databases.items()}
@@ -181,6 +181,6 @@ def _claims(databases: dict[str, str], batch: int, claims: int) -> dict[str, flo
     return {lane: seconds / (batch * claims) * 1e6 for lane, seconds in spent.items()}
 
 
-def _complete(conn: Connection, rows: Sequence[tuple[int, str, int]]) -> None:
-    arguments = [[row[1] for row in rows], [row[2] for row in rows], list({row[0] for row in rows})]
+def _complete(conn: Connection, rows: Sequence[tuple[int, str]]) -> None:
+    arguments = [[row[1] for row in rows], [row[0] for row in rows], list({row[0] for row in rows})]
     conn.execute("select pgjobq.complete_jobs(1, %s, %s, %s)", arguments, prepare=True)

@@ -133,7 +133,7 @@ def _drained(bench: Bench, filled: str) -> list[float]:
         workers(dsn, gated=True) as crew,
         psycopg.connect(dsn, autocommit=True) as conn,
     ):
-        last = last_in_line(conn, "priority > 1")
+        last = last_in_line(conn, "lane < -1")
         crew.go()
         wait_done(conn, last)
         left = "select exists (select from pgjobq.jobs where priority > 1 and status <> 'completed')"

@@ -31,6 +31,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from services import Redis, ServiceMissing, Valkey  # noqa: E402
 
+import pgjobq  # noqa: E402
 from pgjobq import BaseStorage, JobStatus, NewJob, open_storage  # noqa: E402
 
 GAP = 0.025  # seconds between two lone jobs
@@ -229,11 +230,15 @@ def _version(package: str) -> str | None:
 
 
 def _about() -> dict[str, Any]:
-    names = ("pgjobq", "psycopg", "sqlalchemy", "pymysql", "redis", "pymongo", "boto3")
+    names = ("psycopg", "sqlalchemy", "pymysql", "redis", "pymongo", "boto3")
     return {
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": {"cores": os.cpu_count(), "system": platform.platform()},
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in names}},
+        "versions": {
+            "python": platform.python_version(),
+            "pgjobq": pgjobq.__version__,
+            **{name: _version(name) for name in names},
+        },
     }
 
 

@@ -23,7 +23,7 @@ class Adapter:
     """See the harness's base class for what each name means."""
 
     uvloop = True
-    dists = ("pgjobq", "psycopg", "uvloop")
+    dists = ("pgjobqueue", "psycopg", "uvloop")
     CONCURRENCY = 8
     SYNC = 1  # handlers: 1 in threads, 0 on the event loop
     COPY = 1  # bulk: 1 by COPY, 0 by JobQueue.enqueue_many

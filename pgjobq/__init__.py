@@ -15,6 +15,7 @@ from pgjobq.errors import (
     Fail,
     InvalidJob,
     JobNotFound,
+    JobsHeld,
     JobTimeout,
     LostJob,
     NotMigrated,
@@ -32,6 +33,7 @@ from pgjobq.models import Job, JobStatus, NewJob
 
 if TYPE_CHECKING:
     from pgjobq.connect import open_storage
+    from pgjobq.events import JobLogFilter, current_job
     from pgjobq.queue import JobQueue
     from pgjobq.storage.base import BaseStorage
     from pgjobq.worker import RunningJob, Worker
@@ -48,10 +50,12 @@ __all__ = [
     "Handler",
     "InvalidJob",
     "Job",
+    "JobLogFilter",
     "JobNotFound",
     "JobQueue",
     "JobStatus",
     "JobTimeout",
+    "JobsHeld",
     "LostJob",
     "NewJob",
     "NotMigrated",
@@ -66,15 +70,18 @@ __all__ = [
     "UnknownJobType",
     "Unsupported",
     "Worker",
+    "current_job",
     "job",
     "open_storage",
 ]
 
 _LATE = {
     "BaseStorage": "pgjobq.storage.base",
+    "JobLogFilter": "pgjobq.events",
     "JobQueue": "pgjobq.queue",
     "Worker": "pgjobq.worker",
     "RunningJob": "pgjobq.worker",
+    "current_job": "pgjobq.events",
     "open_storage": "pgjobq.connect",
 }
 

@@ -15,11 +15,12 @@ from pgjobq.storage.base import BaseStorage
 
 @dataclass(frozen=True)
 class _Kind:
-    """A class of storages, where it is, and the extra that brings its driver."""
+    """A class of storages, where it is, and the extra that brings its driver, with what it requires."""
 
     module: str
     name: str
     extra: str = ""
+    requires: str = ""
 
     def load(self) -> Callable[..., BaseStorage]:
         found: Callable[..., BaseStorage] = getattr(import_module(f"pgjobq.storage.{self.module}"), self.name)
@@ -28,10 +29,10 @@ class _Kind:
 
 POSTGRES = _Kind("postgres_storage", "PostgresStorage")
 SQLALCHEMY = _Kind("sqlalchemy_storage", "SQLAlchemyStorage")
-MYSQL = _Kind("sqlalchemy_storage", "SQLAlchemyStorage", "mysql")
-REDIS = _Kind("redis_storage", "RedisStorage", "redis")
-MONGO = _Kind("mongo_storage", "MongoStorage", "mongo")
-DYNAMODB = _Kind("dynamodb_storage", "DynamoDBStorage", "dynamodb")
+MYSQL = _Kind("sqlalchemy_storage", "SQLAlchemyStorage", "mysql", "pymysql[rsa]>=1.1")
+REDIS = _Kind("redis_storage", "RedisStorage", "redis", "redis>=6")
+MONGO = _Kind("mongo_storage", "MongoStorage", "mongo", "pymongo>=4.9")
+DYNAMODB = _Kind("dynamodb_storage", "DynamoDBStorage", "dynamodb", "boto3>=1.34")
 
 _KINDS = {
     "postgresql": POSTGRES,
@@ -155,7 +156,10 @@ def _check_options(kind: _Kind, make: Callable[..., BaseStorage], options: dict[
 
 def _missing(kind: _Kind, scheme: str, module: str) -> str:
     if kind.extra:
-        return f"dsn: {scheme}:// needs the module {module!r}; install it: pip install 'pgjobq[{kind.extra}]'"
+        return (
+            f"dsn: {scheme}:// needs the module {module!r}, which the extra {kind.extra} brings; "
+            f"install it: pip install '{kind.requires}'"
+        )
     return f"dsn: {scheme}:// needs the module {module!r}; install it, or name another driver: {scheme}+DRIVER://"
 
 

@@ -5,6 +5,9 @@ The docstring of a class is its default message.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 MAX_DELAY = 3.2e9  # seconds, a hundred years: what a timestamp can take
 
 
@@ -54,6 +57,18 @@ class StorageError(PgjobqError):
     """The storage could not do what was asked."""
 
 
+class JobsHeld(StorageError):
+    """Another transaction holds the rows of these jobs; try again when it has ended.
+
+    Raised by settle, `outcomes` are those that were not settled, and `lost` those whose job was lost; all others
+    are settled.
+    """
+
+    def __init__(self, message: str | None = None, *, outcomes: Sequence[Any] = (), lost: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.outcomes, self.lost = list(outcomes), list(lost)
+
+
 class StorageUnavailable(StorageError):
     """The database does not answer."""
 
@@ -67,7 +82,7 @@ class SchemaTooNew(StorageError):
 
 
 class SchemaConflict(StorageError):
-    """The schema holds tables that are not pgjobq's; choose another."""
+    """The schema, or something in it, is not pgjobq's own; choose another."""
 
 
 class Unsupported(PgjobqError):
@@ -100,8 +115,8 @@ class Retry(Exception):
 
 
 class Fail(Exception):
-    """Raised by a handler: fail the job now, without another try."""
+    """Raised by a handler: fail the job now, without another try. `reason` is its error."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason or "the handler gave no reason")
         self.reason = reason

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any, TypeVar, overload
 
 from pgjobq.backoff import Backoff, BackoffFunction
 from pgjobq.checks import check_name, check_whole_number
+from pgjobq.definitions import Definition, is_async, location_of, parameters_of, place_of
 from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, UnknownJobType
 from pgjobq.models import MAX_NAME, Job, UnreadableData
 
@@ -37,13 +37,13 @@ class Handler:
 
     def __post_init__(self) -> None:
         self._check()
-        parameters = _parameters(self.function)
+        parameters = parameters_of(self.function)
         open_ended = any(p.kind is _Kind.VAR_KEYWORD for p in parameters.values())
         named = {n: p for n, p in parameters.items() if p.kind in (_Kind.POSITIONAL_OR_KEYWORD, _Kind.KEYWORD_ONLY)}
         wants_job = named.pop("job", None) is not None
         required = frozenset(name for name, p in named.items() if p.default is _Kind.empty)
         for name, value in {
-            "is_async": _is_async(self.function),
+            "is_async": is_async(self.function),
             "wants_job": wants_job,
             "_whole": list(named) == ["data"] and not open_ended,
             "_required": required,
@@ -63,7 +63,7 @@ class Handler:
             arguments = {"data": job.data}
         else:
             arguments = job.data
-            if not (self._required <= arguments.keys() and (self._known is None or arguments.keys() <= self._known)):
+            if not (self._required.issubset(arguments) and (self._known is None or self._known.issuperset(arguments))):
                 raise BadArguments(self._misfit(arguments))
         if self.wants_job:
             if "job" in arguments:  # known is None: the others have refused it above
@@ -82,11 +82,11 @@ class Handler:
             if not 0 <= seconds <= MAX_DELAY:
                 raise ConfigurationError(f"backoff: gave {seconds!r}; give seconds from 0 to {MAX_DELAY:.0f}")
             return seconds
-        except Exception:
-            import logging  # a program that only enqueues need not wait for it
+        except BaseException as error:
+            from pgjobq.events import EventLog  # a program that only enqueues need not wait for logging
 
-            extra = {"job_type": self.type, "attempts": attempt}
-            logging.getLogger("pgjobq.handlers").exception("backoff.error", extra=extra)
+            extra = {"job_type": self.type, "attempts": attempt, "error": error}
+            EventLog("pgjobq.handlers").error("backoff.error", extra=extra, exc_info=error)
             return Backoff()(attempt)
 
     def _misfit(self, data: dict[str, Any]) -> str:
@@ -95,7 +95,7 @@ class Handler:
         unexpected = sorted(data.keys() - self._known if self._known is not None else data.keys() & given_by_worker)
         parts = [f"missing: {', '.join(missing)}"] * bool(missing)
         parts += [f"unexpected: {', '.join(unexpected)}"] * bool(unexpected)
-        return f"data does not fit the parameters of {_place(self.function)} ({'; '.join(parts)})"
+        return f"data does not fit the parameters of {place_of(self.function)} ({'; '.join(parts)})"
 
     def _check(self) -> None:
         if not callable(self.function):
@@ -108,7 +108,7 @@ class Handler:
             check_whole_number("priority", self.priority, -(2**31), 2**31 - 1)
             check_whole_number("max_retries", self.max_retries, 0, 2**31 - 2)
         except InvalidJob as error:
-            raise ConfigurationError(f"handler {_place(self.function)}: {error}") from None
+            raise ConfigurationError(f"handler {place_of(self.function)}: {error}") from None
         if not callable(self.backoff):
             raise ConfigurationError(
                 f"backoff: {self.backoff!r} cannot be called; give Backoff(...) or attempt -> seconds"
@@ -123,24 +123,26 @@ class Registry:
 
     def __init__(self) -> None:
         self._by_type: dict[str, Handler] = {}
+        self._definitions: dict[str, Definition] = {}
         self._by_function: dict[Callable[..., Any], Handler] = {}
 
     def register(self, handler: Handler) -> None:
-        """Add a handler. The same function again (a module reloaded) replaces itself; another is refused."""
-        there = self._by_type.get(handler.type)
-        if there is not None and _place(there.function) != _place(handler.function):
-            raise ConfigurationError(
-                f"type {handler.type!r} has a handler already: {_place(there.function)};"
-                f" give {_place(handler.function)} another with @job(type=...)"
-            )
+        """Add a handler. The same function defined again (its module was reloaded) takes its own place.
+
+        Another function for the type is refused, also one of the same name: a second lambda, or a closure or method
+        that holds other values. Raises ConfigurationError.
+        """
+        there, definition = self._by_type.get(handler.type), Definition(handler.function)
+        if there is not None and not definition.is_same(self._definitions[handler.type]):
+            raise ConfigurationError(_conflict(handler.type, there.function, handler.function))
         try:
             self._by_function[handler.function] = handler
         except TypeError:
             raise ConfigurationError(
-                f"function: {_place(handler.function)} has no hash, so its handler could not be found again;"
+                f"function: {place_of(handler.function)} has no hash, so its handler could not be found again;"
                 " give its class a __hash__, or wrap it in a function"
             ) from None
-        self._by_type[handler.type] = handler
+        self._by_type[handler.type], self._definitions[handler.type] = handler, definition
 
     def get(self, job_type: str) -> Handler:
         """The handler for a type; UnknownJobType when there is none."""
@@ -155,7 +157,7 @@ class Registry:
         try:
             return self._by_function[function]
         except KeyError:
-            message = f"{_place(function)} is not a handler; decorate it with @job, or enqueue by type"
+            message = f"{place_of(function)} is not a handler; decorate it with @job, or enqueue by type"
             raise UnknownJobType(message) from None
 
     def __contains__(self, job_type: object) -> bool:
@@ -220,38 +222,9 @@ def job(
     return register if function is None else register(function)
 
 
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    try:
-        parameters = dict(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        raise ConfigurationError(
-            f"function: {_place(function)} does not tell its parameters; wrap it in a function that does"
-        ) from None
-    for name, parameter in parameters.items():
-        if parameter.kind is _Kind.POSITIONAL_ONLY:
-            raise ConfigurationError(
-                f"{_place(function)}: parameter {name} is positional-only; data is given by keyword"
-            )
-    return parameters
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    innermost = _unwrapped(function)
-    # A class is called by its type's __call__, an object by its class's.
-    bodies = (innermost, getattr(type(innermost), "__call__"))  # noqa: B004, B009  # its body is wanted
-    if any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in bodies):
-        raise ConfigurationError(
-            f"function: {_place(function)} is a generator, so calling it runs nothing; take the yield out"
-        )
-    return any(inspect.iscoroutinefunction(body) for body in bodies)
-
-
-def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
-
-
-def _place(function: Callable[..., Any]) -> str:
-    function = _unwrapped(function)
-    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
+def _conflict(job_type: str, there: Callable[..., Any], here: Callable[..., Any]) -> str:
+    first, second = place_of(there), place_of(here)
+    if first == second:
+        first += f" at {location_of(there)}"
+        second += f" at {location_of(here)}, which is another function or holds other values,"
+    return f"type {job_type!r} has a handler already: {first}; give {second} another with @job(type=...)"

@@ -1,39 +1,66 @@
--- comments: what each table and column is, as `\d+` shows it.  Re-applied on every upgrade.
+-- comments: what each table and column is, as `\d+` shows it.
+--
+-- Only where it differs: a comment on a table waits for a vacuum of it, and holds up the next one.
+do $$
+declare
+  v record;
+begin
+  for v in
+    select wanted.kind, wanted.name, wanted.comment
+      from (values
+        ('table',    'schema_version',         'Migrations of pgjobq applied to this schema, one row each.'),
 
-comment on table schema_version is 'Migrations of pgjobq applied to this schema, one row each.';
+        ('table',    'jobs',                   'One row a job, kept until pruned.  Insert freely; change a job through the functions.'),
+        ('column',   'jobs.id',                'Unique name of the job; a UUID v7 unless given.'),
+        ('column',   'jobs.queue',             'Workers serve queues by name.'),
+        ('column',   'jobs.type',              'Names the handler that runs the job.'),
+        ('column',   'jobs.data',              'The handler''s arguments: a JSON object.'),
+        ('column',   'jobs.status',            'pending, running, completed, failed or cancelled.'),
+        ('column',   'jobs.priority',          'Higher runs first.'),
+        ('column',   'jobs.attempts',          'How many times the job was started.'),
+        ('column',   'jobs.max_retries',       'Tries allowed after the first.'),
+        ('column',   'jobs.execute_at',        'Not before this moment; null: at once.'),
+        ('column',   'jobs.error',             'Why the last try failed: type, message, traceback.'),
+        ('column',   'jobs.started_at',        'When the last try was claimed.'),
+        ('column',   'jobs.finished_at',       'When the job was completed, failed or cancelled.'),
+        ('column',   'jobs.failed_at',         'When the job failed for good; null in every other status.'),
+        ('column',   'jobs.worker_id',         'The worker that runs or last ran the job.'),
+        ('column',   'jobs.claim_id',          'The claim that the last start belongs to; null when it was ended by another than its worker.'),
+        ('column',   'jobs.crashes',           'How many workers have died, one after the other, while they held the job.'),
 
-comment on table  jobs             is 'One row a job, kept until pruned.  Insert freely; change a job through the functions.';
-comment on column jobs.id          is 'Unique name of the job; a UUID v7 unless given.';
-comment on column jobs.queue       is 'Workers serve queues by name.';
-comment on column jobs.type        is 'Names the handler that runs the job.';
-comment on column jobs.data        is 'The handler''s arguments: a JSON object.';
-comment on column jobs.status      is 'pending, running, completed, failed or cancelled.';
-comment on column jobs.priority    is 'Higher runs first.';
-comment on column jobs.attempts    is 'How many times the job was started.';
-comment on column jobs.max_retries is 'Tries allowed after the first.';
-comment on column jobs.execute_at  is 'Not before this moment; null: at once.';
-comment on column jobs.error       is 'Why the last try failed: type, message, traceback.';
-comment on column jobs.started_at  is 'When the last try was claimed.';
-comment on column jobs.finished_at is 'When the job was completed, failed or cancelled.';
-comment on column jobs.failed_at   is 'When the job failed for good; null in every other status.';
-comment on column jobs.worker_id   is 'The worker that runs or last ran the job.';
+        ('sequence', 'place_seq',              'The order of places in ready and scheduled.'),
 
-comment on sequence place_seq is 'The order of places in ready and scheduled.';
+        ('table',    'ready',                  'Private: places in line of the jobs that may be claimed.  Hints, checked against jobs when claimed.'),
 
-comment on table ready is 'Private: places in line of the jobs that may be claimed.  Hints, checked against jobs when claimed.';
+        ('table',    'scheduled',              'Private: jobs that are not due yet.  Hints, like ready.'),
 
-comment on table scheduled is 'Private: jobs that are not due yet.  Hints, like ready.';
+        ('table',    'workers',                'Worker processes, from register_worker to retire_worker or their rescue.'),
+        ('column',   'workers.queues',         'The queues it serves; null: all.'),
+        ('column',   'workers.heartbeat_at',   'Last heartbeat of a worker that cannot hold a session lock (behind a transaction pooler); null: alive while its lock is held.'),
+        ('table',    'suspects',               'Private: workers that were seen without their lock or heartbeat, and when first.'),
 
-comment on table  workers              is 'Worker processes, from register_worker to retire_worker or their rescue.';
-comment on column workers.queues       is 'The queues it serves; null: all.';
-comment on column workers.heartbeat_at is 'Last heartbeat of a worker that cannot hold a session lock (behind a transaction pooler); null: alive while its lock is held.';
-comment on column workers.suspected_at is 'When it was first seen without its lock or heartbeat.';
+        ('table',    'claims',                 'Private: one row a claim, so that a dead worker''s jobs are found without an index on jobs.'),
+        ('sequence', 'claim_seq',              'The ids of claims, which never come again.'),
 
-comment on table claims is 'Private: one row a claimed batch, so that a dead worker''s jobs are found without an index on jobs.';
+        ('table',    'doorbell',               'Private: workers that can be notified. Whether one sleeps now is told by locks.'),
+        ('column',   'doorbell.alarm_seconds', 'The worker looks at what is scheduled this often by itself: no need to notify it of jobs due later.'),
+        ('column',   'doorbell.channel',       'Where it listens.'),
+        ('column',   'doorbell.passed_over',   'It was notified and did not answer: notify others first.'),
+        ('sequence', 'doorbell_turn',          'Private: the worker that was notified last.'),
 
-comment on table  doorbell               is 'Private: workers that can be notified. Whether one sleeps now is told by locks.';
-comment on column doorbell.alarm_seconds is 'The worker looks at what is scheduled this often by itself: no need to ring for jobs due later.';
-comment on column doorbell.channel       is 'Where it listens.';
-
-comment on table  floors                 is 'Private: where claims of a lane (queue and priority) begin.';
-comment on table  horizon                is 'Private: how far floors may move.';
+        ('table',    'floors',                 'Private: where claims of a lane (a queue and a priority) begin.'),
+        ('column',   'floors.moved_at',        'When it last moved.')
+      ) as wanted (kind, name, comment)
+     where wanted.comment is distinct from
+           case wanted.kind
+             when 'column' then (select col_description(pg_attribute.attrelid, pg_attribute.attnum)
+                                   from pg_attribute
+                                  where pg_attribute.attrelid = split_part(wanted.name, '.', 1)::regclass
+                                    and pg_attribute.attname = split_part(wanted.name, '.', 2))
+             else obj_description(wanted.name::regclass, 'pg_class')
+           end
+  loop
+    execute format('comment on %s %s is %L', v.kind, v.name, v.comment);
+  end loop;
+end;
+$$;

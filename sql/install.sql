@@ -1,90 +1,125 @@
 -- Installs or upgrades pgjobq with psql alone:
 --   psql -d app -f sql/install.sql                    into the schema pgjobq
 --   psql -d app -v schema=jobs -f sql/install.sql     into another
--- One transaction.  Safe to run again: tables are made once, all else is re-applied.
--- The same as `pgjobq migrate`; `pgjobq migrate --print` gives it as a single file.
+-- One transaction.  Safe to run again: tables are made once, functions are written again, and
+-- what locks a table is done only where something differs.  The same as `pgjobq migrate`, which
+-- also tries again when a table is in use.  Written by `make install-sql`: do not edit it.
 \set ON_ERROR_STOP on
+\set ON_ERROR_ROLLBACK off
 \if :{?schema}
 \else
   \set schema pgjobq
 \endif
-begin;
-set local lock_timeout = '10s';
+
+begin isolation level read committed;
+set local search_path = pg_catalog, pg_temp;
+set local standard_conforming_strings = on;
+set local quote_all_identifiers = off;
 set local check_function_bodies = off;
-select pg_advisory_xact_lock(hashtext('pgjobq install'), hashtext(:'schema'));
-create schema if not exists :"schema";
+set local statement_timeout = 0;
+set local pgjobq.schema = :'schema';
+
+\ir server.sql
+\ir schema.sql
+\ir trust.sql
+
 set local search_path = :"schema", pg_temp;
 
 \ir preflight.sql
+\ir renamed.sql
 \ir functions/new_job_id.sql
 
-select to_regclass('schema_version') is null as missing \gset
-\if :missing
-  \ir migrations/0001_initial.sql
-  insert into schema_version (version) values (1);
+select to_regclass('schema_version') is null as needed \gset
+\if :needed
+\ir migrations/0001_initial.sql
+insert into schema_version (version) values (1);
 \endif
 
 \ir functions/advance_floors.sql
-\ir functions/arm_doorbell.sql
-\ir functions/call_watch.sql
-\ir functions/call_worker.sql
+\ir functions/call_workers.sql
 \ir functions/cancel_job.sql
 \ir functions/claim_jobs.sql
 \ir functions/complete_jobs.sql
 \ir functions/count_jobs.sql
-\ir functions/disarm_doorbell.sql
 \ir functions/enqueue_job.sql
 \ir functions/enqueue_jobs.sql
 \ir functions/export_jobs.sql
 \ir functions/fail_job.sql
 \ir functions/get_job.sql
 \ir functions/heartbeat_worker.sql
+\ir functions/held_jobs.sql
 \ir functions/import_jobs.sql
-\ir functions/is_polled.sql
 \ir functions/list_jobs.sql
 \ir functions/live_workers.sql
 \ir functions/lost_jobs.sql
-\ir functions/mark_busy.sql
 \ir functions/next_due.sql
-\ir functions/open_enqueues.sql
+\ir functions/notifiers_waiting.sql
+\ir functions/open_transactions.sql
 \ir functions/promote_jobs.sql
 \ir functions/prune_jobs.sql
-\ir functions/quiet_doorbell.sql
 \ir functions/register_worker.sql
 \ir functions/release_jobs.sql
 \ir functions/release_unknown_jobs.sql
 \ir functions/rescue_jobs.sql
 \ir functions/retire_worker.sql
 \ir functions/retry_job.sql
-\ir functions/rings_waiting.sql
+\ir functions/set_worker_state.sql
+\ir functions/watch_workers.sql
 \ir functions/private/check_floors.sql
-\ir functions/private/claim_segments.sql
 \ir functions/private/drop_orphans.sql
 \ir functions/private/enter_doorbell.sql
-\ir functions/private/give_away_jobs.sql
-\ir functions/private/hold_key.sql
-\ir functions/private/holds_key.sql
-\ir functions/private/is_claimable.sql
+\ir functions/private/forget_claims.sql
+\ir functions/private/give_away_worker.sql
+\ir functions/private/give_back_claims.sql
+\ir functions/private/hold_keys.sql
 \ir functions/private/is_held.sql
-\ir functions/private/lane_floor.sql
-\ir functions/private/open_places.sql
+\ir functions/private/lock_class.sql
+\ir functions/private/next_places.sql
+\ir functions/private/notify_workers.sql
 \ir functions/private/place_changed_job.sql
 \ir functions/private/place_new_jobs.sql
+\ir functions/private/ready_lanes.sql
 \ir functions/private/ready_queues.sql
 \ir functions/private/reject_job.sql
-\ir functions/private/ring_doorbell.sql
-\ir functions/private/share_claim.sql
-\ir functions/private/sleepers.sql
+\ir functions/private/take_line.sql
 \ir functions/private/take_places.sql
+\ir functions/private/turn_key.sql
 \ir functions/private/was_settled.sql
-\ir functions/private/watch_key.sql
-\ir functions/private/willing_queues.sql
-\ir triggers/jobs_inserted.sql
-\ir triggers/jobs_updated.sql
+\ir ours.sql
+
+set local search_path = pg_temp, :"schema";
+
+select has_database_privilege(current_database(), 'temp') as needed \gset
+\if :needed
 \ir views/job_stats.sql
 \ir views/worker_status.sql
+\endif
+
+set local search_path = :"schema", pg_temp;
+
+select exists (
+  select from unnest('{job_stats,worker_status}'::text[]) as view (name),
+       lateral (values (to_regclass(format('%I.%I', current_schema(), view.name)),
+                        to_regclass('pg_temp.' || view.name))) as pair (found, wanted)
+   where pair.wanted is null
+      or pg_get_viewdef(pair.found) is distinct from pg_get_viewdef(pair.wanted)
+      or obj_description(pair.found, 'pg_class') is distinct from obj_description(pair.wanted, 'pg_class')) as needed \gset
+\if :needed
+\ir views/job_stats.sql
+\ir views/worker_status.sql
+\endif
+
+select to_regclass('pg_temp.job_stats') is not null as needed \gset
+\if :needed
+drop view pg_temp.job_stats, pg_temp.worker_status;
+\endif
+
 \ir comments.sql
 \ir public.sql
 \ir roles.sql
+
+\ir triggers/jobs_inserted.sql
+\ir triggers/jobs_updated.sql
+\ir stale.sql
 
 commit;

@@ -10,6 +10,8 @@ begin
       from pg_class
      where pg_class.relnamespace = quote_ident(current_schema())::regnamespace
        and pg_class.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+       and not exists (select from pg_depend
+                        where (pg_depend.classid, pg_depend.objid, pg_depend.deptype) = ('pg_class'::regclass, pg_class.oid, 'e'))
       into v_others;
     if v_others is not null then
       raise exception using errcode = 'JQ005',
@@ -25,7 +27,7 @@ begin
     if v_version > v_newest then
       raise exception using errcode = 'JQ004',
         message = format('schema %I is at version %s, newer than this pgjobq, which knows %s', current_schema(), v_version, v_newest),
-        hint    = 'Upgrade pgjobq: pip install --upgrade pgjobq.';
+        hint    = 'Upgrade pgjobq to the version that migrated the schema, or to a later one.';
     end if;
   end if;
 end;

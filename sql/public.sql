@@ -13,9 +13,12 @@ begin
     return;
   elsif v_there is not null
      and not exists (select from pg_depend
+                       join pg_proc as ours on ours.oid = pg_depend.refobjid
+                       -- To replace a function leaves it with its owner, who could change it later.
+                       join pg_proc as there on there.oid = pg_depend.objid and there.proowner = ours.proowner
                       where (pg_depend.classid, pg_depend.objid) = ('pg_proc'::regclass, v_there)
                         and (pg_depend.refclassid, pg_depend.refobjid) = ('pg_proc'::regclass, v_ours)
-                        -- Somebody's own may call this schema's, too.
+                        -- A user's own may call this schema's, too.
                         and obj_description(v_there, 'pg_proc') like '%Calls the enqueue_job of pgjobq''s schema.') then
     raise notice 'public.enqueue_job exists and is not this schema''s: left alone. Call %.enqueue_job.', quote_ident(current_schema());
     return;

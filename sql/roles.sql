@@ -1,5 +1,5 @@
--- roles: who may do what.  All rights go through functions and views; no role but the
--- owner has a right on a table.  Roles belong to the whole cluster and outlive a schema.
+-- roles: who may do what.  All rights go through functions and views; no role but the owner has
+-- a right on a table, except to read schema_version.  Roles belong to the whole cluster and outlive a schema.
 --
 --   pgjobq_enqueue  may enqueue, and sees nothing
 --   pgjobq_work     may also claim, settle, rescue, prune and listen: what a worker needs
@@ -19,43 +19,41 @@ exception
 end;
 $$;
 
-revoke execute on function
-  new_job_id, enqueue_job, enqueue_jobs,
-  claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, cancel_job, promote_jobs, rescue_jobs, prune_jobs,
-  register_worker, retire_worker, heartbeat_worker, lost_jobs, arm_doorbell, disarm_doorbell, open_enqueues,
-  rings_waiting, is_polled, next_due,
-  call_watch, call_worker, quiet_doorbell, mark_busy, release_unknown_jobs, get_job, list_jobs, count_jobs, live_workers,
-  take_places, is_claimable, was_settled, drop_orphans, ready_queues, willing_queues, give_away_jobs, place_new_jobs,
-  place_changed_job, reject_job, ring_doorbell, sleepers, is_held, hold_key, holds_key, watch_key, enter_doorbell,
-  advance_floors, claim_segments, share_claim, lane_floor, check_floors, open_places, export_jobs, import_jobs
-  from public;
-
+-- What each may call, by name; a function that no line names is private (PUBLIC has lost its rights in ours.sql).
+-- The messages about missing rights are made from these lines: see pgjobq/postgres/rights.py.
 do $$
+declare
+  v_grant text;
 begin
   if (select count(*) from pg_roles where rolname in ('pgjobq_enqueue', 'pgjobq_work', 'pgjobq_read', 'pgjobq_admin')) < 4 then
     return;
   end if;
-  -- The one dynamic statement: grant names a schema, and cannot say "the current one".
   execute format('grant usage on schema %I to pgjobq_enqueue, pgjobq_work, pgjobq_read, pgjobq_admin', current_schema());
-
-  grant execute on function new_job_id, enqueue_job, enqueue_jobs
-     to pgjobq_enqueue, pgjobq_work, pgjobq_admin;
-  grant execute on function
-    claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker, retire_worker,
-    heartbeat_worker, lost_jobs, release_unknown_jobs, arm_doorbell, quiet_doorbell, disarm_doorbell, mark_busy, open_enqueues,
-    rings_waiting, is_polled, next_due, call_watch, call_worker, advance_floors, prune_jobs
-     to pgjobq_work, pgjobq_admin;
-  grant execute on function get_job, list_jobs, count_jobs, live_workers, next_due, export_jobs
+  for v_grant in
+    select format('grant execute on function %s to %s', pg_proc.oid::regprocedure, may.roles)
+      from (values
+        ('pgjobq_enqueue, pgjobq_work, pgjobq_admin', '{new_job_id, enqueue_job, enqueue_jobs}'::name[]),
+        ('pgjobq_work, pgjobq_admin',
+         '{claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker,
+           retire_worker, heartbeat_worker, held_jobs, lost_jobs, release_unknown_jobs, set_worker_state, call_workers, watch_workers,
+           open_transactions, notifiers_waiting, advance_floors, prune_jobs}'),
+        ('pgjobq_read, pgjobq_work, pgjobq_admin', '{get_job, list_jobs, count_jobs, live_workers, next_due, export_jobs}'),
+        ('pgjobq_admin', '{cancel_job, import_jobs}')
+      ) as may (roles, names)
+      join pg_proc on pg_proc.proname = any (may.names)
+     where pg_proc.pronamespace = quote_ident(current_schema())::regnamespace
+       and age(pg_proc.xmin) <= 0  -- written by this run
+  loop
+    execute v_grant;
+  end loop;
+  grant select on schema_version
+     to pgjobq_enqueue, pgjobq_work, pgjobq_read, pgjobq_admin;
+  grant select on job_stats, worker_status
      to pgjobq_read, pgjobq_work, pgjobq_admin;
-  grant execute on function cancel_job, import_jobs
-     to pgjobq_admin;
-  grant select on schema_version, job_stats, worker_status
-     to pgjobq_read, pgjobq_work, pgjobq_admin;
-  -- Not one that somebody else has put there.
+  -- Not one that a user has put there.
   if exists (select from pg_proc
               where pg_proc.oid = to_regprocedure('public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text)')
-                and pg_has_role(pg_proc.proowner, 'usage')
-                and obj_description(pg_proc.oid, 'pg_proc') like '%Calls the enqueue_job of pgjobq''s schema.') then
+                and age(pg_proc.xmin) <= 0) then
     grant execute on function public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text)
        to pgjobq_enqueue, pgjobq_work, pgjobq_admin;
   end if;

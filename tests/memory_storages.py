@@ -16,8 +16,9 @@ from typing import Any
 
 from pgjobq import BaseStorage, DuplicateJob, Job, JobNotFound, JobStatus, LostJob, NewJob
 from pgjobq.checks import check_delay
+from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried, status_after
 from pgjobq.storage.arrival import arriving
-from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
+from pgjobq.storage.holds import Claimant, start
 from pgjobq.storage.leased import LeasedStorage
 
 ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
@@ -156,31 +157,32 @@ class MemoryStorage(LeasedStorage):
         super().__init__(lease=lease, poll_interval=poll_interval)
         self.memory = memory or Memory()
 
-    def get_job(self, job_id: str) -> Job | None:
+    def _get(self, job_id: str) -> Job | None:
         found = self.memory.jobs.get(job_id)
         return found and _copy(found)
 
-    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
+    def _list(self, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
         with self.memory.lock:
             return [job for job in self.memory.listed(status, None) if queue in {None, job.queue}][:limit]
 
-    def cancel(self, job_id: str) -> bool:
+    def _cancel(self, job_id: str) -> bool | None:
         with self.memory.lock:
             if (job := self.memory.jobs.get(job_id)) is None:
-                raise JobNotFound(f"there is no job {job_id!r}")
+                return None
             if job.status in ENDS:
                 return False
-            self.memory.change(job, status=JobStatus.CANCELLED, finished_at=datetime.now(UTC))
+            self.memory.change(job, status=JobStatus.CANCELLED, finished_at=datetime.now(UTC), worker_id=None)
             return True
 
-    def prune(self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled")) -> int:
+    def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
         before, memory = datetime.now(UTC) - older_than, self.memory
+
+        def is_old(job: Job) -> bool:
+            served = queues is None or job.queue in queues
+            return served and job.status in ENDS and job.status in statuses and job.updated_at <= before
+
         with memory.lock:
-            old = [
-                job.id
-                for job in memory.jobs.values()
-                if job.status in ENDS and job.status in statuses and job.updated_at <= before
-            ]
+            old = [job.id for job in memory.jobs.values() if is_old(job)]
             for job_id in old:
                 del memory.jobs[job_id]
             return len(old)
@@ -203,7 +205,7 @@ class MemoryStorage(LeasedStorage):
             for job in jobs:
                 self.memory.add(job)
 
-    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
         claimed: list[Job] = []
         with self.memory.lock:
             while len(claimed) < limit and (job := self.memory.first(queues)) is not None:
@@ -215,13 +217,11 @@ class MemoryStorage(LeasedStorage):
             return [outcome for outcome in outcomes if not self._settled(outcome)]
 
     def _settled(self, outcome: Outcome) -> bool:
-        start, job = outcome.job, self.memory.jobs.get(outcome.job.id)
-        statuses = {Completed: "completed", Failed: "failed", Retried: "pending", Released: "pending"}
-        attempts = start.attempts - isinstance(outcome, Released)
-        if job is None or job.worker_id != start.worker_id:
+        job = self.memory.jobs.get(outcome.job.id)
+        if job is None or start(job) != start(outcome.job):
             return False
-        if (job.status, job.attempts) != ("running", start.attempts):
-            return (job.status, job.attempts) == (statuses[type(outcome)], attempts)
+        if job.status != "running":
+            return job.status == status_after(outcome)
         now = datetime.now(UTC)
         match outcome:
             case Completed():
@@ -231,7 +231,7 @@ class MemoryStorage(LeasedStorage):
             case Retried(_, delay, error):
                 self.memory.put_back(job, delay, error=job.error if error is None else error)
             case Released(_, delay):
-                self.memory.put_back(job, delay, attempts=attempts)
+                self.memory.put_back(job, delay, attempts=job.attempts - 1)
         return True
 
     def _put_back(self, job_id: str, delay: float) -> bool:
@@ -272,5 +272,5 @@ class MemoryStorage(LeasedStorage):
                     error, now = "its worker died", datetime.now(UTC)
                     memory.change(job, status=JobStatus.FAILED, error=error, finished_at=now, failed_at=now)
                 else:
-                    memory.put_back(job)
+                    memory.put_back(job, worker_id=None)
             return len(dead)

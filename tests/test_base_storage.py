@@ -209,7 +209,7 @@ def test_default_dequeue_many_takes_what_is_due_in_order(memory: DictStorage) ->
 def test_default_settle_says_what_was_lost_and_settles_the_rest(memory: DictStorage) -> None:
     memory.enqueue_many([NewJob(id=name, type="t") for name in "abcdef"])
     held = {found.id: found for found in memory.dequeue_many(6)}
-    memory.complete("e")
+    memory.fail("e", "before")
     del memory.jobs["f"]
     outcomes: list[Outcome] = [
         Completed(held["a"]),
@@ -229,13 +229,13 @@ def test_default_settle_says_what_was_lost_and_settles_the_rest(memory: DictStor
 def test_default_complete_many_and_release(memory: DictStorage) -> None:
     memory.enqueue_many([NewJob(id=name, type="t") for name in "abc"])
     a, b, _ = memory.dequeue_many(3)
-    memory.complete("b")
+    memory.fail("b", "before")
     assert memory.complete_many([a, b]) == [b]
     memory.release("c")
     assert memory.jobs["c"].status == JobStatus.PENDING
     with pytest.raises(LostJob):
         memory.release("a")
-    assert memory.settle([Released(memory.jobs["c"], 60.0)]) != []  # it is not held any more
+    assert memory.settle([Completed(memory.jobs["c"])]) != []  # it is not held any more
 
 
 def test_default_counts_name_every_status(memory: DictStorage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from pgjobq import ConfigurationError, JobQueue, open_storage
 from pgjobq.connect import is_postgres
 
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 DRIVERS = {"mysql": "pymysql", "redis": "redis", "mongodb": "pymongo", "dynamodb": "boto3"}
 
 
@@ -86,7 +88,8 @@ except ConfigurationError as error:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
     extra = {"mongodb": "mongo"}.get(scheme, scheme)
     assert f"{scheme}:// needs the module '{module}" in done.stdout
-    assert f"pip install 'pgjobq[{extra}]'" in done.stdout
+    (required,) = PROJECT["optional-dependencies"][extra]
+    assert f"which the extra {extra} brings; install it: pip install '{required}'" in done.stdout
     assert "s3cret" not in done.stdout
 
 

@@ -182,7 +182,7 @@ except ImportError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == f"pgjobq.testing needs {missing}; run: pip install 'pgjobq[testing]'\n"
+    assert done.stdout == f"pgjobq.testing needs {missing}; run: pip install 'pytest>=8.4' 'hypothesis>=6.100'\n"
 
 
 def test_package_has_no_other_names() -> None:

@@ -30,7 +30,7 @@ def their(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 def alike(one: Job, other: Job) -> bool:
     """The same in every field; times to what both databases keep."""
-    mine, yours = asdict(replace(one, worker_id=None)), asdict(replace(other, worker_id=None))
+    mine, yours = (asdict(replace(job, worker_id=None, claim_id=None)) for job in (one, other))
     # A pending job without a due time is due at once; some storages write down when that was.
     if one.status == "pending":
         mine["execute_at"], yours["execute_at"] = (job.execute_at or job.created_at for job in (one, other))

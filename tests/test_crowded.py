@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgjobq import Registry, Worker, job
 from pgjobq.devserver import DevServer
-from pgjobq.postgres import doorbell
+from pgjobq.postgres import sleep
 from pgjobq.postgres.schema import migrate
 from pgjobq.storage.postgres_storage import PostgresStorage
 
@@ -75,7 +75,7 @@ def notify(dsn: str, call: str) -> threading.Thread:
 
 def rings(conn: Connection) -> Any:
     """What rings_waiting says."""
-    row = conn.execute("select rings_waiting()").fetchone()
+    row = conn.execute("select notifiers_waiting()").fetchone()
     return row and row[0]
 
 
@@ -95,8 +95,8 @@ def test_rings_waiting_counts_those_behind_the_first(dsn: str, conn: Connection,
 def test_worker_polls_while_those_who_ring_stand_in_line(
     dsn: str, conn: Connection, hold_up: Callable[[], None], early: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doorbell, "CROWDED_GAP", 0.9)  # both so that a slow machine makes no difference
-    monkeypatch.setattr(doorbell, "QUIET_AFTER", 10.0)
+    monkeypatch.setattr(sleep, "CROWDED_GAP", 0.9)  # both so that a slow machine makes no difference
+    monkeypatch.setattr(sleep, "QUIET_AFTER", 10.0)
     registry = Registry()
     done: list[str] = []
 
@@ -108,7 +108,7 @@ def test_worker_polls_while_those_who_ring_stand_in_line(
         return f"""select enqueue_job('note', '{{"name": "{name}"}}')"""
 
     def polls() -> bool:
-        return conn.execute("select exists (select from doorbell where is_held('ready', worker_id))").fetchone() == (
+        return conn.execute("select exists (select from doorbell where is_held('polling', worker_id))").fetchone() == (
             True,
         )
 

@@ -17,7 +17,8 @@ from test_demo import ORDERS, Demo
 
 from pgjobq import open_storage
 from pgjobq.demo.anywhere import QUEUE
-from pgjobq.demo.parts import SIGNALS, Interruption
+from pgjobq.demo.parts import Interruption
+from pgjobq.signals import SIGNALS
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 

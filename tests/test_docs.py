@@ -96,13 +96,13 @@ MAKE = f"""#!/bin/sh
 exec {shutil.which("make")} --dry-run -C {ROOT} "$@"
 """
 PIP = f"""#!{sys.executable}
-import sys, tomllib
-from packaging.requirements import Requirement
-install, *names = sys.argv[1:]
+import re, sys, tomllib
+install, *places = sys.argv[1:]
 assert install == "install", install
 project = tomllib.load(open({str(ROOT / "pyproject.toml")!r}, "rb"))["project"]
-for name in map(Requirement, names):
-    assert name.name == project["name"] and name.extras <= set(project["optional-dependencies"]), name
+for place in places:  # the source tree, and no name that an index might give to another project
+    extras = re.fullmatch(r"[.](?:\\[([\\w,]+)\\])?", place)
+    assert extras and set((extras[1] or "demo").split(",")) <= set(project["optional-dependencies"]), place
 """
 
 

@@ -25,6 +25,7 @@ def test_every_error_is_in_the_tree() -> None:
         "BadArguments": PgjobqError,
         "JobTimeout": PgjobqError,
         "StorageError": PgjobqError,
+        "JobsHeld": errors.StorageError,
         "StorageUnavailable": errors.StorageError,
         "NotMigrated": errors.StorageError,
         "SchemaTooNew": errors.StorageError,

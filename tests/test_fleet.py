@@ -144,7 +144,7 @@ def test_worker_with_nothing_in_the_way_polls_alone(conn: Connection, start: Sta
     for _ in range(3):
         start()
     all_asleep(conn, 3)
-    polling = "select count(*) from doorbell where is_held('ready', worker_id)"
+    polling = "select count(*) from doorbell where is_held('polling', worker_id)"
     seen: set[int] = set()
     stop = threading.Event()
 

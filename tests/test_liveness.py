@@ -182,7 +182,7 @@ def test_job_that_kills_its_workers_fails_when_its_tries_are_used_up(
     eventually(lambda: status(conn, job_id) == ("failed", 2), RESCUED_WITHIN + 2)
     job = queue.get_job(job_id)
     assert job is not None
-    assert "stopped or died while it held this job (try 2 of 2)" in str(job.error)
+    assert "stopped or died while it held this job (try 2 of 2, crash 2 of 3)" in str(job.error)
     assert len(fleet.starts(job_id)) == 2
 
 

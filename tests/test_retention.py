@@ -210,7 +210,7 @@ def test_worker_deletes_what_is_past_its_age(
         worker = start(keep=timedelta(days=7))
         eventually(lambda: ids(storage) == ["failed-0", "young"])
         worker.stop()
-    told = [record for record in caplog.records if record.message == "jobs.pruned"]
+    told = [record for record in caplog.records if vars(record).get("event") == "jobs.pruned"]
     assert told
     assert vars(told[0])["jobs"] > 0
 

@@ -186,7 +186,10 @@ def test_sigterm_ends_all_and_releases_their_jobs(fleet: Fleet, conn: Connection
     if how == "second signal":
         eventually(lambda: fleet.log("supervisor.signal"))
         assert supervisor.poll() is None
-        supervisor.send_signal(signal.SIGTERM)
+        # Again and again: those within a second of the first count as one with it.
+        while supervisor.poll() is None:
+            supervisor.send_signal(signal.SIGTERM)
+            time.sleep(0.02)
     assert supervisor.wait(10) == 0
     assert fleet.are_gone()
     assert [status(conn, name) for name in "abc"] == [("pending", 0)] * 3

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from working import eventually, finished
 
 from pgjobq import ConfigurationError, Fail, Job, JobQueue, JobStatus, LostJob, Registry, Retry, Worker, job
 from pgjobq.backoff import constant
@@ -17,15 +18,6 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
 StartWorker = Callable[..., Worker]
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """Wait until a condition holds; its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
-    return value
 
 
 @pytest.fixture
@@ -47,15 +39,6 @@ def status_of(queue: JobQueue, job_id: str) -> JobStatus:
     found = queue.get_job(job_id)
     assert found is not None
     return found.status
-
-
-def finished(queue: JobQueue, job_id: str) -> Job:
-    """The job, when it has come to its end."""
-    ends = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
-    eventually(lambda: status_of(queue, job_id) in ends)
-    found = queue.get_job(job_id)
-    assert found is not None
-    return found
 
 
 def test_handlers_receive_data_in_the_form_they_ask_for(
@@ -140,15 +123,21 @@ def test_data_that_does_not_fit_fails_at_once_and_names_the_keys(
     assert "no handler for jobs of type 'nobody_knows'; registered: mail" in str(finished(queue, unknown).error)
 
 
-def test_unknown_type_can_be_left_to_others(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
+def test_unknown_type_can_be_left_to_others(
+    queue: JobQueue, registry: Registry, start: StartWorker, make_storage: Callable[..., PostgresStorage]
+) -> None:
+    """It stays in line, and another worker has it at once."""
+
     @job(registry=registry)
     def known() -> None: ...
 
-    left, done = queue.enqueue("nobody_knows", priority=9), queue.enqueue(known)
+    left, done = queue.enqueue("another_s", priority=9), queue.enqueue(known)
     start(leave_unknown=True)
     assert finished(queue, done).status == JobStatus.COMPLETED
-    waiting = eventually(lambda: (found := queue.get_job(left)) and found.execute_at and found)
-    assert (waiting.status, waiting.attempts) == (JobStatus.PENDING, 0)
+    eventually(lambda: (found := queue.get_job(left)) and (found.status, found.attempts) == (JobStatus.PENDING, 0))
+    again = queue.enqueue(known)
+    assert finished(queue, again).status == JobStatus.COMPLETED
+    assert [found.id for found in make_storage().dequeue_many(9)] == [left]
 
 
 def test_job_that_python_cannot_read_fails_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib import import_module
 
@@ -24,6 +25,9 @@ def load(modules: tuple[str, ...] = MODULES) -> click.Group:
 
 def main() -> None:
     """The command `pgjobq`. Exit status: 0 done, 1 not done, 2 wrong usage, 3 no such job, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a job may hold what this terminal's encoding lacks
     # A worker, which supervisors and autoscalers start, is there sooner without the other commands.
     commands = load(("run",) if sys.argv[1:2] == ["worker"] else MODULES)
     try:

@@ -9,6 +9,7 @@ import click
 
 from pgjobq.cli import common
 from pgjobq.cli.common import EXIT_ERROR, app, opened, postgres_conninfo, print_json, print_table
+from pgjobq.cli.text import in_lines
 from pgjobq.errors import ConfigurationError
 
 
@@ -31,7 +32,7 @@ def migrate(*, print_: bool, public_function: bool, dsn: str, schema: str) -> No
     )
     report = installed.migrate(conninfo, schema=schema, public_function=public_function)
     for notice in report.notices:
-        click.echo(f"note: {notice}", err=True)
+        click.echo(in_lines(f"note: {notice}"), err=True)
     before = "installed" if report.before is None else "up to date" if report.before == report.after else "upgraded"
     click.echo(f"schema {report.schema} is {before}, at version {report.after}")
 
@@ -68,7 +69,7 @@ def stats(*, as_json: bool, dsn: str, schema: str) -> None:
 @common.dsn
 @common.schema
 def check(*, as_json: bool, dsn: str, schema: str) -> None:
-    """Look for what would keep jobs from running in PostgreSQL; exit status 1 when something would, with its mend."""
+    """Look for what would keep jobs from running in PostgreSQL; exit status 1 when something would, with its remedy."""
     from dataclasses import asdict
 
     from pgjobq.postgres.doctor import examine
@@ -80,9 +81,9 @@ def check(*, as_json: bool, dsn: str, schema: str) -> None:
         print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            click.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
+            click.echo(in_lines(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}"))
             if not finding.ok:
-                click.echo(f"      {finding.mend}")
+                click.echo(in_lines(f"      {finding.remedy}"))
     if not all(finding.ok for finding in findings):
         sys.exit(EXIT_ERROR)
 

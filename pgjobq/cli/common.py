@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -13,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from pgjobq.cli.text import in_a_line, in_json, in_lines
 from pgjobq.errors import ConfigurationError
 from pgjobq.storage.base import BaseStorage
 
@@ -45,7 +45,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 def fail(message: str) -> None:
     """An error, on the standard error stream."""
-    click.echo(f"pgjobq: {message}", err=True)
+    click.echo(f"pgjobq: {in_lines(message)}", err=True)
 
 
 def refuse(message: str) -> NoReturn:
@@ -116,27 +116,24 @@ def age(name: str, text: str) -> timedelta:
 
 def print_json(value: Any) -> None:
     """A value as JSON; times in ISO form."""
-
-    def encode(other: Any) -> str:
-        return other.isoformat() if isinstance(other, datetime) else str(other)
-
-    click.echo(json.dumps(value, indent=2, default=encode, ensure_ascii=False))
+    click.echo(in_json(value, indent=2))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """A table for people; columns of numbers to the right."""
+    """A table for people; columns of numbers to the right. Cells are text: no markup, no names of pictures."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):
         numbers = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
         table.add_column(name, justify="right" if numbers else "left", overflow="fold", no_wrap=name == "id")
     for row in rows:
-        table.add_row(*("" if cell is None else _cell(cell) for cell in row))
+        table.add_row(*(Text("" if cell is None else _cell(cell)) for cell in row))
     # In a pipe each row is one line, whatever its width: for grep, awk and the like.
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table, markup=False)
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 def _cell(value: Any) -> str:
-    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else in_a_line(str(value))

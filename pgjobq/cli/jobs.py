@@ -11,6 +11,7 @@ import click
 
 from pgjobq.cli import common
 from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, app, fail, opened, print_json, print_table
+from pgjobq.cli.text import in_a_line, in_json, in_lines
 from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError
 from pgjobq.models import Job, JobStatus, NewJob
 
@@ -59,7 +60,7 @@ def enqueue(
         **fields,
     )
     with opened(dsn, schema) as storage:
-        click.echo(storage.enqueue_many([new])[0])
+        click.echo(in_a_line(storage.enqueue_many([new])[0]))
 
 
 @app.command("list")
@@ -100,8 +101,9 @@ def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
         print_json(job.to_dict())
         return
     for name, value in job.to_dict().items():
-        text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
-        click.echo(f"{name:12} {'' if text is None else text}")
+        text = in_json(value) if isinstance(value, dict) else in_lines("" if value is None else str(value))
+        # What follows in a text of several lines is set in: it could look like another field.
+        click.echo(f"{name:12} {text}".replace("\n", f"\n{'':13}"))
 
 
 @app.command()
@@ -143,7 +145,7 @@ def _each(ids: tuple[str, ...], act: Any) -> None:
             fail(str(error))
             status = max(status, EXIT_ERROR)
         else:
-            click.echo(job_id)
+            click.echo(in_a_line(job_id))
     if status:
         sys.exit(status)
 

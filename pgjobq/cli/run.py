@@ -6,8 +6,8 @@ import importlib
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +17,7 @@ from pgjobq.cli.common import EXIT_ERROR, app, check_stays, fail, opened, refuse
 from pgjobq.cli.logs import configure
 from pgjobq.errors import ConfigurationError
 from pgjobq.handlers import default_registry
+from pgjobq.signals import SIGNALS, end_is_near
 
 if TYPE_CHECKING:
     from pgjobq.cli.supervisor import Line
@@ -52,7 +53,7 @@ def worker(
     dsn: str,
     schema: str,
 ) -> None:
-    """Run jobs until SIGTERM or Ctrl-C; a second one stops at once.
+    """Run jobs until SIGTERM or Ctrl-C; a second one, at least a second later, stops at once.
 
     MODULE... are modules that define handlers, such as app.tasks.
     """
@@ -67,12 +68,17 @@ def worker(
     names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
     with opened(dsn, schema, "pgjobq worker", pooled=pooled, listen_dsn=listen_dsn) as storage:
         storage.ping()
+        storage.rescue()  # what a worker does first; a user who may not work is told here, rather than in the log
         served = Worker(
             storage, concurrency=concurrency, queues=names, grace=grace, leave_unknown=leave_unknown, keep=age
         )
+        # Heard before and after run(), too: what comes late must not end the process by itself.
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: served.ask_to_stop())
         if line is not None:
             line.ready(lambda hurry: served.ask_to_stop(hurry=hurry))
         served.run()
+    end_is_near()
 
 
 def _fork(processes: int, *, preload: str) -> Line:
@@ -91,6 +97,7 @@ def _fork(processes: int, *, preload: str) -> Line:
     supervisor = Supervisor(processes)
     line = supervisor.run()
     if line is None:
+        end_is_near()
         sys.exit(supervisor.status)
     return line
 
@@ -116,16 +123,16 @@ def dev(*, folder: Path | None, port: int | None) -> None:
     from pgjobq.devserver import DevServer, DevServerRunning, default_folder
     from pgjobq.postgres.schema import migrate
 
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop: SimpleQueue[int] = SimpleQueue()  # not an event: its set() takes a lock, which a signal may not
+    for number in SIGNALS:
+        signal.signal(number, lambda heard, _: stop.put(heard))
     try:
         with DevServer(folder or default_folder(), port=port, durable=True) as server:
             migrate(server.dsn)
             click.echo(f"PostgreSQL with pgjobq is running, in {server.folder}. Ctrl-C stops it.\n")
             click.echo(f"  export PGJOBQ_DSN='{server.dsn}'\n")
             sys.stdout.flush()
-            while not stop.wait(0.5):
+            while not _heard(stop, 0.5):
                 if server.pid is None:
                     fail(f"the server ended by itself; see {server.folder}/run/log")
                     sys.exit(EXIT_ERROR)
@@ -133,6 +140,14 @@ def dev(*, folder: Path | None, port: int | None) -> None:
         fail(str(running))
         sys.exit(EXIT_ERROR)
     click.echo("stopped")
+
+
+def _heard(stop: SimpleQueue[int], seconds: float) -> bool:
+    try:
+        stop.get(timeout=seconds)
+    except Empty:
+        return False
+    return True
 
 
 @app.command()

@@ -18,16 +18,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 
 from pgjobq.cli.common import EXIT_INTERRUPTED
+from pgjobq.events import EventLog
+from pgjobq.explaining import safe_text
+from pgjobq.signals import SIGNALS, StopSignals
 
-log = logging.getLogger("pgjobq.supervisor")
+log = EventLog("pgjobq.supervisor")
 
 BACKOFF_MIN, BACKOFF_MAX = 1.0, 30.0  # seconds before a dead child is replaced
 PROVEN_AFTER = 60.0  # seconds of life after which the backoff begins anew
 READY, STOP, HURRY = b"r", b"s", b"h"
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Line:
@@ -75,18 +76,23 @@ class Supervisor:
     """
 
     def __init__(self, processes: int) -> None:
-        self.status = 0
+        self.status, self._pid = 0, os.getpid()
         self._children = [_Child(number) for number in range(1, processes + 1)]
         self._proven = False  # whether one has worked
-        self._asked, self._told = 0, 0  # signals to stop: heard, and passed on
+        self._heard, self._told = StopSignals(), 0  # how often it was told to stop, and passed that on
 
     def run(self) -> Line | None:
-        """Fork the processes, and watch over them until SIGTERM or SIGINT. A second signal has them hurry."""
+        """Fork the processes, and watch over them until SIGTERM or SIGINT. A second signal has them hurry.
+
+        Signals within a second of the first count as one with it.
+        """
         gc.freeze()  # a collection in a child would write to, and so copy, the pages it shares
         with self._signals() as woken:
             while True:
                 self._reap()
-                if self._asked > self._told:
+                for name in self._heard.untold():
+                    log.info("supervisor.signal", extra={"signal": name})
+                if self._heard.count > self._told:
                     self._tell()
                 if (self._told or self.status) and not any(child.pid for child in self._children):
                     return None
@@ -108,7 +114,7 @@ class Supervisor:
                     line = self._fork(child)
                 except OSError as error:
                     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-                    log.error("process.not_started", extra={"worker": child.number, "error": str(error)})
+                    log.error("process.not_started", extra={"worker": child.number, "error": safe_text(error)})
                     self._schedule(child, 0.0)
                     continue
                 if line is not None:
@@ -160,7 +166,7 @@ class Supervisor:
 
     def _tell(self) -> None:
         """Pass the signals on. By the line: from a terminal or systemd the children get the signal itself too."""
-        self._told = self._asked
+        self._told = self._heard.count
         for child in self._children:
             with suppress(OSError):
                 child.end.send(STOP if self._told == 1 else HURRY)
@@ -182,21 +188,17 @@ class Supervisor:
     @contextmanager
     def _signals(self) -> Iterator[socket.socket]:
         """Hear the signals; the socket is readable when one came. A child leaves it as the supervisor came."""
-
-        def ask(number: int, _: FrameType | None) -> None:
-            self._asked += 1
-            log.info("supervisor.signal", extra={"signal": signal.Signals(number).name})
-
         woken, waker = socket.socketpair()
         waker.setblocking(False)
-        before = {number: signal.signal(number, ask) for number in SIGNALS}
+        before = {number: signal.signal(number, self._heard.hear) for number in SIGNALS}
         before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         try:
             yield woken
         finally:
             signal.set_wakeup_fd(-1)
-            for number, handler in before.items():
+            # The supervisor itself goes on hearing, until its end: a late signal must not kill it.
+            for number, handler in before.items() if os.getpid() != self._pid else ():
                 signal.signal(number, handler)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # in a child: they were blocked for the fork
             woken.close()

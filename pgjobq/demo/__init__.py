@@ -16,8 +16,8 @@ from pgjobq.demo.parts import (
     PACE,
     PATIENCE,
     Folder,
+    Interruption,
     Process,
-    heed_signals,
     invoices_folder,
     print_summary,
     progress_bars,
@@ -35,7 +35,7 @@ def run_demo(*, keep: bool = False, folder: Path | None = None) -> int:
     Interrupted at any moment, it leaves no process and no folder behind.
     """
     console = Console()
-    heed_signals()
+    interruption = Interruption(at_once=True)
     try:
         with invoices_folder(folder) as invoices, DevServer() as server:
             console.print("[bold]1.[/] An embedded PostgreSQL is running; [bold]pgjobq migrate[/] installs the queue.")
@@ -47,22 +47,23 @@ def run_demo(*, keep: bool = False, folder: Path | None = None) -> int:
             ):
                 console.print(f"[bold]2.[/] A worker process is up: {escape('pgjobq worker pgjobq.demo.tasks')}")
                 console.print("[bold]3.[/] Orders come in; a trigger on their table calls [bold]enqueue_job[/].\n")
-                _take_orders(conn, worker, console)
+                _take_orders(conn, worker, console, interruption)
+                interruption.check()
                 invoices.done = _summary(conn, invoices, console)
                 if keep:
-                    _keep(server.dsn, console)
+                    _keep(server.dsn, console, interruption)
     except KeyboardInterrupt:
         console.print("\ninterrupted")
         return 130
     return 0 if invoices.done else 1
 
 
-def _take_orders(conn: Connection, worker: Process, console: Console) -> None:
+def _take_orders(conn: Connection, worker: Process, console: Console, interruption: Interruption) -> None:
     conn.execute((HERE / "shop.sql").read_bytes())
     with conn.cursor().copy("copy incoming_orders from stdin (format csv, header)") as copy:
         copy.write((HERE / "orders.csv").read_bytes())
     ids = [row[0] for row in conn.execute("select order_id from incoming_orders order by order_id")]
-    _wait_for_worker(conn, worker)
+    _wait_for_worker(conn, worker, interruption)
     with progress_bars(console) as progress:
         ordered = progress.add_task("orders", total=len(ids))
         written = progress.add_task("invoices", total=len(ids))
@@ -72,7 +73,7 @@ def _take_orders(conn: Connection, worker: Process, console: Console) -> None:
                 conn.execute("insert into orders select * from incoming_orders where order_id = %s", [ids[sent]])
                 sent += 1
                 progress.update(ordered, completed=sent)
-            time.sleep(PACE if sent < len(ids) else 0.05)
+            interruption.pause(PACE if sent < len(ids) else 0.05)
             if sent % 10 == 0:
                 row = conn.execute("select count(*) from orders where invoiced_at is not null").fetchone()
                 progress.update(written, completed=row[0] if row else 0)
@@ -82,11 +83,11 @@ def _take_orders(conn: Connection, worker: Process, console: Console) -> None:
                 return  # the summary tells what is missing
 
 
-def _wait_for_worker(conn: Connection, worker: Process) -> None:
+def _wait_for_worker(conn: Connection, worker: Process, interruption: Interruption) -> None:
     deadline = time.monotonic() + PATIENCE
     asleep = "select count(*) from pgjobq.worker_status where asleep"
     while conn.execute(asleep).fetchone() == (0,) and worker.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+        interruption.pause(0.05)
 
 
 def _summary(conn: Connection, invoices: Folder, console: Console) -> bool:
@@ -115,8 +116,8 @@ def _summary(conn: Connection, invoices: Folder, console: Console) -> bool:
     return True
 
 
-def _keep(dsn: str, console: Console) -> None:
+def _keep(dsn: str, console: Console, interruption: Interruption) -> None:
     console.print(f"\nThe server stays until Ctrl-C:\n  psql '{dsn}'\n  pgjobq stats --dsn '{dsn}'", soft_wrap=True)
     with suppress(KeyboardInterrupt):
         while True:
-            time.sleep(1)
+            interruption.pause(1)

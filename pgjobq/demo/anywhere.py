@@ -41,7 +41,8 @@ def run_demo_on(url: str, *, folder: Path | None = None) -> int:
     Interrupted, it leaves no process and no folder behind; its jobs stay where the URL says, and none waits.
     """
     console = Console()
-    pause = Interruption().pause
+    interruption = Interruption()
+    pause = interruption.pause
     shown = re.sub(r"(?<=://)[^@/]*@", "", url)
     try:
         with _storage(url) as storage, invoices_folder(folder) as invoices:
@@ -57,6 +58,7 @@ def run_demo_on(url: str, *, folder: Path | None = None) -> int:
                 _wait_for_worker(storage, worker, first, pause)
                 console.print("[bold]3.[/] Orders come in; this script calls [bold]enqueue[/] for each.\n")
                 _take_orders(storage, orders, worker, invoices, console, pause)
+                interruption.check()
                 invoices.done = _summary(storage, orders, invoices, console)
     except KeyboardInterrupt:
         console.print("\ninterrupted")

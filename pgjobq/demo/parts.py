@@ -12,15 +12,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pgjobq.devserver import die_with_parent
+from pgjobq.signals import SIGNALS
 
 HERE = Path(__file__).parent
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PACE = 0.008  # seconds between two orders
 PATIENCE = 30.0  # seconds without progress after which the demo gives up
 
@@ -52,43 +51,39 @@ def invoices_folder(given: Path | None) -> Iterator[Folder]:
             shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def heed_signals() -> None:
-    """Have SIGINT and SIGTERM raise KeyboardInterrupt, once."""
-
-    def interrupt(*_: object) -> NoReturn:
-        for number in SIGNALS:  # one is enough: a second would cut the cleaning up short
-            signal.signal(number, lambda *_: None)
-        raise KeyboardInterrupt
-
-    for number in SIGNALS:
-        signal.signal(number, interrupt)
-
-
 class Interruption:
-    """SIGINT and SIGTERM, heeded in pauses: inside a storage's call, a library would print its own traceback of it.
+    """SIGINT and SIGTERM, as a KeyboardInterrupt, which is raised until the program takes notice of it.
 
-    A second one, sent because the call takes long, raises KeyboardInterrupt wherever the program is. Once it was
-    raised, the cleaning up is not cut short by another.
+    at_once: raised wherever the program is. Code may drop an exception that it does not expect (a finalizer, a callback
+    of a C library), so the next pause or check raises it again. Without at_once it is raised in pauses alone: inside a
+    storage's call, a library would print its own traceback of it. Then a second signal, sent because the call takes
+    long, raises it wherever the program is. Once it was raised, no further signal cuts the cleaning up short.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_once = at_once
         self._pausing = self._heard = self._raised = False
         for number in SIGNALS:
             signal.signal(number, self._interrupt)
 
     def _interrupt(self, *_: object) -> None:
-        if (self._pausing or self._heard) and not self._raised:
+        expected = self._at_once or self._pausing or self._heard
+        self._heard = True
+        if expected and not self._raised:
             self._raised = True
             raise KeyboardInterrupt
-        self._heard = True
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt for a signal that was sent before."""
+        if self._heard:
+            self._raised = True
+            raise KeyboardInterrupt
 
     def pause(self, seconds: float) -> None:
         """Sleep so long, or raise KeyboardInterrupt for what was sent before or is sent meanwhile."""
         self._pausing = True
         try:
-            if self._heard:
-                self._raised = True
-                raise KeyboardInterrupt
+            self.check()
             time.sleep(seconds)
         finally:
             self._pausing = False

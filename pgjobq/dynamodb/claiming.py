@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import secrets
 from collections.abc import Sequence
 from itertools import islice
 
@@ -11,6 +10,7 @@ from pgjobq.dynamodb.expressions import Change, Value
 from pgjobq.dynamodb.items import SCHEDULED, Item, in_text, promoted, ready, running, stored_job
 from pgjobq.dynamodb.table import PAGE, Table
 from pgjobq.models import Job, utc_now
+from pgjobq.storage.holds import Claimant
 
 PROMOTED_AT_ONCE = 1000  # jobs; more that fall due together are promoted by the claims that follow
 SPARE = 20  # entries to read beyond those wanted: others may be quicker
@@ -30,19 +30,18 @@ def promote(table: Table) -> int:
     return moved
 
 
-def claim(table: Table, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+def claim(table: Table, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
     """Claim up to limit due jobs of these queues (None: all) for the worker, in order."""
-    token = secrets.token_hex(8)
 
     def start(entry: Item) -> Job | None:
         now = in_text(utc_now())
-        to: dict[str, Value | None] = {"status": "running", "lane": running(worker_id), "worker_id": worker_id}
-        to |= {"claim": token, "settled": None, "started_at": now, "updated_at": now}
+        to: dict[str, Value | None] = {"status": "running", "lane": running(worker_id), "worker_id": int(worker_id)}
+        to |= {"claim": worker_id.claim, "settled": None, "started_at": now, "updated_at": now}
         seen = {"lane": entry["lane"], "place": entry["place"]}
         change = Change(to=to, add={"attempts": 1}, when=seen)
         changed, item = table.change(entry["id"], change)
         # The client repeats an update whose answer was lost: then it finds its own.
-        if item is not None and (changed or (item.get("claim") == token and item["status"] == "running")):
+        if item is not None and (changed or (item.get("claim") == worker_id.claim and item["status"] == "running")):
             return stored_job(item)
         return None
 

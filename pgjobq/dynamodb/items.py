@@ -2,8 +2,9 @@
 
 Beside the fields of Job an item has: `lane` and `place`, the keys of the index by_lane, in which a pending job of
 a queue, a scheduled job and a running job of a worker each stand in a lane of their own, in order; `seq`, its
-place in the order of enqueueing, with `status` the key of the index by_status; `claim`, what the last claim called
-itself; `settled`, the last start that was settled, and how. Times are texts in UTC that sort as the times do.
+place in the order of enqueueing, with `status` the key of the index by_status; `claim`, the number of the claim that
+started it last, which never comes again; `settled`, the last start that was settled, by its claim, and how. Times are
+texts in UTC that sort as the times do.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pgjobq.errors import InvalidJob
+from pgjobq.forks import renew_in_child
 from pgjobq.models import Job, JobStatus, NewJob, UnreadableData
 from pgjobq.storage.errortext import storable_error
+from pgjobq.storage.holds import Claimant
 
 Item = dict[str, Any]
 
@@ -27,7 +30,7 @@ SCHEDULED = "scheduled"
 
 _TIMES = ("execute_at", "created_at", "updated_at", "started_at", "finished_at", "failed_at")
 
-_OTHERS = ("status", "queue", "priority", "attempts", "max_retries", "error", "worker_id")
+_OTHERS = ("status", "queue", "priority", "attempts", "max_retries", "error")
 
 
 def encode(values: Mapping[str, str | int | None]) -> dict[str, dict[str, str]]:
@@ -55,6 +58,11 @@ class Clock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Wait for no thread of the parent's."""
+        self._lock = threading.Lock()
 
     def next(self) -> int:
         """The next number."""
@@ -147,14 +155,16 @@ def stored_job(item: Item) -> Job:
     """The job of an item."""
     values: dict[str, Any] = {name: datetime.fromisoformat(item[name]) for name in _TIMES if name in item}
     values |= {name: item[name] for name in _OTHERS if name in item}
+    values["worker_id"] = Claimant.stored(item.get("worker_id"), item.get("claim"))
     return Job(id=item["id"], type=item["type"], data=_read_data(item["data"]), **values)
 
 
 def held_job(entry: Item) -> Job:
     """A running job, as the index has it: without data and times."""
-    names = ("id", "type", "queue", "attempts", "max_retries", "worker_id")
+    names = ("id", "type", "queue", "attempts", "max_retries")
     values: dict[str, Any] = {name: entry[name] for name in names}
-    return Job(status=JobStatus.RUNNING, **values)
+    worker_id = Claimant.stored(entry["worker_id"], entry.get("claim"))
+    return Job(status=JobStatus.RUNNING, worker_id=worker_id, **values)
 
 
 def _checked(encoded: str) -> str:

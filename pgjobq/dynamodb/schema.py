@@ -16,7 +16,7 @@ PATIENCE = {"Delay": 1, "MaxAttempts": 120}  # seconds; a table takes some 10
 
 # What is in an index costs a write when it changes; these change with the keys, or never.
 INDEXES = {
-    "by_lane": ("lane", "place", ["type", "queue", "attempts", "max_retries", "worker_id"]),
+    "by_lane": ("lane", "place", ["type", "queue", "attempts", "max_retries", "worker_id", "claim"]),
     "by_status": ("status", "seq", ["queue", "finished_at"]),
 }
 

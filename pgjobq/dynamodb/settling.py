@@ -10,13 +10,14 @@ from pgjobq.dynamodb.table import Table
 from pgjobq.models import utc_now
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.errortext import storable_error
+from pgjobq.storage.holds import claim_of
 
 
 def settle(table: Table, outcome: Outcome, clock: Clock) -> bool:
     """Settle a start; False when it was lost. One that was settled the same way before is not."""
     job = outcome.job
-    mark = f"{job.worker_id}/{job.attempts}/{type(outcome).__name__.lower()}"
-    held: dict[str, Value] = {"status": "running", "attempts": job.attempts, "worker_id": job.worker_id or 0}
+    mark = f"{claim_of(job)}/{type(outcome).__name__.lower()}"
+    held: dict[str, Value] = {"status": "running", "claim": claim_of(job)}
     to, back = _changes(outcome, clock)
     change = Change(to={**to, "settled": mark}, add={"attempts": -1} if back else {}, when=held)
     changed, item = table.change(job.id, change)

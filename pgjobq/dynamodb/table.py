@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from pgjobq.dynamodb.expressions import Change
 from pgjobq.dynamodb.items import Item, decode, encode
 from pgjobq.dynamodb.location import Location
 from pgjobq.dynamodb.schema import prepare
+from pgjobq.forks import renew_in_child
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,17 +36,21 @@ class Table:
         self.location, self._create = location, create
         self.jobs, self.meta = location.table, f"{location.table}_meta"
         self._lock = threading.Lock()
-        self._pid, self._ready = os.getpid(), False
+        self._ready = False
         self._client: Any = None
         self._pool: ThreadPoolExecutor | None = None
         self._known: set[str] = set()  # queues that are registered
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Begin again in a child. Of a client of the caller's the connections are let go of; it makes others."""
+        self._lock, self._client, self._pool, self._ready = threading.Lock(), None, None, False
+        if self.location.client is not None:
+            self.location.client.close()
 
     @property
     def client(self) -> Any:
-        """The client; the tables are ready. A forked child gets its own."""
-        if self._pid != os.getpid():
-            self._lock, self._pid = threading.Lock(), os.getpid()
-            self._client, self._pool, self._ready = None, None, False
+        """The client; the tables are ready."""
         if not self._ready:
             with self._lock:
                 if self._client is None:
@@ -195,8 +199,6 @@ class Table:
 
     def close(self) -> None:
         """Close the client, if it is ours; the next use connects anew."""
-        if self._pid != os.getpid():
-            return
         with self._lock:
             pool, self._pool = self._pool, None
             client, self._client, self._ready = self._client, None, False

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bson import ObjectId
 from pymongo import ReturnDocument
 
 from pgjobq.models import Job
 from pgjobq.mongo.database import BY_ID, CLAIM_ANY, CLAIM_QUEUE, ORDER, Database
 from pgjobq.mongo.documents import Document, stored_job
+from pgjobq.storage.holds import Claimant
 
 
-def claim(database: Database, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+def claim(database: Database, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
     """Claim up to limit due jobs of these queues (None: all) for the worker, in order.
 
     One by one a claim is a single update; more are found, updated where nobody else was quicker, and read again:
@@ -24,9 +24,8 @@ def claim(database: Database, worker_id: int, limit: int, queues: Sequence[str] 
     if queues is not None:
         due["queue"] = queues[0] if len(queues) == 1 else {"$in": list(queues)}
         index = CLAIM_QUEUE
-    token = ObjectId()
     start = {
-        "$set": {"status": "running", "worker_id": worker_id, "claim": token},
+        "$set": {"status": "running", "worker_id": int(worker_id), "claim": worker_id.claim},
         "$inc": {"attempts": 1},
         "$currentDate": {"started_at": True, "updated_at": True},
         "$unset": {"settled": 1},
@@ -42,7 +41,7 @@ def claim(database: Database, worker_id: int, limit: int, queues: Sequence[str] 
             break
         # Whoever comes second gets what is left, and looks again.
         if jobs.update_many({"_id": {"$in": ids}, **due}, start, hint=BY_ID).modified_count:
-            ours = {"_id": {"$in": ids}, "status": "running", "claim": token}
+            ours = {"_id": {"$in": ids}, "status": "running", "claim": worker_id.claim}
             started = {document["_id"]: stored_job(document) for document in jobs.find(ours).hint(BY_ID)}
             claimed += [started[job_id] for job_id in ids if job_id in started]
     return claimed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,9 @@ from pymongo.collection import Collection
 from pymongo.errors import ConfigurationError as BadSettings
 from pymongo.errors import DuplicateKeyError, InvalidName, InvalidURI, PyMongoError
 
+from pgjobq.checks import is_cut
 from pgjobq.errors import ConfigurationError, SchemaConflict, SchemaTooNew
+from pgjobq.forks import renew_in_child
 from pgjobq.mongo.documents import CODEC, Document
 from pgjobq.mongo.errors import is_missing_index, translate
 
@@ -55,13 +56,21 @@ class Database:
         self._uri = uri
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._pid, self._ready = os.getpid(), False
+        self._ready = False
         self._client: MongoClient[Any] | None = self._connected()
+        self._inherited: MongoClient[Any] | None = None  # of the parent's
         name = database or _named(self._client) or "jobqueue"
         try:
             self._names = (name, self._client[name][collection].name)
         except InvalidName as error:
             raise ConfigurationError(f"database or collection: {error}; give another name") from None
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Begin again in a child; a client of the caller's does so by itself."""
+        self._lock, self._ready = threading.Lock(), False
+        if isinstance(self._uri, str):
+            self._inherited, self._client = self._client, None  # kept: it would warn of being unclosed
 
     def _connected(self) -> MongoClient[Any]:
         """A client, which connects when it is used."""
@@ -76,6 +85,8 @@ class Database:
         }
         own = {key: value for key, value in settings.items() if f"{key.lower()}=" not in self._uri.lower()}
         try:
+            if is_cut(self._uri):
+                raise ValueError
             return MongoClient(self._uri, connect=False, **own)
         except (InvalidURI, BadSettings, ValueError):
             # Their words may hold the password.
@@ -94,9 +105,9 @@ class Database:
         return ",".join(f"{host}:{port}" if port else host for host, port in known) or "?"
 
     def collection(self, suffix: str = "") -> Collection[Document]:
-        """A collection, whether or not it is ready. A forked child gets a client of its own."""
-        if self._client is None or (self._pid != os.getpid() and isinstance(self._uri, str)):
-            self._client, self._pid, self._ready, self._lock = self._connected(), os.getpid(), False, threading.Lock()
+        """A collection, whether or not it is ready."""
+        if self._client is None:
+            self._client = self._connected()
         client, (database, name) = self._client, self._names
         concern = client.write_concern
         if concern.is_server_default:
@@ -160,7 +171,7 @@ class Database:
     def close(self) -> None:
         """Close the client, if it is ours; the next use connects anew."""
         client = self._client
-        if client is not None and isinstance(self._uri, str) and self._pid == os.getpid():
+        if client is not None and isinstance(self._uri, str):
             client.close()
             self._client, self._ready = None, False
 

@@ -1,7 +1,8 @@
 """Jobs as documents, and back.
 
-A document has the fields of Job, `_id` for the id, and four of its own: `due` and `sub`, when the job falls due;
-`seq`, its place in the order of enqueueing; `settled`, the last start that was settled, and how. MongoDB keeps
+A document has the fields of Job, `_id` for the id, and five of its own: `due` and `sub`, when the job falls due;
+`seq`, its place in the order of enqueueing; `claim`, the number of the claim that started it last, which never comes
+again; `settled`, the last start that was settled, by its claim, and how. MongoDB keeps
 milliseconds: `due` is rounded up, so that no job starts early, and `sub` holds the microseconds that a time had
 below its millisecond, so that order is not lost, nor is execute_at.
 """
@@ -18,6 +19,7 @@ from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from pgjobq.errors import InvalidJob
 from pgjobq.models import Job, NewJob, UnreadableData
 from pgjobq.storage.errortext import storable_error
+from pgjobq.storage.holds import Claimant
 
 Document = dict[str, Any]
 
@@ -107,7 +109,7 @@ def stored_job(document: Document) -> Job:
         started_at=get("started_at"),
         finished_at=get("finished_at"),
         failed_at=get("failed_at"),
-        worker_id=get("worker_id"),
+        worker_id=Claimant.stored(get("worker_id"), get("claim")),
     )
 
 

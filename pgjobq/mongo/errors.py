@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
@@ -25,7 +27,7 @@ _AWAY = {6, 7, 50, 64, 89, 91, 100, 189, 262, 9001, 10107, 11600, 11602, 13435, 
 def translate(error: Exception, server: str) -> PgjobqError:
     """The pgjobq error for one of pymongo's or bson's; server: its name, without password."""
     # What follows is a dump of the topology, or of the answer.
-    message = str(error).split(", full error:")[0].split(", Timeout:")[0].split(" (configured timeouts:")[0]
+    message = _words(error).split(", full error:")[0].split(", Timeout:")[0].split(" (configured timeouts:")[0]
     code = _code(error)
     if isinstance(error, DocumentTooLarge):
         return InvalidJob(f"data: {message}; store the bulk elsewhere and enqueue a reference", field="data")
@@ -57,7 +59,17 @@ def duplicate_id(error: PyMongoError) -> str | None:
 
 
 def _code(error: Exception) -> int | None:
-    if isinstance(error, BulkWriteError) and error.details:
-        problems = [*error.details.get("writeErrors", ()), *error.details.get("writeConcernErrors", ())]
-        return next((problem.get("code") for problem in problems), None)
+    if isinstance(error, BulkWriteError):
+        return next((problem.get("code") for problem in _problems(error)), None)
     return error.code if isinstance(error, OperationFailure) else None
+
+
+def _words(error: Exception) -> str:
+    problems = _problems(error) if isinstance(error, BulkWriteError) else []
+    # The error itself says only that there were some.
+    return next((str(problem["errmsg"]) for problem in problems if "errmsg" in problem), str(error))
+
+
+def _problems(error: BulkWriteError) -> list[dict[str, Any]]:
+    details = error.details or {}
+    return [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]

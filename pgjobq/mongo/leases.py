@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
+from pymongo.errors import WriteError
+
 from pgjobq.mongo.database import Database, milliseconds
 from pgjobq.mongo.documents import Document
+
+log = logging.getLogger("pgjobq.storage")
 
 
 class Leases:
@@ -11,6 +17,7 @@ class Leases:
 
     def __init__(self, database: Database, lease: float) -> None:
         self._database = database
+        self._told: set[str] = set()  # jobs that could not be given away, and that the log has named
         self._from_now: Document = {"lease_until": {"$add": ["$$NOW", milliseconds(lease)]}}
 
     def enlist(self, worker_id: int, name: str) -> None:
@@ -54,4 +61,18 @@ class Leases:
             "updated_at": "$$NOW",
         }
         held = {"status": "running", "worker_id": worker_id}
-        return self._database.jobs.update_many(held, [{"$set": change}]).modified_count
+        try:
+            return self._database.jobs.update_many(held, [{"$set": change}]).modified_count
+        except WriteError:
+            found = self._database.jobs.find(held, {"_id": 1})
+            return sum(self._give_away_one({**held, **job}, change) for job in found)
+
+    def _give_away_one(self, held: Document, change: Document) -> int:
+        """The same for one job: one that the collection's validator refuses holds up no other."""
+        try:
+            return self._database.jobs.update_one(held, [{"$set": change}]).modified_count
+        except WriteError as error:
+            if held["_id"] not in self._told:
+                self._told.add(held["_id"])
+                log.error("job.not_rescued", extra={"job_id": held["_id"], "error": str(error)})
+            return 0

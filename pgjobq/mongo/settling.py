@@ -13,14 +13,14 @@ from pgjobq.mongo.database import BY_ID, milliseconds
 from pgjobq.mongo.documents import MAX_ERROR, WHOLE, Document
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.errortext import storable_error
+from pgjobq.storage.holds import claim_of
 
 Update = UpdateOne | UpdateMany
 
 
 def mark(outcome: Outcome) -> str:
     """What a job's field `settled` says when this outcome was the last."""
-    job = outcome.job
-    return f"{job.worker_id}/{job.attempts}/{type(outcome).__name__.lower()}"
+    return f"{claim_of(outcome.job)}/{type(outcome).__name__.lower()}"
 
 
 def updates(outcomes: Sequence[Outcome]) -> list[Update]:
@@ -79,8 +79,7 @@ def _held(jobs: Sequence[Job]) -> Document:
     return {
         "_id": ids[0] if len(ids) == 1 else {"$in": ids},
         "status": "running",
-        "attempts": first.attempts,
-        "worker_id": first.worker_id,
+        "claim": claim_of(first),
     }
 
 

@@ -6,45 +6,85 @@ async kin on the psycopg dialect. SQLAlchemy is not imported: its objects are to
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from psycopg.abc import Params
+from psycopg import sql
 
 from pgjobq.errors import ConfigurationError
+from pgjobq.models import NewJob
+from pgjobq.postgres.fetching import PlainAsyncCursor, PlainCursor
+from pgjobq.postgres.statements import placeable
 
+# One value of bytes goes in, and a number comes back: no encoding, adapter or setting of the connection changes them.
+_ENQUEUE = """
+select count(*)
+  from (select array_agg(type order by place) as types, array_agg(data order by place) as datas,
+               array_agg(priority order by place) as priorities,
+               array_agg(coalesce(execute_at, clock_timestamp() + make_interval(secs => delay))
+                         order by place) as times,
+               array_agg(max_retries order by place) as retries, array_agg(queue order by place) as queues,
+               array_agg(id order by place) as ids
+          from rows from (json_to_recordset(convert_from(%b, 'UTF8')::json)
+                          as (type text, data jsonb, priority integer, execute_at timestamptz, delay float8,
+                              max_retries integer, queue text, id text)) with ordinality
+            as job (type, data, priority, execute_at, delay, max_retries, queue, id, place)) as jobs,
+       {schema}.enqueue_jobs(types, datas, priorities, times, retries, queues, ids)
+"""
 _WANTED = (
     "a psycopg Connection or AsyncConnection, or a SQLAlchemy Connection, Session or their async kin "
     "(on postgresql+psycopg)"
 )
 
 
-def execute(connection: Any, query: bytes, params: Params) -> list[tuple[Any, ...]]:
-    """Run a statement in the current transaction of a sync connection; its rows."""
+def enqueue(connection: Any, schema: str, jobs: Sequence[NewJob]) -> None:
+    """Add jobs in the current transaction of a sync connection, and change nothing else of it."""
     if isinstance(connection, psycopg.AsyncConnection) or _is_async_alchemy(connection):
         raise ConfigurationError("connection: it is async; use `await queue.enqueue_async(...)`")
     raw = _raw(connection)
-    if isinstance(raw, psycopg.Connection):
-        # A cursor of the plain kind, whatever row factory the caller's connection has.
-        with psycopg.Cursor(raw, row_factory=psycopg.rows.tuple_row) as cursor:
-            return cursor.execute(query, params).fetchall()
-    raise ConfigurationError(f"connection: {type(connection).__name__} is not {_WANTED}")
+    if not isinstance(raw, psycopg.Connection):
+        raise ConfigurationError(f"connection: {type(connection).__name__} is not {_WANTED}")
+    with PlainCursor(raw) as cursor:
+        cursor.execute(_statement(raw, schema), [_bytes(jobs)]).fetchall()
 
 
-async def execute_async(connection: Any, query: bytes, params: Params) -> list[tuple[Any, ...]]:
-    """execute for an AsyncConnection, AsyncSession or SQLAlchemy AsyncConnection."""
-    if hasattr(connection, "sync_session"):
-        connection = await connection.connection()
-    if hasattr(connection, "get_raw_connection"):
-        if not connection.in_transaction():
-            await connection.begin()  # as its own statements do; else its commit would do nothing
-        connection = (await connection.get_raw_connection()).driver_connection
-    if isinstance(connection, psycopg.AsyncConnection):
-        async with psycopg.AsyncCursor(connection, row_factory=psycopg.rows.tuple_row) as cursor:
-            return await (await cursor.execute(query, params)).fetchall()
-    if isinstance(_raw(connection), psycopg.Connection):
+async def enqueue_async(connection: Any, schema: str, jobs: Sequence[NewJob]) -> None:
+    """enqueue for an AsyncConnection, AsyncSession or SQLAlchemy AsyncConnection."""
+    raw = connection
+    if hasattr(raw, "sync_session"):
+        raw = await raw.connection()
+    if hasattr(raw, "get_raw_connection"):
+        if not raw.in_transaction():
+            await raw.begin()  # as its own statements do; else its commit would do nothing
+        raw = (await raw.get_raw_connection()).driver_connection
+    if isinstance(raw, psycopg.AsyncConnection):
+        async with PlainAsyncCursor(raw) as cursor:
+            await (await cursor.execute(_statement(raw, schema), [_bytes(jobs)])).fetchall()
+    elif isinstance(_raw(raw), psycopg.Connection):
         raise ConfigurationError("connection: it is sync and would block the event loop; use queue.enqueue(...)")
-    raise ConfigurationError(f"connection: {type(connection).__name__} is not {_WANTED}")
+    else:
+        raise ConfigurationError(f"connection: {type(connection).__name__} is not {_WANTED}")
+
+
+def _statement(raw: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], schema: str) -> bytes:
+    # In the connection's encoding, which counts for the schema's name alone.
+    return sql.SQL(_ENQUEUE).format(schema=placeable(schema)).as_bytes(raw)
+
+
+def _bytes(jobs: Sequence[NewJob]) -> bytes:
+    return f"[{','.join(map(_object, jobs))}]".encode()
+
+
+def _object(job: NewJob) -> str:
+    values: dict[str, Any] = {"type": job.type, "queue": job.queue, "id": job.id}
+    values |= {"priority": job.priority, "max_retries": job.max_retries}
+    if job.execute_at is not None:
+        values["execute_at"] = job.execute_at.isoformat()
+    if job.delay is not None:
+        values["delay"] = float(job.delay)
+    return f'{json.dumps(values, ensure_ascii=False)[:-1]}, "data": {job.json}}}'
 
 
 def _is_async_alchemy(connection: Any) -> bool:

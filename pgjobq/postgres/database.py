@@ -7,19 +7,32 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import psycopg
 from psycopg_pool import ConnectionPool
 
 from pgjobq.errors import ConfigurationError
+from pgjobq.forks import renew_in_child
+from pgjobq.postgres.dsn import connection_parameters
 from pgjobq.postgres.errors import translated
-from pgjobq.postgres.pool import Connection, open_pool, parameters, pool_parameters
+from pgjobq.postgres.fetching import fetch
+from pgjobq.postgres.pool import Connection, PinnedConnection, Pool, connect, pool_parameters
 from pgjobq.postgres.schema import check_schema
-from pgjobq.postgres.settling import fetch
 from pgjobq.postgres.statements import statements
+
+LARGE = {"enqueue_jobs": 10_000, "import_jobs": 1_000_000}  # jobs; characters. Beyond, a call may take long:
+LARGE_TIME = 600.0  # seconds
+# A standby is read-only whatever is set.
+_SETTINGS = b"""select current_setting('transaction_isolation'),
+       current_setting('transaction_read_only')::boolean and not pg_is_in_recovery(),
+       current_setting('session_replication_role') = 'replica'"""
+_ISOLATION = b"set transaction isolation level read committed, read write"
 
 
 class Database:
-    """Opened at the first call, when the schema is checked; errors come as children of PgjobqError."""
+    """Opened at the first call, when the schema is checked; errors come as children of PgjobqError.
+
+    A forked child has a pool of its own, which opens at its first call. A pool of the caller's that was open at the
+    fork is refused there.
+    """
 
     def __init__(
         self,
@@ -31,59 +44,108 @@ class Database:
         max_size: int,
         timeout: float,
         application_name: str,
+        answer_timeout: float,
     ) -> None:
+        if not answer_timeout > 0:
+            raise ConfigurationError(f"answer_timeout: {answer_timeout!r} is not allowed; give seconds above 0")
         self.schema = schema
         self.statements = statements(schema)
-        self._own_pool = isinstance(conninfo, str)
+        self.answer_timeout = answer_timeout
         self._opened, self._lock = False, threading.Lock()
-        self.pool: ConnectionPool[Connection]
+        self._inherited = self._in_isolation = False
+        self.pins = isinstance(conninfo, str) and not pooled
+        self.pool: ConnectionPool[Any]
         if isinstance(conninfo, str):
-            self.parameters = connection_parameters(conninfo, application_name)
+            own = connection_parameters(conninfo, application_name)
             if pooled:  # a prepared statement belongs to a session, which a transaction pooler does not keep
-                self.parameters["prepare_threshold"] = None
-            self.pool = open_pool(self.parameters, pooled=pooled, min_size=min_size, max_size=max_size, timeout=timeout)
+                own["prepare_threshold"] = None
+            self._own: dict[str, Any] | None = own
+            self._sizes: dict[str, Any] = {"min_size": min_size, "max_size": max_size, "timeout": timeout}
+            self.pool = self._new_pool()
+        elif isinstance(conninfo, ConnectionPool):
+            self._own, self.pool = None, conninfo
         else:
-            self.pool, self.parameters = conninfo, pool_parameters(conninfo)
+            raise ConfigurationError(
+                f"conninfo: {type(conninfo).__name__} is neither a DSN nor a psycopg_pool.ConnectionPool"
+            )
+        renew_in_child(self)
+
+    def _new_pool(self) -> Pool:
+        assert self._own is not None  # of the caller's pool there is only one
+        return Pool(self._own, pooled=not self.pins, answer_time=self.answer_timeout, **self._sizes)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The keyword arguments for psycopg.connect, for a connection beside the pool."""
+        return self._own if self._own is not None else pool_parameters(self.pool)
+
+    def after_fork(self) -> None:
+        """Begin again in a child: the pool is the parent's, and somebody may have held the lock."""
+        self._opened, self._lock = False, threading.Lock()
+        if self._own is not None:
+            self.pool = self._new_pool()
+        else:
+            self._inherited = self._inherited or not self.pool.closed
 
     def open(self) -> None:
         """Connect and check the schema, once. Raises StorageUnavailable, NotMigrated or SchemaTooNew."""
         if self._opened:
             return
+        if self._inherited:
+            raise ConfigurationError(
+                "conninfo: this ConnectionPool was open when the process was forked, and its connections are the"
+                " parent's; open the pool after the fork, or give the DSN"
+            )
         with self._lock:
             if self._opened:
                 return
             with translated():
-                if self._own_pool:
+                if self._own is not None:
                     # First by hand: the pool would not say why it gets no connection.
-                    with psycopg.connect(**self.parameters, autocommit=True) as conn:
-                        check_schema(conn, self.schema)
+                    with connect(self._own, self.answer_timeout, pins=self.pins) as conn:
+                        self._check(conn)
                     self.pool.open()
                 else:
                     with self.pool.connection() as conn:
-                        check_schema(conn, self.schema)
+                        self._check(conn)
             self._opened = True
+
+    def _check(self, conn: Connection) -> None:
+        """Look at the schema, and at the settings that cannot be pinned. Raises ConfigurationError for one of these."""
+        isolation, read_only, replica = fetch(conn, _SETTINGS, [])[0]
+        self._in_isolation = isolation != "read committed" or read_only
+        if conn.info.encoding != "utf-8":
+            raise ConfigurationError(
+                f"conninfo: the pool's connections have client_encoding {conn.info.encoding}, and jobs need UTF8;"
+                " make it with kwargs={'client_encoding': 'utf8'}"
+            )
+        if replica:
+            raise ConfigurationError(
+                "conninfo: session_replication_role is replica for this user, so that no trigger fires and no job"
+                " would be found; alter the role to have it reset"
+            )
+        check_schema(conn, self.schema)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection from the pool."""
+        """A connection from the pool; in a transaction of its own where the session's isolation would not do."""
         self.open()
         with translated(), self.pool.connection() as conn:
-            yield conn
+            if self._in_isolation:
+                with conn.transaction():
+                    conn.execute(_ISOLATION)
+                    yield conn
+            else:
+                yield conn
 
     def rows(self, name: str, arguments: Sequence[Any], *, binary: bool = False) -> list[Any]:
         """The rows of a statement, by its name, in a transaction of its own."""
         with self.connection() as conn:
+            if name in LARGE and len(arguments[0]) > LARGE[name] and isinstance(conn, PinnedConnection):
+                conn.allow(LARGE_TIME)
             return fetch(conn, self.statements[name], arguments, binary=binary)
 
     def close(self) -> None:
         """Close the pool, unless it is the caller's."""
-        if self._own_pool:
+        if self._own is not None:
             self.pool.close()
-
-
-def connection_parameters(conninfo: str, application_name: str) -> dict[str, Any]:
-    """The keyword arguments for psycopg.connect. Raises ConfigurationError for what is no conninfo."""
-    try:
-        return parameters(conninfo, application_name)
-    except psycopg.ProgrammingError as error:
-        raise ConfigurationError(f"dsn: {str(error).strip()}; give postgresql://user@host/database") from error

@@ -1,4 +1,4 @@
-"""`pgjobq check`: what would keep jobs from running, each with its mend."""
+"""`pgjobq check`: what would keep jobs from running, each with its remedy."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgjobq.errors import StorageError
+from pgjobq.errors import NotMigrated, SchemaTooNew
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.pool import Connection, parameters
-from pgjobq.postgres.schema import check_schema, newest_version
+from pgjobq.postgres.schema import check_schema, migrate_command, newest_version
+from pgjobq.postgres.script import sql_dir
 
 OLD_SNAPSHOT = 60.0  # seconds; older ones keep dead rows from being cleaned away
 HEARD_WITHIN = 2.0  # seconds for a notification to come
@@ -25,21 +26,53 @@ class Finding:
     name: str
     ok: bool
     detail: str
-    mend: str = ""
+    remedy: str = ""
 
 
 def examine(conninfo: str, schema: str) -> list[Finding]:
-    """Look at a database. Raises StorageUnavailable when there is no answer; everything else is a finding."""
+    """Look at a database. Raises StorageUnavailable when there is no answer, StorageError for a user without a role.
+
+    Where the server or the schema is not fit for any work, that is the only finding.
+    """
     connect = parameters(conninfo, "pgjobq check")
     with translated(), psycopg.connect(**connect, autocommit=True) as conn:
-        try:
-            check_schema(conn, schema)
-        except StorageError as error:
-            return [Finding(name="schema", ok=False, detail=str(error), mend="Run: pgjobq migrate")]
-        current = Finding(name="schema", ok=True, detail=f"{schema} is at version {newest_version()}")
+        for found in (server := _server(conn), current := _schema(conn, schema)):
+            if not found.ok:
+                return [found]
         with psycopg.connect(**connect, autocommit=True) as other:
             heard = _listen(conn, other)
-        return [current, heard, _queue_usage(conn), _oldest_snapshot(conn), _unserved(conn, schema)]
+        return [
+            server,
+            current,
+            heard,
+            _queue_usage(conn),
+            _oldest_snapshot(conn),
+            _publications(conn, schema),
+            _unserved(conn, schema),
+        ]
+
+
+def _server(conn: Connection) -> Finding:
+    try:
+        with conn.transaction():
+            conn.execute("set local search_path = pg_catalog, pg_temp")
+            conn.execute((sql_dir() / "server.sql").read_bytes())
+    except (psycopg.NotSupportedError, psycopg.errors.ReadOnlySqlTransaction) as error:
+        told = error.diag
+        return Finding(name="server", ok=False, detail=told.message_primary or "", remedy=told.message_hint or "")
+    version = conn.execute("select current_setting('server_version')").fetchone()
+    return Finding(name="server", ok=True, detail=f"PostgreSQL {version and version[0]}, writable")
+
+
+def _schema(conn: Connection, schema: str) -> Finding:
+    try:
+        check_schema(conn, schema)
+    except NotMigrated as error:
+        return Finding(name="schema", ok=False, detail=str(error), remedy=f"Run: {migrate_command(schema)}")
+    except SchemaTooNew as error:
+        remedy = "Upgrade pgjobq to the version that migrated the schema, or to a later one."
+        return Finding(name="schema", ok=False, detail=str(error), remedy=remedy)
+    return Finding(name="schema", ok=True, detail=f"{schema} is at version {newest_version()}")
 
 
 def _listen(conn: Connection, other: Connection) -> Finding:
@@ -52,7 +85,7 @@ def _listen(conn: Connection, other: Connection) -> Finding:
         name="listen",
         ok=heard,
         detail="a notification was heard" if heard else f"no notification came within {HEARD_WITHIN:.0f} seconds",
-        mend="Behind a transaction pooler, give workers --pooled and --listen-dsn with a direct DSN.",
+        remedy="Behind a transaction pooler, give workers --pooled and --listen-dsn with a direct DSN.",
     )
 
 
@@ -62,7 +95,7 @@ def _queue_usage(conn: Connection) -> Finding:
         name="notification queue",
         ok=usage < 0.5,
         detail=f"{usage:.0%} full",
-        mend="A session that listens sits in a long transaction: end it, or NOTIFY will fail when the queue is full.",
+        remedy="A session that listens sits in a long transaction: end it, or NOTIFY will fail when the queue is full.",
     )
 
 
@@ -88,13 +121,50 @@ def _oldest_snapshot(conn: Connection) -> Finding:
         """,
     )
     if row is None or row[1] is None or row[1] < OLD_SNAPSHOT:
-        return Finding(name="oldest snapshot", ok=True, detail="none is older than a minute")
+        sees_all = _row(conn, "select pg_has_role('pg_read_all_stats', 'usage')")[0]
+        detail = (
+            "none is older than a minute" if sees_all else "none of this user's; pg_read_all_stats shows the others"
+        )
+        return Finding(name="oldest snapshot", ok=True, detail=detail)
     age = "for ever" if row[1] == float("inf") else f"{row[1]:.0f} seconds"
     return Finding(
         name="oldest snapshot",
         ok=False,
         detail=f"{row[0]}, held {age}",
-        mend="Dead rows pile up behind it: end the transaction (pg_terminate_backend), or drop the slot.",
+        remedy="Dead rows pile up behind it: end the transaction (pg_terminate_backend), or drop the slot.",
+    )
+
+
+def _publications(conn: Connection, schema: str) -> Finding:
+    # PostgreSQL refuses to update or delete a row that it publishes and cannot identify.
+    tables = _row(
+        conn,
+        """
+        select array_agg(distinct published.tablename::text)
+          from pg_publication_tables as published
+          join pg_publication using (pubname)
+          join pg_class on pg_class.relname = published.tablename
+                       and pg_class.relnamespace = to_regnamespace(quote_ident(schemaname))
+         where schemaname = %s
+           and (pubupdate or pubdelete)
+           and relreplident <> 'f'
+           and not exists (select from pg_index
+                            where indrelid = pg_class.oid
+                              and case relreplident when 'd' then indisprimary when 'i' then indisreplident end)
+        """,
+        [schema],
+    )[0]
+    statements = [
+        sql.SQL("alter table {} replica identity full").format(sql.Identifier(schema, table)).as_string(None)
+        for table in tables or []
+    ]
+    return Finding(
+        name="publications",
+        ok=not statements,
+        detail=f"published without a replica identity, so that jobs cannot be claimed or settled: {', '.join(tables)}"
+        if tables
+        else "no published table is without a replica identity",
+        remedy=f"Run: {'; '.join(statements)}; or leave the tables out of the publication.",
     )
 
 
@@ -115,9 +185,9 @@ def _unserved(conn: Connection, schema: str) -> Finding:
         name="unserved queues",
         ok=queues is None,
         detail="every queue with due jobs has a worker" if queues is None else f"due jobs without a worker: {queues}",
-        mend="Start one: pgjobq worker MODULE --queues NAME",
+        remedy="Start one: pgjobq worker MODULE --queues NAME",
     )
 
 
-def _row(conn: Connection, query: Any) -> Any:
-    return conn.execute(query).fetchone()
+def _row(conn: Connection, query: Any, arguments: list[str] | None = None) -> Any:
+    return conn.execute(query, arguments).fetchone()

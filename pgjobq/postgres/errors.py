@@ -11,6 +11,7 @@ from psycopg import errors as pg
 from pgjobq.errors import (
     DuplicateJob,
     InvalidJob,
+    JobsHeld,
     NotMigrated,
     PgjobqError,
     SchemaConflict,
@@ -18,7 +19,24 @@ from pgjobq.errors import (
     StorageError,
     StorageUnavailable,
 )
+from pgjobq.postgres.refusals import refusal
+from pgjobq.postgres.rights import needed_for
 
+_MET = {"40001", "40P01"}  # serialization failure, deadlock
+# Connection exceptions, insufficient resources, a statement or a server that was stopped, system errors.
+_AWAY = ("08", "53", "57", "58")
+
+
+class NotRegistered(StorageError):
+    """The worker is not registered, or no longer: it was taken for dead."""
+
+
+_BY_STATE: dict[str, type[PgjobqError]] = {
+    "JQ004": SchemaTooNew,
+    "JQ005": SchemaConflict,
+    "JQ006": NotRegistered,
+    "55P03": JobsHeld,  # lock_not_available
+}
 _MISSING = (pg.UndefinedFunction, pg.UndefinedTable, pg.UndefinedColumn, pg.InvalidSchemaName)
 
 
@@ -36,13 +54,10 @@ def translate(error: psycopg.Error) -> PgjobqError:
     message = " ".join((error.diag.message_primary or str(error) or type(error).__name__).split())
     if error.diag.message_hint:
         message = f"{message}; {error.diag.message_hint[0].lower()}{error.diag.message_hint[1:]}"
-    match error.sqlstate:
-        case "JQ001":
-            return InvalidJob(message, field=message.split(":")[0])
-        case "JQ004":
-            return SchemaTooNew(message)
-        case "JQ005":
-            return SchemaConflict(message)
+    if error.sqlstate == "JQ001":
+        return InvalidJob(message, field=message.split(":")[0])
+    if error.sqlstate in _BY_STATE:
+        return _BY_STATE[error.sqlstate](message)
     if isinstance(error, pg.UniqueViolation) and error.diag.constraint_name == "job_id_exists_already":
         return DuplicateJob(f"job_id: {error.diag.message_detail or 'it exists already'} Give another id.")
     if isinstance(error, pg.CheckViolation):
@@ -51,9 +66,17 @@ def translate(error: psycopg.Error) -> PgjobqError:
     if isinstance(error, _MISSING):
         return NotMigrated(f"the database is not migrated for this pgjobq ({message}); run: pgjobq migrate")
     if isinstance(error, pg.InsufficientPrivilege):
-        return StorageError(f"{message}; grant the user one of the roles pgjobq_enqueue, pgjobq_work, pgjobq_admin")
+        return StorageError(message if error.diag.message_hint else f"{message}; {needed_for(message)}")
+    if error.sqlstate in _MET:
+        return StorageUnavailable(f"another transaction was in the way: {message}; roll back and try again")
     if isinstance(error, psycopg.DataError):
         return InvalidJob(message)
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+    return _by_sqlstate(error, message)
+
+
+def _by_sqlstate(error: psycopg.Error, message: str) -> PgjobqError:
+    if error.sqlstate is None and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return StorageUnavailable(refusal(message) or f"PostgreSQL does not answer: {message}")
+    if error.sqlstate is not None and error.sqlstate.startswith(_AWAY):
         return StorageUnavailable(f"PostgreSQL does not answer: {message}")
     return StorageError(message)

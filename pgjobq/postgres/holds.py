@@ -3,75 +3,91 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from pgjobq.models import Job
 
 
 class Holds:
-    """The starts that this storage holds, and the batches they were claimed in. Thread-safe."""
+    """The starts that this storage holds, by the claims they belong to. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._jobs: dict[str, tuple[Job, int]] = {}  # job id -> the start, and its batch
-        self._open: dict[int, int] = {}  # batch -> how many of its jobs are held
-        # By worker: batches with no job left, not yet forgotten in the database.
+        self._jobs: dict[str, Job] = {}  # job id -> its latest start
+        self._open: dict[int, set[str]] = {}  # claim -> its jobs that are held
+        # By worker: claims with no job left, not yet forgotten in the database.
         self._finished: dict[int, set[int]] = {}
 
-    def add(self, jobs: Sequence[Job], batches: Sequence[int]) -> None:
-        """Remember starts, and the claim_id of each one's batch."""
+    def __bool__(self) -> bool:
+        return bool(self._open)
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Remember the starts of one claim."""
+        if not jobs:
+            return
+        ids, claim = [job.id for job in jobs], jobs[0].claim_id
+        assert claim is not None  # claim_jobs gave it
         with self._lock:
-            self._jobs.update(zip([job.id for job in jobs], zip(jobs, batches, strict=True), strict=True))
-            for batch, count in Counter(batches).items():
-                self._open[batch] = self._open.get(batch, 0) + count
+            self._jobs.update(zip(ids, jobs, strict=True))
+            self._open[claim] = set(ids)
 
     def get(self, job_id: str) -> Job | None:
         """The start of this job that is held, or None."""
-        held = self._jobs.get(job_id)
-        return held[0] if held else None
+        return self._jobs.get(job_id)
+
+    def has_suspect(self) -> bool:
+        """Whether a job is held whose worker crashed: it was claimed by itself."""
+        if len(self._open) != 1:
+            return False
+        jobs = list(self._jobs.values())
+        return len(jobs) == 1 and jobs[0].crashes > 0
 
     def drop(self, jobs: Iterable[Job]) -> None:
         """Forget starts that are settled or lost."""
         with self._lock:
             for job in jobs:
-                held = self._jobs.get(job.id)
+                claim = job.claim_id
                 # The same job may be held again by a later start: that one stays.
-                if held is None or held[0].attempts != job.attempts or held[0].worker_id != job.worker_id:
+                if (held := self._jobs.get(job.id)) is not None and held.claim_id == claim:
+                    del self._jobs[job.id]
+                if claim is None or claim not in self._open:
                     continue
-                del self._jobs[job.id]
-                self._open[held[1]] -= 1
-                if not self._open[held[1]]:
-                    del self._open[held[1]]
+                self._open[claim].discard(job.id)
+                if not self._open[claim]:
+                    del self._open[claim]
                     if job.worker_id is not None:
-                        self._finished.setdefault(job.worker_id, set()).add(held[1])
+                        self._finished.setdefault(job.worker_id, set()).add(claim)
 
     def about_to_finish(self, jobs: Iterable[Job]) -> dict[int, list[int]]:
-        """For each worker, the batches to forget in the database when these jobs are settled."""
+        """For each worker, the claims to forget in the database when these jobs are settled."""
         with self._lock:
-            batches = {worker: list(finished) for worker, finished in self._finished.items() if finished}
+            claims = {worker: list(finished) for worker, finished in self._finished.items() if finished}
             left: dict[tuple[int, int], int] = {}
             for job in jobs:
-                if (held := self._jobs.get(job.id)) and held[0].worker_id is not None:
-                    key = held[0].worker_id, held[1]
-                    left[key] = left.get(key, self._open[held[1]]) - 1
-            for (worker, batch), count in left.items():
+                if (
+                    job.worker_id is not None
+                    and job.claim_id is not None
+                    and job.id in self._open.get(job.claim_id, ())
+                ):
+                    key = job.worker_id, job.claim_id
+                    left[key] = left.get(key, len(self._open[job.claim_id])) - 1
+            for (worker, claim), count in left.items():
                 if count <= 0:
-                    batches.setdefault(worker, []).append(batch)
-            return batches
+                    claims.setdefault(worker, []).append(claim)
+            return claims
 
-    def forgotten(self, batches: Mapping[int, Iterable[int]]) -> None:
-        """The database has forgotten these batches."""
+    def forgotten(self, claims: Mapping[int, Iterable[int]]) -> None:
+        """The database has forgotten these claims."""
         with self._lock:
-            for worker, gone in batches.items():
+            for worker, gone in claims.items():
                 self._finished[worker] = self._finished.get(worker, set()).difference(gone)
 
-    def open_batches(self) -> list[int]:
-        """The batches that jobs are held of."""
+    def claims(self) -> list[int]:
+        """The claims that are known: jobs of them are held, or the database has not forgotten them yet."""
         with self._lock:
-            return list(self._open)
+            return [*self._open, *(claim for finished in self._finished.values() for claim in finished)]
 
     def all(self) -> list[Job]:
         """Every start held."""
         with self._lock:
-            return [job for job, _ in self._jobs.values()]
+            return list(self._jobs.values())

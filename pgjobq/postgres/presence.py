@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
 
+from pgjobq.events import EventLog
 from pgjobq.models import Job, utc_now
-from pgjobq.postgres.doorbell import Doorbell
-from pgjobq.postgres.listener import Listener
+from pgjobq.postgres.listener import LOCK_HELD, Heard, Listener
+from pgjobq.postgres.sleep import Action, Ask, Call, Look, Pause, SleepPolicy, Tell
 from pgjobq.storage.base import Upkeep
 
-log = logging.getLogger("pgjobq.presence")
+log = EventLog("pgjobq.presence")
 
 Rows = Callable[[str, Sequence[Any]], list[Any]]  # rows("function", arguments) -> the rows of its statement
 
 GRACE = 2.0  # seconds that a worker may be without its lock
-IDLE_UPKEEP, BUSY_UPKEEP = 10.0, 1.0  # seconds between rounds of upkeep; busy: somebody holds jobs
-LONG_RUN = 0.25  # seconds; a job that runs longer has the sleeping workers called to watch
+IDLE_UPKEEP, BUSY_UPKEEP = 5.0, 1.0  # seconds between rounds of maintenance; busy: another holds jobs or polls
+LONG_RUN = 0.25  # seconds; a worker with a job that runs longer has two that sleep watch it
 WATCH_PAUSE = 5.0  # seconds between two such calls
 POLL_MIN, POLL_MAX = 0.01, 1.0  # seconds between claims of a worker that cannot be notified
 
@@ -41,20 +40,19 @@ class Presence:
         schema: str,
         poll_interval: float,
     ) -> None:
-        self._rows, self._statements = rows, statements
-        self._schema, self._poll_interval = schema, poll_interval
+        self._rows, self._statements, self._poll_interval = rows, statements, poll_interval
         self._name = f"{socket.gethostname()}:{os.getpid()}"
-        self._watch: Callable[[], None] = lambda: None
-        self._watched_at = -math.inf
-        self._active = False  # claimed something since the last round of upkeep
-        self._to_look = False  # asked to look after another worker
-        self._poked, self._poll = threading.Event(), POLL_MIN
+        self._on_watch: Callable[[], None] = lambda: None
+        self._watched_at = 0.0
+        self._active = False  # claimed something since the last round of maintenance
+        self._to_watch: set[int] = set()  # workers that were notified a moment ago
+        self._seen: tuple[list[int], bool] | None = None  # what maintenance saw, for the thread that waits
+        self._queues: Sequence[str] | None = None
+        self._told: tuple[int, int] | None = None  # the connection and the worker id that the policy knows of
+        self._woken, self._poll = threading.Event(), POLL_MIN
         self._beating_id: int | None = None
-        self._listener: Listener | None = None
-        self._doorbell: Doorbell | None = None
-        if listen is not None:
-            self._listener = Listener(listen, schema=schema, name=self._name, on_watch=self._called_to_watch)
-            self._doorbell = Doorbell(self._listener, self._on_listener, poll_interval, self._called_to_watch)
+        self._policy = SleepPolicy(poll_interval)
+        self._listener = None if listen is None else Listener(listen, schema=schema, name=self._name)
 
     @property
     def worker_id(self) -> int | None:
@@ -65,90 +63,108 @@ class Presence:
         """Be registered as a worker for these queues; its id. Raises psycopg.Error."""
         if self._listener is not None:
             self._listener.queues = queues
-            return self._listener.connect()
+            worker_id = self._listener.connect()
+            self._meet(self._listener, queues)
+            return worker_id
         if self._beating_id is None:
-            wanted = None if queues is None else list(queues)
-            self._beating_id = int(self._value("register_worker", self._name, wanted))
+            self._beating_id = int(self._rows("register_worker", [self._name, _array(queues)])[0][0])
         return self._beating_id
 
-    def found(self, jobs: int, limit: int, queues: Sequence[str] | None) -> None:
+    def forget(self, worker_id: int) -> None:
+        """That worker was given away: register as another at the next join."""
+        log.warning("worker.given_away", extra={"worker_id": worker_id})
+        if self._listener is not None:
+            self._listener.register_again(worker_id)
+        elif self._beating_id == worker_id:
+            self._beating_id = None
+
+    def found(self, jobs: int, limit: int, skipped: str) -> None:
         """A claim for up to limit jobs found so many. Never raises: the caller has jobs to run."""
         if jobs:
             self._poll = POLL_MIN
             if not self._active:
                 self._active = True
-                self._watch()  # whoever works looks after the others, too
-        if self._doorbell is None:
-            return
-        if jobs:
+                self._on_watch()  # a worker with jobs looks after the others, too
+        elif self._policy.notified:
+            self._on_watch()  # another worker has the job
+        if self._listener is not None:
+            actions = self._policy.claimed(time.monotonic(), jobs, limit, skipped)
             try:
-                self._doorbell.found_jobs(jobs, limit, queues)
-            except psycopg.Error as error:  # the listener connects anew at the next claim, and all is told anew
-                log.warning("doorbell.error", extra={"error": str(error).strip()})
-        elif self._doorbell.rang:
-            self._watch()  # somebody else has the job that it rang for
-        self._doorbell.rang = False
+                self._do(actions)
+            except psycopg.Error as error:  # the listener connects again at the next claim, and tells all again
+                log.warning("presence.error", extra={"error": str(error).strip()})
 
     def wait(self, timeout: float, queues: Sequence[str] | None) -> bool:
-        """See Doorbell.wait; polling, with pauses that grow to a second, where there is no listener."""
-        if self._doorbell is not None:
-            return self._doorbell.wait(timeout, queues)
-        self._poked.wait(min(timeout, self._poll, self._poll_interval))
-        self._poked.clear()
-        self._poll = min(self._poll * 2, POLL_MAX)
-        return True
+        """Return True when there may be something to claim, or when woken; False after timeout seconds."""
+        if self._listener is None:
+            self._woken.wait(min(timeout, self._poll, self._poll_interval))
+            self._woken.clear()
+            self._poll = min(self._poll * 2, POLL_MAX)
+            return True
+        deadline = time.monotonic() + timeout
+        while True:
+            now = time.monotonic()
+            if self._seen is not None:
+                (pollers, waiting), self._seen = self._seen, None
+                self._policy.watched(now, pollers, waiting=waiting)
+            match self._policy.next(now):
+                case Look():
+                    self._policy.looked()
+                    return True
+                case Pause(seconds):
+                    if now >= deadline:
+                        return False
+                    heard = self._listener.wait(min(seconds, deadline - now))
+                    self._note(heard, paused=time.monotonic() - now >= seconds)
+                    if heard.woken or not self._listener.connected:
+                        return True
+                case action:
+                    self._do([action])
 
     def note_load(self, busy: bool, full: bool) -> None:
-        """See Doorbell.note_load."""
-        if self._doorbell is not None:
-            self._doorbell.note_load(busy, full)
+        """Tell the others that this worker runs jobs, or has no room for more."""
+        # Without a connection its keys have fallen, and a worker that stops must not wait for a server that is away.
+        if self._listener is not None and self._listener.connected:
+            self._do(self._policy.loaded(time.monotonic(), busy=busy, full=full))
 
     def wake(self) -> None:
         """Make a wait() in another thread return."""
-        self._poked.set()
+        self._woken.set()
         if self._listener is not None:
             self._listener.wake()
 
     def on_watch(self, callback: Callable[[], None]) -> None:
-        """Call back, in the waiting thread, when another worker has a job or asks to be looked after."""
-        self._watch = callback
+        """Call back, in the thread that claims, when maintenance should run soon."""
+        self._on_watch = callback
 
-    def _called_to_watch(self) -> None:
-        self._to_look = True
-        self._watch()
+    def maintain(self, running: Sequence[Job], known: list[int]) -> tuple[Upkeep, bool]:
+        """One round of maintenance, and whether there are claims in our name that we do not know.
 
-    def maintain(self, running: Sequence[Job]) -> Upkeep:
-        """Say that we live or see that the lock is held; rescue the jobs of the dead; find which of ours we lost."""
-        if self._beating_id is not None and not self._value("heartbeat_worker", self._beating_id):
-            log.warning("worker.given_away", extra={"worker_id": self._beating_id})
-            self._beating_id = None
+        Says that we live, or sees that the lock is held; rescues the jobs of the dead; finds which of ours we lost.
+        """
+        if self._beating_id is not None and not self._rows("heartbeat_worker", [self._beating_id])[0][0]:
+            self.forget(self._beating_id)
         if self._listener is not None:
             self._listener.keep()
-        rescued, failed, watched = self._rows("rescue_jobs", [GRACE, self.worker_id])[0]
+        unanswered, self._to_watch = self._to_watch, set()
+        worker_id = self.worker_id
+        arguments = [worker_id, _array(self._queues), list(unanswered), GRACE, known]
+        # On the listener, whose answer shows that it is not cut off: it is replaced when none comes.
+        registered = self._listener is not None and worker_id is not None
+        row = self._value("watch_workers", *arguments) if registered else self._rows("watch_workers", arguments)[0]
+        rescued, failed, watched, ids, pollers, waiting, unknown = row
         if rescued or failed:
-            log.warning("jobs.rescued", extra={"rescued": rescued, "failed": failed})
-        if self._to_look and self._listener is not None and not self._value("is_polled", self.worker_id):
-            # Whoever was rung, or polled, has come and gone, or died: the one who waits falls asleep anew.
-            self._to_look = False
-            self._listener.call()
+            log.warning("jobs.rescued", extra={"rescued": rescued, "failed": failed, "job_ids": ids[:100]})
+        if worker_id is not None and unknown is None:
+            self.forget(worker_id)
+        if registered and self._listener is not None:
+            self._seen = pollers, waiting
+            if waiting or pollers:
+                self._listener.wake()
         busy = bool(running or watched or self._active)
         self._active = False
-        return Upkeep(lost=self._lost(running), rescued=rescued, again_in=BUSY_UPKEEP if busy else IDLE_UPKEEP)
-
-    def _lost(self, running: Sequence[Job]) -> list[Job]:
-        lost: list[Job] = []
-        for worker_id in {job.worker_id for job in running}:
-            mine = [job for job in running if job.worker_id == worker_id]
-            arguments = [worker_id, [job.id for job in mine], [job.attempts for job in mine]]
-            gone = {row[0] for row in self._rows("lost_jobs", arguments)}
-            lost += [job for job in mine if job.id in gone]
-        now = time.monotonic()
-        if running and self._listener is not None and now - self._watched_at >= WATCH_PAUSE:
-            started = min(job.started_at or utc_now() for job in running)
-            if (utc_now() - started).total_seconds() >= LONG_RUN:
-                self._rows("call_watch", [self.worker_id])
-                self._watched_at = now
-        return lost
+        upkeep = Upkeep(lost=self._lost(running), rescued=rescued, again_in=BUSY_UPKEEP if busy else IDLE_UPKEEP)
+        return upkeep, bool(unknown)
 
     def leave(self) -> None:
         """Retire: jobs still held go back in line."""
@@ -163,9 +179,74 @@ class Presence:
         if self._listener is not None:
             self._listener.close()
 
-    def _on_listener(self, name: str, *arguments: Any) -> Any:
-        assert self._listener is not None  # the doorbell is there with it
-        return self._listener.value(self._statements[name], arguments)
+    def _meet(self, listener: Listener, queues: Sequence[str] | None) -> None:
+        """Start again after a new connection, which holds no keys, or with other queues."""
+        known = listener.generation, listener.worker_id or 0
+        if known != self._told:
+            self._policy.disconnected()
+        elif queues != self._queues and self._policy.state != "awake":
+            self._do([Tell("awake")])  # enqueues into the old queues count on it no longer
+        self._told, self._queues = known, None if queues is None else list(queues)
+
+    def _note(self, heard: Heard, *, paused: bool) -> None:
+        now = time.monotonic()
+        if heard.job:
+            self._policy.heard(now)
+        elif paused:
+            self._policy.passed(now)
+        if heard.call:
+            self._policy.called()
+        if heard.watch:
+            self._to_watch |= heard.watch
+            self._on_watch()
+
+    def _do(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case Tell():
+                    self._tell(action)
+                case Call("watch") if self._value("notifiers_waiting")[0]:  # it notifies, and would wait behind them
+                    self._policy.left_out(time.monotonic())
+                case Call(call):
+                    self._value("call_workers", self.worker_id, call)
+                case Ask("open"):
+                    self._policy.still_open(self._value("still_open", list(self._policy.open))[0])
+                case Ask("line"):
+                    self._do(self._policy.line(time.monotonic(), self._value("notifiers_waiting")[0]))
+                case Ask():
+                    self._policy.due(time.monotonic(), self._value("next_due")[0])
+                case Look() | Pause():
+                    pass
+
+    def _tell(self, tell: Tell) -> None:
+        assert self._listener is not None  # the policy is asked only with one
+        arguments = [self.worker_id, tell.state, tell.busy, _array(self._queues), self._poll_interval]
+        try:
+            told = self._value("set_worker_state", *arguments, self._listener.channel)
+        except psycopg.Error as error:
+            if error.sqlstate != LOCK_HELD:
+                raise
+            log.error("worker.keys_held", extra={"worker_id": self.worker_id, "error": str(error).strip()})
+            self._policy.refused(time.monotonic())
+        else:
+            self._policy.told(time.monotonic(), tell, *told)
 
     def _value(self, name: str, *arguments: Any) -> Any:
-        return self._rows(name, arguments)[0][0]
+        assert self._listener is not None  # the policy is asked only with one
+        return self._listener.value(self._statements[name], arguments)
+
+    def _lost(self, running: Sequence[Job]) -> list[Job]:
+        if not running:
+            return []
+        gone = {row[0] for row in self._rows("lost_jobs", [[j.id for j in running], [j.claim_id for j in running]])}
+        now = time.monotonic()
+        started = min(job.started_at or utc_now() for job in running)
+        long = (utc_now() - started).total_seconds() >= LONG_RUN
+        if long and self._listener is not None and now - self._watched_at >= WATCH_PAUSE:
+            self._rows("call_workers", [self.worker_id, "watch"])
+            self._watched_at = now
+        return [job for job in running if job.id in gone]
+
+
+def _array(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else list(names)

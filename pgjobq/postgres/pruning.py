@@ -30,11 +30,13 @@ class Pruning:
         self._rows = rows
         self._position, self._swept_at = OLDEST, -math.inf
 
-    def all(self, older_than: timedelta, statuses: Sequence[str], batch: int) -> int:
+    def all(
+        self, older_than: timedelta, statuses: Sequence[str], batch: int, queues: Sequence[str] | None = None
+    ) -> int:
         """Delete all that are older; how many."""
         position, pruned = OLDEST, 0
         while True:
-            some, position = self._batch(older_than, statuses, batch, position)
+            some, position = self._batch(older_than, statuses, batch, position, queues)
             if some is None:
                 time.sleep(RETRY)
                 continue
@@ -42,13 +44,13 @@ class Pruning:
             if some < batch:
                 return pruned
 
-    def some(self, older_than: timedelta) -> Pruned:
+    def some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
         """Delete a batch, unless another worker is at it."""
         began = time.monotonic()
         if began - self._swept_at >= SWEEP:
             # Again from the start: some that were passed by have finished since.
             self._position, self._swept_at = OLDEST, began
-        some, position = self._batch(older_than, ("completed", "cancelled"), BATCH, self._position)
+        some, position = self._batch(older_than, ("completed", "cancelled"), BATCH, self._position, queues)
         if some is None:
             return Pruned(again_in=OTHERS_TURN * random.uniform(0.5, 1.5))  # noqa: S311  # spread, not secrecy
         self._position = position
@@ -57,7 +59,13 @@ class Pruning:
         return Pruned(jobs=some, again_in=(time.monotonic() - began) * (1 / SHARE - 1))
 
     def _batch(
-        self, older_than: timedelta, statuses: Sequence[str], batch: int, after: Position
+        self,
+        older_than: timedelta,
+        statuses: Sequence[str],
+        batch: int,
+        after: Position,
+        queues: Sequence[str] | None,
     ) -> tuple[int | None, Position]:
-        pruned, created_at, job_id = self._rows("prune_jobs", [older_than, list(statuses), batch, *after])[0]
+        wanted = None if queues is None else list(queues)
+        pruned, created_at, job_id = self._rows("prune_jobs", [older_than, list(statuses), batch, *after, wanted])[0]
         return pruned, (created_at, job_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pgjobq.errors import InvalidJob
@@ -12,12 +12,13 @@ from pgjobq.postgres.statements import JOB_COLUMNS
 
 _COLUMNS = JOB_COLUMNS.replace("::text", "").split(", ")
 _ORDER = ("type", "json", "priority", "execute_at", "delay", "max_retries", "queue", "id")
+_DELAY = _ORDER.index("delay")
 # json.loads without its look for encodings and spaces, which take longer than the rest.
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
 
 
-def enqueue_call(jobs: Sequence[NewJob], max_data_bytes: int | None) -> tuple[str, list[Any]]:
-    """The statement that enqueues these jobs, by its name, and its arguments."""
+def check_sizes(jobs: Sequence[NewJob], max_data_bytes: int | None) -> None:
+    """Raise InvalidJob for one whose data is larger."""
     for job in jobs:
         if max_data_bytes is not None and (size := len(job.json.encode())) > max_data_bytes:
             raise InvalidJob(
@@ -25,9 +26,16 @@ def enqueue_call(jobs: Sequence[NewJob], max_data_bytes: int | None) -> tuple[st
                 " store the bulk elsewhere and enqueue a reference",
                 field="data",
             )
+
+
+def enqueue_call(jobs: Sequence[NewJob]) -> tuple[str, list[Any]]:
+    """The statement that enqueues these jobs, by its name, and its arguments."""
     if len(jobs) == 1:
         return "enqueue_job", [getattr(jobs[0], name) for name in _ORDER]
-    return "enqueue_jobs", [[getattr(job, name) for job in jobs] for name in _ORDER]
+    arguments: list[Any] = [[getattr(job, name) for job in jobs] for name in _ORDER]
+    # psycopg takes no list of ints and floats.
+    arguments[_DELAY] = [None if delay is None else float(delay) for delay in arguments[_DELAY]]
+    return "enqueue_jobs", arguments
 
 
 def stored_job(row: Sequence[Any]) -> Job:
@@ -36,10 +44,15 @@ def stored_job(row: Sequence[Any]) -> Job:
     return Job(**values | {"data": read_data(values["data"])})
 
 
-def claimed_jobs(rows: Iterable[Sequence[Any]], worker_id: int) -> list[Job]:
-    """Starts as claim_jobs gives them."""
+def claimed_jobs(rows: Sequence[Sequence[Any]], worker_id: int) -> tuple[list[Job], str]:
+    """Starts as claim_jobs gives them; and what it passed over, which is told by a last row without an id."""
+    skipped = ""
+    if rows and rows[-1][1] is None:
+        skipped, rows = str(rows[-1][2]), rows[:-1]
     jobs: list[Job] = []
-    for _, id_, queue, type_, data, priority, attempts, max_retries, execute_at, error, created_at, started_at in rows:
+    for row in rows:
+        claim_id, id_, queue, type_, data, priority, attempts, max_retries, execute_at, error = row[:10]
+        created_at, started_at, crashes = row[10:]
         job = trusted_job(
             id_,
             type_,
@@ -57,9 +70,11 @@ def claimed_jobs(rows: Iterable[Sequence[Any]], worker_id: int) -> list[Job]:
             None,
             None,
             worker_id,
+            claim_id=claim_id,
+            crashes=crashes,
         )
         jobs.append(job)
-    return jobs
+    return jobs, skipped
 
 
 def read_data(text: str) -> dict[str, Any]:

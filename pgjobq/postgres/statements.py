@@ -6,7 +6,7 @@ from psycopg import sql
 
 JOB_COLUMNS = (
     "id, queue, type, data::text, status, priority, attempts, max_retries, execute_at, error, created_at, updated_at,"
-    " started_at, finished_at, failed_at, worker_id"
+    " started_at, finished_at, failed_at, worker_id, claim_id, crashes"
 )
 
 _TEXTS = {
@@ -16,37 +16,40 @@ _TEXTS = {
         array(select coalesce(given.at, clock_timestamp() + make_interval(secs => given.delay))
                 from unnest(%s::timestamptz[], %s::float8[]) as given (at, delay)),
         %s::integer[], %s::text[], %s::text[])""",
+    # A last row, without an id, says what the claim passed over: its condition is evaluated when the claim has ended.
     "claim_jobs": """select claim_id, id, queue, type, data::text, priority, attempts, max_retries, execute_at, error,
-        created_at, started_at from {schema}.claim_jobs(%s, %s::text[], %s)""",
-    "complete_jobs": "select {schema}.complete_jobs(%s, %s::text[], %s::integer[], %s::bigint[], %s)",
-    "fail_job": "select {schema}.fail_job(%s, %s, %s, %s)",
-    "retry_held_job": "select {schema}.retry_job(%s, %s, %s, %s, %s)",
+        created_at, started_at, crashes from {schema}.claim_jobs(%s, %s::text[], %s, %s::text[], %s)
+        union all
+        select null, null, current_setting('pgjobq.skipped'), null, null, null, null, null, null, null, null, null, null
+         where current_setting('pgjobq.skipped', true) <> ''""",
+    "complete_jobs": "select {schema}.complete_jobs(%s, %s::text[], %s::bigint[], %s::bigint[], %s)",
+    "fail_job": "select {schema}.fail_job(%s, %s, %s)",
+    "retry_held_job": "select {schema}.retry_job(%s, %s, %s, %s)",
     "retry_job": "select {schema}.retry_job(%s, %s)",
-    "release_jobs": "select {schema}.release_jobs(%s, %s::text[], %s::integer[], %s)",
+    "release_jobs": "select {schema}.release_jobs(%s::text[], %s::bigint[], %s)",
     "release_unknown_jobs": "select {schema}.release_unknown_jobs(%s, %s::bigint[])",
-    "lost_jobs": "select {schema}.lost_jobs(%s, %s::text[], %s::integer[])",
+    "held_jobs": "select {schema}.held_jobs(%s::text[])",
+    "lost_jobs": "select {schema}.lost_jobs(%s::text[], %s::bigint[])",
     "cancel_job": "select {schema}.cancel_job(%s)",
     "prune_jobs": """select pruned, reached_created_at::text, reached_id
-        from {schema}.prune_jobs(%s, %s::text[], %s, %s::timestamptz, %s)""",
-    "rescue_jobs": "select rescued, failed, watched from {schema}.rescue_jobs(make_interval(secs => %s), %s)",
+        from {schema}.prune_jobs(%s, %s::text[], %s, %s::timestamptz, %s, %s::text[])""",
+    "watch_workers": """select rescued, failed, watched, job_ids, pollers, waiting, unknown
+        from {schema}.watch_workers(%s, %s::text[], %s::integer[], make_interval(secs => %s), %s::bigint[])""",
     "register_worker": "select {schema}.register_worker(%s, %s::text[], true)",
     "heartbeat_worker": "select {schema}.heartbeat_worker(%s)",
     "retire_worker": "select {schema}.retire_worker(%s)",
-    "advance_floors": "select {schema}.advance_floors()",
-    "call_watch": "select {schema}.call_watch(%s)",
-    "call_worker": "select {schema}.call_worker(%s)",
+    "advance_floors": """select safe, open::text[], moved
+        from {schema}.advance_floors(%s, %s::xid8[], %s::text[], %s::integer[])""",
+    "call_workers": "select {schema}.call_workers(%s, %s)",
     "get_job": "select {columns} from {schema}.get_job(%s)",
     "list_jobs": "select {columns} from {schema}.list_jobs(%s, %s, %s)",
     "export_jobs": "select {columns} from {schema}.export_jobs(%s, %s, %s)",
     "import_jobs": "select {schema}.import_jobs(%s::jsonb)",
     "count_jobs": "select status, jobs from {schema}.count_jobs()",
-    "arm_doorbell": "select {schema}.arm_doorbell(%s, %s::text[], %s, %s)",
-    "quiet_doorbell": "select {schema}.quiet_doorbell(%s, %s::text[], %s, %s)",
-    "mark_busy": "select {schema}.mark_busy(%s, %s)",
-    "disarm_doorbell": "select {schema}.disarm_doorbell(%s)",
-    "open_enqueues": "select {schema}.open_enqueues()",
-    "is_polled": "select {schema}.is_polled(%s)",
-    "rings_waiting": "select {schema}.rings_waiting()",
+    "set_worker_state": """select open::text[], pollers, on_watch
+        from {schema}.set_worker_state(%s, %s, %s, %s::text[], %s, %s)""",
+    "still_open": "select {schema}.open_transactions(null, %s::xid8[])::text[]",
+    "notifiers_waiting": "select {schema}.notifiers_waiting()",
     "next_due": "select {schema}.next_due()",
     "job_stats": """select queue, status, jobs, estimated, extract(epoch from oldest_due_age)::float8
         from {schema}.job_stats""",
@@ -57,5 +60,10 @@ _TEXTS = {
 
 def statements(schema: str) -> dict[str, bytes]:
     """The statements for a schema, by the name of the function each calls."""
-    parts = {"schema": sql.Identifier(schema), "columns": sql.SQL(JOB_COLUMNS)}
+    parts = {"schema": placeable(schema), "columns": sql.SQL(JOB_COLUMNS)}
     return {key: sql.SQL(text).format(**parts).as_bytes(None) for key, text in _TEXTS.items()}
+
+
+def placeable(*names: str) -> sql.Composable:
+    """The names as a quoted identifier for a statement with placeholders, where a % in them would begin one."""
+    return sql.Identifier(*(name.replace("%", "%%") for name in names))

@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Any
 
-import psycopg
-from psycopg_pool import ConnectionPool
-
 from pgjobq.errors import LostJob
 from pgjobq.models import Job
-from pgjobq.postgres.pool import Connection
+from pgjobq.postgres.database import Database
+from pgjobq.postgres.errors import translated
+from pgjobq.postgres.fetching import PlainAsyncCursor, fetch
+from pgjobq.postgres.pool import SHARED_SETTINGS, Connection, LimitedAsyncConnection, PinnedConnection
 from pgjobq.storage.base import JobTransaction
 
 
 class PostgresTransaction(JobTransaction):
-    """See JobTransaction. The sync side borrows from the pool; the async side makes a connection of its own."""
+    """See JobTransaction. The sync side borrows from the pool; the async side makes a connection of its own.
 
-    def __init__(
-        self,
-        job: Job,
-        *,
-        pool: ConnectionPool[Connection],
-        parameters: Mapping[str, Any],
-        complete: bytes,
-        forget: Callable[[Job], None],
-    ) -> None:
-        self._job, self._pool, self._parameters = job, pool, parameters
-        self._complete, self._forget = complete, forget
+    The handler's statements take as long as they take; the completion has the limit of every other call.
+    """
+
+    def __init__(self, job: Job, database: Database, forget: Callable[[Job], None]) -> None:
+        self._job, self._database, self._forget = job, database, forget
         self._stack, self._async_stack = ExitStack(), AsyncExitStack()
         self._conn: Any = None
 
     def __enter__(self) -> Connection:
         with ExitStack() as stack:
-            self._conn = stack.enter_context(self._pool.connection())
+            with translated():
+                self._database.open()
+                conn = self._conn = stack.enter_context(self._database.pool.connection())
+                if isinstance(conn, PinnedConnection):
+                    conn.unpin()
             stack.enter_context(self._conn.transaction())
             self._stack = stack.pop_all()
         return self._conn  # type: ignore[no-any-return]  # one attribute serves both colours
@@ -43,19 +41,25 @@ class PostgresTransaction(JobTransaction):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if isinstance(self._conn, PinnedConnection):
+            self._conn.answer_time = self._database.answer_timeout
         with self._stack as stack:
             if error is not None:
                 stack.__exit__(kind, error, traceback)
                 return
-            with psycopg.Cursor(self._conn, row_factory=psycopg.rows.tuple_row) as cursor:
-                self._check(cursor.execute(self._complete, self._arguments()).fetchall())
+            with translated():
+                lost = fetch(self._conn, self._database.statements["complete_jobs"], self._arguments())
+            self._check(lost)
         self._done()
 
     async def __aenter__(self) -> Any:
         async with AsyncExitStack() as stack:
-            self._conn = await stack.enter_async_context(
-                await psycopg.AsyncConnection.connect(**self._parameters, autocommit=True)
-            )
+            with translated():
+                connecting = LimitedAsyncConnection.connect(**self._database.parameters, autocommit=True)
+                conn = self._conn = await stack.enter_async_context(await connecting)
+                if self._database.pins:
+                    await conn.execute(SHARED_SETTINGS)
+                conn.answer_time = None
             await stack.enter_async_context(self._conn.transaction())
             self._async_stack = stack.pop_all()
         return self._conn
@@ -63,13 +67,20 @@ class PostgresTransaction(JobTransaction):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._conn.answer_time = self._database.answer_timeout
         async with self._async_stack as stack:
             if error is not None:
                 await stack.__aexit__(kind, error, traceback)
                 return
-            async with psycopg.AsyncCursor(self._conn, row_factory=psycopg.rows.tuple_row) as cursor:
-                self._check(await (await cursor.execute(self._complete, self._arguments())).fetchall())
+            await self._complete()
         self._done()
+
+    async def _complete(self) -> None:
+        with translated():
+            async with PlainAsyncCursor(self._conn) as cursor:
+                await cursor.execute(self._database.statements["complete_jobs"], self._arguments())
+                lost = await cursor.fetchall()
+        self._check(lost)
 
     def _done(self) -> None:
         self.settled = True
@@ -77,7 +88,7 @@ class PostgresTransaction(JobTransaction):
 
     def _arguments(self) -> list[Any]:
         # Kept, also where completed jobs are not: a job that is gone is then surely a lost one.
-        return [self._job.worker_id, [self._job.id], [self._job.attempts], [], True]
+        return [self._job.worker_id, [self._job.id], [self._job.claim_id], [], True]
 
     def _check(self, lost: list[Any]) -> None:
         if lost:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 from collections.abc import Callable
 
+from pgjobq.events import EventLog
 from pgjobq.redis.server import Server
 
-log = logging.getLogger("pgjobq.storage")
+log = EventLog("pgjobq.storage")
 
 LISTEN = 1.0  # seconds between looks at whether to stop
 RETRY_MIN, RETRY_MAX = 0.1, 5.0  # seconds between tries to subscribe
@@ -38,7 +38,7 @@ class Bell(threading.Thread):
             except Exception as error:  # redis-py raises ValueError, too, when the storage closes its connections
                 if self.name_if_heard:
                     pause = RETRY_MIN
-                log.debug("bell.error", extra={"error": str(error), "retry_in": pause})
+                log.debug("bell.error", extra={"error": error, "retry_in": pause})
             self.name_if_heard = ""
             self._rung()  # until it is back, the storage polls
             self._stopping.wait(pause)

@@ -10,6 +10,7 @@ from pgjobq.errors import InvalidJob
 from pgjobq.models import Job, JobStatus, NewJob, UnreadableData, trusted_job
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.errortext import storable_error
+from pgjobq.storage.holds import Claimant, claim_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -88,14 +89,14 @@ def outcome_row(outcome: Outcome) -> bytes:
         case Released():
             what, delay = "released", outcome.delay
     told = "" if error is None else "=" + storable_error(error, MAX_ERROR)
-    return f"{what}\0{job.id}\0{job.attempts}\0{job.worker_id}\0{delay_of(delay)}\0{told}".encode()
+    return f"{what}\0{job.id}\0{claim_of(job)}\0{job.worker_id}\0{delay_of(delay)}\0{told}".encode()
 
 
 def job_of(row: bytes | str) -> Job:
     """The job of a row that a script gave."""
     (
         id_, type_, data, status, queue, priority, attempts, max_retries, execute_at, error, created_at, updated_at,
-        started_at, finished_at, failed_at, worker_id,
+        started_at, finished_at, failed_at, worker_id, claim,
     ) = text_of(row).split("\0")  # fmt: skip
     return trusted_job(
         id_,
@@ -113,7 +114,7 @@ def job_of(row: bytes | str) -> Job:
         moment_of(started_at),
         moment_of(finished_at),
         moment_of(failed_at),
-        int(worker_id) if worker_id else None,
+        Claimant.stored(int(worker_id) if worker_id else None, int(claim) if claim else None),
     )
 
 

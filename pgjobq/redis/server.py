@@ -15,7 +15,9 @@ from redis.cluster import RedisCluster
 from redis.exceptions import MovedError, NoScriptError, RedisError
 from redis.retry import Retry
 
+from pgjobq.checks import is_cut
 from pgjobq.errors import ConfigurationError, SchemaTooNew
+from pgjobq.forks import renew_in_child
 from pgjobq.redis.errors import translate
 
 Client = redis.Redis | RedisCluster
@@ -44,7 +46,14 @@ class Server:
         self.root = f"{{{prefix}}}:"
         self._own, self._checked = isinstance(given, str), False
         self._is_cluster = isinstance(given, RedisCluster)
+        self._given, self._timeout = given, timeout
         self._client: Any = _connected(given, timeout) if isinstance(given, str) else given
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Begin again in a child; a client of the caller's does so by itself."""
+        if isinstance(self._given, str):
+            self._client = _connected(self._given, self._timeout)
 
     @property
     def name(self) -> str:
@@ -124,6 +133,8 @@ class Server:
 
 def _connected(url: str, timeout: float) -> redis.Redis:
     try:
+        if is_cut(url):
+            raise ValueError  # as the library does for most of them
         pool = redis.ConnectionPool.from_url(
             url,
             protocol=2,

@@ -31,6 +31,7 @@ from pgjobq.sa.engine import LOCKING, OPTIMISTIC
 from pgjobq.sa.rows import read_data
 from pgjobq.sa.table import CLAIM, CLAIM_QUEUE, jobs
 from pgjobq.sa.types import MYSQL
+from pgjobq.storage.holds import Claimant
 
 # Written out, not a parameter: an index that holds pending jobs alone fits no parameter.
 _PENDING = jobs.c.status == literal_column("'pending'")
@@ -49,7 +50,7 @@ _NEEDED = (
 Rows = list[Row[Any]]
 
 
-def claim(database: Database, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+def claim(database: Database, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
     """Claim up to limit due jobs for this worker, in the order in which they should run."""
     if limit < 1:
         return []
@@ -63,7 +64,9 @@ def claim(database: Database, worker_id: int, limit: int, queues: Sequence[str] 
     return database.write(lambda conn: _Claim(database, conn, worker_id).whole(limit, queues))
 
 
-def _claim_optimistically(database: Database, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+def _claim_optimistically(
+    database: Database, worker_id: Claimant, limit: int, queues: Sequence[str] | None
+) -> list[Job]:
     started: list[Job] = []
     for _ in range(TRIES):
         rows = database.read(lambda conn: _Claim(database, conn, worker_id).due(limit, queues))
@@ -74,14 +77,14 @@ def _claim_optimistically(database: Database, worker_id: int, limit: int, queues
     return started  # none also when others took all that was seen, each time; the caller comes again
 
 
-def _start_in(database: Database, worker_id: int, rows: Rows, conn: Connection) -> list[Job]:
+def _start_in(database: Database, worker_id: Claimant, rows: Rows, conn: Connection) -> list[Job]:
     return _Claim(database, conn, worker_id).start(rows)
 
 
 class _Claim:
     """One claim, on one connection."""
 
-    def __init__(self, database: Database, conn: Connection, worker_id: int) -> None:
+    def __init__(self, database: Database, conn: Connection, worker_id: Claimant) -> None:
         self._database, self._traits = database, database.traits
         self._conn, self._worker_id = conn, worker_id
         self._now: datetime | None = datetime.now(UTC) if self._traits.now is None else None
@@ -156,7 +159,7 @@ class _Claim:
         return self._conn.execute(_START, {**values, "seen": attempts}).rowcount
 
     def _values(self, ids: list[str]) -> dict[str, Any]:
-        return {"ids": ids, "now": self._now, "worker": self._worker_id}
+        return {"ids": ids, "now": self._now, "worker": int(self._worker_id), "claim": self._worker_id.claim}
 
     def _started(self, row: Row[Any], attempts: int) -> Job:
         return trusted_job(
@@ -231,6 +234,7 @@ def _start(where: Any) -> Update:
             started_at=NOW,
             updated_at=NOW,
             worker_id=bindparam("worker", type_=BigInteger),
+            claim_id=bindparam("claim", type_=BigInteger),
         )
     )
 

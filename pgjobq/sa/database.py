@@ -7,18 +7,19 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from sqlalchemy import URL, Connection, Engine, select
+from sqlalchemy import URL, Connection, Engine, QueuePool, event, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from pgjobq.errors import ConfigurationError, StorageUnavailable
-from pgjobq.sa.engine import EXCLUSIVE, Traits, check_engine, open_engine, traits_of
+from pgjobq.forks import hold_for_fork, renew_in_child
+from pgjobq.sa.engine import EXCLUSIVE, Traits, check_engine, close_socket_in_child, identity_of, open_engine, traits_of
 from pgjobq.sa.errors import is_gone, is_snapshot_old, is_transient, shown, translate
 from pgjobq.sa.sqlite import Closing, begin_exclusively
 
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 TRIES = 10  # of a transaction that others are in the way of
 LONGEST_PAUSE = 0.2  # seconds between two of them
+AT_REST = 1.0  # seconds to wait for transactions of others to end: before a fork, and on the only connection
 
 
 class Overtaken(Exception):
@@ -37,10 +39,14 @@ class _Gate:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Wait for no thread of the parent's."""
+        self.lock = threading.RLock()
 
 
 _gates: WeakValueDictionary[str, _Gate] = WeakValueDictionary()
-_gates_lock = threading.Lock()
 
 
 def _gate_of(engine: Engine) -> _Gate | None:
@@ -48,20 +54,7 @@ def _gate_of(engine: Engine) -> _Gate | None:
         return None
     name = engine.url.database or ""
     key = str(id(engine)) if name.startswith((":", "file:")) or not name else os.path.realpath(Path(name))
-    with _gates_lock:
-        return _gates.setdefault(key, _Gate())
-
-
-def _forget_gates() -> None:
-    # A lock that a thread of the parent held would never be released in a forked child.
-    global _gates_lock  # noqa: PLW0603  # nobody else runs in a child just forked
-    _gates_lock = threading.Lock()
-    for gate in list(_gates.values()):
-        gate.lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_gates)
+    return _gates.setdefault(key, _Gate())
 
 
 def commits_by_itself(conn: Connection) -> bool:
@@ -97,9 +90,61 @@ class Database:
         self._gate = _gate_of(self.engine)
         # A single connection serves all threads: a reader may not meet a writer in the middle.
         self._shares_connection = isinstance(self.engine.pool, StaticPool)
-        self._pid, self._preparing = os.getpid(), threading.Lock()
+        self._preparing, self._door = threading.Lock(), threading.RLock()
+        self._torn = False
         self._traits: Traits | None = None
         self.prepared = False
+        self._identity: object = None  # of the database, once it was asked for
+        self._same: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
+        self._only: Any = None  # the driver's connection that serves all threads
+        event.listen(self.engine, "connect", close_socket_in_child)
+        if self._shares_connection:
+            event.listen(self.engine, "checkout", self._note_only)
+        renew_in_child(self)
+        if self._is_file():
+            hold_for_fork(self)
+
+    def _is_file(self) -> bool:
+        return self._gate is not None and isinstance(self.engine.pool, QueuePool) and self._keep is None
+
+    def before_fork(self) -> None:
+        """Have no SQLite file open: a child would take the parent's locks for its own, and for ever."""
+        deadline = time.monotonic() + AT_REST
+        self._door.acquire(timeout=AT_REST)
+        while self._in_use() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self.engine.dispose()
+
+    def _in_use(self) -> int:
+        pool = self.engine.pool
+        return pool.checkedout() if isinstance(pool, QueuePool) else 0
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        with suppress(RuntimeError):  # it was not to be had in time
+            self._door.release()
+
+    def after_fork(self) -> None:
+        """Begin again in a child: connections and locks are the parent's."""
+        self._torn = self._torn or (self._is_file() and bool(self._in_use()))
+        self._preparing, self._door = threading.Lock(), threading.RLock()
+        self.engine.dispose(close=False)
+
+    def _note_only(self, connection: Any, _record: Any, _fairy: Any) -> None:
+        self._only = connection
+
+    def join(self, conn: Connection) -> None:
+        """Be ready to work on a connection of the caller's. Raises ConfigurationError when it leads elsewhere."""
+        if conn.engine.pool is self.engine.pool:
+            if self._shares_connection and self._traits is None:
+                self._traits = traits_of(conn.dialect)  # asked on a connection of ours, it would end the transaction
+            return
+        if conn.engine not in self._same:
+            if self._identity is None:
+                self._identity = self.run(identity_of, writes=False)
+            self._same[conn.engine] = identity_of(conn) == self._identity
+        if not self._same[conn.engine]:
+            raise ConfigurationError(f"connection: leads to another database than {self.server}, where the jobs are")
 
     @property
     def traits(self) -> Traits:
@@ -116,9 +161,11 @@ class Database:
 
     def open(self) -> None:
         """Connect, and prepare if that has not been done. Raises StorageUnavailable, or what else is wrong."""
-        if self._pid != os.getpid():
-            self._pid, self._preparing = os.getpid(), threading.Lock()
-            self.engine.dispose(close=False)  # the parent's connections are the parent's
+        if self._torn:
+            raise ConfigurationError(
+                f"{self.server}: the process was forked in the middle of a transaction, and SQLite cannot tell its"
+                " locks from the parent's; fork outside of transactions"
+            )
         if self.prepared:
             return
         with self._preparing:
@@ -168,6 +215,8 @@ class Database:
     def connection(self, *, writes: bool) -> Iterator[Connection]:
         """A connection, in a transaction that is rolled back unless it was committed."""
         traits = self.traits  # asked before a connection is taken: the pool may have just one
+        with self._door:  # not while the process is forked
+            pass
         with self._passed(writes=writes), self.engine.connect() as conn:
             if writes and traits.claiming == EXCLUSIVE:
                 begin_exclusively(conn)
@@ -204,9 +253,22 @@ class Database:
         if not gate.lock.acquire(timeout=self._timeout):
             raise StorageUnavailable(f"{self.server} is locked by another thread for {self._timeout:g} s")
         try:
+            if self._shares_connection:
+                self._wait_for_its_transaction()
             yield
         finally:
             gate.lock.release()
+
+    def _wait_for_its_transaction(self) -> None:
+        # The only connection is in the program's own transaction, which ours would end.
+        deadline = time.monotonic() + AT_REST
+        while getattr(self._only, "in_transaction", False):
+            if time.monotonic() > deadline:
+                raise StorageUnavailable(
+                    f"{self.server}: the program is in a transaction on the Engine's only connection; end it, give"
+                    " it as connection=, or let the queue have an Engine of its own"
+                )
+            time.sleep(0.001)
 
     def _commit(self, conn: Connection) -> None:
         try:

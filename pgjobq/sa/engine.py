@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import os
+import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import URL, Dialect, Engine, create_engine, event, func, text, type_coerce
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, func, text, type_coerce
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import PoolResetState, StaticPool
 from sqlalchemy.sql import ColumnElement
 
 from pgjobq.errors import ConfigurationError
+from pgjobq.forks import close_in_child
+from pgjobq.limits import Limited
 from pgjobq.sa.sqlite import Closing, is_memory, not_in, open_sqlite
 from pgjobq.sa.types import MYSQL, Moment
 
@@ -60,10 +66,28 @@ def _skips_locked(dialect: Dialect) -> bool:
     return bool(server.server_version_info >= ((10, 6) if server.is_mariadb else (8, 0, 1)))
 
 
+def identity_of(conn: Connection) -> object:
+    """What tells a database from another of its kind, whatever name its server goes by; () where that is not known."""
+    match conn.dialect.name:
+        case "sqlite":
+            file = next((row[2] for row in conn.exec_driver_sql("PRAGMA database_list") if row[1] == "main"), "")
+            return os.path.realpath(file) if file else object()  # in memory each is another
+        case "postgresql":
+            found = conn.exec_driver_sql("select oid, datname from pg_database where datname = current_database()")
+            return tuple(found.one())
+        case "mysql" | "mariadb":
+            return conn.exec_driver_sql("select database()").scalar_one()
+    return ()
+
+
 def open_engine(target: str | URL, timeout: float) -> tuple[Engine, Closing | None]:
     """An engine for a URL, and what must live as long as it. Raises ConfigurationError for what is no URL."""
     try:
         url = make_url(target)
+        if (
+            url.host and "@" in f"{url.host}{url.database}"
+        ):  # the password held one, and a part of it would be shown as the host
+            raise ValueError
         if url.get_backend_name() == "sqlite":
             return open_sqlite(url, timeout)
         return _open_server(_with_psycopg(url), timeout), None
@@ -98,9 +122,21 @@ def _open_server(url: URL, timeout: float) -> Engine:
         # At READ COMMITTED a claim does not lock the gaps that enqueuers insert into.
         options["isolation_level"] = "READ COMMITTED"
     engine = create_engine(url, connect_args=not_in(url, arguments), **options)
+    if engine.driver == "psycopg":
+        event.listen(engine, "do_connect", functools.partial(_connect_limited, timeout))
     if engine.driver == "pymysql":
         event.listen(engine, "reset", _reset_pymysql)
     return engine
+
+
+def _connect_limited(timeout: float, dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+    return _limited(dialect.dbapi.Connection, timeout).connect(*arguments, **options)
+
+
+@functools.cache
+def _limited(base: Any, timeout: float) -> Any:
+    """A psycopg Connection, which is not imported here, with a limit of the client's own."""
+    return type("LimitedConnection", (Limited, base), {"answer_time": timeout})
 
 
 def _reset_pymysql(connection: Any, _record: Any, state: PoolResetState) -> None:
@@ -118,3 +154,23 @@ def check_engine(engine: Engine) -> None:
             "engine: each thread would have a database of its own in memory;"
             " make it with poolclass=sqlalchemy.pool.StaticPool, or give the URL sqlite:///:memory:"
         )
+
+
+class _Socket:
+    """The socket of a driver's connection."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = weakref.ref(connection)
+
+    def fileno(self) -> int:
+        """Its descriptor. Raises when there is none."""
+        connection: Any = self._connection()
+        fd: int = connection.fileno() if hasattr(connection, "fileno") else connection._sock.fileno()  # noqa: SLF001  # PyMySQL says it nowhere else
+        return fd
+
+
+def close_socket_in_child(connection: Any, record: Any) -> None:
+    """For the event connect: a forked child does not keep the server's session alive."""
+    with suppress(TypeError):  # it cannot be referred to weakly, and has no socket that we know of
+        record.info["pgjobq socket"] = socket = _Socket(connection)
+        close_in_child(socket)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -19,15 +20,21 @@ from sqlalchemy import (
     insert,
     literal,
     literal_column,
+    null,
     select,
     update,
 )
 
+from pgjobq.errors import StorageError
 from pgjobq.models import Job
+from pgjobq.sa.apart import each_apart
 from pgjobq.sa.conditions import AMONG_IDS, NOW, chunks, met
 from pgjobq.sa.database import Database
 from pgjobq.sa.rows import COLUMNS, job_of
 from pgjobq.sa.table import jobs, workers
+from pgjobq.storage.holds import Start
+
+log = logging.getLogger("pgjobq.storage")
 
 Orphans = dict[int | None, list[str]]  # jobs by the worker that held them
 
@@ -58,23 +65,25 @@ def held_by(conn: Connection, worker_id: int) -> list[Job]:
     return [job_of(row) for row in conn.execute(query)]
 
 
-def starts_of(conn: Connection, worker_ids: Sequence[int]) -> set[tuple[str, int, int | None]]:
-    """(id, attempts, worker_id) of every job that runs under these workers."""
-    query = select(jobs.c.id, jobs.c.attempts, jobs.c.worker_id).where(_RUNNING, jobs.c.worker_id.in_(worker_ids))
-    return {(row.id, row.attempts, row.worker_id) for row in conn.execute(query)}
+def starts_of(conn: Connection, worker_ids: Sequence[int]) -> set[Start]:
+    """The start of every job that runs under these workers."""
+    query = select(jobs.c.id, jobs.c.claim_id).where(_RUNNING, jobs.c.worker_id.in_(worker_ids))
+    return {(row.id, row.claim_id or 0) for row in conn.execute(query)}
 
 
-def rescue(database: Database) -> int:
+def rescue(database: Database, told: set[str]) -> int:
     """Put the running jobs of dead and unknown workers back in line; how many. Forgets the dead workers.
 
-    Pending jobs without a due time, which somebody inserted so, fall due.
+    Pending jobs that were inserted without a due time fall due. told: jobs that the database refuses to
+    change and that the log has named; one of them holds up no other.
     """
     now, worker_ids, orphans, unplaced = database.read(lambda conn: _look(conn, database.now(conn)))
     if unplaced:
         database.write(lambda conn: _place(conn, unplaced))
-    if not worker_ids and not orphans:
-        return 0
-    return database.write(lambda conn: _bury(conn, worker_ids, orphans, now))
+    if worker_ids:
+        # First: a worker that renews at the same time either keeps its jobs, or finds itself forgotten.
+        database.write(lambda conn: _forget(conn, worker_ids, now))
+    return sum(_give_away(database, holder, job_ids, now, told) for holder, job_ids in orphans.items())
 
 
 def _look(conn: Connection, now: datetime) -> tuple[datetime, list[int], Orphans, list[str]]:
@@ -88,16 +97,23 @@ def _look(conn: Connection, now: datetime) -> tuple[datetime, list[int], Orphans
     return now, worker_ids, orphans, unplaced
 
 
-def _bury(conn: Connection, worker_ids: Sequence[int], orphans: Orphans, now: datetime) -> int:
-    # A worker that renews at the same time either comes first, and keeps its jobs, or finds itself forgotten.
+def _forget(conn: Connection, worker_ids: Sequence[int], now: datetime) -> None:
     for worker_id in sorted(worker_ids):
         conn.execute(delete(workers).where(workers.c.id == worker_id, workers.c.lease_until < now))
-    given_away = 0
-    for holder, job_ids in orphans.items():
-        values = {"now": now, "dead": holder or 0}  # no worker has 0
-        for some in chunks(sorted(job_ids)):
-            given_away += conn.execute(_GIVE_AWAY, {**values, "ids": some}).rowcount
-    return given_away
+
+
+def _give_away(database: Database, holder: int | None, job_ids: list[str], now: datetime, told: set[str]) -> int:
+    values = {"now": now, "dead": holder or 0}  # no worker has 0
+
+    def give(ids: Sequence[str]) -> int:
+        return database.write(lambda conn: conn.execute(_GIVE_AWAY, {**values, "ids": ids}).rowcount)
+
+    def refused(job_id: str, error: StorageError) -> None:
+        if job_id not in told:
+            told.add(job_id)
+            log.error("job.not_rescued", extra={"job_id": job_id, "error": str(error)})
+
+    return sum(each_apart(some, give, refused) for some in chunks(sorted(job_ids)))
 
 
 def _place(conn: Connection, job_ids: Sequence[str]) -> None:
@@ -141,5 +157,6 @@ _GIVE_AWAY = (
         failed_at=_when_failed,
         finished_at=_when_failed,
         updated_at=NOW,
+        claim_id=null(),
     )
 )

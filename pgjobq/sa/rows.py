@@ -10,8 +10,9 @@ from typing import Any
 
 from pgjobq.models import Job, JobStatus, NewJob, UnreadableData, trusted_job
 from pgjobq.sa.table import jobs
+from pgjobq.storage.holds import Claimant
 
-# In the order of Job's fields.
+# In the order of Job's fields; the claim goes with the worker.
 COLUMNS = (
     jobs.c.id,
     jobs.c.type,
@@ -29,6 +30,7 @@ COLUMNS = (
     jobs.c.finished_at,
     jobs.c.failed_at,
     jobs.c.worker_id,
+    jobs.c.claim_id,
 )
 _STATUSES = {str(status): status for status in JobStatus}
 _MICROSECOND = timedelta(microseconds=1)
@@ -37,6 +39,7 @@ _MICROSECOND = timedelta(microseconds=1)
 def job_of(row: Sequence[Any]) -> Job:
     """The job of a row of COLUMNS. Raises InvalidJob for a status that is none."""
     id_, type_, data, status, queue, priority, attempts, max_retries, execute_at, error, created_at, *rest = row
+    *times, worker_id, claim_id = rest
     return trusted_job(
         id_,
         type_,
@@ -49,7 +52,8 @@ def job_of(row: Sequence[Any]) -> Job:
         None if execute_at == created_at else execute_at,
         error,
         created_at,
-        *rest,
+        *times,
+        Claimant.stored(worker_id, claim_id),
     )
 
 
@@ -111,5 +115,5 @@ def new_rows(new: Sequence[NewJob], now: datetime) -> list[dict[str, Any]]:
 def row_of(job: Job, data: str) -> dict[str, Any]:
     """The row of a job that arrives with its state."""
     job = replace(job, execute_at=job.execute_at or job.created_at)
-    row = {column.name: getattr(job, column.name) for column in COLUMNS}
+    row = {column.name: getattr(job, column.name) for column in COLUMNS if column is not jobs.c.claim_id}
     return row | {"data": data, "status": str(job.status)}

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Integer, Update, bindparam, literal_column, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Update, bindparam, literal_column, select, update
 
 from pgjobq.models import Job
 from pgjobq.sa.conditions import AMONG_IDS, NOW, chunks, met
@@ -16,7 +16,7 @@ from pgjobq.sa.database import Database
 from pgjobq.sa.table import jobs
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.errortext import storable_error
-from pgjobq.storage.lease import start
+from pgjobq.storage.holds import Start, claim_of, start
 
 Values = tuple[tuple[str, Any], ...]
 
@@ -39,21 +39,20 @@ def settle(conn: Connection, outcomes: Sequence[Outcome], database: Database) ->
     """
     delayed = any(isinstance(outcome, Retried | Released) and outcome.delay > 0 for outcome in outcomes)
     now = database.now(conn) if delayed or database.traits.now is None else None
-    groups: dict[tuple[_Change, int | None, int], list[Outcome]] = defaultdict(list)
+    groups: dict[tuple[_Change, int], list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
-        job = outcome.job
-        groups[_change(outcome, now), job.worker_id, job.attempts].append(outcome)
-    lost: set[tuple[str, int, int | None]] = set()
-    for (change, worker_id, attempts), group in groups.items():
-        values = {"worker": worker_id, "start": attempts, "now": now}
+        groups[_change(outcome, now), claim_of(outcome.job)].append(outcome)
+    lost: set[Start] = set()
+    for (change, claim), group in groups.items():
+        values = {"claim": claim, "now": now}
         values |= {f"new_{name}": value for name, value in change.values}
         names = tuple(name for name, _ in change.values)
         statement = _statement(database.traits.now, change.status, change.stamped, names, change.taken_back)
         # In the order of ids: two that settle jobs of both must not wait for each other.
         for some in chunks(sorted({outcome.job.id for outcome in group})):
             if conn.execute(statement, {**values, "ids": some}).rowcount < len(some):
-                kept = _settled(conn, some, change.status, attempts - change.taken_back, worker_id)
-                lost.update((id_, attempts, worker_id) for id_ in some if id_ not in kept)
+                kept = _settled(conn, some, change.status, claim)
+                lost.update((id_, claim) for id_ in some if id_ not in kept)
     return [outcome for outcome in outcomes if start(outcome.job) in lost] if lost else []
 
 
@@ -91,11 +90,7 @@ def _stored(error: str | None) -> str | None:
 def _statement(
     clock: ColumnElement[Any] | None, status: str, stamped: tuple[str, ...], given: tuple[str, ...], taken_back: int
 ) -> Update:
-    held = (
-        (jobs.c.status == literal_column("'running'"))
-        & (jobs.c.attempts == bindparam("start", type_=Integer))
-        & (jobs.c.worker_id == bindparam("worker", type_=BigInteger))
-    )
+    held = (jobs.c.status == literal_column("'running'")) & (jobs.c.claim_id == bindparam("claim", type_=BigInteger))
     values: dict[str, Any] = {name: bindparam(f"new_{name}", type_=jobs.c[name].type) for name in given}
     values |= dict.fromkeys((*stamped, "updated_at"), NOW if clock is None else clock)
     if taken_back:
@@ -103,8 +98,8 @@ def _statement(
     return update(jobs).where(AMONG_IDS, met(held)).values(status=status, **values)
 
 
-def _settled(conn: Connection, ids: Sequence[str], status: str, attempts: int, worker_id: int | None) -> set[str]:
-    """Those that are in the state which this settle leads to."""
-    query = select(jobs.c.id, jobs.c.status, jobs.c.attempts, jobs.c.worker_id).where(AMONG_IDS)
+def _settled(conn: Connection, ids: Sequence[str], status: str, claim: int) -> set[str]:
+    """Those that are in the state which this settle leads to, with no start, rescue or cancel since."""
+    query = select(jobs.c.id, jobs.c.status, jobs.c.claim_id).where(AMONG_IDS)
     rows = conn.execute(query, {"ids": ids})
-    return {row.id for row in rows if tuple(row[1:]) == (status, attempts, worker_id)}
+    return {row.id for row in rows if tuple(row[1:]) == (status, claim)}

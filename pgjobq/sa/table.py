@@ -23,7 +23,8 @@ class JobRecord(Base):
     """A row of `jobs`, for queries of one's own: `storage.session.query(JobRecord)`.
 
     data is JSON text. A pending job has its due time in execute_at; one that was due at once has created_at there.
-    Times are aware, in UTC; a naive datetime in a query is taken as local time.
+    Times are aware, in UTC; a naive datetime in a query is taken as local time. claim_id is of the claim that started
+    it last, and never comes again.
     """
 
     __tablename__ = "jobs"
@@ -45,6 +46,7 @@ class JobRecord(Base):
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
     failed_at: Mapped[datetime | None] = mapped_column(Moment)
     worker_id: Mapped[int | None] = mapped_column(BigInteger)
+    claim_id: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class WorkerRecord(Base):
@@ -86,4 +88,4 @@ Index("idx_created_at", jobs.c.created_at.desc())
 # What DBJobQ's table has, and what came later.
 BASE_COLUMNS = ("id", "type", "data", "status", "error", "attempts", "max_retries", "priority")
 BASE_TIMES = ("execute_at", "created_at", "updated_at")
-LATER_COLUMNS = ("queue", "started_at", "finished_at", "failed_at", "worker_id")
+LATER_COLUMNS = ("queue", "started_at", "finished_at", "failed_at", "worker_id", "claim_id")

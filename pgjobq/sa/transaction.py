@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, RootTransaction
 
 from pgjobq.errors import LostJob, StorageError, Unsupported
+from pgjobq.limits import Limited
 from pgjobq.models import Job
 from pgjobq.sa.database import Database
 from pgjobq.sa.settling import complete
@@ -24,6 +25,7 @@ class SQLAlchemyTransaction(JobTransaction):
         self._stack = ExitStack()
         self._conn: Connection | None = None
         self._transaction: RootTransaction | None = None
+        self._limit: float | None = None
 
     def __enter__(self) -> Connection:
         self._database.open()
@@ -31,6 +33,7 @@ class SQLAlchemyTransaction(JobTransaction):
             stack.enter_context(self._database.translated())
             self._conn = stack.enter_context(self._database.connection(writes=True))
             self._transaction = self._conn.get_transaction() or self._conn.begin()
+            self._limit = self._of_driver(self._conn, None)
             self._stack = stack.pop_all()
         return self._conn
 
@@ -40,6 +43,7 @@ class SQLAlchemyTransaction(JobTransaction):
         conn, transaction = self._conn, self._transaction
         assert conn is not None  # entered
         assert transaction is not None
+        self._of_driver(conn, self._limit)
         with self._database.translated(), self._stack:
             if error is not None:
                 conn.rollback()
@@ -55,6 +59,16 @@ class SQLAlchemyTransaction(JobTransaction):
             conn.commit()
         self.settled = True
         self._forget(self._job)
+
+    def _of_driver(self, conn: Connection, limit: float | None) -> float | None:
+        """Set the driver's limit, where it is one of ours; the one before. A handler's statements have none."""
+        if conn.closed or conn.invalidated:
+            return None
+        driver: Any = conn.connection.driver_connection
+        before: float | None = getattr(driver, "answer_time", None)
+        if isinstance(driver, Limited):
+            driver.answer_time = limit
+        return before
 
     async def __aenter__(self) -> Any:
         raise Unsupported("this storage has no transactions for async handlers; make the handler a plain function")

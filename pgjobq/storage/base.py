@@ -26,41 +26,19 @@ from typing import Any
 
 from pgjobq.errors import JobNotFound, LostJob, Unsupported
 from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried, status_after
 
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """The job ran to its end."""
-
-    job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The job failed for good."""
-
-    job: Job
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Retried:
-    """The job failed and gets another try after delay seconds."""
-
-    job: Job
-    delay: float
-    error: str | None  # None: the job keeps the error it has
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """The job was claimed but not run: it goes back, due after delay seconds, and the start is not counted."""
-
-    job: Job
-    delay: float = 0.0
-
-
-Outcome = Completed | Failed | Retried | Released
+__all__ = [
+    "BaseStorage",
+    "Completed",
+    "Failed",
+    "JobTransaction",
+    "Outcome",
+    "Pruned",
+    "Released",
+    "Retried",
+    "Upkeep",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +62,7 @@ class BaseStorage(ABC):
     """Abstract base class of storages. See the module for the semantics that every storage keeps."""
 
     keep_completed = True  # False: delete a job when it is completed, where the storage can; a Worker may set it
+    suspects_alone = False  # give out a job whose worker crashed only by itself, to a storage that holds no other job
 
     @abstractmethod
     def enqueue(
@@ -155,15 +134,25 @@ class BaseStorage(ABC):
     def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Settle jobs that this storage dequeued; returns the outcomes whose job was lost (unchanged).
 
-        Safe to repeat with the same outcomes after an error.
+        Safe to repeat with the same outcomes after an error: what was settled then is not lost. JobsHeld says which are
+        left, because another transaction holds their rows; the others are settled. After another error that is neither
+        StorageUnavailable nor OSError a Worker settles parts of the batch, to find the outcome that causes it.
         """
         lost: list[Outcome] = []
         for outcome in outcomes:
             try:
                 self._settle_one(outcome)
-            except (LostJob, JobNotFound):
+            except JobNotFound:
                 lost.append(outcome)
+            except LostJob:
+                if not self._is_settled(outcome):
+                    lost.append(outcome)
         return lost
+
+    def _is_settled(self, outcome: Outcome) -> bool:
+        found = self.get_job(outcome.job.id)
+        end = (status_after(outcome), outcome.job.attempts)
+        return found is not None and (found.status, found.attempts) == end
 
     def _settle_one(self, outcome: Outcome) -> None:
         match outcome:
@@ -190,13 +179,22 @@ class BaseStorage(ABC):
         """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
         raise Unsupported(f"{type(self).__name__} cannot cancel jobs")
 
-    def prune(self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled")) -> int:
-        """Delete jobs that finished longer ago than older_than; returns how many."""
+    def prune(
+        self,
+        older_than: timedelta,
+        statuses: Sequence[str] = ("completed", "cancelled"),
+        *,
+        queues: Sequence[str] | None = None,
+    ) -> int:
+        """Delete jobs that finished longer ago than older_than, of these queues or of all; returns how many."""
         raise Unsupported(f"{type(self).__name__} cannot prune jobs")
 
-    def prune_some(self, older_than: timedelta) -> Pruned:
-        """Delete some of the completed and cancelled jobs that are older, in the background of a worker. Here all."""
-        return Pruned(jobs=self.prune(older_than))
+    def prune_some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
+        """Delete some of the completed and cancelled jobs that are older, in the background of a worker. Here all.
+
+        queues: those that the worker serves; jobs of others are not its to delete.
+        """
+        return Pruned(jobs=self.prune(older_than) if queues is None else self.prune(older_than, queues=queues))
 
     def rescue(self) -> int:
         """Put the jobs of dead workers back in line; returns how many. Here 0: it cannot know who is dead."""
@@ -256,6 +254,10 @@ class BaseStorage(ABC):
 
     def note_load(self, busy: bool, full: bool) -> None:
         """A worker's word to the others before it waits: it has been running jobs for some ms; it has no room."""
+
+    def leave_type(self, job_type: str) -> bool:
+        """Give out no more jobs of this type, which other workers know. False: this storage cannot tell types apart."""
+        return False
 
     def wake(self) -> None:
         """Make a wait() in another thread return soon, where the storage can."""

@@ -9,7 +9,6 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from pgjobq.checks import check_whole_number
 from pgjobq.dynamodb.adding import add
 from pgjobq.dynamodb.claiming import claim, promote
 from pgjobq.dynamodb.expressions import Change
@@ -29,10 +28,11 @@ from pgjobq.dynamodb.leases import Leases
 from pgjobq.dynamodb.location import Location
 from pgjobq.dynamodb.settling import finished, pending_after, settle
 from pgjobq.dynamodb.table import PAGE, Table
-from pgjobq.errors import InvalidJob, JobNotFound, StorageError
+from pgjobq.errors import StorageError
 from pgjobq.models import Job, JobStatus, NewJob, utc_now
-from pgjobq.storage.arrival import FINISHED, ArrivalOrder, arriving, place_of
+from pgjobq.storage.arrival import ArrivalOrder, arriving, place_of
 from pgjobq.storage.base import Outcome, Released, Upkeep
+from pgjobq.storage.holds import Claimant, claim_of
 from pgjobq.storage.leased import LeasedStorage
 
 _WAITING = ("failed", "cancelled", "pending")
@@ -110,7 +110,7 @@ class DynamoDBStorage(LeasedStorage):
 
     # -- working --------------------------------------------------------------------------------------
 
-    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
         try:
             with self._table.translated():
                 moved = self._promote()
@@ -148,11 +148,11 @@ class DynamoDBStorage(LeasedStorage):
         with self._table.translated():
             found = {entry["id"]: held_job(entry) for entry in self._table.lane(running(worker_id))}
             # The index may not show a start yet: those that are known here are looked up in the table.
-            known = [(name, n) for name, n, worker in self._holds.starts() if worker == worker_id and name not in found]
-            for name, attempts in known:
-                item = self._table.get(name)
-                if item is not None and _is_start(item, attempts, worker_id):
-                    found[name] = stored_job(item)
+            known = [job for job in self._holds.all() if job.worker_id == worker_id and job.id not in found]
+            for job in known:
+                item = self._table.get(job.id)
+                if item is not None and _is_start(item, job):
+                    found[job.id] = stored_job(item)
             return list(found.values())
 
     def maintain(self, running: Sequence[Job]) -> Upkeep:
@@ -164,12 +164,12 @@ class DynamoDBStorage(LeasedStorage):
 
     def _give_back_unknown(self, worker_id: int) -> None:
         """Give back starts whose answer was lost, and which the index did not show when the next claim looked."""
-        known = {name for name, _, _ in self._holds.starts()}
+        known = {job.id for job in self._holds.all()}
         before = in_text(utc_now() - timedelta(seconds=UNKNOWN_AFTER))
         for job in self._held_by(worker_id):
             with self._table.translated():
                 item = self._table.get(job.id) if job.id not in known else None
-            if item is not None and _is_start(item, job.attempts, worker_id) and item["started_at"] < before:
+            if item is not None and _is_start(item, job) and item["started_at"] < before:
                 self._settle([Released(stored_job(item))])
 
     # -- the lease ------------------------------------------------------------------------------------
@@ -192,17 +192,13 @@ class DynamoDBStorage(LeasedStorage):
 
     # -- looking after jobs ---------------------------------------------------------------------------
 
-    def get_job(self, job_id: str) -> Job | None:
-        """The job with this id, or None."""
+    def _get(self, job_id: str) -> Job | None:
         with self._table.translated():
             found = self._table.get(job_id)
         return None if found is None else stored_job(found)
 
-    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
-        """Jobs, newest first, of one status and one queue or of all; at most limit."""
-        if limit is not None:
-            check_whole_number("limit", limit, 0, 2**31 - 1)
-        statuses = list(JobStatus) if status is None else [JobStatus(status)]
+    def _list(self, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
+        statuses = list(JobStatus) if status is None else [status]
         with self._table.translated():
             return list(islice(self._listed(statuses, queue, newest=True), limit))
 
@@ -226,32 +222,24 @@ class DynamoDBStorage(LeasedStorage):
                 if name in found and found[name]["status"] in statuses:
                     yield stored_job(found[name])
 
-    def cancel(self, job_id: str) -> bool:
-        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
+    def _cancel(self, job_id: str) -> bool | None:
         with self._table.translated():
             change = Change(to=finished("cancelled"), when={"status": ("pending", "running")})
             changed, found = self._table.change(job_id, change)
-        if found is None:
-            raise JobNotFound(f"there is no job {job_id!r}")
-        return changed
+        return None if found is None else changed
 
-    def prune(self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled")) -> int:
-        """Delete jobs that finished longer ago than older_than; returns how many.
-
-        Reads the entries of all jobs of these statuses that were enqueued so long ago.
-        """
-        if older_than < timedelta(0):
-            raise InvalidJob(f"older_than: {older_than} is no age; give 0 or more", field="older_than")
-        if wrong := [status for status in statuses if status not in FINISHED]:
-            final = ", ".join(FINISHED)
-            raise InvalidJob(f"statuses: {wrong[0]!r} is no final one; give some of {final}", field="statuses")
+    def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
+        # Reads the entries of all jobs of these statuses that were enqueued so long ago.
         before = utc_now() - older_than
         pruned = 0
+
+        def is_old(entry: Item) -> bool:
+            return entry.get("finished_at", "~") <= in_text(before) and (queues is None or entry["queue"] in queues)
+
         with self._table.translated():
-            for status in map(str, statuses):
-                entries = self._table.of_status(status, until=seq_text(place_of(before)))
-                old = (entry for entry in entries if entry.get("finished_at", "~") <= in_text(before))
-                while some := list(islice(old, PAGE)):
+            for status in statuses:
+                old = filter(is_old, self._table.of_status(status, until=seq_text(place_of(before))))
+                while some := list(islice(old, min(batch, PAGE))):
                     pruned += sum(self._table.each(self._delete, some))
         return pruned
 
@@ -275,5 +263,5 @@ class DynamoDBStorage(LeasedStorage):
         self._table.close()
 
 
-def _is_start(item: Item, attempts: int, worker_id: int) -> bool:
-    return (item["status"], item["attempts"], item.get("worker_id")) == ("running", attempts, worker_id)
+def _is_start(item: Item, job: Job) -> bool:
+    return (item["status"], item.get("claim")) == ("running", claim_of(job))

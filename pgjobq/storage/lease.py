@@ -1,53 +1,16 @@
-"""The parts of a LeasedStorage: the starts that it holds, and the thread that renews its lease."""
+"""The thread that renews the lease of a LeasedStorage."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
-from collections.abc import Iterable
 from typing import Protocol
 
-from pgjobq.models import Job
+from pgjobq.events import EventLog
 
-log = logging.getLogger("pgjobq.storage")
+log = EventLog("pgjobq.storage")
 
 RENEWALS = 3  # a lease is renewed so many times before it would run out
-
-
-class Holds:
-    """The starts that this storage holds. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._jobs: dict[str, Job] = {}
-
-    def add(self, jobs: Iterable[Job]) -> None:
-        """Remember starts."""
-        with self._lock:
-            self._jobs.update((job.id, job) for job in jobs)
-
-    def get(self, job_id: str) -> Job | None:
-        """The start of this job that is held, or None."""
-        return self._jobs.get(job_id)
-
-    def drop(self, jobs: Iterable[Job]) -> None:
-        """Forget starts that are settled or lost; a later start of the same job stays."""
-        with self._lock:
-            for job in jobs:
-                held = self._jobs.get(job.id)
-                if held is not None and (held.attempts, held.worker_id) == (job.attempts, job.worker_id):
-                    del self._jobs[job.id]
-
-    def starts(self) -> set[tuple[str, int, int | None]]:
-        """(id, attempts, worker_id) of every start held."""
-        with self._lock:
-            return {start(job) for job in self._jobs.values()}
-
-
-def start(job: Job) -> tuple[str, int, int | None]:
-    """What tells one start of a job from every other."""
-    return job.id, job.attempts, job.worker_id
 
 
 class Leaseholder(Protocol):
@@ -80,7 +43,7 @@ class Keeper(threading.Thread):
                 storage.keep()
             except Exception as error:
                 pause = min(1.0, self._interval / 4)
-                log.warning("lease.error", extra={"error": str(error), "retry_in": round(pause, 3)})
+                log.warning("lease.error", extra={"error": error, "retry_in": round(pause, 3)})
             del storage
 
     def stop(self) -> None:

@@ -2,34 +2,36 @@
 
 A worker is registered with a lease, which a thread of its process renews: one write a process and interval,
 however many jobs it holds. When the lease runs out, any other worker's upkeep puts its jobs back in line, and
-every settle of the late worker is refused, for it names the start (id, attempts, worker) that it belongs to.
+every settle of the late worker is refused, because it names the claim that made the start.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import socket
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Sequence
 
-from pgjobq.checks import check_delay
-from pgjobq.errors import ConfigurationError, JobNotFound, LostJob, StorageError
-from pgjobq.models import Job, NewJob
-from pgjobq.storage.base import BaseStorage, Completed, Failed, Outcome, Released, Retried, Upkeep
-from pgjobq.storage.lease import RENEWALS, Holds, Keeper, start
+from pgjobq.checks import check_names, check_whole_number
+from pgjobq.errors import ConfigurationError, StorageError, StorageUnavailable
+from pgjobq.events import EventLog
+from pgjobq.forks import renew_in_child
+from pgjobq.models import Job
+from pgjobq.outcomes import Released
+from pgjobq.storage.base import Upkeep
+from pgjobq.storage.fenced import FencedStorage
+from pgjobq.storage.holds import Claimant, Holds, Start, start
+from pgjobq.storage.lease import RENEWALS, Keeper
 
-log = logging.getLogger("pgjobq.storage")
+log = EventLog("pgjobq.storage")
 
 POLL_MIN = 0.002  # seconds between two claims of a worker that just had work
 
 
-class LeasedStorage(BaseStorage):
+class LeasedStorage(FencedStorage):
     """A storage whose workers hold their jobs by a lease.
 
     lease: seconds after which the jobs of a worker that gave no sign of life go to others. poll_interval: the
@@ -40,7 +42,7 @@ class LeasedStorage(BaseStorage):
     every settle, by the start dequeued. A claim whose answer was lost with the connection raises
     StorageUnavailable, and the next one first gives back what the lost one may have claimed.
 
-    A subclass has the methods below that begin with an underscore, and get_job, list_jobs, cancel and prune.
+    A subclass has the methods that begin with an underscore, below and in FencedStorage.
     """
 
     def __init__(self, *, lease: float = 30.0, poll_interval: float = 1.0) -> None:
@@ -49,34 +51,30 @@ class LeasedStorage(BaseStorage):
         if not poll_interval > 0:
             raise ConfigurationError(f"poll_interval: {poll_interval!r} is not allowed; give seconds above 0")
         self.lease, self.poll_interval = float(lease), float(poll_interval)
-        self._holds = Holds()
+        super().__init__()
         self._joining, self._claiming = threading.Lock(), threading.RLock()
         self._worker_id: int | None = None
-        self._pid, self._renewed_at = os.getpid(), 0.0  # seconds of time.monotonic
+        self._renewed_at = 0.0  # seconds of time.monotonic
         self._keeper: Keeper | None = None
         self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
+        self._poked, self._pause = threading.Event(), POLL_MIN
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Be no worker in a child that was just forked: the registration, its thread and the locks are the parent's."""
+        self._joining, self._claiming = threading.Lock(), threading.RLock()
+        self._worker_id, self._keeper, self._holds, self._unsure = None, None, Holds(), False
         self._poked, self._pause = threading.Event(), POLL_MIN
 
     # -- what a subclass does, each atomically; it raises StorageUnavailable when its database does not answer ----
 
     @abstractmethod
-    def _add(self, jobs: Sequence[NewJob]) -> None:
-        """Add jobs in order, all or none. Raises DuplicateJob."""
+    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
+        """Claim up to limit due jobs for this worker, in the order in which they should run.
 
-    @abstractmethod
-    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
-        """Claim up to limit due jobs for this worker, in the order in which they should run."""
-
-    @abstractmethod
-    def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Settle the starts that their workers still hold; those that were lost, unchanged.
-
-        A start that was settled the same way before is not lost: the answer may have been.
+        worker_id.claim is kept beside the jobs' worker_id, and the jobs that are returned have this very worker_id: a
+        settle is for the start of that claim.
         """
-
-    @abstractmethod
-    def _put_back(self, job_id: str, delay: float) -> bool:
-        """failed, cancelled or pending -> pending, due after the delay; False when it is in no such state."""
 
     @abstractmethod
     def _enlist(self, worker_id: int, name: str) -> None:
@@ -94,7 +92,7 @@ class LeasedStorage(BaseStorage):
     def _held_by(self, worker_id: int) -> list[Job]:
         """The running jobs of this worker."""
 
-    def _starts_of(self, worker_ids: set[int]) -> set[tuple[str, int, int | None]]:
+    def _starts_of(self, worker_ids: set[int]) -> set[Start]:
         """What tells the starts that these workers hold. A subclass may know without reading whole jobs."""
         return {start(job) for worker_id in worker_ids for job in self._held_by(worker_id)}
 
@@ -107,35 +105,10 @@ class LeasedStorage(BaseStorage):
 
     # -- the seam -------------------------------------------------------------------------------------
 
-    def enqueue(
-        self,
-        job_id: str,
-        job_type: str,
-        data: dict[str, Any],
-        max_retries: int = 3,
-        priority: int = 5,
-        execute_at: datetime | None = None,
-        queue: str = "default",
-    ) -> None:
-        """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for a value not allowed."""
-        self.enqueue_many([NewJob.of(job_id, job_type, data, max_retries, priority, execute_at, queue)])
-
-    def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
-        """Add jobs, all or none; their ids, in order. A worker on the same object wakes at once."""
-        if connection is not None:
-            return super().enqueue_many(jobs, connection)
-        if jobs:
-            self._add(jobs)
-            self.wake()
-        return [job.id for job in jobs]
-
-    def dequeue(self) -> Job | None:
-        """Claim the next due job of any queue; None when there is none. Makes this object a worker."""
-        jobs = self.dequeue_many(1)
-        return jobs[0] if jobs else None
-
     def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
         """Claim up to limit jobs of these queues (None: all), in the order in which they should run."""
+        check_whole_number("limit", limit, 0, 2**31 - 1)
+        check_names("queues", queues)
         worker_id = self._join()
         with self._claiming:  # in turn: what another thread has claimed a moment ago must be known to be ours
             if self._unsure:
@@ -143,7 +116,7 @@ class LeasedStorage(BaseStorage):
                 self._give_back([job for job in self._held_by(worker_id) if start(job) not in known])
                 self._unsure = False
             try:
-                jobs = self._claim(worker_id, limit, queues)
+                jobs = self._claim(Claimant.fresh(worker_id), limit, queues)
             except StorageError:
                 self._unsure = True
                 raise
@@ -152,49 +125,20 @@ class LeasedStorage(BaseStorage):
             self._pause = POLL_MIN
         return jobs
 
-    def complete(self, job_id: str) -> None:
-        """running -> completed, for a job that this object dequeued."""
-        self._settle_held(job_id, Completed)
-
-    def fail(self, job_id: str, error: str) -> None:
-        """running -> failed for good, for a job that this object dequeued."""
-        self._settle_held(job_id, lambda job: Failed(job, error))
-
-    def retry(self, job_id: str, delay_seconds: float) -> None:
-        """Make a job pending again: one that this object dequeued, or one that is failed, cancelled or pending."""
-        check_delay(delay_seconds)
-        if self._holds.get(job_id) is not None:
-            self._settle_held(job_id, lambda job: Retried(job, delay_seconds, None))
-        elif not self._put_back(job_id, float(delay_seconds)):
-            raise self._not_held(job_id)
-        self.wake()
-
-    def release(self, job_id: str) -> None:
-        """Give back a job that was dequeued but not started; the start is not counted."""
-        self._settle_held(job_id, Released)
-
-    def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Settle jobs; returns the outcomes whose job this worker has lost (unchanged). Safe to repeat."""
-        if not outcomes:
-            return []
-        lost = self._settle(outcomes)
-        self._holds.drop(outcome.job for outcome in outcomes)
-        return lost
-
     def _give_back(self, jobs: Sequence[Job]) -> None:
-        if jobs:
-            self._settle([Released(job) for job in jobs])
-
-    def _settle_held(self, job_id: str, outcome: Callable[[Job], Outcome]) -> None:
-        held = self._holds.get(job_id)
-        if held is None or self.settle([outcome(held)]):
-            raise self._not_held(job_id)
-
-    def _not_held(self, job_id: str) -> JobNotFound | LostJob:
-        found = self.get_job(job_id)
-        if found is None:
-            return JobNotFound(f"there is no job {job_id!r}")
-        return LostJob(f"job {job_id!r} is {found.status} and not held by this worker; nothing was changed")
+        """Release these starts. One that cannot be is left to rescue, and holds up no other."""
+        outcomes = [Released(job) for job in jobs]
+        try:
+            if outcomes:
+                self._settle(outcomes)
+        except (StorageUnavailable, OSError):
+            raise
+        except Exception as error:
+            if len(outcomes) == 1:
+                log.error("job.left_to_rescue", extra={"job_id": jobs[0].id, "error": str(error)})
+                return
+            for job in jobs:
+                self._give_back([job])
 
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
         """Sleep until an enqueue or wake() on this object; else a pause that doubles up to poll_interval."""
@@ -216,7 +160,8 @@ class LeasedStorage(BaseStorage):
         rescued = self._rescue()
         if rescued:
             log.warning("jobs.rescued", extra={"rescued": rescued})
-        held = self._starts_of({job.worker_id for job in running if job.worker_id is not None}) if running else set()
+        workers = {int(job.worker_id) for job in running if job.worker_id is not None}
+        held = self._starts_of(workers) if workers else set()
         again_in = min(1.0 if running else 5.0, self.lease / RENEWALS)
         return Upkeep(lost=[job for job in running if start(job) not in held], rescued=rescued, again_in=again_in)
 
@@ -238,8 +183,6 @@ class LeasedStorage(BaseStorage):
 
     def _join(self) -> int:
         """Be registered; the worker's id, a fresh one after a fork and when the last was given up for dead."""
-        if self._pid != os.getpid():
-            self._forget_parent()
         if self._worker_id is not None:
             if time.monotonic() - self._renewed_at < self.lease:
                 return self._worker_id
@@ -254,12 +197,6 @@ class LeasedStorage(BaseStorage):
                     self._keeper = Keeper(self)
                     self._keeper.start()
             return self._worker_id
-
-    def _forget_parent(self) -> None:
-        # The registration is not ours, its thread does not run here, and a lock may be held for ever.
-        self._joining, self._claiming = threading.Lock(), threading.RLock()
-        self._worker_id, self._keeper, self._holds, self._unsure = None, None, Holds(), False
-        self._pid = os.getpid()
 
     def keep(self) -> None:
         """Renew the lease. Called by the keeper's thread."""

@@ -9,8 +9,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from pgjobq.checks import check_whole_number
-from pgjobq.errors import DuplicateJob, InvalidJob, JobNotFound
+from pgjobq.errors import DuplicateJob
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.mongo.adding import insert_all, insert_unknown
 from pgjobq.mongo.claiming import claim
@@ -19,12 +18,12 @@ from pgjobq.mongo.documents import Document, arrived_document, new_document, sto
 from pgjobq.mongo.errors import duplicate_id
 from pgjobq.mongo.leases import Leases
 from pgjobq.mongo.settling import due_after, mark, updates
-from pgjobq.storage.arrival import FINISHED, ArrivalOrder, arriving
+from pgjobq.storage.arrival import ArrivalOrder, arriving
 from pgjobq.storage.base import Outcome
+from pgjobq.storage.holds import Claimant
 from pgjobq.storage.leased import LeasedStorage
 
 ALL = [str(status) for status in JobStatus]
-PRUNED_AT_ONCE = 1000  # jobs
 
 
 class MongoStorage(LeasedStorage):
@@ -88,7 +87,7 @@ class MongoStorage(LeasedStorage):
 
     # -- working --------------------------------------------------------------------------------------
 
-    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
         with self._database.translated():
             return claim(self._database, worker_id, limit, queues)
 
@@ -131,21 +130,15 @@ class MongoStorage(LeasedStorage):
 
     # -- looking after jobs ---------------------------------------------------------------------------
 
-    def get_job(self, job_id: str) -> Job | None:
-        """The job with this id, or None."""
+    def _get(self, job_id: str) -> Job | None:
         with self._database.translated():
             found = self._database.jobs.find_one({"_id": job_id})
         return None if found is None else stored_job(found)
 
-    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
-        """Jobs, newest first, of one status and one queue or of all; at most limit."""
-        wanted: Document = {"status": {"$in": ALL} if status is None else str(JobStatus(status))}
+    def _list(self, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
+        wanted: Document = {"status": {"$in": ALL} if status is None else str(status)}
         if queue is not None:
             wanted["queue"] = queue
-        if limit is not None:
-            check_whole_number("limit", limit, 0, 2**31 - 1)
-        if limit == 0:  # which MongoDB takes for no limit
-            return []
         with self._database.translated():
             return [stored_job(found) for found in self._database.jobs.find(wanted).sort("seq", -1).limit(limit or 0)]
 
@@ -161,31 +154,23 @@ class MongoStorage(LeasedStorage):
             if jobs:
                 yield jobs
 
-    def cancel(self, job_id: str) -> bool:
-        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
+    def _cancel(self, job_id: str) -> bool | None:
         change = {"$set": {"status": "cancelled"}, "$currentDate": {"finished_at": True, "updated_at": True}}
         with self._database.translated():
             jobs = self._database.jobs
             if jobs.update_one({"_id": job_id, "status": {"$in": ["pending", "running"]}}, change).matched_count:
                 return True
-            if jobs.find_one({"_id": job_id}, {"_id": 1}) is None:
-                raise JobNotFound(f"there is no job {job_id!r}")
-            return False
+            return None if jobs.find_one({"_id": job_id}, {"_id": 1}) is None else False
 
-    def prune(self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled")) -> int:
-        """Delete jobs that finished longer ago than older_than; returns how many."""
-        if older_than < timedelta(0):
-            raise InvalidJob(f"older_than: {older_than} is no age; give 0 or more", field="older_than")
-        if wrong := [status for status in statuses if status not in FINISHED]:
-            raise InvalidJob(
-                f"statuses: {wrong[0]!r} is not final; give some of {', '.join(FINISHED)}", field="statuses"
-            )
+    def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
         pruned = 0
         with self._database.translated():
             jobs = self._database.jobs
             cutoff = self._database.now() - older_than
-            old = {"status": {"$in": [str(status) for status in statuses]}, "finished_at": {"$lte": cutoff}}
-            while ids := [found["_id"] for found in jobs.find(old, {"_id": 1}).limit(PRUNED_AT_ONCE)]:
+            old: Document = {"status": {"$in": statuses}, "finished_at": {"$lte": cutoff}}
+            if queues is not None:
+                old["queue"] = {"$in": queues}
+            while ids := [found["_id"] for found in jobs.find(old, {"_id": 1}).limit(batch)]:
                 pruned += jobs.delete_many({"_id": {"$in": ids}, **old}).deleted_count
         return pruned
 

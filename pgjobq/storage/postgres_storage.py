@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from psycopg_pool import ConnectionPool
 
-from pgjobq.checks import check_delay, check_whole_number
-from pgjobq.errors import ConfigurationError, JobNotFound, LostJob
+from pgjobq.checks import check_delay, check_names, check_whole_number
+from pgjobq.errors import ConfigurationError, JobNotFound, JobsHeld, LostJob
+from pgjobq.forks import renew_in_child
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.postgres import callers
 from pgjobq.postgres.claiming import Claiming
-from pgjobq.postgres.database import Database, connection_parameters
+from pgjobq.postgres.database import Database
+from pgjobq.postgres.dsn import connection_parameters
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.presence import Presence
 from pgjobq.postgres.pruning import Pruning
-from pgjobq.postgres.rows import enqueue_call, stored_job
+from pgjobq.postgres.rows import check_sizes, enqueue_call, stored_job
 from pgjobq.postgres.schema import DEFAULT_SCHEMA
-from pgjobq.postgres.settling import settle
+from pgjobq.postgres.settling import settle, settle_free
 from pgjobq.postgres.transaction import PostgresTransaction
 from pgjobq.postgres.transfer import exported, imported
 from pgjobq.storage.base import (
@@ -46,7 +49,8 @@ class PostgresStorage(BaseStorage):
     seconds for a connection, then raises StorageUnavailable. poll_interval: seconds after which a sleeping worker
     looks for jobs without having been notified. pooled: conninfo leads through a transaction pooler, such as
     PgBouncer; then listen_dsn names a direct connection for notifications and the lock, and without one the
-    worker polls and sends heartbeats. max_data_bytes: refuse larger data here, before it is sent.
+    worker polls and sends heartbeats. max_data_bytes: refuse larger data here, before it is sent. answer_timeout: a
+    call that gets no answer for so many seconds raises StorageUnavailable; counts of a huge table may need more.
 
     Thread-safe; threads that dequeue take turns, and only one that does so alone may wait. What is retried: nothing but
     a settle, by its caller, which is safe to repeat. What is fenced: every settle, by the attempt dequeued.
@@ -65,6 +69,7 @@ class PostgresStorage(BaseStorage):
         poll_interval: float = 30.0,
         application_name: str = "pgjobq",
         max_data_bytes: int | None = None,
+        answer_timeout: float = 30.0,
     ) -> None:
         if not poll_interval > 0:
             raise ConfigurationError(f"poll_interval: {poll_interval!r} is not allowed; give seconds above 0")
@@ -77,14 +82,19 @@ class PostgresStorage(BaseStorage):
             max_size=max_size,
             timeout=timeout,
             application_name=application_name,
+            answer_timeout=answer_timeout,
         )
         self._rows = self._database.rows
-        listen = None if pooled else self._database.parameters
-        if listen_dsn is not None:
-            listen = connection_parameters(listen_dsn, application_name)
-        self._presence = Presence(
-            self._rows, self._database.statements, listen=listen, schema=schema, poll_interval=poll_interval
-        )
+        beside = None if pooled else self._database.parameters
+        listen = beside if listen_dsn is None else connection_parameters(listen_dsn, application_name)
+        presence: dict[str, Any] = {"listen": listen, "schema": schema, "poll_interval": poll_interval}
+        self._new_presence = partial(Presence, self._rows, self._database.statements, **presence)
+        self.after_fork()
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """Be no worker yet; and none in a forked child, for the registration and the jobs held are the parent's."""
+        self._presence, self._left_types = self._new_presence(), set[str]()
         self._claiming, self._pruning = Claiming(self._rows, self._presence), Pruning(self._rows)
 
     def enqueue(
@@ -107,21 +117,21 @@ class PostgresStorage(BaseStorage):
         """
         if not jobs:
             return []
-        name, arguments = enqueue_call(jobs, self.max_data_bytes)
+        check_sizes(jobs, self.max_data_bytes)
         if connection is None:
-            return [row[0] for row in self._rows(name, arguments)]
+            return [row[0] for row in self._rows(*enqueue_call(jobs))]
         with translated():
-            return [row[0] for row in callers.execute(connection, self._database.statements[name], arguments)]
+            callers.enqueue(connection, self.schema, jobs)
+        return [job.id for job in jobs]
 
     async def enqueue_many_async(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """enqueue_many for an event loop; connection is an async one."""
         if not jobs or connection is None:
             return await super().enqueue_many_async(jobs)
-        name, arguments = enqueue_call(jobs, self.max_data_bytes)
+        check_sizes(jobs, self.max_data_bytes)
         with translated():
-            return [
-                row[0] for row in await callers.execute_async(connection, self._database.statements[name], arguments)
-            ]
+            await callers.enqueue_async(connection, self.schema, jobs)
+        return [job.id for job in jobs]
 
     def dequeue(self) -> Job | None:
         """Claim the next due job of any queue; None when there is none. Makes this object a worker."""
@@ -135,7 +145,7 @@ class PostgresStorage(BaseStorage):
         back what the lost one may have claimed.
         """
         self._database.open()
-        return self._claiming.claim(limit, queues)
+        return self._claiming.claim(limit, queues, sorted(self._left_types), suspects_alone=self.suspects_alone)
 
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> bool:
         """Sleep until notified of a job for these queues, or one falls due; at most timeout seconds.
@@ -152,6 +162,11 @@ class PostgresStorage(BaseStorage):
         """Tell other workers whether to take what this one might: it is busy, or has no room at all."""
         with translated():
             self._presence.note_load(busy, full)
+
+    def leave_type(self, job_type: str) -> bool:
+        """Give out no more jobs of this type: they stay in line for other workers."""
+        self._left_types.add(job_type)
+        return True
 
     def wake(self) -> None:
         """Make a wait() in another thread return."""
@@ -180,14 +195,23 @@ class PostgresStorage(BaseStorage):
     def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Settle jobs in one transaction; returns the outcomes whose job this worker has lost (unchanged).
 
-        Safe to repeat after an error: what was settled before is not lost, and not settled twice.
+        Safe to repeat after an error: what was settled before is not lost, and not settled twice. Raises JobsHeld when
+        another transaction holds some of the jobs for half a second; the others are settled.
         """
-        jobs = [outcome.job for outcome in outcomes]
-        batches = self._claiming.holds.about_to_finish(jobs)
-        with self._database.connection() as conn:
-            lost = settle(conn, self._database.statements, outcomes, batches, keep=self.keep_completed)
-        self._claiming.holds.drop(jobs)
-        self._claiming.holds.forgotten(batches)
+        claims = self._claiming.holds.about_to_finish([outcome.job for outcome in outcomes])
+        held: list[Outcome] = []
+        try:
+            with self._database.connection() as conn:
+                lost = settle(conn, self._database.statements, outcomes, claims, keep=self.keep_completed)
+        except JobsHeld as error:
+            cause, claims = error, {}
+            with self._database.connection() as conn:
+                held, lost = settle_free(conn, self._database.statements, outcomes, keep=self.keep_completed)
+        self._claiming.holds.drop(outcome.job for outcome in outcomes if outcome not in held)
+        self._claiming.holds.forgotten(claims)
+        self._claiming.settled()
+        if held:
+            raise JobsHeld(str(cause), outcomes=held, lost=lost) from cause
         return lost
 
     def _settle_held(self, job_id: str, outcome: Callable[[Job], Outcome]) -> None:
@@ -203,13 +227,7 @@ class PostgresStorage(BaseStorage):
 
     def transaction(self, job: Job) -> JobTransaction:
         """A transaction of the handler's own, which completes the job as its last act."""
-        return PostgresTransaction(
-            job,
-            pool=self._database.pool,
-            parameters=self._database.parameters,
-            complete=self._database.statements["complete_jobs"],
-            forget=lambda job: self._claiming.holds.drop([job]),
-        )
+        return PostgresTransaction(job, self._database, lambda job: self._claiming.holds.drop([job]))
 
     def cancel(self, job_id: str) -> bool:
         """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
@@ -223,14 +241,23 @@ class PostgresStorage(BaseStorage):
         return False
 
     def prune(
-        self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled"), batch: int = 1000
+        self,
+        older_than: timedelta,
+        statuses: Sequence[str] = ("completed", "cancelled"),
+        batch: int = 1000,
+        *,
+        queues: Sequence[str] | None = None,
     ) -> int:
-        """Delete jobs that finished longer ago than older_than, in batches of their own transaction; how many."""
-        return self._pruning.all(older_than, statuses, batch)
+        """Delete jobs that finished longer ago than older_than, of these queues or of all; how many.
 
-    def prune_some(self, older_than: timedelta) -> Pruned:
+        In batches of their own transaction.
+        """
+        check_names("queues", queues)
+        return self._pruning.all(older_than, statuses, batch, queues)
+
+    def prune_some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
         """Delete a batch of completed and cancelled jobs, one worker at a time, and so that claims do not suffer."""
-        return self._pruning.some(older_than)
+        return self._pruning.some(older_than, queues)
 
     def rescue(self) -> int:
         """Put the jobs of dead workers back in line; returns how many. A worker does this by itself."""
@@ -238,8 +265,15 @@ class PostgresStorage(BaseStorage):
 
     def maintain(self, running: Sequence[Job]) -> Upkeep:
         """One round of upkeep: a sign of life, a rescue, and which of these running jobs were lost."""
+        self._database.open()
         with translated():
-            return self._presence.maintain(running)
+            upkeep, unknown = self._presence.maintain(running, self._claiming.holds.claims())
+            self._claiming.holds.drop(upkeep.lost)
+            if unknown:
+                self._claiming.release_unknown(self._presence.worker_id)
+            if running or self._claiming.since_floors:
+                self._claiming.advance_floors()
+            return upkeep
 
     def on_watch(self, callback: Callable[[], None]) -> None:
         """Call back, in the waiting thread, when another worker asks to be looked after."""

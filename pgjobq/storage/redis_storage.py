@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import re
 import time
 import weakref
@@ -12,17 +10,18 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
-from pgjobq.checks import check_whole_number
-from pgjobq.errors import ConfigurationError, DuplicateJob, InvalidJob, JobNotFound, StorageError
+from pgjobq.errors import ConfigurationError, DuplicateJob, InvalidJob, StorageError
+from pgjobq.events import EventLog
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.redis.bell import Bell
 from pgjobq.redis.rows import arriving_row, check_size, delay_of, job_of, moment_of, new_row, outcome_row, text_of
 from pgjobq.redis.server import Client, Server
-from pgjobq.storage.arrival import FINISHED, arriving
+from pgjobq.storage.arrival import arriving
 from pgjobq.storage.base import Outcome
+from pgjobq.storage.holds import Claimant
 from pgjobq.storage.leased import LeasedStorage
 
-log = logging.getLogger("pgjobq.storage")
+log = EventLog("pgjobq.storage")
 
 MAX_JOBS = 100_000  # of one enqueue_many; the server does nothing else meanwhile, some two seconds for so many
 MAX_REPLY = 2**24  # bytes of data in one answer
@@ -63,8 +62,12 @@ class RedisStorage(LeasedStorage):
         self._server = Server(url, prefix, timeout)
         self._numbers = count(1)  # of claims, which take turns
         self._bell: Bell | None = None
-        self._bell_pid = 0
         self._alarm = 0.0  # when the next job falls due, by the monotonic clock
+
+    def after_fork(self) -> None:
+        """See LeasedStorage; the bell's thread is the parent's."""
+        super().after_fork()
+        self._bell = None
 
     # -- adding ---------------------------------------------------------------------------------------
 
@@ -89,12 +92,13 @@ class RedisStorage(LeasedStorage):
                 self._server.call("fence", self._join(), next(self._numbers))
             return super().dequeue_many(limit, queues)
 
-    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
         if limit < 1 or (queues is not None and not queues):
             return []
         bell = "" if self._bell is None else self._bell.name_if_heard
         number, lease, names = next(self._numbers), delay_of(self.lease), dict.fromkeys(queues or ())
-        next_due, *rows = self._server.call("claim", worker_id, number, limit, lease, MAX_REPLY, bell, *names)
+        claim: list[Any] = [int(worker_id), number, limit, lease, MAX_REPLY, bell, worker_id.claim, *names]
+        next_due, *rows = self._server.call("claim", *claim)
         self._alarm = time.monotonic() + (int(next_due) / 1e6 if next_due else self.poll_interval)
         return [job_of(row) for row in rows]
 
@@ -132,8 +136,8 @@ class RedisStorage(LeasedStorage):
 
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
         """Sleep until a job comes into line or falls due, or until wake(); at most poll_interval."""
-        if self._bell is None or self._bell_pid != os.getpid():
-            self._bell, self._bell_pid = Bell(self._server, self._poked.set), os.getpid()
+        if self._bell is None:
+            self._bell = Bell(self._server, self._poked.set)
             self._bell.start()
             weakref.finalize(self, self._bell.stop)
         until_due = max(self._alarm - time.monotonic(), 0.0)
@@ -153,18 +157,13 @@ class RedisStorage(LeasedStorage):
 
     # -- looking after jobs ---------------------------------------------------------------------------
 
-    def get_job(self, job_id: str) -> Job | None:
-        """The job with this id, or None."""
+    def _get(self, job_id: str) -> Job | None:
         row = self._server.call("get", job_id)
         return None if row is None else job_of(row)
 
-    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
-        """Jobs, newest first, of one status and one queue or of all; at most limit."""
-        if limit is not None:
-            check_whole_number("limit", limit, 0, 2**31 - 1)
-        wanted = "" if status is None else str(JobStatus(status))
+    def _list(self, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
         jobs: list[Job] = []
-        for page in self._pages("newest", limit, wanted, queue or ""):
+        for page in self._pages("newest", limit, str(status or ""), queue or ""):
             jobs += page
             if limit is not None and len(jobs) >= limit:
                 break
@@ -189,30 +188,21 @@ class RedisStorage(LeasedStorage):
             yield [job_of(row) for row in rows]
             cursor = following or None
 
-    def cancel(self, job_id: str) -> bool:
-        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
+    def _cancel(self, job_id: str) -> bool | None:
         done = int(self._server.call("cancel", job_id))
-        if done < 0:
-            raise JobNotFound(f"there is no job {job_id!r}")
-        return done == 1
+        return None if done < 0 else done == 1
 
-    def prune(self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled")) -> int:
-        """Delete jobs that finished longer ago than older_than; returns how many."""
-        if older_than < timedelta(0):
-            raise InvalidJob(f"older_than: {older_than} is no age; give 0 or more", field="older_than")
-        if wrong := [status for status in statuses if status not in FINISHED]:
-            raise InvalidJob(
-                f"statuses: {wrong[0]!r} is not final; give some of {', '.join(FINISHED)}", field="statuses"
-            )
-        age = delay_of(older_than.total_seconds())
-        queues = [row[0] for row in self._counted()]
-        return sum(self._prune(str(status), queue, age) for status in dict.fromkeys(statuses) for queue in queues)
+    def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
+        age, at_once = delay_of(older_than.total_seconds()), min(batch, PAGE)
+        there = [row[0] for row in self._counted()]
+        served = [queue for queue in there if queues is None or queue in queues]
+        return sum(self._prune_one(status, queue, age, at_once) for status in statuses for queue in served)
 
-    def _prune(self, status: str, queue: str, age: int) -> int:
+    def _prune_one(self, status: str, queue: str, age: int, at_once: int) -> int:
         pruned = kept = 0
-        seen = PAGE
-        while seen == PAGE:
-            seen, deleted = map(int, self._server.call("prune", status, queue, age, PAGE, kept))
+        seen = at_once
+        while seen == at_once:
+            seen, deleted = map(int, self._server.call("prune", status, queue, age, at_once, kept))
             pruned += deleted
             kept += seen - deleted
         return pruned

@@ -10,8 +10,7 @@ from sqlalchemy import URL, Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from pgjobq.checks import check_whole_number
-from pgjobq.errors import ConfigurationError, InvalidJob, JobNotFound
+from pgjobq.errors import ConfigurationError
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.sa import callers, changes, claiming, leases, queries, schema
 from pgjobq.sa import upgrade as upgrading
@@ -19,8 +18,8 @@ from pgjobq.sa.database import Database
 from pgjobq.sa.settling import settle
 from pgjobq.sa.table import JobRecord, WorkerRecord
 from pgjobq.sa.transaction import SQLAlchemyTransaction
-from pgjobq.storage.arrival import FINISHED
 from pgjobq.storage.base import JobTransaction, Outcome
+from pgjobq.storage.holds import Claimant, Start
 from pgjobq.storage.leased import LeasedStorage
 
 __all__ = ["JobRecord", "SQLAlchemyStorage", "WorkerRecord"]
@@ -64,6 +63,7 @@ class SQLAlchemyStorage(LeasedStorage):
             raise ConfigurationError(f"timeout: {timeout!r} is not allowed; give seconds above 0")
         self._database = Database(url, timeout, schema.prepare)
         self._sessions = scoped_session(sessionmaker(self.engine))
+        self._not_rescued: set[str] = set()
 
     @property
     def engine(self) -> Engine:
@@ -90,6 +90,7 @@ class SQLAlchemyStorage(LeasedStorage):
             return super().enqueue_many(jobs)
         conn = callers.sync_connection(connection, self.engine.dialect.name)
         with self._database.translated():
+            self._database.join(conn)
             schema.prepare_beside(self._database, conn)
             try:
                 with conn.begin_nested():
@@ -118,7 +119,7 @@ class SQLAlchemyStorage(LeasedStorage):
 
     # -- working --------------------------------------------------------------------------------------
 
-    def _claim(self, worker_id: int, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
         self._database.open()
         return claiming.claim(self._database, worker_id, limit, queues)
 
@@ -141,24 +142,19 @@ class SQLAlchemyStorage(LeasedStorage):
     def _held_by(self, worker_id: int) -> list[Job]:
         return self._database.read(lambda conn: leases.held_by(conn, worker_id))
 
-    def _starts_of(self, worker_ids: set[int]) -> set[tuple[str, int, int | None]]:
+    def _starts_of(self, worker_ids: set[int]) -> set[Start]:
         return self._database.read(lambda conn: leases.starts_of(conn, sorted(worker_ids)))
 
     def _rescue(self) -> int:
-        return leases.rescue(self._database)
+        return leases.rescue(self._database, self._not_rescued)
 
     # -- looking after --------------------------------------------------------------------------------
 
-    def get_job(self, job_id: str) -> Job | None:
-        """The job with this id, or None."""
+    def _get(self, job_id: str) -> Job | None:
         return self._database.read(lambda conn: queries.get(conn, job_id))
 
-    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
-        """Jobs, newest first, of one status and one queue or of all; at most limit."""
-        if limit is not None:
-            check_whole_number("limit", limit, 0, 2**31 - 1)
-        wanted = None if status is None else JobStatus(status)
-        return self._database.read(lambda conn: queries.newest(conn, wanted, limit, queue))
+    def _list(self, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
+        return self._database.read(lambda conn: queries.newest(conn, status, limit, queue))
 
     def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
         """Every job, oldest first, by pages."""
@@ -176,16 +172,10 @@ class SQLAlchemyStorage(LeasedStorage):
         """Registered workers: id, name, queues (unknown: None), started_at, alive, asleep, running."""
         return self._database.read(lambda conn: leases.listed(conn, self._database.now(conn)))
 
-    def cancel(self, job_id: str) -> bool:
-        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
-
-        A running handler is told within about a second; what it did so far stays done.
-        """
+    def _cancel(self, job_id: str) -> bool | None:
         if self._database.write(lambda conn: changes.cancel(conn, job_id, self._database.now(conn))):
             return True
-        if self.get_job(job_id) is None:
-            raise JobNotFound(f"there is no job {job_id!r}")
-        return False
+        return None if self._get(job_id) is None else False
 
     def _put_back(self, job_id: str, delay: float) -> bool:
         def work(conn: Any) -> bool:
@@ -194,21 +184,8 @@ class SQLAlchemyStorage(LeasedStorage):
 
         return self._database.write(work)
 
-    def prune(
-        self, older_than: timedelta, statuses: Sequence[str] = ("completed", "cancelled"), batch: int = 1000
-    ) -> int:
-        """Delete jobs that finished longer ago than older_than, in batches of their own transaction; how many."""
-        if not older_than >= timedelta(0):
-            raise InvalidJob(
-                f"older_than: {older_than} is not an age; give a timedelta of 0 or more", field="older_than"
-            )
-        wanted = [JobStatus(status) for status in statuses]
-        if not set(wanted) <= set(FINISHED):
-            raise InvalidJob(
-                "statuses: not all are final ones; give some of completed, failed, cancelled", field="statuses"
-            )
-        check_whole_number("batch", batch, 1, 2**31 - 1)
-        return changes.prune(self._database, older_than, [str(status) for status in wanted], batch)
+    def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
+        return changes.prune(self._database, older_than, statuses, queues, batch)
 
     def ping(self) -> None:
         """Connect, and make or check the tables. Raises StorageUnavailable, SchemaConflict or NotMigrated."""
@@ -218,8 +195,9 @@ class SQLAlchemyStorage(LeasedStorage):
     def upgrade(self, timezone: str | tzinfo = "UTC") -> bool:
         """Bring a table of DBJobQ's up to date, its times being of this zone; whether it was one.
 
-        Nobody may work on it meanwhile. Adds queue, started_at, finished_at, failed_at and worker_id, and makes the
-        indexes anew. In one transaction, but for MySQL, where each change of the table ends one: make a backup there.
+        No worker may use it meanwhile. Adds queue, started_at, finished_at, failed_at, worker_id and claim_id, and
+        makes the indexes again. In one transaction, but for MySQL, where each change of the table ends one: make a
+        backup there.
         Its running jobs are rescued as those of a dead worker. Raises SchemaConflict for a table of another kind.
         """
         changed = upgrading.upgrade(self._database, upgrading.zone_of(timezone))

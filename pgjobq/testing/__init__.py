@@ -1,6 +1,6 @@
 """The contract of storages, as tests: make a class of StorageContract, give it one fixture, run pytest.
 
-Needs pytest and hypothesis: pip install 'pgjobq[testing]'.
+Needs what the extra testing brings: pip install 'pytest>=8.4' 'hypothesis>=6.100'.
 """
 
 from __future__ import annotations
@@ -27,4 +27,5 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in {"pytest", "hypothesis"}:
             raise
-        raise ImportError(f"pgjobq.testing needs {error.name}; run: pip install 'pgjobq[testing]'") from error
+        needed = "pip install 'pytest>=8.4' 'hypothesis>=6.100'"
+        raise ImportError(f"pgjobq.testing needs {error.name}; run: {needed}") from error

@@ -9,7 +9,7 @@ from pgjobq.errors import DuplicateJob
 from pgjobq.models import JobStatus, NewJob
 from pgjobq.storage.base import BaseStorage, Completed, Failed, Outcome, Released, Retried
 from pgjobq.testing.features import StorageTests, needs
-from pgjobq.testing.promises import ids, promise, refused, same, stored, taken, unchanged
+from pgjobq.testing.promises import accepted, ids, promise, refused, same, stored, taken, unchanged
 
 
 class BatchingTests(StorageTests):
@@ -123,6 +123,19 @@ class BatchingTests(StorageTests):
             ids(storage.dequeue_many(9)), ["d"], "settle: a released job is due at once, a retried one after its delay"
         )
         same(storage.settle([]), [], "settle: nothing to settle, nothing lost")
+
+    def test_settle_takes_any_text(self, storage: BaseStorage) -> None:
+        """An error that the database cannot keep as it is must not hold up the outcomes beside it."""
+        storage.enqueue_many([NewJob(id=name, type="t") for name in "abcd"])
+        a, b, c, d = storage.dequeue_many(4)
+        error = "a\0b \ud800 \N{PARTY POPPER} \x1b[31m" + "x" * 200_000
+        outcomes: list[Outcome] = [Completed(a), Failed(b, error), Retried(c, 3600.0, error), Completed(d)]
+        sentence = "settle: any text may be an error, and the outcomes beside it are settled"
+        with accepted(sentence):
+            lost = storage.settle(outcomes)
+        same(lost, [], sentence)
+        found = [str(stored(storage, name).status) for name in "abcd"]
+        same(found, ["completed", "failed", "pending", "completed"], sentence)
 
     @needs("settles")
     def test_settle_is_for_the_start_it_names(self, storage: BaseStorage) -> None:

@@ -9,11 +9,20 @@ from pgjobq.testing.keeping import KeepingTests
 from pgjobq.testing.machine import MachineTests
 from pgjobq.testing.more import MoreTests
 from pgjobq.testing.moving import MovingTests
+from pgjobq.testing.starts import StartsTests
 from pgjobq.testing.working import WorkingTests
 
 
 class StorageContract(
-    KeepingTests, ClaimingTests, BatchingTests, MoreTests, MovingTests, WorkingTests, ConcurrencyTests, MachineTests
+    KeepingTests,
+    ClaimingTests,
+    BatchingTests,
+    StartsTests,
+    MoreTests,
+    MovingTests,
+    WorkingTests,
+    ConcurrencyTests,
+    MachineTests,
 ):
     """What every storage promises, each promise a test whose failure says in words what was broken.
 
@@ -30,8 +39,9 @@ class StorageContract(
 
     batches: enqueue_many adds all jobs or none. queues: list_jobs and dequeue_many tell queues apart. settles:
     settle is fenced by the start, and can be repeated. releases: release takes the start back. cancels, prunes:
-    as named. rescues: the jobs of a worker that died, or of a storage that was closed without leave(), go back in
-    line. processes: make_storage can be pickled, and reaches the same database from another process.
+    as named; with queues, prune and prune_some are told which. rescues: the jobs of a worker that died, or of a
+    storage that was closed without leave(), go back in line. processes: make_storage can be pickled, and reaches
+    the same database from another process.
 
     How hard it tries: jobs, the number that threads and processes compete for; examples and steps of the
     comparison with a model, which derandomize makes the same on every run; largest_data, in bytes; patience,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from reprlib import repr as shown
 from typing import Any
 
 import pytest
@@ -17,11 +18,23 @@ from pgjobq.testing.promises import accepted, ids, promise, refused, same, store
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
+
+def nested(levels: int) -> list[Any]:
+    """Lists within each other."""
+    inner: list[Any] = []
+    for _ in range(levels - 1):
+        inner = [inner]
+    return inner
+
+
 DATA: dict[str, dict[str, Any]] = {
     "empty": {},
     "nested": {"list": [1, [2, [3, {}]], []], "dict": {"a": {"b": {"c": None}}}, "flags": [True, False, None]},
     "whole numbers": {"numbers": [0, -1, 2**31, -(2**31) - 1, 2**53, -(2**53)]},
-    "fractions": {"numbers": [0.1, -2.5, 1 / 3, 1.5e-9, 123456789.125]},
+    "large numbers": {"numbers": [2**53 + 1, 2**63, -(2**63) - 1, 2**64 + 1, -(10**30) - 1, 10**400 + 1]},
+    "fractions": {"numbers": [0.1, -2.5, 1 / 3, 1.5e-9, 123456789.125, 0.0, -0.0]},
+    "large and small fractions": {"numbers": [1e15, 1e16, -1.5e16, 1e23, 1e300, 1.7976931348623157e308, 5e-324]},
+    "deep": {"a": [[[[{}]]]], "b": nested(400)},
     "texts": {
         "é": "e\u0301",
         "中文": "שלום",
@@ -32,9 +45,14 @@ DATA: dict[str, dict[str, Any]] = {
     "keys": {"a.b": 1, "$set": {"$where": 2}, "_id": 3, " ": 4, "A": 5, "a": 6, "status": "completed"},
 }
 REFUSED: dict[str, list[Any]] = {
-    "job_id": ["", "x" * 256, 7, None],
-    "job_type": ["", "x" * 256, 7, None],
-    "data": [[1], "{}", {"x": float("nan")}, {"x": {1, 2}}, {1: 2}, {"x": "a\0b"}],
+    "job_id": ["", "x" * 256, 7, None, "a\0b", "a\ud800b"],
+    "job_type": ["", "x" * 256, 7, None, "a\0b", "a\ud800b"],
+    "data": [
+        *([1], "{}", {"x": {1, 2}}, {1: 2}),
+        *({"x": float("nan")}, {"x": [float("inf")]}, {"x": -float("inf")}),
+        *({"x": "a\0b"}, {"a\0b": 1}, {"x": ["a\ud800b"]}, {"a\ud800b": 1}),
+        {"x": nested(1000)},
+    ],
     "max_retries": [-1, 1.5, "3"],
     "priority": ["high", 5.5, True, 2**31],
     "execute_at": ["2020-01-01T00:00:00Z", 0],
@@ -130,7 +148,9 @@ class KeepingTests(StorageTests):
         """A NewJob made of the arguments checks them all."""
         for value in REFUSED[field]:
             arguments = {"job_id": "bad", "job_type": "t", "data": {}} | {field: value}
-            with refused(InvalidJob, f"enqueue: a value that is not allowed raises InvalidJob ({field}={value!r})"):
+            with refused(
+                InvalidJob, f"enqueue: a value that is not allowed raises InvalidJob ({field}={shown(value)})"
+            ):
                 storage.enqueue(**arguments)
         same(storage.list_jobs(), [], "enqueue: a job that was refused is not there")
 
@@ -223,4 +243,6 @@ def _plain(value: object) -> object:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
-    return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # exactly; 1.0 and 1 are one number in JSON
+    return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 
 from pgjobq.errors import DuplicateJob, LostJob
 from pgjobq.models import Job
+from pgjobq.outcomes import Released
 from pgjobq.storage.base import BaseStorage
 from pgjobq.testing.features import MakeStorage, StorageTests
 from pgjobq.testing.model import Model, Start
@@ -141,13 +142,23 @@ class StorageMachine(RuleBasedStateMachine):
         """The very start, which may be long over; what was completed so before is not lost."""
         self.model.agrees = False
         known = self.model.jobs[start.job.id]
-        same_start = (known.by, known.attempts) == (start.by, start.job.attempts)
-        taken = same_start and known.status in {"running", "completed"}
+        taken = known.start == start.number and known.status in {"running", "completed"}
         lost = self.storages[start.by].complete_many([start.job])
         expected = [] if taken else [start.job.id]
         same([job.id for job in lost], expected, "settle: takes the outcomes of starts that are held, and no others")
         if taken:
             known.status = "completed"
+        self.model.compare(start.job.id)
+
+    @precondition(lambda self: {"settles", "releases"} <= self.features)
+    @rule(start=starts)
+    def release_start(self, start: Start) -> None:
+        """The very start, which may be long over: then nothing is released."""
+        self.model.agrees = False
+        known = self.model.jobs[start.job.id]
+        self.storages[start.by].settle([Released(start.job)])
+        if known.start == start.number and known.status == "running":
+            known.status, known.attempts, known.hidden, known.place = "pending", known.attempts - 1, False, None
         self.model.compare(start.job.id)
 
     @precondition(lambda self: "cancels" in self.features)

@@ -20,6 +20,7 @@ class Known:
     hidden: bool = False  # its time lies far ahead
     place: int | None = None  # in the order of falling due; None: anywhere, for it was released
     by: int | None = None  # the storage that started it last
+    start: int | None = None  # the number of that start
     error: str | None = None
 
 
@@ -29,6 +30,7 @@ class Start:
 
     job: Job
     by: int
+    number: int  # of all starts, which tells it from every other
 
 
 class Model:
@@ -40,7 +42,7 @@ class Model:
     def __init__(self, storage: BaseStorage) -> None:
         self.storage = storage
         self.jobs: dict[str, Known] = {}
-        self.clock = itertools.count()
+        self.clock, self.starts = itertools.count(), itertools.count()
         self.agrees = True
 
     def add(self, job_id: str, priority: int, hidden: bool) -> None:
@@ -72,9 +74,10 @@ class Model:
                     found=job.id,
                 )
         known.status, known.attempts, known.by = "running", known.attempts + 1, by
+        known.start = number = next(self.starts)
         same((job.status, job.attempts), ("running", known.attempts), "dequeue: starts the job, and counts the start")
         self.compare(job.id)
-        return Start(job, by)
+        return Start(job, by, number)
 
     def nothing_is_due(self, sentence: str) -> None:
         """No job in the model waits for a worker."""

@@ -6,11 +6,13 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pgjobq.errors import DuplicateJob, JobNotFound, LostJob
+from pgjobq.errors import DuplicateJob, InvalidJob, JobNotFound, LostJob
+from pgjobq.handlers import Registry
 from pgjobq.models import JobStatus, NewJob
 from pgjobq.storage.base import BaseStorage
 from pgjobq.testing.features import StorageTests, needs
-from pgjobq.testing.promises import ids, promise, refused, same, stored, taken, unchanged
+from pgjobq.testing.promises import eventually, ids, promise, refused, same, stored, taken, unchanged
+from pgjobq.worker import Worker
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -114,6 +116,54 @@ class MoreTests(StorageTests):
         same(sorted(ids(storage.list_jobs())), ["pending", "running"], "prune: never deletes what is not finished")
         storage.enqueue("done", "t", {})
         same(stored(storage, "done").attempts, 0, "prune: the id of a job that was deleted is free again")
+
+    @needs("prunes")
+    def test_prune_refuses_what_it_cannot_mean(self, storage: BaseStorage) -> None:
+        """And deletes nothing."""
+        storage.enqueue_many([NewJob(id=name, type="t") for name in ("done", "pending")])
+        taken(storage, "done")
+        storage.complete("done")
+        with refused(InvalidJob, "prune: an age below 0 raises InvalidJob"):
+            storage.prune(timedelta(seconds=-1))
+        for status in ("pending", "running", "finished"):
+            with refused(InvalidJob, "prune: a status that is not final raises InvalidJob"):
+                storage.prune(timedelta(0), ["completed", status])
+        same(len(storage.list_jobs()), 2, "prune: a call that is refused deletes nothing")
+
+    @needs("prunes", "queues")
+    def test_prune_of_queues(self, storage: BaseStorage) -> None:
+        """Only those that are named."""
+        self.complete_in(storage, "ours", "theirs", "others")
+        same(storage.prune(timedelta(0), queues=["ours"]), 1, "prune: returns how many jobs were deleted")
+        left = "prune: deletes jobs of the queues that are named, and no others"
+        same(sorted(ids(storage.list_jobs())), ["others", "theirs"], left)
+        same(storage.prune(timedelta(0), queues=[]), 0, "prune: without any queue nothing is deleted")
+        eventually(
+            lambda: storage.prune_some(timedelta(0), queues=["theirs"]).jobs, "prune_some: deletes jobs", self.patience
+        )
+        same(ids(storage.list_jobs()), ["others"], f"prune_some: {left}")
+        same(storage.prune(timedelta(0)), 1, "prune: without queues those of all are deleted")
+
+    @needs("prunes", "queues")
+    def test_worker_prunes_what_it_serves(self, storage: BaseStorage) -> None:
+        """How long the jobs of other queues are kept is for their workers to say."""
+        self.complete_in(storage, "ours", "theirs")
+        worker = Worker(storage, queues=["ours"], registry=Registry(), keep=timedelta(0))
+        worker.start()
+        try:
+            sentence = "worker: deletes the jobs of its queues that are past their age"
+            eventually(lambda: storage.get_job("ours") is None, sentence, self.patience)
+        finally:
+            worker.stop(grace=0)
+        same(ids(storage.list_jobs()), ["theirs"], "worker: deletes no job of a queue that it does not serve")
+
+    def complete_in(self, storage: BaseStorage, *queues: str) -> None:
+        """A completed job in each of these queues, with its name."""
+        storage.enqueue_many([NewJob(id=queue, type="t", queue=queue) for queue in queues])
+        jobs = storage.dequeue_many(len(queues))
+        same(storage.complete_many(jobs), [], "complete_many: completes what is held")
+        sentence = "list_jobs: completed gives the jobs of that status"
+        eventually(lambda: len(storage.list_jobs("completed")) == len(queues), sentence, self.patience)
 
     def test_counts(self, storage: BaseStorage) -> None:
         """Every status is named."""

@@ -6,10 +6,13 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
+import pytest
+
 from pgjobq.backoff import constant
-from pgjobq.errors import Fail, Retry
+from pgjobq.errors import Fail, Retry, StorageError
 from pgjobq.handlers import Registry, job
 from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.outcomes import Outcome
 from pgjobq.storage.base import BaseStorage
 from pgjobq.testing.features import StorageTests
 from pgjobq.testing.promises import eventually, promise, same, stored
@@ -79,6 +82,51 @@ class WorkingTests(StorageTests):
         same((hopeless.status, hopeless.attempts), (JobStatus.FAILED, 1), sentence)
         promise("no such thing" in str(hopeless.error), "worker: the reason of Fail is the error", found=hopeless.error)
         same(unknown.status, JobStatus.FAILED, "worker: a job of unknown type fails")
+
+    def test_worker_takes_any_error(self, storage: BaseStorage) -> None:
+        """What one handler raises does not hold up the others."""
+        registry = Registry()
+
+        @job(registry=registry)
+        def quick() -> None: ...
+
+        @job(registry=registry)
+        def breaks() -> None:
+            raise ValueError("a\0b \ud800 \N{PARTY POPPER}" + "x" * 100_000)
+
+        names = [f"job-{n}" for n in range(12)]
+        storage.enqueue_many(
+            [NewJob(id=name, type="quick" if n % 4 else "breaks", max_retries=0) for n, name in enumerate(names)]
+        )
+        found = [str(job.status) for job in self._worked(storage, registry, names)]
+        expected = ["completed" if n % 4 else "failed" for n in range(12)]
+        same(found, expected, "worker: brings every job to its end, whatever the handlers of some raise")
+
+    def test_outcome_that_cannot_be_settled_holds_up_no_other(
+        self, storage: BaseStorage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The storage refuses every batch that it is in."""
+        registry, settle = Registry(), storage.settle
+
+        @job(registry=registry)
+        def quick() -> None: ...
+
+        def refusing(outcomes: Sequence[Outcome]) -> list[Outcome]:
+            if any(outcome.job.id == "bad" for outcome in outcomes):
+                raise StorageError("the database does not take this one")
+            return settle(outcomes)
+
+        monkeypatch.setattr(storage, "settle", refusing)
+        names = [f"good-{n}" for n in range(11)]
+        storage.enqueue_many([NewJob(id=name, type="quick") for name in (*names[:5], "bad", *names[5:])])
+        found = [str(job.status) for job in self._worked(storage, registry, names)]
+        same(found, ["completed"] * 11, "settle: the outcomes beside one that cannot be settled are settled apart")
+        status = str(stored(storage, "bad").status)
+        promise(
+            status in {"running", "pending"},
+            "settle: a job whose outcome could not be settled is given back, or left to rescue",
+            found=status,
+        )
 
     def test_worker_finds_jobs_that_come_later(self, storage: BaseStorage, other: BaseStorage) -> None:
         """Enqueued while it sleeps, by another storage, or falling due."""

@@ -7,20 +7,23 @@ import time
 from collections.abc import Sequence
 
 from pgjobq.errors import UnknownJobType
+from pgjobq.events import EventLog
 from pgjobq.handlers import Handler, Registry
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Released
 from pgjobq.worker.hand import Hand
 from pgjobq.worker.loop import Loop
-from pgjobq.worker.running import verdict
+from pgjobq.worker.running import described, verdict
 from pgjobq.worker.tasks import TaskRunner
 from pgjobq.worker.threads import ThreadRunner
+
+log = EventLog("pgjobq.worker")
 
 MAX_WAIT = 30.0  # seconds that a storage may sleep at once
 BUSY_AFTER = 0.005  # seconds that jobs run before the worker counts as busy
 FULL_AFTER = 0.02  # seconds without room before others are called
 STALLED = 0.1  # seconds without a job ending after which those not started are given back
-LEAVE_FOR = 15.0  # seconds for which a job of unknown type is left to other workers
+LEAVE_FOR = 15.0  # seconds for which a job of unknown type is hidden, where the storage cannot leave its type to others
 
 
 class Fetcher(Loop):
@@ -122,6 +125,11 @@ class Fetcher(Loop):
         """Claim again."""
         self.resumed.set()
 
+    def _left(self, job: Job) -> Released:
+        """A job of a type without handler: it is another worker's."""
+        log.warning("job.left", extra=described(job))
+        return Released(job) if self._storage.leave_type(job.type) else Released(job, LEAVE_FOR)
+
     def dispatch(self, jobs: Sequence[Job]) -> None:
         """Hand claimed jobs to the runners."""
         async_jobs: list[tuple[Job, Handler]] = []
@@ -129,7 +137,7 @@ class Fetcher(Loop):
             try:
                 handler = self._registry.get(job.type)
             except UnknownJobType as error:
-                self._hand.finish(Released(job, LEAVE_FOR) if self._leave_unknown else verdict(job, None, error))
+                self._hand.finish(self._left(job) if self._leave_unknown else verdict(job, None, error))
                 continue
             if handler.is_async:
                 async_jobs.append((job, handler))

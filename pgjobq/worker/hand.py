@@ -60,7 +60,7 @@ class Hand:
     def put_back(self, outcomes: Sequence[Outcome]) -> None:
         """Outcomes that could not be settled now."""
         self._drained -= len(outcomes)
-        self.outcomes.extendleft(reversed(outcomes))
+        self.outcomes.extend(outcomes)  # behind the others, which it must not hold up
         self.has_outcome.set()
 
     def unfinished(self) -> int:

@@ -8,8 +8,9 @@ import threading
 from abc import ABC, abstractmethod
 
 from pgjobq.errors import PgjobqError, StorageUnavailable
+from pgjobq.events import EventLog
 
-log = logging.getLogger("pgjobq.worker")
+log = EventLog("pgjobq.worker")
 
 BACKOFF_MIN, BACKOFF_MAX = 0.1, 10.0  # seconds
 
@@ -55,14 +56,13 @@ class Loop(ABC):
             try:
                 self.run_once()
                 backoff = BACKOFF_MIN
-            except Exception as error:
+            except BaseException as error:
                 pause = backoff * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not secrecy
-                expected = isinstance(error, PgjobqError)
                 log.log(
                     logging.WARNING if isinstance(error, StorageUnavailable) else logging.ERROR,
                     f"{self.name}.error",
-                    extra={"error": str(error), "retry_in": round(pause, 3)},
-                    exc_info=not expected,
+                    extra={"error": error, "retry_in": round(pause, 3)},
+                    exc_info=None if isinstance(error, PgjobqError) else error,
                 )
                 backoff = min(backoff * 2, BACKOFF_MAX)
                 self.stopping.wait(pause)

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import logging
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 
+from pgjobq.events import EventLog
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.loop import Loop
 
-log = logging.getLogger("pgjobq.worker")
+log = EventLog("pgjobq.worker")
 
 TELL_EVERY = 60.0  # seconds between two log lines
 
 
 class PruneLoop(Loop):
-    """Deletes some completed and cancelled jobs older than keep, as often as the storage says."""
+    """Deletes some completed and cancelled jobs older than keep, as often as the storage says.
+
+    queues: those that the worker serves. How long the jobs of others are kept is for their workers to say.
+    """
 
     name = "prune"
 
-    def __init__(self, storage: BaseStorage, keep: timedelta) -> None:
+    def __init__(self, storage: BaseStorage, keep: timedelta, queues: Sequence[str] | None) -> None:
         super().__init__()
         self._storage, self._keep = storage, keep
+        # A storage without queues need not know of them.
+        self._served = {} if queues is None else {"queues": list(queues)}
         self._pruned, self._tell_at = 0, 0.0
 
     def run_once(self) -> None:
         """Delete some, and wait."""
-        pruned = self._storage.prune_some(self._keep)
+        pruned = self._storage.prune_some(self._keep, **self._served)
         self._pruned += pruned.jobs
         if self._pruned and time.monotonic() >= self._tell_at:
             log.info("jobs.pruned", extra={"jobs": self._pruned})

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import logging
+import inspect
 import time
-import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import fields
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
-from pgjobq.errors import BadArguments, Fail, JobTimeout, LostJob, Retry, UnknownJobType
+from pgjobq.definitions import place_of
+from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, Fail, JobTimeout, Retry, UnknownJobType
+from pgjobq.events import EventLog
+from pgjobq.explaining import VERDICTS, class_name, explain, headline, safe_text
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Retried
 
-log = logging.getLogger("pgjobq.worker")
-
-MAX_ERROR = 20_000  # characters of an error that are kept
+log = EventLog("pgjobq.worker")
 
 
 class RunningJob(Job):
@@ -24,7 +27,7 @@ class RunningJob(Job):
     __slots__ = ("_storage", "lost", "transactions")
 
     _storage: BaseStorage
-    lost: bool  # the worker has lost this job: a long handler may look, and stop
+    lost: bool  # the worker has lost this job, or its time is over: a long handler may look, and stop
     transactions: list[JobTransaction]
 
     @classmethod
@@ -47,7 +50,7 @@ class RunningJob(Job):
 
 
 class Run:
-    """A job being run: who may decide its outcome, and since when it runs."""
+    """A job being run: its handler, its deadline, and what comes of it."""
 
     __slots__ = ("deadline", "handle", "handler", "job", "running_job")
 
@@ -64,44 +67,107 @@ class Run:
         self.running_job = RunningJob.of(self.job, storage)
         return self.handler.arguments(self.job, self.running_job)
 
-    def ended(self, error: BaseException | None) -> Outcome | None:
-        """The outcome of a run that returned or raised; None when there is nothing left to settle."""
-        if self.running_job is not None and any(t.settled for t in self.running_job.transactions):
-            if error is not None:
-                log.error("job.error_after_settling", extra=described(self.job), exc_info=error)
-            return None
-        if error is None:
-            return Completed(self.job)
-        if isinstance(error, LostJob):
-            log.warning("job.lost", extra=described(self.job))
-            return None
+    def ended(self, result: object, error: BaseException | None, *, tells: bool) -> Outcome | None:
+        """The outcome of a run that returned or raised; None when there is nothing left to settle. Never raises.
+
+        tells: log that it completed, too.
+        """
+        try:
+            wrong = nothing_ran(result) if error is None and result is not None else ""
+            if self._is_settled():
+                if error is not None:
+                    log.error("job.error_after_settling", extra=described(self.job) | {"error": error}, exc_info=error)
+                return None
+            if wrong:
+                misused = ConfigurationError(f"handler {place_of(self.handler.function)}: {wrong}")
+                return verdict(self.job, None, misused)
+            if error is None:
+                if tells:
+                    log.debug("job.completed", extra=described(self.job))
+                return Completed(self.job)
+        except BaseException as broken:
+            error = error or broken
         return verdict(self.job, self.handler, error)
+
+    def timed_out(self) -> Outcome:
+        """The outcome of a run that is past its deadline."""
+        self.let_go()
+        error = JobTimeout(f"ran longer than {self.handler.timeout} seconds")
+        return verdict(self.job, self.handler, error)
+
+    def let_go(self) -> None:
+        """Tell the handler, if it looks, that its outcome counts no more."""
+        if self.running_job is not None:
+            object.__setattr__(self.running_job, "lost", True)
+
+    def _is_settled(self) -> bool:
+        return self.running_job is not None and any(t.settled for t in self.running_job.transactions)
 
 
 def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
-    """Retry, while tries are left and the error is not final; fail otherwise."""
-    text = explain(error)
-    final = isinstance(error, Fail | BadArguments | UnknownJobType) or handler is None
-    if final or job.attempts > job.max_retries:
-        log.warning("job.failed", extra={**described(job), "error": str(error)})
-        return Failed(job, text)
-    assert handler is not None  # without one it is final
-    delay = error.delay if isinstance(error, Retry) and error.delay is not None else handler.delay(job.attempts)
-    log.info("job.retried", extra={**described(job), "error": str(error), "delay": round(delay, 3)})
-    return Retried(job, max(0.0, delay), text)
+    """Retry, while tries are left and the error is not final; fail otherwise. Never raises, whatever the error does."""
+    try:
+        text = explain(error)
+        final = isinstance(error, Fail | BadArguments | UnknownJobType) or handler is None
+        fields = described(job) | {"error": headline(error)}
+        trace = None if isinstance(error, VERDICTS) else text
+        if final or handler is None or job.attempts > job.max_retries:
+            log.warning("job.failed", extra=fields, trace=trace)
+            return Failed(job, text)
+        delay, text = _delay(job, handler, error, text)
+        log.info("job.retried", extra=fields | {"delay": round(delay, 3)}, trace=trace)
+        return Retried(job, delay, text)
+    except BaseException as broken:
+        log.error("job.failed", extra=described(job) | {"error": class_name(error)}, exc_info=broken)
+        return Failed(job, class_name(error))
 
 
-def explain(error: BaseException) -> str:
-    """Type, message and traceback, shortened in the middle when very long."""
-    if isinstance(error, Retry | Fail | BadArguments | UnknownJobType | JobTimeout):
-        text = f"{type(error).__name__}: {error}"
+def _delay(job: Job, handler: Handler, error: BaseException, text: str) -> tuple[float, str]:
+    """Seconds until the next try, and the error's text, which says so when what the handler asked for is no delay."""
+    if not isinstance(error, Retry):
+        return handler.delay(job.attempts), text
+    try:
+        asked: Any = getattr(error, "delay", None)  # a subclass may not have called __init__
+        if asked is None:
+            return handler.delay(job.attempts), text
+        if isinstance(asked, int | float) and not isinstance(asked, bool) and 0 <= asked <= MAX_DELAY:
+            return float(asked), text
+        wrong = safe_text(repr(asked), 100)
+    except BaseException as broken:
+        wrong = class_name(broken)
+    problem = f"its delay, {wrong}, is not a number of seconds from 0 to {MAX_DELAY:.0f}, so the backoff decides"
+    log.warning("retry.bad_delay", extra=described(job) | {"delay": wrong})
+    return handler.delay(job.attempts), f"{text}\n({problem})"
+
+
+def nothing_ran(result: object) -> str:
+    """What is wrong with a result that is only the promise of one; empty when nothing is."""
+    if inspect.isawaitable(result):
+        wrong = "it returned an awaitable, which nothing awaits; await it in the handler; make its wrapper async"
+    elif isinstance(result, GeneratorType | AsyncGeneratorType):
+        wrong = "it returned a generator, which nothing runs; loop over it in the handler"
+    elif isinstance(result, _CONTEXT_MANAGERS):
+        wrong = "it returned a context manager, which nothing enters; enter it in the handler"
+    elif hasattr(type(result), "add_done_callback"):
+        wrong = "it returned a future, which nothing waits for; wait for its result in the handler"
     else:
-        message = traceback.format_exception_only(error)[-1].strip()
-        # The first frame is the worker's own.
-        frames = traceback.format_tb(error.__traceback__)[1:]
-        text = message + ("\nTraceback (most recent call last):\n" + "".join(frames) + message if frames else "")
-    half = MAX_ERROR // 2
-    return text if len(text) <= MAX_ERROR else f"{text[:half]}\n...\n{text[-half:]}"
+        return ""
+    if inspect.iscoroutine(result):
+        result.close()  # Python would warn that it was never awaited
+    return wrong
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+@asynccontextmanager
+async def _nothing_async() -> AsyncIterator[None]:
+    yield
+
+
+_CONTEXT_MANAGERS = (type(_nothing()), type(_nothing_async()))
 
 
 def described(job: Job) -> dict[str, Any]:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
-from pgjobq.errors import StorageError
-from pgjobq.storage.base import BaseStorage, Outcome
+from pgjobq.errors import JobsHeld, StorageUnavailable
+from pgjobq.events import EventLog
+from pgjobq.storage.base import BaseStorage, Completed, Outcome, Released
 from pgjobq.worker.hand import Hand
 from pgjobq.worker.loop import Loop
 from pgjobq.worker.running import described
 
-log = logging.getLogger("pgjobq.worker")
+log = EventLog("pgjobq.worker")
 
 MAX_BATCH = 1000  # outcomes
 BUSY = 10  # outcomes at once from which on it pays to wait for more
 LINGER = 0.004  # seconds to wait then
+AGAIN_MIN, AGAIN_MAX = 1.0, 60.0  # seconds before those set aside are tried again
+TOLD = 10  # outcomes set aside that the log names one by one, each time
+AWAY = (StorageUnavailable, OSError)  # errors that no outcome causes
 
 
 class Settler(Loop):
     """Settles a lone outcome at once; under load waits a few milliseconds for a batch.
 
-    An outcome is kept until the database has taken it: after an error it is tried again, for as long as it
-    takes, which is safe, for settling twice is the same as once.
+    An outcome is kept until the database has taken it. While the database is away the batch is tried again, which is
+    safe, because settling twice is the same as once. After any other error the batch is halved until the outcomes
+    that cause it are found; those are set aside and tried again later, and hold up no other.
     """
 
     name = "settle"
@@ -30,14 +36,17 @@ class Settler(Loop):
     def __init__(self, storage: BaseStorage, hand: Hand) -> None:
         super().__init__()
         self._storage, self._hand = storage, hand
+        self._aside: list[Outcome] = []
+        self._again_at, self._pause = 0.0, AGAIN_MIN
 
     def run_once(self) -> None:
-        """Settle what has come; wait for the first."""
-        if not self._hand.has_outcome.wait(1.0):
-            return
-        if len(self._hand.outcomes) >= BUSY:
-            time.sleep(LINGER)
-        self._settle()
+        """Settle what has come, and what was set aside when its time has come; wait for the first."""
+        if self._hand.has_outcome.wait(1.0):
+            if len(self._hand.outcomes) >= BUSY:
+                time.sleep(LINGER)
+            self._settle_batch()
+        if self._aside and time.monotonic() >= self._again_at:
+            self._try_again()
 
     def stop(self) -> None:
         """End soon; flush() settles what is left."""
@@ -45,28 +54,99 @@ class Settler(Loop):
         self._hand.has_outcome.set()
 
     def flush(self, seconds: float) -> bool:
-        """Settle everything that is left, trying for so long; whether it succeeded. The loop has ended."""
+        """Settle everything that is left, trying for so long; whether the database has answered. The loop has ended.
+
+        A job whose outcome cannot be settled even now is given back, or left to rescue when that cannot be done either.
+        """
         deadline = time.monotonic() + seconds
-        while self._hand.outcomes:
+        while True:
             try:
-                self._settle()
-            except StorageError as error:
-                log.warning("settle.error", extra={"error": str(error)})
+                while self._hand.outcomes:
+                    self._settle_batch()
+                self._try_again()
+                self._give_back()
+                return True
+            except Exception as error:
+                log.warning("settle.error", extra={"error": error})
                 if time.monotonic() > deadline:
                     return False
                 time.sleep(0.2)
-        return True
 
-    def _settle(self) -> None:
-        batch: list[Outcome] = self._hand.drain(MAX_BATCH)
+    def _settle_batch(self) -> None:
+        batch = self._hand.drain(MAX_BATCH)
         if self._hand.outcomes:
             self._hand.has_outcome.set()
-        if not batch:
-            return
-        try:
-            lost = self._storage.settle(batch)
-        except BaseException:
-            self._hand.put_back(batch)
-            raise
-        for outcome in lost:
-            log.warning("job.lost", extra={**described(outcome.job), "outcome": type(outcome).__name__})
+        if batch:
+            self._settle(batch)
+
+    def _try_again(self) -> None:
+        outcomes, self._aside = self._aside, []
+        self._pause = min(self._pause * 2, AGAIN_MAX)
+        if outcomes:
+            self._settle(outcomes)
+        if not self._aside:
+            self._pause = AGAIN_MIN
+
+    def _settle(self, outcomes: list[Outcome]) -> None:
+        """Settle these; set aside those that cannot be. Raises when the database is away, and puts them back."""
+        culprits: list[tuple[Outcome, Exception]] = []
+        parts = [outcomes]
+        while parts:
+            part = parts.pop()
+            try:
+                lost = self._storage.settle(part)
+            except JobsHeld as error:  # the others are settled
+                lost = error.lost
+                culprits += [(outcome, error) for outcome in error.outcomes]
+            except Exception as error:
+                if isinstance(error, AWAY):
+                    self._hand.put_back([outcome for some in (part, *reversed(parts)) for outcome in some])
+                    if culprits:
+                        self._set_aside(culprits)
+                    raise
+                if len(part) > 1:
+                    half = len(part) // 2
+                    parts += [part[half:], part[:half]]
+                elif (plainer := _plainer(part[0])) is not None:
+                    parts.append([plainer])
+                else:
+                    culprits.append((part[0], error))
+                continue
+            for outcome in lost:
+                log.warning("job.lost", extra=_told(outcome))
+        if culprits:
+            self._set_aside(culprits)
+
+    def _set_aside(self, culprits: Sequence[tuple[Outcome, Exception]]) -> None:
+        if not self._aside:
+            self._again_at = time.monotonic() + self._pause
+        self._aside += [outcome for outcome, _ in culprits]
+        retry_in = round(self._again_at - time.monotonic(), 3)
+        for outcome, error in culprits[:TOLD]:
+            log.error("job.unsettled", extra={**_told(outcome), "error": str(error), "retry_in": retry_in})
+        if len(culprits) > TOLD:
+            log.error("jobs.unsettled", extra={"more": len(culprits) - TOLD, "retry_in": retry_in})
+
+    def _give_back(self) -> None:
+        while self._aside:
+            outcome = self._aside[-1]
+            try:
+                self._storage.settle([Released(outcome.job)])
+                log.warning("job.given_back", extra=_told(outcome))
+            except AWAY:
+                raise
+            except Exception as error:
+                log.error("job.left_to_rescue", extra={**_told(outcome), "error": str(error)})
+            self._aside.pop()
+
+
+def _plainer(outcome: Outcome) -> Outcome | None:
+    """The same with its error in ASCII, which every encoding of a database has; None when that changes nothing."""
+    if isinstance(outcome, Completed | Released) or outcome.error is None:
+        return None
+    plain = outcome.error.replace("\0", "\\0").encode("ascii", "backslashreplace").decode()
+    return None if plain == outcome.error else replace(outcome, error=plain)
+
+
+def _told(outcome: Outcome) -> dict[str, object]:
+    return {**described(outcome.job), "outcome": type(outcome).__name__}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -25,11 +26,12 @@ class UpkeepLoop(Loop):
         self._storage, self._threads, self._tasks = storage, threads, tasks
         self._poked = threading.Event()
         self._next = self._last = 0.0
+        self._asked_at = math.inf  # when to run next because of what was heard
         storage.on_watch(self.watch)
 
     def watch(self) -> None:
         """Run the storage's upkeep soon: another worker has a job."""
-        self._next = min(self._next, max(time.monotonic() + SOON, self._last + 1.0))
+        self._asked_at = min(self._asked_at, max(time.monotonic() + SOON, self._last + 1.0))
 
     def run_once(self) -> None:
         """Wait for the next thing due, and do it."""
@@ -38,15 +40,17 @@ class UpkeepLoop(Loop):
         now = time.monotonic()
         if running and self._is_long(running):
             self._next = min(self._next, self._last + 1.0)
+        self._next = min(self._next, self._asked_at)
         if now >= self._next:
-            self._last = now
+            self._last, self._asked_at = now, math.inf
             # Set first: after an error the loop's own backoff decides, not a storm of calls.
             self._next = now + 1.0
             upkeep = self._storage.maintain([run.job for run in running])
             self._next = now + upkeep.again_in
-            lost = {(job.id, job.attempts) for job in upkeep.lost}
+            # By identity, because the attempts of a start may come again.
+            lost = {id(job) for job in upkeep.lost}
             for run in running:
-                if (run.job.id, run.job.attempts) in lost:
+                if id(run.job) in lost:
                     self._abandon(run, release=False)
         self._poked.wait(min(TICK if deadline is None else max(0.0, min(deadline, TICK)), max(0.0, self._next - now)))
         self._poked.clear()

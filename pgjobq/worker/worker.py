@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from queue import SimpleQueue
 from types import FrameType
 from typing import Protocol
 from weakref import WeakSet
 
-from pgjobq.errors import ConfigurationError, StorageError
+from pgjobq.errors import ConfigurationError
+from pgjobq.events import EventLog
 from pgjobq.handlers import Registry, default_registry
+from pgjobq.signals import SIGNALS, StopSignals
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.fetcher import Fetcher
 from pgjobq.worker.hand import Hand
@@ -24,7 +26,7 @@ from pgjobq.worker.tasks import TaskRunner
 from pgjobq.worker.threads import ThreadRunner
 from pgjobq.worker.upkeep import UpkeepLoop
 
-log = logging.getLogger("pgjobq.worker")
+log = EventLog("pgjobq.worker")
 
 _at_work: WeakSet[BaseStorage] = WeakSet()  # a storage is one worker
 
@@ -73,11 +75,14 @@ class Worker:
         if keep is not None:
             _check_keep(keep, self.storage)
             self.storage.keep_completed = keep > timedelta(0)
+        self.storage.suspects_alone = True
         self.concurrency, self.queues, self.grace = concurrency, queues, grace
         self._registry, self._leave_unknown, self._keep = registry, leave_unknown, keep
         self._running, self._paused = False, False
         self._lock = threading.Lock()
-        self._asked, self._hurry = threading.Event(), threading.Event()
+        self._asked: SimpleQueue[None] = SimpleQueue()  # not an event: its set() takes a lock, which a signal may not
+        self._hurry = False
+        self._heard = StopSignals()
 
     def start(self) -> None:
         """Start working, in threads; returns at once. Does nothing when it works already."""
@@ -105,7 +110,7 @@ class Worker:
             if self._paused:
                 self._fetcher.pause()
             self._running = True
-            self._pruner = None if self._keep is None else PruneLoop(self.storage, self._keep)
+            self._pruner = None if self._keep is None else PruneLoop(self.storage, self._keep, self.queues)
             for loop in (self._settler, self._upkeep, self._pruner, self._fetcher):
                 if loop is not None:
                     loop.start()
@@ -120,15 +125,12 @@ class Worker:
         with self._lock:
             if not self._running:
                 return
-            self._fetcher.stop()
+            self._attempt("fetch", self._fetcher.stop)
             if self._pruner is not None:
                 self._pruner.stop()
             # A claim under way must end first: what it brings is released below.
             if self._fetcher.join(FLUSH_TIME):
-                try:
-                    self.storage.note_load(busy=True, full=True)
-                except StorageError as error:
-                    log.warning("worker.note_load_failed", extra={"error": str(error)})
+                self._attempt("note_load", lambda: self.storage.note_load(busy=True, full=True))
             self._threads.release()
             self._tasks.release()
             self._wait_for_running(self.grace if grace is None else grace)
@@ -143,14 +145,18 @@ class Worker:
             if self._pruner is not None:
                 self._pruner.join(FLUSH_TIME)
             self._tasks.stop()
-            try:
-                self.storage.leave()
-            except StorageError as error:
-                log.warning("worker.leave_failed", extra={"error": str(error)})
+            self._attempt("leave", self.storage.leave)
             _at_work.discard(self.storage)
-            self._running = False
-            self._hurry.clear()
+            self._running = self._hurry = False
         log.info("worker.stopped")
+
+    @staticmethod
+    def _attempt(name: str, step: Callable[[], None]) -> None:
+        """One step of stopping: the others follow, whatever a storage raises."""
+        try:
+            step()
+        except Exception as error:
+            log.warning(f"worker.{name}_failed", extra={"error": error})
 
     def pause(self) -> None:
         """Claim no more jobs until resume; what was claimed is run."""
@@ -175,20 +181,20 @@ class Worker:
     def run(self) -> None:
         """Work until SIGTERM or SIGINT, then stop in good order; a second signal stops at once and releases.
 
-        Blocks. Call it in the main thread: signals are heard there alone.
+        Signals within a second of the first count as one with it. Blocks. Call it in the main thread: signals are heard
+        there alone.
         """
         with self._signals():
             self.start()
-            while not self._asked.wait(1.0):
-                pass
+            self._asked.get()
+            self._tell_signals()
             self.stop()
-        self._asked.clear()
+        self._asked = SimpleQueue()
 
     def ask_to_stop(self, *, hurry: bool = False) -> None:
         """Have run(), in another thread, stop as a signal does; hurry: at once, as a second one does."""
-        self._asked.set()
-        if hurry:
-            self._hurry.set()
+        self._hurry = self._hurry or hurry
+        self._asked.put(None)
 
     def run_once(self, limit: int | None = None) -> int:
         """Run the jobs that are due now, one after the other, at most limit; how many. For tests and scripts."""
@@ -214,6 +220,7 @@ class Worker:
                 hand.has_outcome.wait(0.05)
                 hand.has_outcome.clear()
                 runner.check_deadlines()
+                tasks.running()
             self.storage.settle(hand.drain(1))
             done += 1
         runner.stop()
@@ -222,20 +229,23 @@ class Worker:
 
     def _wait_for_running(self, grace: float) -> None:
         deadline = time.monotonic() + grace
-        while self._hand.unfinished() > 0 and time.monotonic() < deadline and not self._hurry.is_set():
-            self._hurry.wait(0.01)
+        while self._hand.unfinished() > 0 and time.monotonic() < deadline and not self._hurry:
+            time.sleep(0.01)
+            self._tell_signals()
+
+    def _tell_signals(self) -> None:
+        for name in self._heard.untold():
+            log.info("worker.signal", extra={"signal": name})
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        heard = 0
+        self._heard = StopSignals()  # counted here: one that ask_to_stop came before is still the first
 
         def ask(number: int, _: FrameType | None) -> None:
-            nonlocal heard  # counted here: one that ask_to_stop came before is still the first
-            heard += 1
-            self.ask_to_stop(hurry=heard > 1)
-            log.info("worker.signal", extra={"signal": signal.Signals(number).name})
+            self._heard.hear(number)
+            self.ask_to_stop(hurry=self._heard.count > 1)
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, ask) for number in SIGNALS}
         try:
             yield
         finally:

@@ -1,16 +1,20 @@
--- advance_floors: move the floors of busy lanes up; returns how many moved.
+-- advance_floors: move the floors of all lanes up.
 --
--- Under an old snapshot (a dump, a forgotten transaction) vacuum can remove nothing, and each
--- claim would walk all the places taken since.  So each busy lane, a queue and a priority, has a
--- floor: a seq below which no place is, or can appear, and claims begin there.
+-- Under an old snapshot (a dump, a forgotten transaction) vacuum removes nothing.  So that
+-- claims need not walk all the places taken since, each lane, a queue and a priority, has a
+-- floor where they begin: a seq below which no place is, or can appear.
 --
--- A seq F is safe when it was read from the sequence at some moment, and every transaction that
--- held RowExclusiveLock on ready at that moment has ended: an insert takes that lock before
--- nextval.  A floor moves to F, or to the lowest place of its lane that is visible, if that is less.
+-- Call it now and then, with safe and open as the call before returned them, and with the
+-- queues and priorities of jobs claimed since: a lane with no place in line is not found
+-- otherwise.  The 400 floors that moved last are kept.  moved: how many did now.
+--
+-- The proof: safe was read from the sequence before open, the transactions that might hold
+-- a number below it.  A job is changed, and so its transaction has an id, before its place
+-- draws a number (see open_transactions).  Once all of open have ended, every place below
+-- safe is visible or gone, and a floor moves to safe, or to the lowest place of its lane.
 -- A place whose taking is not committed is visible; a job put back in line gets a new seq.
--- Nothing depends on a floor being there.  Once a minute each is checked from zero on all the same.
-create or replace function advance_floors()
-  returns integer
+create or replace function advance_floors(inout safe bigint default 0, inout open xid8[] default '{}',
+                                          queues text[] default '{}', priorities integer[] default '{}', out moved integer)
   language plpgsql
   volatile
   security definer
@@ -21,45 +25,55 @@ create or replace function advance_floors()
   set enable_bitmapscan = off
 as $$
 declare
-  v_next  bigint;
-  v_open  text[];
-  v_safe  bigint;
-  v_moved integer;
+  v_next constant bigint := (select place_seq.last_value + place_seq.is_called::integer from place_seq);
+  v_safe bigint := advance_floors.safe;
 begin
-  -- An older snapshot would not see the places that a floor must not pass.
-  if current_setting('transaction_isolation') <> 'read committed'
-     or not pg_try_advisory_xact_lock('floors'::regclass::oid::integer, 0) then
-    return 0;
+  moved := 0;
+  -- An older snapshot would not see places that a floor must not pass.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    return;
   end if;
-  -- First the sequence, then who may hold a number below it.
-  select place_seq.last_value + 1 from place_seq into v_next;
-  v_open := open_places();
-  update horizon
-     set safe      = horizon.candidate,
-         candidate = v_next,
-         open      = v_open
-   where not horizon.open && v_open;
-  select horizon.safe from horizon into v_safe;
-
-  with busy as materialized (
-    select distinct job.queue, job.priority
-      from (select claims.job_ids from claims limit 50) as claim
-     cross join lateral unnest(array[claim.job_ids[1], claim.job_ids[cardinality(claim.job_ids)]]) as held (id)
-     cross join lateral (select jobs.queue, jobs.priority from jobs where jobs.id = held.id offset 0) as job
+  -- When the sequence was set back, a floor would hide what is enqueued now.
+  delete from floors
+   where floors.ctid = any (array(
+           select floors.ctid from floors
+            where floors.seq > v_next or advance_floors.safe > v_next
+               or floors.moved_at < (select floors.moved_at from floors order by floors.moved_at desc offset 399 limit 1)
+              for update skip locked));
+  open := open_transactions('ready', advance_floors.open);
+  if open <> '{}' then
+    return;
+  end if;
+  safe := v_next;
+  open := open_transactions('ready');
+  v_safe := case when open = '{}' then safe else least(v_safe, safe) end;
+  with lane as materialized (
+    select lanes.queue, lanes.lane, max(floors.seq) as seq
+      from (select * from ready_lanes()
+            union
+            select claimed.queue, - claimed.priority::bigint
+              from unnest(advance_floors.queues collate "C", advance_floors.priorities) as claimed (queue, priority)) as lanes
+      left join floors on floors.queue = lanes.queue and floors.lane = lanes.lane
+     group by lanes.queue, lanes.lane
+  ), floor as materialized (
+    select lane.queue, lane.lane, least(v_safe, lowest.seq) as seq from lane
+      left join lateral (
+        select ready.seq from ready
+         where ready.queue = lane.queue and ready.lane = lane.lane and ready.seq >= coalesce(lane.seq, 0)
+         order by ready.seq limit 1) as lowest on true
+     where least(v_safe, lowest.seq) >= coalesce(lane.seq, 0) + 1000
+  ), gone as (
+    delete from floors
+     where floors.ctid = any (array(
+             select floors.ctid
+               from floors
+               join floor on floor.queue = floors.queue and floor.lane = floors.lane and floor.seq > floors.seq
+                for update of floors skip locked))
   )
-  insert into floors (queue, priority, seq, moved_at)
-  select busy.queue, busy.priority, lane_floor(busy.queue, busy.priority, coalesce(floors.seq, 0), v_safe), statement_timestamp()
-    from busy
-    left join floors on (floors.queue, floors.priority) = (busy.queue, busy.priority)
-   where v_safe >= coalesce(floors.seq, 0) + 1000
-  on conflict on constraint floors_pkey
-  do update set seq = excluded.seq, moved_at = excluded.moved_at;
-  get diagnostics v_moved = row_count;
-
-  if (select horizon.checked_at < statement_timestamp() - interval '1 minute' from horizon) then
-    perform check_floors();
-  end if;
-  return v_moved;
+  insert into floors (queue, lane, seq, moved_at)
+  select floor.*, clock_timestamp() from floor;
+  get diagnostics moved = row_count;
 end;
 $$;
-comment on function advance_floors() is 'Move the floors of busy lanes up, so that claims pass over what was taken.';
+comment on function advance_floors(bigint, xid8[], text[], integer[]) is
+  'Move the floors of all lanes up, so that claims pass over what was taken.';

@@ -13,9 +13,10 @@ as $$
 begin
   update jobs
      set status      = 'cancelled',
-         finished_at = statement_timestamp(),
-         updated_at  = statement_timestamp()
-   where jobs.id = cancel_job.id
+         claim_id    = null,
+         finished_at = clock_timestamp(),
+         updated_at  = clock_timestamp()
+   where jobs.id = cancel_job.id collate "C"
      and jobs.status in ('pending', 'running');
   return found;
 end;

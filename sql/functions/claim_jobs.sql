@@ -1,16 +1,19 @@
 -- claim_jobs: hand up to max_jobs due jobs to one worker and mark them running.
 --
--- Higher priority first, then the order in which the jobs became due, over all the
--- queues asked for (null: every queue).  No row when nothing can be claimed.  A job
--- that another transaction holds is skipped, never waited for.  attempts counts this
--- start.  claim_id names the batch: hand it to complete_jobs with the last of its jobs.
+-- Higher priority first, then the order in which the jobs became due, over all the queues asked for (null: every queue).
+-- attempts counts this start; claim_id names it, and every settle gives it back.  An error, JQ006, when the worker is not
+-- registered.
 --
--- enable_nestloop: the join below, of the claimed jobs with their order, must be a hash
--- join however few the planner thinks they are.
-create or replace function claim_jobs(worker_id integer, queues text[] default null, max_jobs integer default 1)
-  returns table (claim_id bigint, id text, queue text, type text, data jsonb, priority integer,
-                 attempts integer, max_retries integer, execute_at timestamptz, error text,
-                 created_at timestamptz, started_at timestamptz)
+-- A job that another transaction holds is skipped, never waited for.  except_types: leave jobs of these types to others.
+-- alone true: the worker has no other job; then a job whose worker crashed is claimed by itself; false: it has, and such
+-- a job is left; null: there is no difference.  When a claim brings less than max_jobs, the setting pgjobq.skipped says
+-- until the end of the transaction what it passed over: 'held' jobs, so look again soon; a 'suspect', so look again when
+-- alone; 'more' than one claim looks at, so look again now.
+create or replace function claim_jobs(worker_id integer, queues text[] default null, max_jobs integer default 1,
+                                      except_types text[] default '{}', alone boolean default null)
+  returns table (claim_id bigint, id text, queue text, type text, data jsonb, priority integer, attempts integer,
+                 max_retries integer, execute_at timestamptz, error text, created_at timestamptz,
+                 started_at timestamptz, crashes integer)
   language plpgsql  -- keeps its plan; a sql function plans on every call before PostgreSQL 18
   volatile
   security definer
@@ -18,57 +21,60 @@ create or replace function claim_jobs(worker_id integer, queues text[] default n
   set plan_cache_mode = force_generic_plan
   set jit = off
   set enable_seqscan = off
-  set enable_nestloop = off
+  set enable_bitmapscan = off
+  set enable_nestloop = off  -- the jobs are joined with their order by a hash, however few the planner expects
 as $$
 #variable_conflict use_column
 declare
-  v_wanted integer := claim_jobs.max_jobs;
-  v_taken  record;
+  v_now   constant timestamptz := clock_timestamp();
+  v_held  boolean;
+  v_ids   text[] collate "C";
+  v_claim bigint;
+  v_rows  integer;
 begin
   if coalesce(claim_jobs.max_jobs, 0) < 1 then
-    raise exception using errcode = 'JQ001',
-      message = format('max_jobs: %s is not a number of jobs', coalesce(claim_jobs.max_jobs::text, 'null')),
-      hint    = 'Give 1 or more.';
+    raise exception 'max_jobs: % is not a number of jobs', coalesce(claim_jobs.max_jobs::text, 'null')
+      using errcode = 'JQ001', hint = 'Give 1 or more.';
   end if;
-  if exists (select from scheduled where scheduled.execute_at <= statement_timestamp()) then
-    perform promote_jobs();
+  if exists (select from scheduled
+              where scheduled.execute_at <= v_now
+                and (claim_jobs.queues is null or scheduled.queue = any (claim_jobs.queues collate "C"))) then
+    v_held := promote_jobs(1000, claim_jobs.queues) = 0;
   end if;
-
-  while v_wanted > 0 loop
-    v_taken := take_places(claim_jobs.queues, v_wanted);
-    return query
-    with claimed as (
-      update jobs
-         set status     = 'running',
-             attempts   = jobs.attempts + 1,
-             worker_id  = claim_jobs.worker_id,
-             started_at = statement_timestamp(),
-             updated_at = statement_timestamp()
-       where jobs.id = any (v_taken.ids)
-      returning jobs.*
-    ), batch as (
-      insert into claims (worker_id, job_ids)
-      select claim_jobs.worker_id, array_agg(claimed.id)
-        from claimed
-      having count(*) > 0
-      returning claims.id
-    ), line as (
-      select taken.id, min(taken.nth) as nth
-        from unnest(v_taken.ids) with ordinality as taken (id, nth)
-       group by taken.id
-    )
-    select batch.id, claimed.id, claimed.queue, claimed.type, claimed.data, claimed.priority,
-           claimed.attempts::integer, claimed.max_retries::integer, claimed.execute_at::timestamptz, claimed.error,
-           claimed.created_at, claimed.started_at
-      from claimed
-      join line on line.id = claimed.id
-     cross join batch
-     order by line.nth;
-
-    exit when v_taken.orphans = 0 or drop_orphans(claim_jobs.queues) = 0;
-    v_wanted := v_wanted - coalesce(cardinality(v_taken.ids), 0);
+  loop
+    v_ids := take_places(claim_jobs.queues collate "C", claim_jobs.max_jobs,
+                         coalesce(claim_jobs.except_types, '{}') collate "C", claim_jobs.alone, v_now);
+    exit when v_ids <> '{}' or not check_floors();  -- a floor that hid jobs is gone now
   end loop;
+  if v_ids = '{}' then
+    perform set_config('pgjobq.skipped', 'held', true) where v_held; return;
+  end if;
+  -- The lock holds a rescue off until this claim can be seen.  A worker that is being given away is refused at once.
+  insert into claims (worker_id, id, claimed_at, job_ids)
+  select worker.id, nextval('claim_seq'), v_now, v_ids
+    from (select workers.id from workers where workers.id = claim_jobs.worker_id for key share skip locked) as worker
+  returning claims.id into v_claim;
+  if v_claim is null then
+    raise exception using errcode = 'JQ006', hint = 'Call register_worker; a worker that was taken for dead registers again.',
+      message = format('worker_id: worker %s is not registered', coalesce(claim_jobs.worker_id::text, 'null'));
+  end if;
+  return query
+  with claimed as (
+    update jobs
+       set status = 'running', attempts = jobs.attempts + 1, worker_id = claim_jobs.worker_id, claim_id = v_claim,
+           started_at = v_now, updated_at = v_now
+     where jobs.id = any (v_ids)
+    returning jobs.*
+  ), line as (select taken.id, min(taken.nth) as nth from unnest(v_ids) with ordinality as taken (id, nth) group by taken.id)
+  select v_claim, claimed.id, claimed.queue, claimed.type, claimed.data, claimed.priority, claimed.attempts::integer,
+         claimed.max_retries::integer, claimed.execute_at::timestamptz, claimed.error, claimed.created_at,
+         claimed.started_at, claimed.crashes
+    from claimed
+    join line on line.id = claimed.id
+   order by line.nth;
+  get diagnostics v_rows = row_count;
+  perform set_config('pgjobq.skipped', 'more', true) where v_rows < cardinality(v_ids);  -- a job had several places
 end;
 $$;
-comment on function claim_jobs(integer, text[], integer) is
+comment on function claim_jobs(integer, text[], integer, text[], boolean) is
   'Hand up to max_jobs due jobs to one worker and mark them running; no row when nothing can be claimed.';

@@ -1,13 +1,16 @@
--- complete_jobs: running -> completed, for the jobs that this worker still holds.
+-- complete_jobs: running -> completed, for the starts that belong to these claims.
 --
--- ids and attempts are parallel.  Returns the ids it could not complete because
--- the worker lost them (rescued, cancelled, settled otherwise); those are unchanged.
--- Settling the same start twice is no loss: a caller that got no answer may ask again.
--- claim_ids: batches of which this settles the last job; they are forgotten.
--- keep false: the jobs are deleted.  Then one that is not there any more is not reported as
--- lost: an earlier call may have deleted it.
-create or replace function complete_jobs(worker_id integer, ids text[], attempts integer[],
-                                         claim_ids bigint[] default '{}', keep boolean default true)
+-- ids and claim_ids are parallel.  Returns the ids whose start is over, because the job
+-- was rescued, cancelled or settled otherwise; those are unchanged.  To settle the same
+-- start twice does no harm: a caller that got no answer asks again.  An error, and no
+-- change, after half a second behind a row that another transaction holds: settle one by
+-- one then.
+--
+-- finished_claims: claims of which this settles the last job, and which are forgotten;
+-- null: the function finds out itself.  keep false: the jobs are deleted; then one that
+-- is not there is not reported, because an earlier call may have deleted it.
+create or replace function complete_jobs(worker_id integer, ids text[], claim_ids bigint[],
+                                         finished_claims bigint[] default null, keep boolean default true)
   returns setof text
   language plpgsql
   volatile
@@ -16,56 +19,54 @@ create or replace function complete_jobs(worker_id integer, ids text[], attempts
   set plan_cache_mode = force_generic_plan
   set jit = off
   set enable_seqscan = off
+  set enable_nestloop = off
+  set enable_mergejoin = off
+  set lock_timeout = '500ms'  -- a row that another transaction holds must not hold up the settling of the others
 as $$
+#variable_conflict use_column
 declare
-  v_attempt   integer;
-  v_rows      integer;
-  v_completed integer := 0;
+  v_now  constant timestamptz := clock_timestamp();
+  v_rows integer;
 begin
-  -- One statement per number of attempts, nearly always one in all: a condition on a
-  -- single column, where a join could be planned from the wrong end.
-  for v_attempt in select distinct unnest(complete_jobs.attempts) loop
-    if complete_jobs.keep then
-      update jobs
-         set status      = 'completed',
-             error       = null,
-             finished_at = statement_timestamp(),
-             updated_at  = statement_timestamp()
-       where jobs.id = any (array(
-               select start.id
-                 from unnest(complete_jobs.ids, complete_jobs.attempts) as start (id, attempts)
-                where start.attempts = v_attempt))
-         and jobs.status = 'running'
-         and jobs.attempts = v_attempt
-         and jobs.worker_id = complete_jobs.worker_id;
-    else
-      delete from jobs
-       where jobs.id = any (array(
-               select start.id
-                 from unnest(complete_jobs.ids, complete_jobs.attempts) as start (id, attempts)
-                where start.attempts = v_attempt))
-         and jobs.status = 'running'
-         and jobs.attempts = v_attempt
-         and jobs.worker_id = complete_jobs.worker_id;
-    end if;
-    get diagnostics v_rows = row_count;
-    v_completed := v_completed + v_rows;
-  end loop;
+  -- The path to the rows goes by their ids, and the starts are joined to them by a hash.
+  if complete_jobs.keep then
+    update jobs
+       set status      = 'completed',
+           error       = null,
+           crashes     = 0,
+           finished_at = v_now,
+           updated_at  = v_now
+      from unnest(complete_jobs.ids collate "C", complete_jobs.claim_ids) as start (id, claim_id)
+     where jobs.id = any (complete_jobs.ids collate "C")
+       and jobs.id = start.id
+       and jobs.claim_id = start.claim_id
+       and jobs.status = 'running';
+  else
+    delete from jobs
+     using unnest(complete_jobs.ids collate "C", complete_jobs.claim_ids) as start (id, claim_id)
+     where jobs.id = any (complete_jobs.ids collate "C")
+       and jobs.id = start.id
+       and jobs.claim_id = start.claim_id
+       and jobs.status = 'running';
+  end if;
+  get diagnostics v_rows = row_count;
 
-  if cardinality(complete_jobs.claim_ids) > 0 then
+  if complete_jobs.finished_claims is null then
+    perform forget_claims(complete_jobs.worker_id, complete_jobs.claim_ids);
+  elsif cardinality(complete_jobs.finished_claims) > 0 then
     delete from claims
      where claims.worker_id = complete_jobs.worker_id
-       and claims.id = any (complete_jobs.claim_ids);
+       and claims.id = any (complete_jobs.finished_claims);
   end if;
 
-  if v_completed < cardinality(complete_jobs.ids) then
+  if v_rows < cardinality(complete_jobs.ids) then
     return query
     select start.id
-      from unnest(complete_jobs.ids, complete_jobs.attempts) as start (id, attempts)
-     where not was_settled(complete_jobs.worker_id, start.id, start.attempts, 'completed')
+      from unnest(complete_jobs.ids collate "C", complete_jobs.claim_ids) as start (id, claim_id)
+     where not was_settled(start.id, start.claim_id, 'completed')
        and (complete_jobs.keep or exists (select from jobs where jobs.id = start.id));
   end if;
 end;
 $$;
-comment on function complete_jobs(integer, text[], integer[], bigint[], boolean) is
-  'running -> completed, for jobs that this worker still holds; returns the ids it has lost.';
+comment on function complete_jobs(integer, text[], bigint[], bigint[], boolean) is
+  'running -> completed, for the starts that belong to these claims; returns the ids whose start is over.';

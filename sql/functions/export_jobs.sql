@@ -26,7 +26,7 @@ begin
   select jobs.*
     from jobs
    where (jobs.created_at, jobs.id)
-       > (coalesce(export_jobs.after_created_at, '-infinity'), coalesce(export_jobs.after_id, ''))
+       > (coalesce(export_jobs.after_created_at, '-infinity'), coalesce(export_jobs.after_id collate "C", ''))
    order by jobs.created_at, jobs.id
    limit export_jobs.max_jobs;
 end;

@@ -1,27 +1,28 @@
--- fail_job: running -> failed for good, for a job that this worker still holds.
+-- fail_job: running -> failed for good, for the start that belongs to this claim.
 --
--- Keeps the error.  False: the worker has lost the job (rescued, cancelled, settled
--- otherwise), and nothing changed.
-create or replace function fail_job(worker_id integer, id text, attempts integer, error text)
+-- Keeps the error.  False: that start is over, because the job was rescued, cancelled or
+-- settled otherwise, and nothing changed.
+create or replace function fail_job(id text, claim_id bigint, error text)
   returns boolean
   language plpgsql
   volatile
   security definer
   set search_path from current
+  set lock_timeout = '500ms'
 as $$
 begin
   update jobs
      set status      = 'failed',
          error       = fail_job.error,
-         failed_at   = statement_timestamp(),
-         finished_at = statement_timestamp(),
-         updated_at  = statement_timestamp()
-   where jobs.id = fail_job.id
+         crashes     = 0,
+         failed_at   = clock_timestamp(),
+         finished_at = clock_timestamp(),
+         updated_at  = clock_timestamp()
+   where jobs.id = fail_job.id collate "C"
      and jobs.status = 'running'
-     and jobs.attempts = fail_job.attempts
-     and jobs.worker_id = fail_job.worker_id;
-  return found or was_settled(fail_job.worker_id, fail_job.id, fail_job.attempts, 'failed');
+     and jobs.claim_id = fail_job.claim_id;
+  return found or was_settled(fail_job.id collate "C", fail_job.claim_id, 'failed');
 end;
 $$;
-comment on function fail_job(integer, text, integer, text) is
-  'running -> failed for good, for a job that this worker still holds; false when it has lost the job.';
+comment on function fail_job(text, bigint, text) is
+  'running -> failed for good, for the start that belongs to this claim; false when that is over.';

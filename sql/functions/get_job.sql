@@ -6,6 +6,6 @@ create or replace function get_job(id text)
   security definer
   set search_path from current
 as $$
-  select jobs.* from jobs where jobs.id = get_job.id;
+  select jobs.* from jobs where jobs.id = get_job.id collate "C";
 $$;
 comment on function get_job(text) is 'One job by its id; no row when there is none.';

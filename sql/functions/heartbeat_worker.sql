@@ -1,7 +1,8 @@
 -- heartbeat_worker: say that a worker without a session lock is alive.
 --
 -- False: the worker was taken for dead and its jobs were given away; it must register
--- anew.
+-- again.  Waits for no transaction that holds its row, such as a rescue that is giving it
+-- away just now: then the next call tells.
 create or replace function heartbeat_worker(worker_id integer)
   returns boolean
   language plpgsql
@@ -11,10 +12,10 @@ create or replace function heartbeat_worker(worker_id integer)
 as $$
 begin
   update workers
-     set heartbeat_at = statement_timestamp(),
-         suspected_at = null
-   where workers.id = heartbeat_worker.worker_id;
-  return found;
+     set heartbeat_at = clock_timestamp()
+   where workers.ctid = any (array(
+           select workers.ctid from workers where workers.id = heartbeat_worker.worker_id for no key update skip locked));
+  return found or exists (select from workers where workers.id = heartbeat_worker.worker_id);
 end;
 $$;
 comment on function heartbeat_worker(integer) is

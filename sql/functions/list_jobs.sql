@@ -13,7 +13,7 @@ create or replace function list_jobs(status text default null, max_jobs integer 
 as $$
 declare
   v_few constant integer := 10000;
-  v_ids text[];
+  v_ids text[] collate "C";
 begin
   if not coalesce(list_jobs.status = any ('{pending,running,completed,failed,cancelled}'), true) then
     raise exception using errcode = 'JQ001',
@@ -30,7 +30,7 @@ begin
       from jobs
      where jobs.failed_at is not null
        and jobs.status = 'failed'
-       and (list_jobs.queue is null or jobs.queue = list_jobs.queue)
+       and (list_jobs.queue is null or jobs.queue = list_jobs.queue collate "C")
      order by jobs.created_at desc, jobs.id desc
      limit list_jobs.max_jobs;
     return;
@@ -47,7 +47,7 @@ begin
       from jobs
      where jobs.id = any (v_ids)
        and jobs.status = list_jobs.status
-       and (list_jobs.queue is null or jobs.queue = list_jobs.queue)
+       and (list_jobs.queue is null or jobs.queue = list_jobs.queue collate "C")
      order by jobs.created_at desc, jobs.id desc
      limit list_jobs.max_jobs;
   else
@@ -55,7 +55,7 @@ begin
     select jobs.*
       from jobs
      where (list_jobs.status is null or jobs.status = list_jobs.status)
-       and (list_jobs.queue is null or jobs.queue = list_jobs.queue)
+       and (list_jobs.queue is null or jobs.queue = list_jobs.queue collate "C")
      order by jobs.created_at desc, jobs.id desc
      limit list_jobs.max_jobs;
   end if;

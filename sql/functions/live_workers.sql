@@ -1,6 +1,8 @@
 -- live_workers: the ids of the workers that hold their lock, or whose last heartbeat is
 -- less than 30 seconds old.
-create or replace function live_workers()
+--
+-- key: another of the locks by which they tell their state, such as asleep or polling.
+create or replace function live_workers(key text default 'alive')
   returns setof integer
   language sql
   volatile
@@ -9,14 +11,15 @@ create or replace function live_workers()
 as $$
   select workers.id
     from workers
-   where workers.heartbeat_at > clock_timestamp() - interval '30 seconds'
+   where live_workers.key = 'alive' and workers.heartbeat_at > clock_timestamp() - interval '30 seconds'
   union
   select pg_locks.objid::bigint::integer
     from pg_locks
    where pg_locks.locktype = 'advisory'
      and pg_locks.database = (select pg_database.oid from pg_database where pg_database.datname = current_database())
-     and pg_locks.classid = 'workers'::regclass::oid
+     and pg_locks.classid = lock_class(live_workers.key)::oid
+     and pg_locks.objid <> 0::oid  -- of asleep and polling: the key that is no single worker's
      and pg_locks.objsubid = 2
      and pg_locks.granted;
 $$;
-comment on function live_workers() is 'The ids of the workers that hold their lock or have sent a heartbeat in the last 30 seconds.';
+comment on function live_workers(text) is 'The ids of the workers that hold their lock or have sent a heartbeat in the last 30 seconds.';

@@ -1,8 +1,8 @@
--- lost_jobs: which of these starts the worker does not hold any more.
+-- lost_jobs: which of these starts are over.
 --
--- ids and attempts are parallel.  A worker asks now and then while jobs run long, to
+-- ids and claim_ids are parallel.  A worker asks now and then while jobs run long, to
 -- stop the handlers of those that were rescued or cancelled.
-create or replace function lost_jobs(worker_id integer, ids text[], attempts integer[])
+create or replace function lost_jobs(ids text[], claim_ids bigint[])
   returns setof text
   language sql
   stable
@@ -10,8 +10,7 @@ create or replace function lost_jobs(worker_id integer, ids text[], attempts int
   set search_path from current
 as $$
   select start.id
-    from unnest(lost_jobs.ids, lost_jobs.attempts) as start (id, attempts)
-   where not was_settled(lost_jobs.worker_id, start.id, start.attempts, 'running');
+    from unnest(lost_jobs.ids collate "C", lost_jobs.claim_ids) as start (id, claim_id)
+   where not was_settled(start.id, start.claim_id, 'running');
 $$;
-comment on function lost_jobs(integer, text[], integer[]) is
-  'Which of these starts the worker does not hold any more.';
+comment on function lost_jobs(text[], bigint[]) is 'Which of these starts are over.';

@@ -4,11 +4,13 @@
 -- created.  pruned: how many were deleted; less than max_jobs: there are no more.  To go on,
 -- call again in a transaction of its own, from reached: the batches before left dead entries
 -- in the index, and jobs of other statuses may stand there in masses.  Jobs that another
--- transaction holds are skipped.  One caller works at a time: for others pruned is null.
+-- transaction holds are skipped.  One caller works at a time: for others pruned is null, but
+-- for no longer than a minute, should its transaction be left open.  queues: only jobs of these.
 create or replace function prune_jobs(older_than interval default '7 days',
                                       statuses text[] default '{completed,cancelled}',
                                       max_jobs integer default 1000,
                                       after_created_at timestamptz default null, after_id text default null,
+                                      queues text[] default null,
                                       out pruned integer, out reached_created_at timestamptz, out reached_id text)
   language plpgsql
   volatile
@@ -36,18 +38,19 @@ begin
     raise exception using errcode = 'JQ001',
       message = format('older_than: %s is not an age', coalesce(prune_jobs.older_than::text, 'null')),
       hint    = 'Give an interval of 0 or more.';
-  elsif not pg_try_advisory_xact_lock('jobs'::regclass::oid::integer, 0) then
+  elsif not pg_try_advisory_xact_lock(lock_class('pruning'), (extract(epoch from clock_timestamp()) / 60)::integer) then
     return;
   end if;
-  v_until := statement_timestamp() - prune_jobs.older_than;
+  v_until := clock_timestamp() - prune_jobs.older_than;
   with old as materialized (
     select jobs.created_at, jobs.id
       from jobs
      where (jobs.created_at, jobs.id)
-           > (coalesce(prune_jobs.after_created_at, '-infinity'), coalesce(prune_jobs.after_id, ''))
+           > (coalesce(prune_jobs.after_created_at, '-infinity'), coalesce(prune_jobs.after_id collate "C", ''))
        and jobs.created_at <= v_until
        and jobs.finished_at <= v_until
        and jobs.status = any (prune_jobs.statuses)
+       and (prune_jobs.queues is null or jobs.queue = any (prune_jobs.queues collate "C"))
      order by jobs.created_at, jobs.id
      limit prune_jobs.max_jobs
        for update skip locked
@@ -67,5 +70,5 @@ begin
   end if;
 end;
 $$;
-comment on function prune_jobs(interval, text[], integer, timestamptz, text) is
+comment on function prune_jobs(interval, text[], integer, timestamptz, text, text[]) is
   'Delete one batch of jobs that finished longer ago than older_than; how many, and from where to go on.';

@@ -2,49 +2,63 @@
 --
 -- A worker is dead when it has been without its lock or heartbeat for the grace, counted
 -- from the first call that saw it so: time to reconnect.  Time alone never takes a job
--- from a worker that holds its lock.  One caller works at a time; the others return at
--- once.  watched: how many other workers hold jobs or poll for them now, that is, whether to
--- come again soon.
+-- from a worker that holds its lock.  A claim whose worker is not registered is given
+-- back, too.  Waits for nothing: a job that another transaction holds is left to a later
+-- call, and so is a worker that another call is giving away.
+--
+-- rescued, failed: how many jobs went back in line, or failed because they had no try
+-- left; job_ids: which.  watched: how many other workers hold jobs or poll for them now,
+-- that is, whether to come again soon.
 create or replace function rescue_jobs(grace interval default '2 seconds', worker_id integer default null,
-                                       out rescued integer, out failed integer, out watched integer)
+                                       out rescued integer, out failed integer, out watched integer, out job_ids text[])
   language plpgsql
   volatile
   security definer
   set search_path from current
+  set plan_cache_mode = force_generic_plan
+  set jit = off
+  set enable_seqscan = off
 as $$
+#variable_conflict use_column
 declare
-  v_live   integer[];
-  v_worker integer;
-  v_gone   record;
+  v_live  constant integer[] := array(select live_workers());
+  v_known integer[];
+  v_dead  integer;
+  v_given record;
 begin
   rescued := 0;
   failed  := 0;
   select count(*)
     from (select claims.worker_id from claims
           union
-          select doorbell.worker_id from doorbell where is_held('ready', doorbell.worker_id)) as busy
+          select doorbell.worker_id from doorbell where is_held('polling', doorbell.worker_id)) as busy
    where busy.worker_id is distinct from rescue_jobs.worker_id
     into watched;
-  if not pg_try_advisory_xact_lock('claims'::regclass::oid::integer, 0) then
-    return;
-  end if;
-  v_live := array(select live_workers());
-  update workers
-     set suspected_at = case when workers.suspected_at is null then clock_timestamp() end
-   where (workers.suspected_at is null) <> (workers.id = any (v_live));
-  for v_worker in
-    select workers.id
-      from workers
-     where workers.suspected_at <= clock_timestamp() - rescue_jobs.grace
-     order by workers.id
-       for update skip locked
+  v_known := array(select workers.id from workers union select claims.worker_id from claims);
+  insert into suspects (worker_id, seen_at)
+  select missing.id, clock_timestamp()
+    from unnest(v_known) as missing (id)
+   where missing.id <> all (v_live)
+     and missing.id not in (select suspects.worker_id from suspects);
+  delete from suspects
+   where suspects.ctid = any (array(
+           select suspects.ctid
+             from suspects
+            where suspects.worker_id = any (v_live) or suspects.worker_id <> all (v_known)
+              for update skip locked));
+  for v_dead in
+    select suspects.worker_id
+      from suspects
+     group by suspects.worker_id
+    having min(suspects.seen_at) <= clock_timestamp() - rescue_jobs.grace
+     order by suspects.worker_id
   loop
-    -- Its lock, taken until commit: a worker that comes back now waits, and learns that
-    -- its jobs were given away.
-    if pg_try_advisory_xact_lock('workers'::regclass::oid::integer, v_worker) then
-      v_gone  := give_away_jobs(v_worker);
-      rescued := rescued + v_gone.rescued;
-      failed  := failed + v_gone.failed;
+    -- Its lock, until the end of this transaction: a worker that comes back meanwhile registers as another.
+    if pg_try_advisory_xact_lock(lock_class('alive'), v_dead) and give_away_worker(v_dead) then
+      v_given := give_back_claims(v_dead, '{}', 'crashed');
+      rescued := rescued + v_given.rescued;
+      failed  := failed + v_given.failed;
+      job_ids := job_ids || v_given.job_ids;
     end if;
   end loop;
 end;

@@ -1,16 +1,17 @@
 -- retry_job: give a job another try after a delay in seconds.
 --
--- By its worker (worker_id and attempts given): running -> pending, only while the
--- worker still holds the job.  By an operator (neither given): failed, cancelled or
--- pending -> pending; this grants one try even when all are used up.  Keeps the last
--- error unless a new one is given.  False: the job is in no such state, nothing changed.
+-- By its worker, with the claim_id of its start: running -> pending, only while that start
+-- goes on.  By an operator, without one: failed, cancelled or pending -> pending; this
+-- grants one try even when all are used up.  Keeps the last error unless a new one is
+-- given.  False: the job is in no such state, nothing changed.
 create or replace function retry_job(id text, delay_seconds double precision default 0, error text default null,
-                                     worker_id integer default null, attempts integer default null)
+                                     claim_id bigint default null)
   returns boolean
   language plpgsql
   volatile
   security definer
   set search_path from current
+  set lock_timeout = '500ms'
 as $$
 begin
   if retry_job.delay_seconds is null or not retry_job.delay_seconds between 0 and 3.2e9 then
@@ -21,19 +22,18 @@ begin
   update jobs
      set status      = 'pending',
          error       = coalesce(retry_job.error, jobs.error),
-         execute_at  = statement_timestamp() + make_interval(secs => retry_job.delay_seconds),
+         crashes     = 0,
+         execute_at  = clock_timestamp() + make_interval(secs => retry_job.delay_seconds),
          failed_at   = null,
          finished_at = null,
-         updated_at  = statement_timestamp()
-   where jobs.id = retry_job.id
-     and case when retry_job.worker_id is null
+         updated_at  = clock_timestamp()
+   where jobs.id = retry_job.id collate "C"
+     and case when retry_job.claim_id is null
               then jobs.status in ('pending', 'failed', 'cancelled')
-              else jobs.status = 'running'
-               and jobs.attempts = retry_job.attempts
-               and jobs.worker_id = retry_job.worker_id
+              else jobs.status = 'running' and jobs.claim_id = retry_job.claim_id
          end;
-  return found or was_settled(retry_job.worker_id, retry_job.id, retry_job.attempts, 'pending');
+  return found or was_settled(retry_job.id collate "C", retry_job.claim_id, 'pending');
 end;
 $$;
-comment on function retry_job(text, double precision, text, integer, integer) is
+comment on function retry_job(text, double precision, text, bigint) is
   'Give a job another try after a delay in seconds; false when it is in no state for that.';

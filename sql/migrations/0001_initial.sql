@@ -37,6 +37,8 @@ create table jobs (
   finished_at timestamptz,
   failed_at   timestamptz,
   worker_id   integer,
+  claim_id    bigint,
+  crashes     integer         not null default 0,
   constraint job_id_exists_already primary key (id)
 )
 -- Room on each page for a second version of all its rows: a batch claims a whole page in
@@ -54,41 +56,25 @@ create index jobs_created_at on jobs (created_at, id);
 -- Serves list_jobs and job_stats for failed jobs; holds failed jobs alone.
 create index jobs_failed on jobs (created_at, id) where failed_at is not null;
 
+-- Places in line.  `lane` is the negated priority, so that an index in ascending order begins with the highest.
+-- bigint, because the lowest integer has no negative.
 create sequence place_seq as bigint cache 1;
 
 create table ready (
-  queue    text    collate "C" not null,
-  priority integer not null,
-  seq      bigint  not null default nextval('place_seq'),
-  job_id   text    collate "C" not null
+  queue  text    collate "C" not null,
+  lane   bigint  not null,
+  seq    bigint  not null default nextval('place_seq'),
+  job_id text    collate "C" not null
 )
 with (vacuum_truncate = off);
--- Serves claim_jobs: the head of a queue, in order.  The priority is negated, so that a scan
--- can begin at any (priority, seq) by one comparison of rows.
-create index ready_claim on ready (queue, (- priority::bigint), seq);
-
--- Where claims may begin, see advance_floors.  A lane is a queue and a priority.
-create table floors (
-  queue    text        collate "C" not null,
-  priority integer     not null,
-  seq      bigint      not null,
-  moved_at timestamptz not null,
-  primary key (queue, priority)
-);
--- One row: what advance_floors knows of all lanes.
-create table horizon (
-  safe       bigint      not null,  -- no place below this can appear any more
-  candidate  bigint      not null,  -- nor below this, once all of open have ended
-  open       text[]      not null,
-  checked_at timestamptz not null
-);
-insert into horizon values (0, 0, '{}', now());
+-- Serves claim_jobs: the head of a queue, in order, from any (lane, seq).
+create index ready_claim on ready (queue, lane, seq);
 
 create table scheduled (
   execute_at timestamptz not null,
   seq        bigint  not null default nextval('place_seq'),
   queue      text    collate "C" not null,
-  priority   integer not null,
+  lane       bigint  not null,
   job_id     text    collate "C" not null
 )
 -- Vacuumed early, also with millions of jobs ahead: each claim looks here for what is due,
@@ -97,30 +83,56 @@ with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
 -- Serves promote_jobs: what is due, earliest first.
 create index scheduled_due on scheduled (execute_at, seq);
 
+-- Where claims may begin, see advance_floors.  Not unique, so that no transaction waits for another: of two floors of
+-- one lane both hold.
+create table floors (
+  queue    text        collate "C" not null,
+  lane     bigint      not null,
+  seq      bigint      not null,
+  moved_at timestamptz not null
+);
+-- Serves next_places and advance_floors: the floors of a queue, in order.
+create index floors_queue_lane on floors (queue, lane);
+
 create table workers (
-  id           integer     generated always as identity primary key,
+  id           integer     generated always as identity (cycle) primary key,
   name         text        not null,
   queues       text[],
   started_at   timestamptz not null default now(),
-  heartbeat_at timestamptz,
-  suspected_at timestamptz
+  heartbeat_at timestamptz
+);
+-- Workers that were seen without their lock.  Rows are only added and removed, so that a transaction which is left open
+-- keeps no other from noting the same worker: the oldest visible row counts.
+create unlogged table suspects (
+  worker_id integer     not null,
+  seen_at   timestamptz not null
 );
 
+-- The number of a claim never comes again, so that a settle can name the start it belongs to.
+create sequence claim_seq as bigint;
 create table claims (
   worker_id  integer     not null,
-  id         bigint      generated always as identity,
-  claimed_at timestamptz not null default now(),
+  id         bigint      not null,
+  claimed_at timestamptz not null,
   job_ids    text[]      not null,
   primary key (worker_id, id)
 )
 with (vacuum_truncate = off);
 
--- Who may be notified, and where.  Rows are written when a worker comes and goes; whether
--- it sleeps just now is told by locks (see ring_doorbell), which leave nothing for vacuum.
--- Unlogged: after a crash of the server nobody sleeps, every worker registers anew.
+-- Where each worker listens, and what it wants.  Rows are written when a worker comes and goes; whether it sleeps just
+-- now is told by its keys (see lock_class), which leave nothing for vacuum.  Unlogged: after a crash of the server no
+-- worker sleeps, and each registers again.
 create unlogged table doorbell (
   worker_id     integer          not null primary key,
   queues        text[],
   alarm_seconds double precision not null,
-  channel       text             not null
+  channel       text             not null,
+  passed_over   boolean          not null default false  -- it was notified and did not answer
 );
+-- The worker that was notified last: the next one has its turn.  Written by setval, which no transaction holds up.
+create unlogged sequence doorbell_turn as integer minvalue 0;
+
+-- A publication `for all tables` would refuse updates and deletes of tables without a key.
+alter table ready     replica identity full;
+alter table scheduled replica identity full;
+alter table floors    replica identity full;

@@ -11,11 +11,24 @@ import pytest
 Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 
+pytestmark = pytest.mark.usefixtures("workers")
+
 CLAIM = "select id from claim_jobs(%s, %s, %s)"
 
 
 def claim(conn: Connection, worker: int = 1, queues: list[str] | None = None, limit: int = 10) -> list[str]:
     return [row[0] for row in conn.execute(CLAIM, [worker, queues, limit])]
+
+
+def claim_told(conn: Connection, *, limit: int = 10, **options: Any) -> tuple[list[str], str]:
+    """A claim by worker 1, and what it says that it passed over."""
+    names = "".join(f", {name} => %s" for name in options)
+    with conn.transaction():
+        rows = conn.execute(
+            f"select id from claim_jobs(1, max_jobs => %s{names})", [limit, *options.values()]
+        ).fetchall()
+        told = conn.execute("select current_setting('pgjobq.skipped', true)").fetchone()
+    return [row[0] for row in rows], (told or ("",))[0] or ""
 
 
 def enqueue(conn: Connection, *ids: str, **options: Any) -> None:
@@ -110,6 +123,7 @@ def test_orphaned_places_are_dropped(conn: Connection, change: str) -> None:
     enqueue(conn, *"abc")
     conn.execute(change)
     assert claim(conn, limit=1) == ["c"]
+    assert claim(conn) == []
     assert conn.execute("select count(*) from ready").fetchone() == (0,)
 
 
@@ -117,7 +131,15 @@ def test_thousands_of_orphans_do_not_hide_the_job_behind_them(conn: Connection) 
     conn.execute("select enqueue_jobs(array_fill('t'::text, array[5000]))")
     conn.execute("update jobs set status = 'cancelled'")
     enqueue(conn, "last")
-    assert claim(conn, limit=1) == ["last"]
+    claims = 0
+    found, told = claim_told(conn, limit=1)
+    while told == "more":  # one claim drops some, and says so
+        claims += 1
+        assert found == []
+        assert claims < 5
+        found, told = claim_told(conn, limit=1)
+    assert (found, told) == (["last"], "")
+    assert claim(conn) == []
     assert conn.execute("select count(*) from ready").fetchone() == (0,)
 
 
@@ -144,15 +166,24 @@ def test_job_postponed_by_hand_waits_and_one_advanced_runs(conn: Connection) -> 
     assert claim(conn) == ["later"]
 
 
-def test_place_whose_job_is_not_due_goes_back_to_scheduled(conn: Connection) -> None:
+@pytest.mark.parametrize("scheduled", [True, False])
+def test_job_in_line_that_is_not_due_keeps_a_place(conn: Connection, scheduled: bool) -> None:
     enqueue(conn, "a")
     # As after a step of the clock: in ready, and not due, without the trigger having moved it.
     conn.execute("alter table jobs disable trigger jobs_updated")
     conn.execute("update jobs set execute_at = now() + interval '1 hour'")
     conn.execute("alter table jobs enable trigger jobs_updated")
+    if scheduled:
+        conn.execute(
+            "insert into scheduled (execute_at, queue, lane, job_id) select execute_at, queue, -priority, id from jobs"
+        )
     assert claim(conn) == []
-    assert conn.execute("select job_id from scheduled").fetchall() == [("a",)]
-    assert conn.execute("select count(*) from ready").fetchone() == (0,)
+    # The place in line goes only when there is another.
+    assert conn.execute("select count(*) from ready").fetchone() == (0 if scheduled else 1,)
+    conn.execute("alter table jobs disable trigger jobs_updated")
+    conn.execute("update jobs set execute_at = now()")
+    conn.execute("update scheduled set execute_at = now()")
+    assert claim(conn) == ["a"]
 
 
 def test_job_moved_to_another_queue_or_priority_is_claimed_there_alone(conn: Connection) -> None:
@@ -197,12 +228,64 @@ def test_bad_limit(conn: Connection, limit: int | None) -> None:
     assert error.value.sqlstate == "JQ001"
 
 
+@pytest.mark.parametrize("worker", [99, None])
+def test_worker_that_is_not_registered_is_refused(conn: Connection, worker: int | None) -> None:
+    enqueue(conn, "a")
+    with pytest.raises(psycopg.Error, match=f"worker {worker or 'null'} is not registered") as error:
+        claim(conn, worker)  # type: ignore[arg-type]  # the point of the test
+    assert error.value.sqlstate == "JQ006"
+    assert error.value.diag.message_hint
+    assert claim(conn) == ["a"]
+
+
+def test_worker_that_is_given_away_meanwhile_is_refused_at_once(connect: Connect, conn: Connection) -> None:
+    rescuer = connect(autocommit=False)
+    conn.execute("set statement_timeout = '5s'")  # it must not wait
+    enqueue(conn, "a")
+    assert rescuer.execute("select give_away_worker(1)").fetchone() == (True,)
+    with pytest.raises(psycopg.Error, match="not registered"):
+        claim(conn)
+    rescuer.rollback()
+    assert claim(conn) == ["a"]
+
+
+def test_types_that_a_worker_does_not_take_stay_in_line(conn: Connection) -> None:
+    enqueue(conn, *"abc")
+    conn.execute("update jobs set type = 'other' where id < 'c'")
+    assert claim_told(conn, except_types=["other", "none"]) == (["c"], "")
+    assert claim_told(conn, except_types=["other"]) == ([], "")
+    assert claim_told(conn, except_types=None) == (["a", "b"], "")
+
+
+def test_claim_tells_that_it_passed_over_what_is_held(connect: Connect, conn: Connection) -> None:
+    holder = connect(autocommit=False)
+    enqueue(conn, *"abc")
+    holder.execute("select from jobs where id = 'a' for update")
+    assert claim_told(conn, limit=1) == (["b"], "")  # it brought all that was asked for
+    assert claim_told(conn) == (["c"], "held")
+    assert claim_told(conn) == ([], "held")
+    holder.rollback()
+    assert claim_told(conn) == (["a"], "")
+
+
+def test_job_whose_worker_crashed_runs_alone(conn: Connection) -> None:
+    enqueue(conn, *"abcd")
+    conn.execute("update jobs set crashes = 1 where id in ('b', 'c')")
+    assert claim_told(conn, limit=1, alone=False) == (["a"], "")
+    assert claim_told(conn, limit=1, alone=False) == (["d"], "")
+    assert claim_told(conn, alone=False) == ([], "suspect")
+    enqueue(conn, "e")
+    assert claim_told(conn, alone=True) == (["b"], "more")
+    assert claim_told(conn, alone=True) == (["c"], "more")
+    assert claim_told(conn, alone=True) == (["e"], "")
+
+
 def test_claiming_is_hot_and_so_is_completing(conn: Connection) -> None:
     conn.execute("select enqueue_jobs(array_fill('t'::text, array[3000]))")
     conn.execute("select pg_stat_force_next_flush()")
-    rows = conn.execute("select id from claim_jobs(1, null, 3000)").fetchall()
+    rows = conn.execute("select id, claim_id from claim_jobs(1, null, 3000)").fetchall()
     ids = [row[0] for row in rows]
-    conn.execute("select complete_jobs(1, %s, array_fill(1, array[3000]))", [ids])
+    conn.execute("select complete_jobs(1, %s, %s)", [ids, [row[1] for row in rows]])
     conn.execute("select pg_stat_force_next_flush()")
     stats = "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'jobs' and schemaname = 'pgjobq'"
     updated, hot = conn.execute(stats).fetchone() or (0, 0)

@@ -11,6 +11,8 @@ import pytest
 
 Connection = psycopg.Connection[Any]
 
+pytestmark = pytest.mark.usefixtures("workers")
+
 FINISHED = "2024-02-01T00:00:00+00:00"
 
 
@@ -65,11 +67,12 @@ def test_import_keeps_what_is_given(conn: Connection) -> None:
         "finished_at": FINISHED,
         "failed_at": FINISHED,
         "worker_id": 7,
+        "claim_id": 8,
     }
     assert imported(conn, given) == 1
     conn.execute("set timezone = 'UTC'")
     kept = conn.execute("select to_jsonb(jobs) from jobs").fetchone()
-    assert kept == (given | {"worker_id": None},)
+    assert kept == (given | {"worker_id": None, "claim_id": None, "crashes": 0},)
     assert conn.execute("select count(*) from ready").fetchone() == (0,)
 
 
@@ -94,7 +97,7 @@ def test_pending_jobs_get_their_place_in_the_order_given(conn: Connection) -> No
 def test_import_wakes_a_sleeping_worker(conn: Connection, connect: Callable[..., Connection]) -> None:
     sleeper = connect()
     sleeper.execute("listen pgjobq")
-    sleeper.execute("select arm_doorbell(register_worker('w'), null, 60)")
+    sleeper.execute("select set_worker_state(register_worker('w'), 'asleep')")
     imported(conn, {"type": "t", "queue": "mail"})
     assert [notify.payload for notify in sleeper.notifies(timeout=5, stop_after=1)] == ["mail"]
 

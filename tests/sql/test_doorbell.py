@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pgjobq import Registry, Worker, job
-from pgjobq.postgres.listener import Listener
+from pgjobq.postgres.listener import Heard, Listener
 from pgjobq.postgres.pool import readable
 from pgjobq.storage.postgres_storage import PostgresStorage
 
@@ -37,31 +37,43 @@ class Sleeper:
         assert row is not None
         self.id = int(row[0])
         self.channel = f"pgjobq:{self.id}"
-        conn.execute(f'listen "{self.channel}"; listen "{self.channel}!"')
+        self.state, self.busy, self.alarm = "awake", False, 60.0
+        conn.execute(f'listen "{self.channel}"; listen "{self.channel}!"; listen "{self.channel}?"')
+
+    def tell(self, state: str) -> Any:
+        """Be in that state; what set_worker_state answers."""
+        self.state = state
+        query = "select open, pollers, on_watch from set_worker_state(%s, %s, %s, %s, %s, %s)"
+        arguments = [self.id, state, self.busy, self.queues, self.alarm, self.channel]
+        return self.conn.execute(query, arguments).fetchone()
 
     def arm(self, alarm: float = 60) -> None:
         """Fall asleep."""
-        self.conn.execute("select arm_doorbell(%s, %s, %s, %s)", [self.id, self.queues, alarm, self.channel])
+        self.alarm = alarm
+        self.tell("asleep")
 
     def poll(self) -> bool:
         """Poll; whether this is the one on watch."""
-        query = "select quiet_doorbell(%s, %s, 60, %s)"
-        row = self.conn.execute(query, [self.id, self.queues, self.channel]).fetchone()
-        assert row is not None
-        return bool(row[0])
+        return bool(self.tell("polling")[2])
 
     def disarm(self) -> None:
         """Neither."""
-        self.conn.execute("select disarm_doorbell(%s)", [self.id])
+        self.tell("awake")
 
     def mark_busy(self, busy: bool) -> None:
         """Run something."""
-        self.conn.execute("select mark_busy(%s, %s)", [self.id, busy])
+        self.busy = busy
+        self.tell(self.state)
 
     def heard(self) -> list[str]:
         """Payloads since it was asked last; a call for help is !."""
         found = self.conn.notifies(timeout=0.2)
-        return ["!" if notification.channel.endswith("!") else notification.payload for notification in found]
+        return [_said(notification.channel, notification.payload) for notification in found]
+
+
+def _said(channel: str, payload: str) -> str:
+    """The queue of a job; ! for a call for help; nothing for a worker to be watched."""
+    return "!" if channel.endswith("!") else "" if channel.endswith("?") else payload
 
 
 @pytest.fixture
@@ -96,21 +108,23 @@ def test_rings_only_for_a_sleeper_who_wants_the_job(conn: Connection, sleeper: C
 def test_sleeper_without_a_channel_of_its_own_hears_the_schema_s(
     conn: Connection, connect: Connect, heard: Callable[[], list[str]]
 ) -> None:
-    connect().execute("select arm_doorbell(register_worker('psql'), '{mail}', 60)")
+    connect().execute("select set_worker_state(register_worker('psql'), 'asleep', queues => '{mail}')")
     conn.execute("select enqueue_job('t', queue => 'mail')")
     assert heard() == ["mail"]
 
 
 def test_rings_for_whatever_becomes_claimable(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
     conn.execute("select enqueue_jobs('{t,t,t}', job_ids => '{a,b,c}')")
-    conn.execute("select from claim_jobs(99, null, 3)")
+    gone = sleeper()
+    row = conn.execute("select claim_id from claim_jobs(%s, null, 3)", [gone.id]).fetchone()
+    assert row is not None
     worker = sleeper()
     worker.arm()
-    conn.execute("select retry_job('a', 0, null, 99, 1)")
+    conn.execute("select retry_job('a', 0, null, %s)", [row[0]])
     assert worker.heard() == ["default"]
-    conn.execute("select release_jobs(99, '{b}', '{1}')")
+    conn.execute("select release_jobs('{b}', %s)", [[row[0]]])
     assert worker.heard() == ["default"]
-    conn.execute("select give_away_jobs(99)")
+    gone.conn.execute("select retire_worker(%s)", [gone.id])
     assert worker.heard() == ["default"]
     conn.execute("update jobs set queue = 'other' where id = 'a'")
     assert worker.heard() == ["other"]
@@ -120,8 +134,9 @@ def test_claiming_and_settling_never_ring(conn: Connection, sleeper: Callable[..
     conn.execute("select enqueue_jobs('{t,t}', job_ids => '{a,b}')")
     worker = sleeper()
     worker.arm()
-    conn.execute("select from claim_jobs(1, null, 2)")
-    conn.execute("select complete_jobs(1, '{a}', '{1}'), fail_job(1, 'b', 1, 'x')")
+    claimed = conn.execute("select claim_id from claim_jobs(%s, null, 2)", [worker.id]).fetchall()
+    conn.execute("select complete_jobs(%s, '{a}', %s)", [worker.id, list(claimed[0])])
+    conn.execute("select fail_job('b', %s, 'x')", list(claimed[1]))
     assert worker.heard() == []
 
 
@@ -136,7 +151,7 @@ def test_one_is_rung_and_one_looks_after_it(conn: Connection, sleeper: Callable[
     assert [worker.heard() for worker in workers] == [[], ["default"], [""], []]
     workers[1].conn.close()  # its keys fall with it
     deadline = time.monotonic() + 5
-    while conn.execute("select is_held('doorbell', %s)", [workers[1].id]).fetchone() == (True,):
+    while conn.execute("select is_held('asleep', %s)", [workers[1].id]).fetchone() == (True,):
         assert time.monotonic() < deadline
     conn.execute("select enqueue_job('t')")
     assert [worker.heard() for worker in workers[2:]] == [["default"], [""]]
@@ -153,13 +168,13 @@ def test_nobody_is_rung_while_one_polls_and_somebody_when_it_dies(
     assert worker.heard() + choosy.heard() == []
     poller.conn.close()
     deadline = time.monotonic() + 5
-    while conn.execute("select is_held('ready', %s)", [poller.id]).fetchone() == (True,):
+    while conn.execute("select is_held('polling', %s)", [poller.id]).fetchone() == (True,):
         assert time.monotonic() < deadline
     conn.execute("select enqueue_job('t')")
     assert worker.heard() == ["default"]
 
 
-@pytest.mark.parametrize("then", ["disarm_doorbell", "retire_worker"])
+@pytest.mark.parametrize("then", ["set_worker_state(%s, 'awake')", "retire_worker(%s)"])
 def test_one_that_polled_and_stops_calls_all_who_want_its_queues(sleeper: Callable[..., Sleeper], then: str) -> None:
     mail, other, everything = sleeper(["mail"]), sleeper(["other"]), sleeper()
     poller = sleeper(["mail", "paper"])
@@ -169,10 +184,10 @@ def test_one_that_polled_and_stops_calls_all_who_want_its_queues(sleeper: Callab
     poller.disarm()
     assert mail.heard() == []  # it only slept: nobody counted on it
     poller.poll()
-    assert everything.conn.execute("select is_polled(%s)", [everything.id]).fetchone() == (True,)
-    assert other.conn.execute("select is_polled(%s)", [other.id]).fetchone() == (False,)
-    assert poller.conn.execute("select is_polled(%s)", [poller.id]).fetchone() == (False,)
-    poller.conn.execute(f"select {then}(%s)", [poller.id])
+    assert everything.tell("asleep")[1] == [poller.id]
+    assert other.tell("asleep")[1] == []
+    assert poller.tell("polling")[1] == []
+    poller.conn.execute(f"select {then}", [poller.id])
     assert [worker.heard() for worker in (mail, other, everything)] == [["!"], [], ["!"]]
 
 
@@ -241,9 +256,9 @@ def test_call_for_help_reaches_one_sleeper(conn: Connection, sleeper: Callable[.
     poller.poll()
     for asleep in (other, worker, spare):
         asleep.arm()
-    conn.execute("select call_worker(%s)", [caller.id])
+    conn.execute("select call_workers(%s, 'help')", [caller.id])
     assert [one.heard() for one in (caller, poller, other, worker, spare)] == [[], [], [], ["!"], [""]]
-    conn.execute("select call_watch(%s)", [worker.id])
+    conn.execute("select call_workers(%s, 'watch')", [worker.id])
     assert [one.heard() for one in (caller, poller, other, worker, spare)] == [[], [], [""], [], [""]]
 
 
@@ -304,13 +319,13 @@ def test_rollback_rings_for_nobody(connect: Connect, sleeper: Callable[..., Slee
 
 def test_open_enqueues_shows_who_may_have_looked(connect: Connect) -> None:
     conn, writer = connect(), connect(autocommit=False)
-    assert conn.execute("select open_enqueues()").fetchone() == ([],)
+    assert conn.execute("select open_transactions('jobs')").fetchone() == ([],)
     writer.execute("select enqueue_job('t')")
-    row = conn.execute("select open_enqueues()").fetchone()
+    row = conn.execute("select open_transactions('jobs')").fetchone()
     assert row is not None
     assert len(row[0]) == 1
     writer.rollback()
-    assert conn.execute("select open_enqueues()").fetchone() == ([],)
+    assert conn.execute("select open_transactions('jobs')").fetchone() == ([],)
 
 
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
@@ -357,15 +372,14 @@ def test_worker_polls_while_an_early_enqueue_is_open_and_sleeps_after(
     writer.execute("select enqueue_job('t')")
     assert storage.dequeue_many(1) == []
     storage.wait(10)  # registers, and notes the open transaction
-    doorbell = storage._presence._doorbell
-    assert doorbell is not None
-    assert len(doorbell._open) == 1
+    policy = storage._presence._policy
+    assert len(policy.open) == 1
     began = time.monotonic()
     storage.wait(0.3)
     assert 0.25 < time.monotonic() - began < 2
     writer.rollback()
     storage.wait(10)  # returns, for the one it waited for has ended
-    assert doorbell._open == set()
+    assert policy.open == set()
 
 
 def test_scheduled_job_is_an_alarm(make_storage: MakeStorage, conn: Connection) -> None:
@@ -459,7 +473,7 @@ def test_enqueue_that_counted_on_a_poller_that_died_is_seen_by_one_that_fell_asl
         writer = connect(autocommit=False)
         writer.execute("select enqueue_job('t')")
         poller.conn.close()
-        until(lambda: asked_last("open_enqueues") == 1)  # it falls asleep anew, and waits for the writer
+        until(lambda: asked_last("open_transactions") == 1)  # it falls asleep anew, and waits for the writer
         writer.commit()
         assert ran.wait(1)
     finally:
@@ -506,9 +520,9 @@ def test_storage_asked_for_other_queues_lets_others_be_rung_for_the_old_ones(
     storage = make_storage(poll_interval=3600)
     conn.execute("select enqueue_jobs(array_fill('t'::text, array[10]))")
     assert len(storage.dequeue_many(10)) == 10  # as much as it asked for: it polls
-    assert conn.execute("select is_held('ready', 0)").fetchone() == (True,)
+    assert conn.execute("select is_held('polling', 0)").fetchone() == (True,)
     storage.wait(0.01, ["else"])
-    assert conn.execute("select is_held('ready', 0)").fetchone() == (False,)
+    assert conn.execute("select is_held('polling', 0)").fetchone() == (False,)
 
 
 def test_job_of_a_worker_that_was_rung_and_died_is_seen_by_the_one_that_looks_after_it(
@@ -545,7 +559,7 @@ def test_bell_that_another_thread_reads_wakes_the_one_that_sleeps(conn: Connecti
     until(lambda: _readable(listener))
     listener.keep()  # reads it
     assert not _readable(listener)
-    listener._heard.clear()  # as when the sleeper looked just before
+    listener._heard = Heard()  # as when the sleeper looked just before
     began = time.monotonic()
     assert storage.wait(5) is not False
     assert time.monotonic() - began < 4

@@ -11,6 +11,8 @@ import pytest
 Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 
+pytestmark = pytest.mark.usefixtures("workers")
+
 SIDE_TABLES = "select (select count(*) from ready), (select count(*) from scheduled), (select count(*) from jobs)"
 
 
@@ -48,8 +50,8 @@ def test_every_argument_reaches_its_column(conn: Connection) -> None:
     )
     row = conn.execute("select id, type, data, priority, execute_at::text, max_retries, queue from jobs").fetchone()
     assert row == ("I", "T", {"d": 1}, -3, "2100-01-01 00:00:00+00", 8, "Q")
-    row = conn.execute("select execute_at::text, queue, priority, job_id from scheduled").fetchone()
-    assert row == ("2100-01-01 00:00:00+00", "Q", -3, "I")
+    row = conn.execute("select execute_at::text, queue, lane, job_id from scheduled").fetchone()
+    assert row == ("2100-01-01 00:00:00+00", "Q", 3, "I")
 
 
 def test_bulk_returns_ids_in_order_and_fills_in_defaults(conn: Connection) -> None:

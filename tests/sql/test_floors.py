@@ -12,6 +12,8 @@ import pytest
 Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 
+pytestmark = pytest.mark.usefixtures("workers")
+
 
 def enqueue(conn: Connection, jobs: int, *, priority: int = 5, queue: str = "default", name: str = "j") -> list[str]:
     """So many jobs of one lane; their ids, in order."""
@@ -23,21 +25,24 @@ def enqueue(conn: Connection, jobs: int, *, priority: int = 5, queue: str = "def
     return ids
 
 
-def claim(conn: Connection, jobs: int, queues: list[str] | None = None) -> list[str]:
+def claim(conn: Connection, jobs: int, queues: list[str] | None = None, worker: int = 1) -> list[str]:
     """The ids of so many claimed jobs."""
-    return [row[0] for row in conn.execute("select id from claim_jobs(1, %s, %s)", [queues, jobs]).fetchall()]
+    return [row[0] for row in conn.execute("select id from claim_jobs(%s, %s, %s)", [worker, queues, jobs]).fetchall()]
 
 
 def advance(conn: Connection, times: int = 3) -> None:
-    """As workers do now and then: the first call reads the sequence, later ones move the floors."""
+    """As a worker does now and then: the first call reads the sequence, later ones move the floors."""
+    state: list[Any] = [0, []]
     for _ in range(times):
-        conn.execute("select advance_floors()")
+        state = list(
+            conn.execute("select safe, open::text[] from advance_floors(%s, %s::xid8[])", state).fetchone() or ()
+        )
 
 
 def floor(conn: Connection, priority: int = 5) -> int | None:
     """The floor of a lane."""
-    row = conn.execute("select seq from floors where priority = %s", [priority]).fetchone()
-    return None if row is None else int(row[0])
+    row = conn.execute("select max(seq) from floors where lane = %s", [-priority]).fetchone()
+    return None if row is None or row[0] is None else int(row[0])
 
 
 @pytest.fixture
@@ -83,9 +88,11 @@ def test_enqueue_that_commits_late_keeps_the_floor_down(conn: Connection, connec
     assert floor(conn) is None  # nothing is safe while it is open
     late.commit()
     advance(conn)
-    assert floor(conn) == 1
+    assert floor(conn) is None  # the lowest place is the first of all
     assert claim(conn, 10) == ["late-5-000000"]
     enqueue(conn, 1, name="next")
+    advance(conn)
+    assert floor(conn) == 2002
     assert claim(conn, 10) == ["next-5-000000"]
 
 
@@ -107,25 +114,31 @@ def test_claim_that_rolls_back_finds_its_places_again(conn: Connection, connect:
     enqueue(conn, 1, priority=4)
     claim(conn, 1)  # so that a lane is busy
     advance(conn)
-    assert floor(conn) in (None, 1)
+    assert floor(conn) is None
     claimer.rollback()
     advance(conn)
     assert claim(conn, 5000) == taken
 
 
-@pytest.mark.parametrize("how", ["retry", "release", "rescue", "by hand"])
+@pytest.mark.parametrize("how", ["retry", "release", "retire", "rescue", "by hand"])
 def test_job_put_back_in_line_is_above_the_floor(busy: Connection, how: str) -> None:
     claim(busy, 10)
+    busy.execute("update jobs set status = 'completed' where id <> 'j-5-000000'")
+    worker = 1
     match how:
         case "retry":
-            busy.execute("select retry_job('j-5-000000', 0, null, 1, 1)")
+            busy.execute("select retry_job(id, 0, null, claim_id) from jobs where id = 'j-5-000000'")
         case "release":
-            busy.execute("select release_jobs(1, '{j-5-000000}', '{1}')")
+            busy.execute("select release_jobs(array[id], array[claim_id]) from jobs where id = 'j-5-000000'")
+        case "retire":
+            busy.execute("select retire_worker(1)")
+            worker = 2
         case "rescue":
-            busy.execute("select give_away_jobs(1)")
+            assert busy.execute("select job_ids from rescue_jobs('0')").fetchone() == (["j-5-000000"],)
+            (worker,) = busy.execute("select register_worker('w')").fetchone() or (0,)
         case _:
             busy.execute("update jobs set status = 'pending' where id = 'j-5-000000'")
-    assert "j-5-000000" in claim(busy, 5000)
+    assert claim(busy, 5000, worker=worker) == ["j-5-000000"]
 
 
 def test_new_priorities_are_found_around_the_floors(busy: Connection) -> None:
@@ -147,34 +160,55 @@ def test_old_snapshot_cannot_move_a_floor(conn: Connection, connect: Connect) ->
     blind.execute("set transaction isolation level repeatable read")
     blind.execute("select count(*) from jobs")
     enqueue(conn, 10, name="unseen")
+    state = conn.execute("select safe, open::text[] from advance_floors()").fetchone()
+    assert state is not None
     for _ in range(3):
-        assert blind.execute("select advance_floors()").fetchone() == (0,)
+        moved = blind.execute("select safe, open::text[], moved from advance_floors(%s, %s::xid8[])", list(state))
+        assert moved.fetchone() == (*state, 0)
     blind.commit()
     assert len(claim(conn, 5000)) == 20
 
 
-def test_floor_above_a_place_is_dropped(busy: Connection) -> None:
-    """What should never be: somebody set the sequence back by hand."""
+@pytest.mark.parametrize("how", ["a claim that finds nothing", "advance_floors"])
+def test_floor_above_a_place_is_dropped(busy: Connection, how: str) -> None:
+    """What should never be: the sequence was set back."""
+    assert len(claim(busy, 10)) == 10
     busy.execute("select setval('place_seq', 10)")
     enqueue(busy, 1, name="low")
-    claim(busy, 10)
-    assert claim(busy, 10) == []
-    busy.execute("update horizon set checked_at = now() - interval '2 minutes'")
-    busy.execute("select advance_floors()")
+    if how == "advance_floors":
+        advance(busy, 1)
+        assert floor(busy) is None
+    assert claim(busy, 10) == ["low-5-000000"]
     assert floor(busy) is None
+
+
+def test_claims_look_below_the_floors_once_a_minute(busy: Connection) -> None:
+    assert len(claim(busy, 10)) == 10
+    assert claim(busy, 10) == []
+    busy.execute("select setval('place_seq', 10)")
+    enqueue(busy, 1, name="low")
+    assert claim(busy, 10) == []
+    busy.execute(
+        "select set_config('pgjobq.floors_checked', (current_setting('pgjobq.floors_checked')::float8 - 61)::text, false)"
+    )
     assert claim(busy, 10) == ["low-5-000000"]
 
 
-def test_idle_lanes_do_not_pile_up(conn: Connection) -> None:
-    conn.execute(
-        "insert into floors select 'q' || n, 5, 1, now() - n * interval '1 s' from generate_series(1, 150) as n"
+def test_idle_lanes_do_not_pile_up(busy: Connection) -> None:
+    busy.execute(
+        "insert into floors select 'q' || n, -5, 1, now() - n * interval '1 s' from generate_series(1, 450) as n"
     )
-    conn.execute("select check_floors()")
-    assert conn.execute("select count(*), bool_or(queue = 'q1'), bool_or(queue = 'q150') from floors").fetchone() == (
-        100,
-        True,
-        False,
-    )
+    enqueue(busy, 2000, name="next")
+    advance(busy)
+    kept = "select count(*), bool_or(queue = 'default'), bool_or(queue = 'q1'), bool_or(queue = 'q450') from floors"
+    advance(busy)
+    assert busy.execute(kept).fetchone() == (400, True, True, False)
+    # However often they move, those that are idle are the ones to go.
+    busy.execute("insert into floors select 'r' || n, -5, 1, now() from generate_series(1, 400) as n")
+    claim(busy, 2000)
+    advance(busy)
+    advance(busy)
+    assert busy.execute(kept).fetchone() == (400, True, False, False)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -194,8 +228,8 @@ def test_order_over_many_queues_priorities_and_floors(conn: Connection, seed: in
             # No place of the lane is below it.
             conn.execute(
                 """insert into floors select %s, %s, coalesce(min(seq), 1000), now() from ready
-                    where queue = %s and priority = %s on conflict do nothing""",
-                [queue, priority, queue, priority],
+                    where queue = %s and lane = %s""",
+                [queue, -priority, queue, -priority],
             )
     wanted = None if seed < 2 else rng.sample(queues, 7)
     expected = sorted(

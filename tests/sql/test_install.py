@@ -14,7 +14,9 @@ from psycopg.conninfo import make_conninfo
 
 from pgjobq import ConfigurationError, NotMigrated, SchemaConflict, SchemaTooNew
 from pgjobq.devserver import find_bindir
-from pgjobq.postgres.schema import check_schema, migrate, migration_sql, migrations, newest_version, sql_dir
+from pgjobq.postgres.errors import translate
+from pgjobq.postgres.schema import check_schema, migrate, migration_sql, migrations, newest_version
+from pgjobq.postgres.script import psql_script, sql_dir
 
 Connection = psycopg.Connection[Any]
 
@@ -76,12 +78,13 @@ def test_two_schemas_do_not_know_each_other(empty_dsn: str) -> None:
     with psycopg.connect(empty_dsn, autocommit=True) as conn:
         conn.execute("select enqueue_job('t', job_id => 'first')")
         conn.execute("""select "My Jobs".enqueue_job('t', job_id => 'second')""")
-        assert conn.execute("select id from pgjobq.claim_jobs(1, null, 9)").fetchall() == [("first",)]
-        assert conn.execute("""select id from "My Jobs".claim_jobs(1, null, 9)""").fetchall() == [("second",)]
+        for schema, job in (("pgjobq", "first"), ('"My Jobs"', "second")):
+            claim = f"select id from {schema}.claim_jobs({schema}.register_worker('w'), null, 9)"
+            assert conn.execute(claim.encode()).fetchall() == [(job,)]
         # Workers of the same number in both: each schema sees its own lock.
         conn.execute("select pgjobq.register_worker('w')")
-        assert conn.execute("select count(*) from pgjobq.live_workers()").fetchone() == (1,)
-        assert conn.execute("""select count(*) from "My Jobs".live_workers()""").fetchone() == (0,)
+        assert conn.execute("select count(*) from pgjobq.live_workers()").fetchone() == (2,)
+        assert conn.execute("""select count(*) from "My Jobs".live_workers()""").fetchone() == (1,)
 
 
 def test_public_function_can_be_left_out(empty_dsn: str) -> None:
@@ -155,7 +158,7 @@ def test_newer_database_is_refused(empty_dsn: str) -> None:
         conn.execute("insert into pgjobq.schema_version values (999)")
     with psycopg.connect(empty_dsn) as conn, pytest.raises(SchemaTooNew, match="999"):
         check_schema(conn)
-    with pytest.raises(SchemaTooNew, match=r"999.*pip install --upgrade"):
+    with pytest.raises(SchemaTooNew, match=r"999.*upgrade pgjobq to the version that migrated the schema"):
         migrate(empty_dsn)
 
 
@@ -170,6 +173,107 @@ def test_schema_with_other_tables_is_refused_and_left_alone(empty_dsn: str, tabl
             "select relname from pg_class where relnamespace = 'pgjobq'::regnamespace and relkind = 'r'"
         )
         assert found.fetchall() == [(table,)]
+
+
+# -- functions of an earlier version ------------------------------------------------------------------
+
+OLD = {
+    "private": """create function pgjobq.is_held(text) returns integer return 1;
+                  comment on function pgjobq.is_held(text) is 'Private: an earlier one.'""",
+    "trigger": """create function pgjobq.place_new_jobs(text) returns integer return 1;
+                  comment on function pgjobq.place_new_jobs(text) is 'Trigger: an earlier one.'""",
+    "public": """create function pgjobq.cancel_job(text, integer) returns boolean return true;
+                 comment on function pgjobq.cancel_job(text, integer) is 'Cancel.  Part of pgjobq.'""",
+    "gone": """create function pgjobq.had_its_time() returns integer return 1;
+               comment on function pgjobq.had_its_time() is 'Private: gone.  Part of pgjobq.'""",
+}
+OWN = {
+    "no comment": "create function pgjobq.cancel_job(integer) returns boolean return true",
+    "a comment": """create function pgjobq.report() returns integer return 1;
+                    comment on function pgjobq.report() is 'Counts what the boss wants.'""",
+    "a comment like ours": """create function pgjobq.report() returns integer return 1;
+                              comment on function pgjobq.report() is 'Private: do not tell.'""",
+    "a procedure": "create procedure pgjobq.nightly() begin atomic select pgjobq.prune_jobs(); end",
+}
+
+
+@pytest.mark.parametrize("created", OLD.values(), ids=OLD)
+def test_function_of_an_earlier_version_is_dropped(dsn: str, conn: Connection, created: str) -> None:
+    before = objects(dsn)
+    conn.execute(created.encode())
+    assert objects(dsn) != before
+    assert migrate(dsn).notices == []
+    assert objects(dsn) == before
+
+
+@pytest.mark.parametrize("created", OWN.values(), ids=OWN)
+def test_function_of_a_user_is_left_alone(dsn: str, conn: Connection, created: str) -> None:
+    conn.execute(created.encode())
+    conn.execute("create role pgjobq_test_caller")
+    try:
+        query = """select oid, xmin::text, array_agg(has_function_privilege('pgjobq_test_caller', oid, 'execute'))
+                     from pg_proc where pronamespace = 'pgjobq'::regnamespace and obj_description(oid) !~ 'Part of pgjobq'
+                       or proname in ('report', 'nightly') or oid = to_regprocedure('pgjobq.cancel_job(integer)')
+                    group by oid order by oid"""
+        before = conn.execute(query).fetchall()
+        assert len(before) == 1
+        for _ in range(2):
+            assert migrate(dsn).notices == []
+        assert conn.execute(query).fetchall() == before
+    finally:
+        conn.execute("drop role pgjobq_test_caller")
+
+
+def test_function_of_an_earlier_version_that_something_needs_stays_and_is_told(dsn: str, conn: Connection) -> None:
+    conn.execute(OLD["public"].encode())
+    conn.execute("create view public.mine as select pgjobq.cancel_job('x', 1)")
+    (notice,) = migrate(dsn).notices
+    assert "cancel_job(text,integer) is of an earlier version of pgjobq, and stays" in notice
+    conn.execute("drop view public.mine")
+    before = objects(dsn)
+    assert migrate(dsn).notices == []
+    assert len(objects(dsn)) == len(before) - 1
+
+
+def test_public_function_of_an_earlier_version_is_dropped(dsn: str, conn: Connection) -> None:
+    old = "public.enqueue_job(text, jsonb)"
+    conn.execute(f"create function {old} returns text begin atomic select pgjobq.enqueue_job($1, $2); end")
+    migrate(dsn)  # a user's own, without the mark
+    assert conn.execute("select to_regprocedure(%s) is null", [old]).fetchone() == (False,)
+    conn.execute(f"comment on function {old} is 'Add.  Calls the enqueue_job of pgjobq''s schema.'")
+    migrate(dsn)
+    assert conn.execute("select to_regprocedure(%s) is null", [old]).fetchone() == (True,)
+
+
+def test_call_of_a_function_that_is_gone_is_told_as_an_older_client(dsn: str, conn: Connection) -> None:
+    """What a worker of an earlier version hears after a migration, until it is replaced."""
+    with pytest.raises(psycopg.errors.UndefinedFunction) as error:
+        conn.execute("select had_its_time()")
+    assert isinstance(translate(error.value), NotMigrated)
+
+
+@pytest.mark.parametrize("rollback", ["on", "off"])
+def test_savepoints_around_every_statement_are_no_other_transaction(
+    empty_dsn: str, rollback: str, tmp_path: Path
+) -> None:
+    """psql can be told to make them; then no row is written by the transaction itself."""
+    script = tmp_path / "script.sql"
+    script.write_text(f"\\set ON_ERROR_ROLLBACK {rollback}\n{migration_sql()}")
+    for _ in range(2):
+        done = subprocess.run(
+            [str(find_bindir() / "psql"), empty_dsn, "-qX", "-f", str(script)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    with psycopg.connect(empty_dsn) as conn:
+        left = conn.execute("select count(*) from pg_proc where pronamespace = 'pgjobq'::regnamespace").fetchone()
+        assert left == (len(sql_files("functions")),)
+        open_to_all = conn.execute("""
+            select proname from pg_proc
+             where pronamespace = 'pgjobq'::regnamespace and has_function_privilege('public', oid, 'execute')""")
+        assert open_to_all.fetchall() == []
 
 
 def test_failed_install_leaves_nothing(empty_dsn: str) -> None:
@@ -200,10 +304,13 @@ def test_psql_alone_installs_the_same(empty_dsn: str, dsn: str) -> None:
     assert objects(empty_dsn) == objects(dsn)
 
 
-def test_install_script_lists_every_file() -> None:
-    listed = re.findall(r"^\s*\\ir (\S+)", (sql_dir() / "install.sql").read_text(), re.MULTILINE)
+def test_install_script_is_up_to_date_and_whole() -> None:
+    script = (sql_dir() / "install.sql").read_text()
+    assert script == psql_script(), "run: make install-sql"
+    listed = re.findall(r"^\\ir (\S+)", script, re.MULTILINE)
     files = {str(path.relative_to(sql_dir())) for path in sql_dir().rglob("*.sql")} - {"install.sql"}
-    assert sorted(listed) == sorted(files)
+    assert set(listed) == files
+    assert {name for name in listed if listed.count(name) > 1} == {name for name in files if name.startswith("views/")}
 
 
 def test_newest_version_is_the_same_everywhere() -> None:

@@ -26,7 +26,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     conn: ClassVar[Connection]
     jobs: Bundle[str] = Bundle("jobs")
-    starts: Bundle[tuple[str, int, int]] = Bundle("starts")  # id, attempts, worker
+    starts: Bundle[tuple[str, int]] = Bundle("starts")  # job, claim
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     @initialize()
     def empty(self) -> None:
-        self.conn.execute("truncate jobs, ready, scheduled, claims")
+        self.conn.execute("truncate jobs, ready, scheduled, claims, workers restart identity")
+        self.conn.execute("insert into workers (name) values ('1'), ('2'), ('3')")
 
     def place(self, id_: str, **changes: Any) -> None:
         self.clock += 1
@@ -46,7 +47,7 @@ class QueueMachine(RuleBasedStateMachine):
         priority=st.sampled_from([1, 5, 9]),
         queue=st.sampled_from(QUEUES),
         future=st.booleans(),
-        retries=st.integers(0, 2),
+        retries=st.integers(0, 4),
     )
     def enqueue(self, priority: int, queue: str, future: bool, retries: int) -> str:
         id_ = f"j{len(self.model)}"
@@ -56,70 +57,80 @@ class QueueMachine(RuleBasedStateMachine):
         )
         self.model[id_] = {
             "status": "pending", "priority": priority, "queue": queue, "attempts": 0, "retries": retries,
-            "future": future, "worker": None,
+            "future": future, "worker": None, "claim": None, "crashes": 0,
         }  # fmt: skip
         self.place(id_)
         return id_
 
-    @rule(target=starts, worker=st.integers(1, 3), queues=st.sampled_from([None, ["a"], ["b"], ["a", "b"]]))
-    def claim_one(self, worker: int, queues: list[str] | None) -> Any:
+    @rule(
+        target=starts,
+        worker=st.integers(1, 3),
+        queues=st.sampled_from([None, ["a"], ["b"], ["a", "b"]]),
+        alone=st.booleans(),
+    )
+    def claim_one(self, worker: int, queues: list[str] | None, alone: bool) -> Any:
         due = sorted(
             (-job["priority"], job["place"], id_)
             for id_, job in self.model.items()
-            if job["status"] == "pending" and not job["future"] and (queues is None or job["queue"] in queues)
+            if job["status"] == "pending"
+            and not job["future"]
+            and (queues is None or job["queue"] in queues)
+            and (alone or not job["crashes"])
         )
-        row = self.conn.execute("select id, attempts from claim_jobs(%s, %s, 1)", [worker, queues]).fetchone()
+        call = "select id, attempts, crashes, claim_id from claim_jobs(%s, %s, 1, alone => %s)"
+        row = self.conn.execute(call, [worker, queues, alone]).fetchone()
         if not due:
             assert row is None
-            return ("none", 0, worker)
+            return ("none", 0)
         id_ = due[0][2]
         job = self.model[id_]
-        assert row == (id_, job["attempts"] + 1)
-        job.update(status="running", attempts=job["attempts"] + 1, worker=worker)
-        return (id_, job["attempts"], worker)
+        assert row is not None
+        assert row[:3] == (id_, job["attempts"] + 1, job["crashes"])
+        job.update(status="running", attempts=job["attempts"] + 1, worker=worker, claim=row[3])
+        return (id_, row[3])
 
-    def holds(self, start: tuple[str, int, int]) -> bool:
-        id_, attempts, worker = start
-        job = self.model.get(id_)
-        return job is not None and (job["status"], job["attempts"], job["worker"]) == ("running", attempts, worker)
+    def ended(self, start: tuple[str, int], status: str) -> bool:
+        """Whether the start is the job's last, and the job has this status."""
+        job = self.model.get(start[0])
+        return job is not None and (job["status"], job["claim"]) == (status, start[1])
 
-    def already(self, start: tuple[str, int, int], status: str) -> bool:
-        id_, attempts, worker = start
-        job = self.model.get(id_)
-        return job is not None and (job["status"], job["attempts"], job["worker"]) == (status, attempts, worker)
-
-    @rule(start=starts)
-    def complete(self, start: tuple[str, int, int]) -> None:
-        id_, attempts, worker = start
-        lost = self.conn.execute("select complete_jobs(%s, %s, %s)", [worker, [id_], [attempts]]).fetchall()
-        assert lost == ([] if self.holds(start) or self.already(start, "completed") else [(id_,)])
-        if self.holds(start):
-            self.model[id_]["status"] = "completed"
+    def holds(self, start: tuple[str, int]) -> bool:
+        return self.ended(start, "running")
 
     @rule(start=starts)
-    def fail(self, start: tuple[str, int, int]) -> None:
-        id_, attempts, worker = start
-        row = self.conn.execute("select fail_job(%s, %s, %s, 'boom')", [worker, id_, attempts]).fetchone()
-        assert row == (self.holds(start) or self.already(start, "failed"),)
+    def complete(self, start: tuple[str, int]) -> None:
+        id_, claim = start
+        lost = self.conn.execute("select complete_jobs(1, %s, %s)", [[id_], [claim]]).fetchall()
+        assert lost == ([] if self.holds(start) or self.ended(start, "completed") else [(id_,)])
         if self.holds(start):
-            self.model[id_]["status"] = "failed"
+            self.model[id_].update(status="completed", crashes=0)
 
     @rule(start=starts)
-    def retry(self, start: tuple[str, int, int]) -> None:
-        id_, attempts, worker = start
-        row = self.conn.execute("select retry_job(%s, 0, 'boom', %s, %s)", [id_, worker, attempts]).fetchone()
-        assert row == (self.holds(start) or self.already(start, "pending"),)
+    def fail(self, start: tuple[str, int]) -> None:
+        row = self.conn.execute("select fail_job(%s, %s, 'boom')", start).fetchone()
+        assert row == (self.holds(start) or self.ended(start, "failed"),)
         if self.holds(start):
-            self.place(id_, status="pending", future=False)
+            self.model[start[0]].update(status="failed", crashes=0)
 
     @rule(start=starts)
-    def release(self, start: tuple[str, int, int]) -> None:
-        id_, attempts, worker = start
-        lost = self.conn.execute("select release_jobs(%s, %s, %s)", [worker, [id_], [attempts]]).fetchall()
-        released = self.already((id_, attempts - 1, worker), "pending")
-        assert lost == ([] if self.holds(start) or released else [(id_,)])
+    def retry(self, start: tuple[str, int]) -> None:
+        row = self.conn.execute("select retry_job(%s, 0, 'boom', %s)", start).fetchone()
+        assert row == (self.holds(start) or self.ended(start, "pending"),)
         if self.holds(start):
-            self.place(id_, status="pending", attempts=attempts - 1)
+            self.place(start[0], status="pending", future=False, crashes=0)
+
+    @rule(start=starts)
+    def release(self, start: tuple[str, int]) -> None:
+        id_, claim = start
+        lost = self.conn.execute("select release_jobs(%s, %s)", [[id_], [claim]]).fetchall()
+        assert lost == ([] if self.holds(start) or self.ended(start, "pending") else [(id_,)])
+        if self.holds(start):
+            self.place(id_, status="pending", attempts=self.model[id_]["attempts"] - 1)
+
+    @rule(start=starts)
+    def ask(self, start: tuple[str, int]) -> None:
+        lost = self.conn.execute("select lost_jobs(%s, %s)", [[start[0]], [start[1]]]).fetchall()
+        assert lost == ([] if self.holds(start) else [(start[0],)])
 
     @rule(id_=jobs)
     def cancel(self, id_: str) -> None:
@@ -127,7 +138,7 @@ class QueueMachine(RuleBasedStateMachine):
         row = self.conn.execute("select cancel_job(%s)", [id_]).fetchone()
         assert row == (job["status"] in ("pending", "running"),)
         if row == (True,):
-            job["status"] = "cancelled"
+            job.update(status="cancelled", claim=None)
 
     @rule(id_=jobs)
     def retry_by_hand(self, id_: str) -> None:
@@ -136,7 +147,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert row == (job["status"] in ("pending", "failed", "cancelled"),)
         if row == (True,):
             # A job that is still in its place keeps it: an old place is as good as any.
-            self.place(id_, status="pending", future=False)
+            self.place(id_, status="pending", future=False, crashes=0)
             self.conn.execute(
                 "delete from ready where job_id = %s and seq < (select max(seq) from ready where job_id = %s)",
                 [id_, id_],
@@ -158,26 +169,34 @@ class QueueMachine(RuleBasedStateMachine):
             "future": False,
             "queue": "",
             "attempts": 0,
+            "crashes": 0,
             "worker": None,
+            "claim": None,
             "priority": 0,
         }
 
     @rule(worker=st.integers(1, 3))
     def die(self, worker: int) -> None:
-        self.conn.execute("select give_away_jobs(%s)", [worker])
+        self.conn.execute("select give_away_worker(%s), give_back_claims(%s, '{}', 'crashed')", [worker, worker])
+        self.conn.execute("insert into workers (id, name) overriding system value values (%s, 'again')", [worker])
         mine = [(id_, job) for id_, job in self.model.items() if job["status"] == "running" and job["worker"] == worker]
         places = self.conn.execute("select job_id from ready order by seq desc limit %s", [len(mine)]).fetchall()
         order = [row[0] for row in reversed(places)]
         for id_, job in sorted(mine, key=lambda one: order.index(one[0]) if one[0] in order else -1):
-            if job["attempts"] > job["retries"]:
+            job.update(crashes=job["crashes"] + 1, claim=None)
+            if job["attempts"] > job["retries"] or job["crashes"] == 3:
                 job["status"] = "failed"
             else:
                 self.place(id_, status="pending")
 
     @invariant()
     def database_agrees(self) -> None:
-        rows = self.conn.execute("select id, status, attempts from jobs").fetchall()
-        expected = {(id_, job["status"], job["attempts"]) for id_, job in self.model.items() if job["status"] != "gone"}
+        rows = self.conn.execute("select id, status, attempts, crashes, claim_id from jobs").fetchall()
+        expected = {
+            (id_, job["status"], job["attempts"], job["crashes"], job["claim"])
+            for id_, job in self.model.items()
+            if job["status"] != "gone"
+        }
         assert set(rows) == expected
         placed = {row[0] for row in self.conn.execute("select job_id from ready union select job_id from scheduled")}
         assert {id_ for id_, job in self.model.items() if job["status"] == "pending"} <= placed

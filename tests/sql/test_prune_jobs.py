@@ -12,6 +12,9 @@ Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 
 
+pytestmark = pytest.mark.usefixtures("workers")
+
+
 def add(conn: Connection, id_: str, status: str, created: int, finished: int | None = None) -> None:
     """A job that was created, and finished, so many days ago."""
     conn.execute(
@@ -46,6 +49,14 @@ def test_only_what_finished_long_enough_ago_and_has_that_status_goes(conn: Conne
     assert prune(conn, "7 days", ["failed"], 1000)[0] == 1
     assert prune(conn, "0", ["completed", "cancelled", "failed"], 1000)[0] == 2
     assert ids(conn) == "er"
+
+
+def test_jobs_of_other_queues_stay(conn: Connection) -> None:
+    for id_ in "abc":
+        add(conn, id_, "completed", 9, 8)
+    conn.execute("update jobs set queue = id")
+    assert prune(conn, "7 days", ["completed"], 1000, queues=["a", "c", "none"])[0] == 2
+    assert ids(conn) == "b"
 
 
 def test_batches_go_on_after_what_was_reached(conn: Connection) -> None:
@@ -90,6 +101,12 @@ def test_one_prunes_at_a_time_and_the_other_is_told(connect: Connect, conn: Conn
         add(conn, id_, "completed", 9, 8)
     first = connect(autocommit=False)
     assert prune(first, "7 days", ["completed"], 1)[0] == 1
+    # Its lock is that of a minute, so that it holds others up no longer. Should the next one begin just now: take that, too.
+    held = "select objid::int from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
+    ((minute,),) = first.execute(held).fetchall()
+    now = conn.execute("select extract(epoch from clock_timestamp()) / 60").fetchone() or (0,)
+    assert abs(minute - now[0]) < 2
+    first.execute("select pg_advisory_xact_lock(lock_class('pruning'), %s)", [minute + 1])
     assert prune(conn, "7 days", ["completed"], 1) == (None, None, None)
     first.commit()
     assert prune(conn, "7 days", ["completed"], 1)[0] == 1

@@ -13,6 +13,9 @@ Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 
 
+COMPLETE = "select complete_jobs(%s, '{a}', '{1}')"  # the first claim of the database
+
+
 def register(conn: Connection, **options: Any) -> int:
     names = "".join(f", {name} => %s" for name in options)
     row = conn.execute(f"select register_worker('w'{names})", list(options.values())).fetchone()
@@ -56,21 +59,28 @@ def test_jobs_of_a_dead_worker_go_back(conn: Connection, held: tuple[Connection,
     session, worker = held
     end(session, conn)
     assert rescue(conn) == (1, 0, 1)
-    row = conn.execute("select status, attempts, error from jobs").fetchone()
-    assert row == ("pending", 1, f"worker {worker} stopped or died while it held this job (try 1 of 4)")
+    row = conn.execute("select status, attempts, crashes, error from jobs").fetchone()
+    assert row == (
+        "pending",
+        1,
+        1,
+        f"worker {worker} stopped or died while it held this job (try 1 of 4, crash 1 of 3)",
+    )
     assert conn.execute("select count(*) from workers").fetchone() == (0,)
     assert rescue(conn) == (0, 0, 0)
-    assert [row[0] for row in conn.execute("select id from claim_jobs(99)")] == ["a"]
+    assert [row[0] for row in conn.execute("select id from claim_jobs(register_worker('w'))")] == ["a"]
 
 
 def test_grace_counts_from_the_first_suspicion(conn: Connection, held: tuple[Connection, int]) -> None:
-    session, _ = held
+    session, worker = held
     end(session, conn)
     assert rescue(conn, "2 s") == (0, 0, 1)
-    assert conn.execute("select suspected_at is not null from workers").fetchone() == (True,)
+    assert conn.execute("select worker_id from suspects").fetchall() == [(worker,)]
     assert rescue(conn, "2 s") == (0, 0, 1)
-    conn.execute("update workers set suspected_at = suspected_at - interval '3 s'")
+    conn.execute("update suspects set seen_at = seen_at - interval '3 s'")
     assert rescue(conn, "2 s") == (1, 0, 1)
+    rescue(conn, "2 s")
+    assert conn.execute("select count(*) from suspects").fetchone() == (0,)
 
 
 def test_worker_that_reconnects_within_the_grace_keeps_its_jobs(
@@ -81,9 +91,9 @@ def test_worker_that_reconnects_within_the_grace_keeps_its_jobs(
     rescue(conn, "2 s")
     again = connect()
     assert register(again, worker_id=worker) == worker
-    assert conn.execute("select suspected_at from workers").fetchone() == (None,)
     assert rescue(conn) == (0, 0, 1)
-    assert again.execute("select complete_jobs(%s, '{a}', '{1}')", [worker]).fetchall() == []
+    assert conn.execute("select count(*) from suspects").fetchone() == (0,)
+    assert again.execute(COMPLETE, [worker]).fetchall() == []
 
 
 def test_worker_that_comes_back_too_late_is_a_new_one(
@@ -95,10 +105,10 @@ def test_worker_that_comes_back_too_late_is_a_new_one(
     again = connect()
     fresh = register(again, worker_id=worker)
     assert fresh != worker
-    assert again.execute("select complete_jobs(%s, '{a}', '{1}')", [worker]).fetchall() == [("a",)]
+    assert again.execute(COMPLETE, [fresh]).fetchall() == [("a",)]
 
 
-def test_worker_that_comes_back_during_its_rescue_waits_for_its_outcome(
+def test_worker_that_comes_back_during_its_rescue_is_told_to_try_again(
     connect: Connect, conn: Connection, held: tuple[Connection, int]
 ) -> None:
     session, worker = held
@@ -106,36 +116,103 @@ def test_worker_that_comes_back_during_its_rescue_waits_for_its_outcome(
     rescuer, again = connect(autocommit=False), connect()
     assert rescue(rescuer) == (1, 0, 1)
     again.execute("set lock_timeout = '200ms'")
-    with pytest.raises(psycopg.errors.LockNotAvailable):
+    with pytest.raises(psycopg.Error, match="holds the lock of worker") as error:
         register(again, worker_id=worker)
+    assert error.value.sqlstate == "JQ007"
+    assert error.value.diag.message_hint
     rescuer.commit()
     assert register(again, worker_id=worker) != worker
 
 
-def test_job_that_kills_its_workers_fails_in_the_end(connect: Connect, conn: Connection) -> None:
-    conn.execute("select enqueue_job('t', job_id => 'poison', max_retries => 1)")
-    for expected in [(1, 0), (0, 1)]:
+@pytest.mark.parametrize(
+    ("max_retries", "max_crashes", "told"),
+    [
+        (1, None, "try 2 of 2, crash 2 of 3"),
+        (9, None, "try 3 of 10, crash 3 of 3"),
+        (9, "2", "try 2 of 10, crash 2 of 2"),
+    ],
+)
+def test_job_that_kills_its_workers_fails_in_the_end(
+    connect: Connect, conn: Connection, max_retries: int, max_crashes: str | None, told: str
+) -> None:
+    conn.execute("select enqueue_job('t', job_id => 'poison', max_retries => %s)", [max_retries])
+    if max_crashes:
+        conn.execute(f"set pgjobq.max_crashes = {max_crashes}")
+    starts = int(told.split()[1])
+    for start in range(1, starts + 1):
         session = connect()
-        session.execute("select from claim_jobs(%s)", [register(session)])
+        assert session.execute("select id from claim_jobs(%s)", [register(session)]).fetchall() == [("poison",)]
         end(session, conn)
-        assert rescue(conn)[:2] == expected
+        assert rescue(conn)[:2] == ((1, 0) if start < starts else (0, 1))
     row = conn.execute("select status, attempts, failed_at is not null, error from jobs").fetchone()
     assert row is not None
-    assert row[:3] == ("failed", 2, True)
-    assert "try 2 of 2" in row[3]
+    assert row[:3] == ("failed", starts, True)
+    assert told in row[3]
 
 
-def test_one_rescuer_at_a_time(connect: Connect, held: tuple[Connection, int]) -> None:
+def test_crashes_count_one_after_the_other(connect: Connect, conn: Connection) -> None:
+    conn.execute("select enqueue_job('t', job_id => 'a', max_retries => 9)")
+    crashes = "select crashes from jobs"
+    for ending in ("retry_job('a', 0, 'x', %s)", "fail_job('a', %s, 'x')", "complete_jobs(0, '{a}', array[%s])"):
+        conn.execute("update jobs set crashes = 2, status = 'pending'")
+        (claim,) = conn.execute("select claim_id from claim_jobs(%s)", [register(conn)]).fetchone() or (0,)
+        assert conn.execute(crashes).fetchone() == (2,)
+        conn.execute(f"select {ending.replace('%s', '%s::bigint')}", [claim])
+        assert conn.execute(crashes).fetchone() == (0,)
+
+
+def test_rescues_at_once_share_the_dead(connect: Connect, held: tuple[Connection, int]) -> None:
     one, two = connect(autocommit=False), connect()
+    two.execute("set statement_timeout = '5s'")  # it must not wait
+    later = connect()
+    later.execute("select enqueue_job('t', job_id => 'b')")
+    later.execute("select from claim_jobs(%s)", [register(later)])
     end(held[0], two)
-    assert rescue(one) == (1, 0, 1)
-    assert rescue(two)[:2] == (0, 0)
+    told = "select rescued, failed, job_ids from rescue_jobs('0')"
+    assert one.execute(told).fetchone() == (1, 0, ["a"])
+    assert two.execute(told).fetchone() == (0, 0, None)
+    end(later, two)
+    assert two.execute(told).fetchone() == (1, 0, ["b"])
+    one.commit()
+    assert two.execute("select id, status, crashes from jobs order by id").fetchall() == [("a", "pending", 1), ("b", "pending", 1)]  # fmt: skip
+
+
+def test_rescue_waits_for_no_job_that_another_holds(
+    connect: Connect, conn: Connection, held: tuple[Connection, int]
+) -> None:
+    session, worker = held
+    conn.execute("select enqueue_job('t', job_id => 'b')")
+    session.execute("select from claim_jobs(%s)", [worker])
+    end(session, conn)
+    holder = connect(autocommit=False)
+    holder.execute("select from jobs where id = 'a' for update")
+    conn.execute("set statement_timeout = '5s'")
+    told = "select rescued, failed, job_ids from rescue_jobs('0')"
+    assert conn.execute(told).fetchone() == (1, 0, ["b"])
+    assert conn.execute(told).fetchone() == (0, 0, None)
+    holder.rollback()
+    assert conn.execute(told).fetchone() == (1, 0, ["a"])
+    assert conn.execute("select count(*) from claims").fetchone() == (0,)
+
+
+def test_rescue_leaves_a_worker_whose_claim_is_under_way_to_the_next(
+    connect: Connect, conn: Connection, held: tuple[Connection, int]
+) -> None:
+    session, worker = held
+    conn.execute("select enqueue_job('t', job_id => 'b')")
+    claimer = connect(autocommit=False)
+    claimer.execute("select from claim_jobs(%s)", [worker])
+    end(session, conn)
+    conn.execute("set statement_timeout = '5s'")
+    assert rescue(conn) == (0, 0, 1)
+    claimer.commit()
+    assert rescue(conn) == (2, 0, 1)
 
 
 def test_retired_worker_gives_its_jobs_back_at_once(conn: Connection, held: tuple[Connection, int]) -> None:
     session, worker = held
     session.execute("select retire_worker(%s)", [worker])
-    assert conn.execute("select status from jobs").fetchone() == ("pending",)
+    assert conn.execute("select status, attempts, crashes from jobs").fetchone() == ("pending", 1, 0)
     assert conn.execute("select count(*) from live_workers()").fetchone() == (0,)
     assert conn.execute("select count(*) from workers").fetchone() == (0,)
 
@@ -156,9 +233,10 @@ def test_heartbeat_in_place_of_a_lock(connect: Connect, conn: Connection) -> Non
 
 def test_what_was_claimed_without_an_answer_is_given_back(conn: Connection) -> None:
     conn.execute("select enqueue_jobs('{t,t}', job_ids => '{a,b}')")
-    known = conn.execute("select claim_id from claim_jobs(1)").fetchone()
-    conn.execute("select from claim_jobs(1)")
-    assert conn.execute("select release_unknown_jobs(1, %s)", [list(known or [])]).fetchone() == (1,)
+    worker = register(conn)
+    known = conn.execute("select claim_id from claim_jobs(%s)", [worker]).fetchone()
+    conn.execute("select from claim_jobs(%s)", [worker])
+    assert conn.execute("select release_unknown_jobs(%s, %s)", [worker, list(known or [])]).fetchone() == (1,)
     assert conn.execute("select id, status, attempts from jobs order by id").fetchall() == [
         ("a", "running", 1),
         ("b", "pending", 0),
@@ -167,8 +245,12 @@ def test_what_was_claimed_without_an_answer_is_given_back(conn: Connection) -> N
 
 def test_worker_status(conn: Connection, held: tuple[Connection, int]) -> None:
     session, worker = held
-    conn.execute("select arm_doorbell(%s, null, 60)", [worker])
+    session.execute("select set_worker_state(%s, 'asleep')", [worker])
     row = conn.execute("select id, name, queues, alive, asleep, running from worker_status").fetchone()
     assert row == (worker, "w", None, True, True, 1)
+    for state in ("asleep", "polling"):
+        session.execute("select set_worker_state(%s, %s, busy => true)", [worker, state])
+        told = "select key, live_workers(key) from unnest('{alive,asleep,polling,busy}'::text[]) as key"
+        assert conn.execute(told).fetchall() == [(key, worker) for key in ("alive", state, "busy")]
     end(session, conn)
     assert conn.execute("select alive from worker_status").fetchone() == (False,)

@@ -29,7 +29,7 @@ MAY = {
         "select complete_jobs(1, '{x}', '{1}')",
         "select register_worker('w')",
         "select * from rescue_jobs()",
-        "select arm_doorbell(1, null, 60)",
+        "select set_worker_state(1, 'asleep')",
         "select * from job_stats",
         "select * from list_jobs()",
     ],
@@ -50,7 +50,7 @@ MAY = {
 }
 MAY_NOT = {
     "pgjobq_enqueue": ["select * from export_jobs()", "select import_jobs('[]')", "select * from jobs", "select * from list_jobs()", "select * from claim_jobs(1)", "select cancel_job('x')", "select * from job_stats", "insert into jobs (type) values ('t')"],
-    "pgjobq_work": ["select * from jobs", "delete from ready", "select cancel_job('x')", "select give_away_jobs(1)", "select import_jobs('[]')"],
+    "pgjobq_work": ["select * from jobs", "delete from ready", "select cancel_job('x')", "select give_away_worker(1)", "select give_back_claims(1, '{}', 'left')", "select import_jobs('[]')"],
     "pgjobq_read": ["select * from jobs", "select enqueue_job('t')", "select * from claim_jobs(1)", "update jobs set status = 'failed'"],
     "pgjobq_admin": ["select * from jobs", "truncate jobs"],
 }  # fmt: skip
@@ -80,6 +80,7 @@ def test_stranger_may_nothing(connect: Callable[..., Connection]) -> None:
         conn.execute("drop role pgjobq_test_stranger")
 
 
+@pytest.mark.usefixtures("workers")
 def test_job_stats(conn: Connection) -> None:
     conn.execute(
         "select enqueue_jobs(array_fill('t'::text, array[6]), queues => '{a,a,a,a,b,b}', job_ids => '{1,2,3,4,5,6}')"
@@ -87,7 +88,7 @@ def test_job_stats(conn: Connection) -> None:
     conn.execute("select enqueue_job('t', queue => 'a', execute_at => now() + '1 h')")
     conn.execute("update jobs set created_at = now() - interval '60 s' where id = '4'")
     conn.execute("select from claim_jobs(1, '{a}', 3)")
-    conn.execute("select complete_jobs(1, '{1}', '{1}'), fail_job(1, '2', 1, 'x')")
+    conn.execute("select complete_jobs(1, '{1}', '{1}'), fail_job('2', 1, 'x')")
     conn.execute("select cancel_job('6')")
     rows = conn.execute("select queue, status, jobs, estimated, oldest_due_age from job_stats order by 1, 2").fetchall()
     assert [row[:4] for row in rows] == [

@@ -1,4 +1,4 @@
-"""complete_jobs, fail_job, retry_job, release_jobs, cancel_job, lost_jobs: fenced by (id, attempts, worker)."""
+"""complete_jobs, fail_job, retry_job, release_jobs, cancel_job, lost_jobs: a start is named by its claim."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import pytest
 Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 
-HELD = [1, "a", 1]  # the worker, the job and the attempt of the start that `started` makes
-STRANGERS = [[2, "a", 1], [1, "a", 2], [1, "b", 1], [1, "nobody", 1]]
+pytestmark = pytest.mark.usefixtures("workers")
+
+# The claims of a new database are 1, 2 and so on.
+HELD = ["a", 1]  # the job and the claim of the start that `started` makes
+STRANGERS = [["a", 2], ["b", 1], ["nobody", 1], ["a", -1]]
 
 
 @pytest.fixture
@@ -40,10 +43,10 @@ def test_complete(started: Connection) -> None:
     assert row == ("completed", True, None, None)
 
 
-@pytest.mark.parametrize(("worker", "id_", "attempts"), STRANGERS)
-def test_complete_by_who_does_not_hold_it(started: Connection, worker: int, id_: str, attempts: int) -> None:
+@pytest.mark.parametrize(("id_", "claim"), [*STRANGERS, ("a", None)])
+def test_complete_by_who_does_not_hold_it(started: Connection, id_: str, claim: int | None) -> None:
     before = started.execute("select * from jobs order by id").fetchall()
-    lost = started.execute("select complete_jobs(%s, %s, %s)", [worker, [id_], [attempts]]).fetchall()
+    lost = started.execute("select complete_jobs(1, %s, %s)", [[id_], [claim]]).fetchall()
     assert lost == [(id_,)]
     assert started.execute("select * from jobs order by id").fetchall() == before
 
@@ -51,7 +54,7 @@ def test_complete_by_who_does_not_hold_it(started: Connection, worker: int, id_:
 def test_complete_names_the_lost_and_completes_the_rest(conn: Connection) -> None:
     conn.execute("select enqueue_jobs('{t,t,t}', job_ids => '{a,b,c}')")
     conn.execute("select from claim_jobs(1, null, 3)")
-    conn.execute("select retry_job('b', 0, null, 1, 1)")
+    conn.execute("select retry_job('b', 0, null, 1)")
     conn.execute("select from claim_jobs(1)")  # b again, its second attempt
     assert conn.execute("select complete_jobs(1, '{a,b,c}', '{1,1,1}')").fetchall() == [("b",)]
     assert [status(conn, id_) for id_ in "abc"] == ["completed", "running", "completed"]
@@ -65,55 +68,62 @@ def test_complete_forgets_finished_batches_of_this_worker_alone(started: Connect
     assert started.execute("select worker_id from claims").fetchall() == [(2,)]
 
 
-def complete_and_delete(conn: Connection, worker: int, ids: str, attempts: str) -> Any:
-    return conn.execute("select complete_jobs(%s, %s, %s, keep => false)", [worker, ids, attempts]).fetchall()
+def test_complete_finds_out_which_batches_are_finished(started: Connection) -> None:
+    started.execute("select enqueue_jobs('{t,t}', job_ids => '{c,d}')")
+    started.execute("select from claim_jobs(1, null, 3)")
+    started.execute("select complete_jobs(1, '{a,b,c}', '{1,2,2}')")
+    assert started.execute("select id from claims").fetchall() == [(2,)]
+    started.execute("select complete_jobs(1, '{d}', '{2}')")
+    assert started.execute("select id from claims").fetchall() == []
+
+
+def complete_and_delete(conn: Connection, ids: str, claims: str) -> Any:
+    return conn.execute("select complete_jobs(1, %s, %s, keep => false)", [ids, claims]).fetchall()
 
 
 def test_complete_without_keeping_deletes_and_may_be_repeated(started: Connection) -> None:
-    assert complete_and_delete(started, 1, "{a}", "{1}") == []
+    assert complete_and_delete(started, "{a}", "{1}") == []
     assert started.execute("select id from jobs").fetchall() == [("b",)]
-    assert complete_and_delete(started, 1, "{a}", "{1}") == []  # the first answer may have been lost
+    assert complete_and_delete(started, "{a}", "{1}") == []  # the first answer may have been lost
     assert started.execute("select complete_jobs(1, '{a}', '{1}')").fetchall() == [("a",)]  # it asks for the row
 
 
-@pytest.mark.parametrize(("worker", "id_", "attempts"), STRANGERS[:3])
-def test_complete_without_keeping_by_who_does_not_hold_it(
-    started: Connection, worker: int, id_: str, attempts: int
-) -> None:
+@pytest.mark.parametrize(("id_", "claim"), [start for start in STRANGERS if start[0] != "nobody"])
+def test_complete_without_keeping_by_who_does_not_hold_it(started: Connection, id_: str, claim: int) -> None:
     before = started.execute("select * from jobs order by id").fetchall()
-    assert complete_and_delete(started, worker, f"{{{id_}}}", f"{{{attempts}}}") == [(id_,)]
+    assert complete_and_delete(started, f"{{{id_}}}", f"{{{claim}}}") == [(id_,)]
     assert started.execute("select * from jobs order by id").fetchall() == before
 
 
 def test_complete_without_keeping_names_the_lost_and_deletes_the_rest(conn: Connection) -> None:
     conn.execute("select enqueue_jobs('{t,t,t,t}', job_ids => '{a,b,c,d}')")
     conn.execute("select from claim_jobs(1, null, 4)")
-    conn.execute("select retry_job('b', 0, null, 1, 1)")
+    conn.execute("select retry_job('b', 0, null, 1)")
     conn.execute("select from claim_jobs(2)")  # b again, by another
     conn.execute("select cancel_job('c')")
-    assert complete_and_delete(conn, 1, "{a,b,c,d}", "{1,1,1,1}") == [("b",), ("c",)]
+    assert complete_and_delete(conn, "{a,b,c,d}", "{1,1,1,1}") == [("b",), ("c",)]
     assert conn.execute("select id, status from jobs order by id").fetchall() == [("b", "running"), ("c", "cancelled")]
 
 
 def test_fail(started: Connection) -> None:
-    assert value(started, "select fail_job(%s, %s, %s, 'ValueError: x')", HELD) is True
+    assert value(started, "select fail_job(%s, %s, 'ValueError: x')", HELD) is True
     row = started.execute("select status, error, failed_at = finished_at from jobs where id = 'a'").fetchone()
     assert row == ("failed", "ValueError: x", True)
-    assert value(started, "select fail_job(%s, %s, %s, 'again')", HELD) is True
+    assert value(started, "select fail_job(%s, %s, 'again')", HELD) is True
     assert value(started, "select error from jobs where id = 'a'", []) == "ValueError: x"
 
 
 def test_retry_by_the_worker(started: Connection) -> None:
-    assert value(started, "select retry_job('a', 60, 'ValueError: x', 1, 1)", []) is True
+    assert value(started, "select retry_job('a', 60, 'ValueError: x', 1)", []) is True
     row = started.execute(
         "select status, error, round(extract(epoch from execute_at - updated_at)) from jobs where id = 'a'"
     )
     assert row.fetchone() == ("pending", "ValueError: x", 60)
-    assert value(started, "select retry_job('a', 60, 'x', 1, 1)", []) is True  # the answer may have been lost
+    assert value(started, "select retry_job('a', 60, 'x', 1)", []) is True  # the answer may have been lost
     assert started.execute("select count(*) from scheduled").fetchone() == (1,)
 
 
-@pytest.mark.parametrize("call", ["fail_job(%s, %s, %s, 'x')", "retry_job(worker_id => %s, id => %s, attempts => %s)"])
+@pytest.mark.parametrize("call", ["fail_job(%s, %s, 'x')", "retry_job(id => %s, claim_id => %s)"])
 @pytest.mark.parametrize("who", STRANGERS)
 def test_settling_by_who_does_not_hold_it(started: Connection, call: str, who: list[Any]) -> None:
     before = started.execute("select * from jobs order by id").fetchall()
@@ -123,7 +133,7 @@ def test_settling_by_who_does_not_hold_it(started: Connection, call: str, who: l
 
 def test_retry_by_an_operator(started: Connection) -> None:
     assert value(started, "select retry_job('a')", []) is False  # it runs
-    value(started, "select fail_job(%s, %s, %s, 'boom')", HELD)
+    value(started, "select fail_job(%s, %s, 'boom')", HELD)
     assert value(started, "select retry_job('a')", []) is True
     assert started.execute("select status, error, failed_at, finished_at from jobs where id = 'a'").fetchone() == (
         "pending",
@@ -140,21 +150,33 @@ def test_retry_by_an_operator(started: Connection) -> None:
 @pytest.mark.parametrize("delay", ["-1", "'NaN'", "'Infinity'", "null", "4e9"])
 def test_bad_delay(started: Connection, delay: str) -> None:
     with pytest.raises(psycopg.Error, match="delay_seconds") as error:
-        started.execute(f"select retry_job('a', {delay}, null, 1, 1)")
+        started.execute(f"select retry_job('a', {delay}, null, 1)")
     assert error.value.sqlstate == "JQ001"
     assert status(started) == "running"
 
 
 def test_release(started: Connection) -> None:
-    assert started.execute("select release_jobs(1, '{a,b}', '{1,1}')").fetchall() == [("b",)]
-    assert started.execute("select release_jobs(1, '{a}', '{1}')").fetchall() == []  # the answer may have been lost
+    assert started.execute("select release_jobs('{a,b}', '{1,1}')").fetchall() == [("b",)]
+    assert started.execute("select release_jobs('{a}', '{1}')").fetchall() == []  # the answer may have been lost
     assert started.execute("select status, attempts from jobs where id = 'a'").fetchone() == ("pending", 0)
     assert [row[0] for row in started.execute("select id from claim_jobs(2, null, 5)")] == ["b", "a"]
-    assert started.execute("select release_jobs(1, '{a}', '{1}')").fetchall() == [("a",)]
+    assert started.execute("select release_jobs('{a}', '{1}')").fetchall() == [("a",)]
+
+
+def test_start_that_was_released_is_not_the_next_one_of_the_same_worker(started: Connection) -> None:
+    started.execute("select release_jobs('{a}', '{1}')")
+    started.execute("select cancel_job('b')")
+    again = started.execute("select id, attempts, claim_id from claim_jobs(1)").fetchall()
+    assert again == [("a", 1, 2)]
+    assert started.execute("select complete_jobs(1, '{a}', '{1}')").fetchall() == [("a",)]
+    assert started.execute("select release_jobs('{a}', '{1}')").fetchall() == [("a",)]
+    assert value(started, "select fail_job(%s, %s, 'late')", HELD) is False
+    assert value(started, "select retry_job('a', 0, 'late', 1)", []) is False
+    assert status(started) == "running"
 
 
 def test_release_with_a_delay(started: Connection) -> None:
-    started.execute("select release_jobs(1, '{a}', '{1}', 60)")
+    started.execute("select release_jobs('{a}', '{1}', 60)")
     assert [row[0] for row in started.execute("select id from claim_jobs(2, null, 5)")] == ["b"]
 
 
@@ -163,7 +185,7 @@ def test_cancel(started: Connection) -> None:
     assert value(started, "select cancel_job('b')", []) is True
     assert value(started, "select cancel_job('a')", []) is False
     assert value(started, "select cancel_job('nobody')", []) is False
-    assert started.execute("select lost_jobs(1, '{a}', '{1}')").fetchall() == [("a",)]
+    assert started.execute("select lost_jobs('{a}', '{1}')").fetchall() == [("a",)]
     assert started.execute("select complete_jobs(1, '{a}', '{1}')").fetchall() == [("a",)]
     assert status(started) == status(started, "b") == "cancelled"
 
@@ -179,5 +201,5 @@ def test_two_settles_at_once_one_wins(connect: Connect, started: Connection) -> 
 
 
 def test_lost_jobs_names_what_is_not_held(started: Connection) -> None:
-    assert started.execute("select lost_jobs(1, '{a,b,nobody}', '{1,1,1}')").fetchall() == [("b",), ("nobody",)]
-    assert started.execute("select lost_jobs(1, '{a}', '{2}')").fetchall() == [("a",)]
+    assert started.execute("select lost_jobs('{a,b,nobody}', '{1,1,1}')").fetchall() == [("b",), ("nobody",)]
+    assert started.execute("select lost_jobs('{a}', '{2}')").fetchall() == [("a",)]

@@ -1,9 +1,9 @@
 -- Claim due jobs for a worker, in order. ARGV: worker, the number of this claim, how many, its lease, bytes of data at most (one job is always
--- given), its bell or nothing, and its queues (none: all). Returns the microseconds until the next job falls due, or
+-- given), its bell or nothing, what tells its starts from all others, and its queues (none: all). Returns the microseconds until the next job falls due, or
 -- nothing when no job waits for that; then the jobs. A worker that gets none is asleep, until its bell rings.
 local worker, number, limit, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local most, bell = tonumber(ARGV[5]), ARGV[6]
-local queues = {unpack(ARGV, 7)}
+local most, bell, claim = tonumber(ARGV[5]), ARGV[6], ARGV[7]
+local queues = {unpack(ARGV, 8)}
 local serves = #queues > 0 and queues or {''}
 local CHUNK = 64  -- entries read at once from one of several lines
 local PROMOTED = 10000  -- jobs that fell due, which one claim puts in line: more would take the server too long
@@ -55,9 +55,9 @@ end
 
 local function start(id, job)
   local changes = {status = 'running', attempts = whole(job[F.attempts] + 1), started_at = whole(NOW),
-    updated_at = whole(NOW), worker_id = worker}
+    updated_at = whole(NOW), worker_id = worker, claim = claim}
   redis.call('HSET', key(id), 'status', 'running', 'attempts', changes.attempts, 'started_at', changes.started_at,
-    'updated_at', changes.updated_at, 'worker_id', worker)
+    'updated_at', changes.updated_at, 'worker_id', worker, 'claim', claim)
   redis.call('SADD', P .. 'held:' .. worker, id)
   move(id, job, 'running')
   for name, value in pairs(changes) do job[F[name]] = value end

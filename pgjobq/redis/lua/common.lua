@@ -2,8 +2,9 @@
 --
 --   layout           number  the version of all this
 --   job:ID           hash    the job: its fields; `due`, in microseconds as all times are; `entry`, the time when it was
---                            created and its place in the order of enqueueing, both in hex; `settled`, the last start
---                            that was settled, and how
+--                            created and its place in the order of enqueueing, both in hex; `claim`, the number of the
+--                            claim that started it last, which never comes again; `settled`, the last start that was
+--                            settled, by its claim, and how
 --   is:STATUS:QUEUE  zset    entry .. id of every job, all scores 0: by age, for listing, counting and pruning
 --   ready:QUEUE      zset    pending jobs that are due, in the order of claims: score -priority, then due, then place
 --   waiting          set     queues whose `ready` may hold a job
@@ -25,9 +26,9 @@ local NOW = clock[1] * 1000000 + clock[2]
 local STATUSES = {'pending', 'running', 'completed', 'failed', 'cancelled'}
 local FIELDS = {
   'type', 'data', 'status', 'queue', 'priority', 'attempts', 'max_retries', 'execute_at', 'error', 'created_at',
-  'updated_at', 'started_at', 'finished_at', 'failed_at', 'worker_id', 'entry', 'due', 'settled',
+  'updated_at', 'started_at', 'finished_at', 'failed_at', 'worker_id', 'claim', 'entry', 'due', 'settled',
 }
-local SHOWN = 15  -- so many of them a caller sees
+local SHOWN = 16  -- so many of them a caller sees
 local F, WITHOUT_DATA = {}, {}
 for n, name in ipairs(FIELDS) do
   F[name] = n

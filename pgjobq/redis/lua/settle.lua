@@ -1,5 +1,5 @@
 -- Settle starts that their workers still hold. ARGV: rows of what became of it (completed, failed, retried or
--- released), id, attempts, worker, delay, and the error behind '='. Returns the rows' numbers, from 0, of those that
+-- released), id, claim, worker, delay, and the error behind '='. Returns the rows' numbers, from 0, of those that
 -- were lost; one that was settled the same way before is not.
 redis.call('INCRBY', P .. 'seq', 0)
 local becomes = {completed = 'completed', failed = 'failed', retried = 'pending', released = 'pending'}
@@ -29,10 +29,10 @@ local function settle(id, job, what, worker, delay, error, mark)
 end
 
 for n, row in ipairs(ARGV) do
-  local what, id, attempts, worker, delay, error = unpack(split(row))
-  local mark = worker .. '/' .. attempts .. '/' .. what
+  local what, id, claim, worker, delay, error = unpack(split(row))
+  local mark = claim .. '/' .. what
   local job = load(id)
-  if job and job[F.status] == 'running' and job[F.attempts] == attempts and job[F.worker_id] == worker then
+  if job and job[F.status] == 'running' and job[F.claim] == claim then
     settle(id, job, what, worker, delay, error, mark)
   elseif not job or job[F.settled] ~= mark or job[F.status] ~= becomes[what] then
     lost[#lost + 1] = n - 1

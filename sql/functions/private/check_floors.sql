@@ -1,25 +1,28 @@
--- check_floors: drop the floors that have a place below them, and all but the 100 that moved last.
+-- check_floors: look below the floors, once a minute in each session; true when one was dropped.
 --
--- There is none below, unless somebody set the sequence back by hand.  Walks all that was
--- taken, so it is called rarely.
+-- There is no place below a floor, unless the sequence of places was set back: by hand, by a restore, or by a failover
+-- that brought the tables and not the sequences.  A claim that finds nothing calls this, so that no job is hidden for ever.
 create or replace function check_floors()
-  returns void
+  returns boolean
   language plpgsql
   volatile
-  security definer
   set search_path from current
-  set plan_cache_mode = force_generic_plan
-  set jit = off
-  set enable_seqscan = off
-  set enable_bitmapscan = off
 as $$
+declare
+  v_now constant double precision := extract(epoch from clock_timestamp());
 begin
+  if v_now - coalesce(nullif(current_setting('pgjobq.floors_checked', true), ''), '0')::double precision between 0 and 60 then
+    return false;
+  end if;
+  perform set_config('pgjobq.floors_checked', v_now::text, false);
   delete from floors
-   where lane_floor(floors.queue, floors.priority, 0, floors.seq) < floors.seq;
-  delete from floors
-   where (floors.queue, floors.priority) not in (
-           select newest.queue, newest.priority from floors as newest order by newest.moved_at desc limit 100);
-  update horizon set checked_at = statement_timestamp();
+   where floors.ctid = any (array(
+           select low.ctid
+             from (select floors.ctid, floors.* from floors for update skip locked) as low
+            where (select ready.seq from ready
+                    where ready.queue = low.queue and ready.lane = low.lane and ready.seq < low.seq
+                    order by ready.seq limit 1) is not null));
+  return found;
 end;
 $$;
-comment on function check_floors() is 'Private: drop the floors that have a place below them.';
+comment on function check_floors() is 'Private: look below the floors, once a minute in each session.';

@@ -1,52 +1,54 @@
--- drop_orphans: remove orphaned places from the head of each queue (null: of every queue).
+-- drop_orphans: of these places of ready, remove those whose jobs may not be claimed.
 --
--- A place is an orphan when its job was deleted, cancelled, changed or postponed by
--- hand.  Dropping it loses nothing: whatever made the job claimable elsewhere gave it
--- a place there.  One whose job is merely not due goes (back) to scheduled.  Looks at
--- the first max_places of each queue, skips places that another transaction holds, and
--- returns how many it removed.
-create or replace function drop_orphans(queues text[], max_places integer default 1000)
-  returns integer
+-- A place is an orphan when its job was deleted, cancelled, changed or postponed by hand, or claimed by another place.
+-- Dropping it loses nothing, because what made the job claimable elsewhere gave it a place there.  One whose job is only
+-- not due is dropped if the job has a place in scheduled; it may have none when a clock was set back.
+--
+-- dropped: how many were removed.  stay: how many were not.  skipped: why a claim left some of them: 'held' by another
+-- transaction, the place or the job, or 'suspect' of having crashed a worker; null: only because of except_types.
+create or replace function drop_orphans(places tid[], except_types text[], out dropped bigint, out stay bigint,
+                                        out skipped text)
   language plpgsql
   volatile
-  security definer
   set search_path from current
-  set plan_cache_mode = force_generic_plan
-  set jit = off
-  set enable_seqscan = off
-  set enable_bitmapscan = off
 as $$
 declare
-  v_dropped integer;
+  v_orphans tid[];
+  v_seen    bigint;
 begin
-  with orphan as materialized (
-    select place.*
-      from unnest(coalesce(drop_orphans.queues, array(select ready_queues()))) as asked (queue)
+  with found as materialized (
+    select place.ctid as tid, job.id, job.crashes, job.type = any (drop_orphans.except_types) as excepted,
+           case when job.execute_at > clock_timestamp() then job.execute_at end as later
+      from unnest(drop_orphans.places) as given (tid)
      cross join lateral (
-       select ready.ctid as tid, ready.*
-         from ready
-        where ready.queue = asked.queue
-        order by - ready.priority::bigint, ready.seq
-        limit drop_orphans.max_places
-          for update skip locked) as place
-     where not is_claimable(place.job_id, place.queue, place.priority)
-  ), postponed as (
-    insert into scheduled (execute_at, queue, priority, job_id)
-    select job.execute_at, orphan.queue, orphan.priority, orphan.job_id
-      from orphan
-     cross join lateral (
-       select jobs.execute_at
+       select ready.ctid, ready.* from ready where ready.ctid = given.tid for update skip locked) as place
+      left join lateral (
+       select jobs.*
          from jobs
-        where jobs.id = orphan.job_id
-          and jobs.status = 'pending'
-          and jobs.execute_at > statement_timestamp()
-       offset 0) as job
+        where jobs.id = place.job_id
+          and jobs.status = 'pending' and jobs.queue = place.queue and jobs.priority = - place.lane
+       offset 0) as job on true
+  ), postponed as (
+    -- All at once, by a hash: very many jobs may have been postponed to one moment.
+    select distinct found.id
+      from found
+      join scheduled on scheduled.job_id = found.id and scheduled.execute_at = found.later
+     where scheduled.execute_at = any (array(select distinct found.later from found where found.later is not null))
+  ), place as (
+    select found.*, found.id is null or postponed.id is not null as orphan
+      from found
+      left join postponed on postponed.id = found.id
   )
-  delete from ready
-   where ready.ctid = any (array(select orphan.tid from orphan));
-  get diagnostics v_dropped = row_count;
-  return v_dropped;
+  select coalesce(array_agg(place.tid) filter (where place.orphan), '{}'), count(*),
+         case when bool_or(not place.orphan and not place.excepted and place.crashes = 0) then 'held'
+              when bool_or(not place.orphan and not place.excepted) then 'suspect' end
+    from place
+    into v_orphans, v_seen, drop_orphans.skipped;
+  delete from ready where ready.ctid = any (v_orphans);
+  dropped := cardinality(v_orphans);
+  stay := cardinality(drop_orphans.places) - dropped;
+  skipped := case when v_seen < cardinality(drop_orphans.places) then 'held' else skipped end;
 end;
 $$;
-comment on function drop_orphans(text[], integer) is
-  'Private: remove orphaned places from the head of each queue; returns how many.';
+comment on function drop_orphans(tid[], text[]) is
+  'Private: of these places of ready, remove those whose jobs may not be claimed.';

@@ -18,14 +18,16 @@ begin
   elsif (old.id, old.queue) is distinct from (new.id, new.queue) then
     perform reject_job(new.id, new.type, new.queue, new.status, new.data, null);
   end if;
-  if new.execute_at > statement_timestamp() then
-    insert into scheduled (execute_at, queue, priority, job_id)
-    values (new.execute_at, new.queue, new.priority, new.id);
+  if new.execute_at > clock_timestamp() then
+    insert into scheduled (execute_at, queue, lane, job_id)
+    values (new.execute_at, new.queue, - new.priority::bigint, new.id);
   else
-    insert into ready (queue, priority, job_id)
-    values (new.queue, new.priority, new.id);
+    insert into ready (queue, lane, job_id)
+    values (new.queue, - new.priority::bigint, new.id);
   end if;
-  perform ring_doorbell(new.queue, new.execute_at);
+  if not is_held('polling', 0) then
+    perform notify_workers(array[new.queue], new.execute_at);
+  end if;
   return null;
 end;
 $$;

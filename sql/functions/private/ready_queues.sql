@@ -1,64 +1,39 @@
 -- ready_queues: the names of the queues that may have a job ready.
 --
--- Those that have floors, and those found between them by steps from one name to the next in
--- the index: its cost is the number of queues, not of jobs, taken ones included.
--- in_order: only those that have a place, and in the order of their first ones, as a claim of
--- a single job asks them.
-create or replace function ready_queues(in_order boolean default false)
+-- Those that have floors, and those found between them by steps from one name to the next in the index: the cost is
+-- the number of queues, not of jobs, including those that were taken.
+create or replace function ready_queues()
   returns setof text
   language plpgsql  -- keeps its plan; a sql function plans on every call before PostgreSQL 18
   stable
-  security definer
   set search_path from current
-  set plan_cache_mode = force_generic_plan
-  set jit = off
-  set enable_seqscan = off
-  set enable_bitmapscan = off
 as $$
 #variable_conflict use_column
 begin
   return query
-  with recursive known (names) as (
-    select array[''] || array(select distinct floors.queue from floors order by floors.queue)
-  ), step (queue, lane, seq, before) as (
-    select edge.queue, head.lane, head.seq, lead(edge.queue) over (order by edge.queue)
-      from known
-     cross join lateral rows from (
-             unnest(known.names), claim_segments(case when ready_queues.in_order then known.names else '{}' end))
-           as edge (queue, lanes, seqs, beyonds)
-      left join lateral (
-        select place.lane, place.seq
-          from unnest(edge.lanes, edge.seqs, edge.beyonds) as segment (lane, seq, beyond)
-         cross join lateral (
-           select - ready.priority::bigint as lane, ready.seq
-             from ready
-            where ready.queue = edge.queue
-              and (- ready.priority::bigint, ready.seq) >= (segment.lane, segment.seq)
-              and - ready.priority::bigint < segment.beyond
-            order by - ready.priority::bigint, ready.seq
-            limit 1) as place
-         limit 1) as head on true
+  with recursive known (name, next) as (
+    select edge.name, lead(edge.name) over (order by edge.name)
+      from (select '' as name union select floors.queue from floors) as edge
+  ), step (name, next) as (
+    select known.name, known.next from known
     union all
-    -- The upper bound must stand in the index condition: beyond it lie taken places.
-    select next.queue, next.lane, next.seq, step.before
+    -- The upper bound must stand in the index condition, because beyond it lie places that were taken.
+    select found.name, step.next
       from step
      cross join lateral (
-       (select ready.queue, - ready.priority::bigint as lane, ready.seq
+       (select ready.queue as name
           from ready
-         where ready.queue > step.queue and ready.queue < step.before
-         order by ready.queue, - ready.priority::bigint, ready.seq
+         where ready.queue > step.name and ready.queue < step.next
+         order by ready.queue, ready.lane, ready.seq
          limit 1)
        union all
-       (select ready.queue, - ready.priority::bigint, ready.seq
+       (select ready.queue
           from ready
-         where step.before is null and ready.queue > step.queue
-         order by ready.queue, - ready.priority::bigint, ready.seq
-         limit 1)) as next
+         where step.next is null and ready.queue > step.name
+         order by ready.queue, ready.lane, ready.seq
+         limit 1)) as found
   )
-  select step.queue
-    from step
-   where step.queue <> '' and (not ready_queues.in_order or step.lane is not null)
-   order by case when ready_queues.in_order then step.lane end, case when ready_queues.in_order then step.seq end;
+  select step.name from step where step.name <> '';
 end;
 $$;
-comment on function ready_queues(boolean) is 'Private: the names of the queues that may have a job ready.';
+comment on function ready_queues() is 'Private: the names of the queues that may have a job ready.';

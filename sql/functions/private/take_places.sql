@@ -1,80 +1,80 @@
--- take_places: take up to max_jobs places from the head of the queues (null: of every queue), and lock their jobs.
+-- take_places: lock the next max_jobs jobs of these queues (null: every queue), and take their places out of the line.
 --
--- ids: the jobs, in the order in which they should run; null when there is none.  They are locked until the end
--- of the transaction, and their places are gone from ready.  A place or job that another transaction holds is
--- skipped, never waited for.  orphans: how many places had a job that may not be claimed, for drop_orphans.
---
--- Each queue is asked for its share of the next jobs, and its segments are walked in order, no further than
--- needed.  When one has less to give, for others hold its places, the rest is asked for what is still wanted.
---
--- The path from place to job goes by the key alone, and the settings below pin it: no statistics, old or missing,
--- and no plan made while the tables were tiny can turn it into a scan of jobs, or into a sort of the whole line.
-create or replace function take_places(queues text[], max_jobs integer, out ids text[], out orphans bigint)
-  language plpgsql  -- keeps its plan; a sql function plans on every call before PostgreSQL 18
+-- Returns the jobs in the order in which they should run.  One queue is walked by take_line.  What is wanted beyond that
+-- is looked for in rounds over all queues, each from where the one before ended.  A job that is held stays in line, and so
+-- does one of except_types.  A suspect, a job whose worker crashed, is taken by itself when alone is true, and left when
+-- it is false.  It ends early after 100,000 places that stay, and after 2,000 that were dropped, so that they stay dropped
+-- when a later claim is cut off.  What it passed over is told by pgjobq.skipped, see claim_jobs.
+create or replace function take_places(queues text[], max_jobs integer, except_types text[], alone boolean, now timestamptz)
+  returns text[]
+  language plpgsql
   volatile
-  security definer
   set search_path from current
-  set plan_cache_mode = force_generic_plan
-  set jit = off
-  set enable_seqscan = off
-  set enable_bitmapscan = off
-  set enable_memoize = off
 as $$
 declare
-  v_single constant boolean := take_places.queues is null and take_places.max_jobs = 1;
-  v_queues text[]  := coalesce(take_places.queues, array(select ready_queues(in_order => v_single)));
-  v_wanted integer := take_places.max_jobs;
-  v_share  record;
-  v_ids    text[];
-  v_asked  integer;
+  v_queues  constant text[] := case when take_places.queues is null then array(select ready_queues())
+                                    when cardinality(take_places.queues) < 2 then take_places.queues
+                                    else array(select distinct unnest(take_places.queues)) end;
+  v_ids     text[]   := '{}';
+  v_wanted  integer  := take_places.max_jobs;
+  v_reach   bigint   := take_places.max_jobs;  -- how many places a round looks at
+  v_at      bigint[] := '{-2147483649,0}';     -- where it begins
+  v_deep    bigint   := 1;                     -- how far into each queue it reads
+  v_stay    bigint   := 0;
+  v_dropped bigint   := 0;
+  v_skipped text     := '';
+  v_line    record; v_free record; v_rest record;
 begin
-  loop
-    if v_single or cardinality(v_queues) < 2 then
-      select v_queues[1:1] as names, array[v_wanted] as jobs, v_wanted as total into v_share;
-    else
-      v_share := share_claim(v_queues, v_wanted);
+  if cardinality(v_queues) = 1 then
+    v_free := take_line(v_queues[1], v_wanted, take_places.except_types, take_places.alone, take_places.now);
+    if not coalesce(take_places.alone and v_free.suspect = 1, false) then  -- else the walk below takes that one
+      delete from ready where ready.ctid = any (v_free.places);
+      v_ids := v_free.ids; v_wanted := v_wanted - cardinality(v_ids);
+      if v_free.orphans is not null then v_dropped := (drop_orphans(v_free.orphans, take_places.except_types)).dropped; end if;
+      v_skipped := case when v_free.suspect > 0 then 'suspect' else '' end;
     end if;
-    with picked as materialized (
-      select lane.*
-        from rows from (unnest(v_share.names, v_share.jobs), claim_segments(v_share.names))
-             as asked (queue, jobs, lanes, seqs, beyonds)
-       cross join lateral (
-         select place.*, free.id
-           from unnest(asked.lanes, asked.seqs, asked.beyonds) as segment (lane, seq, beyond)
-          cross join lateral (
-                select ready.ctid as tid, ready.queue, ready.priority, ready.seq, ready.job_id
-                  from ready
-                 where ready.queue = asked.queue
-                   and (- ready.priority::bigint, ready.seq) >= (segment.lane, segment.seq)
-                   and - ready.priority::bigint < segment.beyond
-                 order by - ready.priority::bigint, ready.seq
-                   for update skip locked) as place
-           left join lateral (
-                select jobs.id
-                  from jobs
-                 where jobs.id = place.job_id
-                   and jobs.status = 'pending'
-                   and jobs.queue = place.queue
-                   and jobs.priority = place.priority
-                   and (jobs.execute_at is null or jobs.execute_at <= statement_timestamp())
-                   for no key update skip locked) as free on true
-          where free.id is not null or not is_claimable(place.job_id, place.queue, place.priority)
-          limit asked.jobs) as lane
-    ), left_line as (
-      delete from ready
-       where ready.ctid = any (array(select picked.tid from picked where picked.id is not null))
-    )
-    select array_agg(picked.id order by picked.priority desc, picked.seq) filter (where picked.id is not null),
-           count(*) filter (where picked.id is null)
-      from picked
-      into v_ids, take_places.orphans;
-    take_places.ids := take_places.ids || v_ids;
-    v_asked := v_wanted;
-    v_wanted := v_wanted - coalesce(cardinality(v_ids), 0);
-    exit when v_wanted = 0 or cardinality(v_queues) < 2 or v_share.total < v_asked or take_places.orphans > 0;
-    v_queues := willing_queues(v_queues, v_share.names, v_share.jobs, v_ids);
+  end if;
+  while v_at is not null and v_wanted > 0 and v_stay < 100000 and v_dropped < 2000 loop
+    v_line := next_places(v_queues, v_at[1], v_at[2], v_reach, v_deep);
+    v_at := v_line.reached;
+    continue when v_line.places is null;
+    v_deep := case when cardinality(v_line.places) < v_reach then v_deep * 2 else v_deep end;
+    select array_agg(free.id order by free.nth) as ids, array_agg(free.tid order by free.nth) as places, count(*)::integer as jobs,
+           array_position(array_agg(free.crashes > 0 order by free.nth), true) as suspect
+      from (select job.id, job.crashes, given.tid, given.nth
+              from unnest(v_line.places) with ordinality as given (tid, nth)
+             -- One place after the other, in order.  Its lock has other claims pass over it without a look at the job.
+             cross join lateral (select ready.* from ready where ready.ctid = given.tid for update skip locked) as place
+             cross join lateral (
+               select jobs.id, jobs.crashes from jobs
+                where jobs.id = place.job_id
+                  and jobs.status = 'pending' and jobs.queue = place.queue and jobs.priority = - place.lane
+                  and (jobs.execute_at is null or jobs.execute_at <= take_places.now)
+                  and (jobs.crashes = 0 or take_places.alone is distinct from false)
+                  and jobs.type <> all (take_places.except_types)
+                  for no key update skip locked) as job
+             limit v_wanted) as free
+      into v_free;
+    if take_places.alone and v_free.suspect is not null then
+      v_at := null; v_skipped := 'more';
+      v_free.jobs := greatest(v_free.suspect - 1, (v_ids = '{}')::integer);
+    end if;
+    if v_free.jobs > 0 then
+      delete from ready where ready.ctid = any (v_free.places[1:v_free.jobs]);
+      v_ids := v_ids || v_free.ids[1:v_free.jobs];
+    end if;
+    if v_free.jobs < least(v_wanted, cardinality(v_line.places)) and v_skipped <> 'more' then
+      v_rest := drop_orphans(array(select unnest(v_line.places) except select unnest(v_free.places)), take_places.except_types);
+      v_dropped := v_dropped + v_rest.dropped; v_stay := v_stay + v_rest.stay;
+      v_skipped := coalesce(v_rest.skipped, v_skipped);
+      v_reach := least(greatest(v_reach * 2, 64), 4096);
+    end if;
+    v_wanted := v_wanted - v_free.jobs;
   end loop;
+  v_skipped := case when v_wanted = 0 then '' when v_dropped >= 2000 then 'more' else v_skipped end;
+  perform set_config('pgjobq.skipped', v_skipped, true) where v_skipped <> coalesce(current_setting('pgjobq.skipped', true), '');
+  return v_ids;
 end;
 $$;
-comment on function take_places(text[], integer) is
-  'Private: take up to max_jobs places from the head of the queues, and lock their jobs.';
+comment on function take_places(text[], integer, text[], boolean, timestamptz) is
+  'Private: lock the next jobs of these queues, and take their places out of the line.';

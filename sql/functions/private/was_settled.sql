@@ -1,7 +1,7 @@
--- was_settled: whether this very start of a job ended in that status already.
+-- was_settled: whether the start that belongs to this claim ended in this status.
 --
--- Makes settling idempotent: the answer to a first call may have been lost.
-create or replace function was_settled(worker_id integer, id text, attempts integer, status text)
+-- Makes settling repeatable: the answer to a first call may have been lost.
+create or replace function was_settled(id text, claim_id bigint, status text)
   returns boolean
   language plpgsql
   stable
@@ -15,10 +15,9 @@ begin
   return exists (
     select from jobs
      where jobs.id = was_settled.id
-       and jobs.attempts = was_settled.attempts
-       and jobs.worker_id = was_settled.worker_id
+       and jobs.claim_id = was_settled.claim_id
        and jobs.status = was_settled.status);
 end;
 $$;
-comment on function was_settled(integer, text, integer, text) is
-  'Private: whether this very start of a job ended in that status already.';
+comment on function was_settled(text, bigint, text) is
+  'Private: whether the start that belongs to this claim ended in this status.';

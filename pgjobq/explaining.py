@@ -1,0 +1,147 @@
+"""Errors as text: what a job, a log line and a database keep of them.
+
+An exception is the user's object: its text may raise, be endless, or hold what no database takes. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from itertools import islice
+from types import FrameType, TracebackType
+from typing import Any
+
+from pgjobq.errors import BadArguments, Fail, JobTimeout, Retry, UnknownJobType
+
+MAX_ERROR = 20_000  # characters of an error that are kept, and of each text below
+MAX_MESSAGE = 5_000  # of the message
+MAX_NESTED = 1_000  # of the message of a cause or a member, and of a line of source
+MAX_FRAMES = 40  # of one traceback
+MAX_CHAIN = 20  # causes and contexts of one exception
+MAX_NOTES = 10  # of one exception
+MAX_MEMBERS = 10  # of one group
+MAX_DETAILED = 100  # exceptions of one error whose traceback and members are told
+MAX_WALK = 100_000  # links of a chain that are looked at
+
+VERDICTS = (Retry, Fail, BadArguments, UnknownJobType, JobTimeout)  # said on purpose: where does not matter
+CAUSED = "The above exception was the direct cause of the following exception:"
+MEANWHILE = "During handling of the above exception, another exception occurred:"
+
+
+def explain(error: BaseException) -> str:
+    """Type, message, notes and traceback, with causes, contexts and the members of groups.
+
+    Shortened in the middle when very long. An exception that breaks this is told by its type and message alone.
+    """
+    try:
+        head = _headline(error, MAX_MESSAGE)
+        body = "\n".join(_chain(error, MAX_MESSAGE, iter(range(MAX_DETAILED))))
+        return shortened(head if body == head else f"{head}\n{body}", MAX_ERROR)
+    except BaseException:
+        return headline(error)
+
+
+def headline(error: BaseException) -> str:
+    """Type and message."""
+    return f"{_type_of(error)}: {text}" if (text := safe_text(error)) else _type_of(error)
+
+
+def safe_text(value: object, most: int = MAX_MESSAGE) -> str:
+    """str() of anything, without characters that databases refuse, shortened in the middle to so many."""
+    try:
+        text = str.__str__(str(value))  # of a subclass, str() returns the object itself
+    except BaseException as broken:
+        text = f"<{class_name(value)} that cannot be printed: {class_name(broken)}>"
+    return shortened(printable(shortened(text, most)), most)
+
+
+def class_name(value: object) -> str:
+    """The name of its class, whatever a metaclass says."""
+    return str(type.__dict__["__name__"].__get__(type(value)))
+
+
+def printable(text: str) -> str:
+    """The text without NUL characters and surrogates: they are written as escapes."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, without its middle where it has more characters than that."""
+    if len(text) <= most:
+        return text
+    half = (most - 5) // 2
+    return f"{text[:half]}\n...\n{text[-half:]}"
+
+
+def _type_of(error: BaseException) -> str:
+    kind = type(error)
+    try:
+        if isinstance(error, VERDICTS) or kind.__module__ in {"builtins", "__main__"}:
+            return str(kind.__qualname__)
+        return f"{kind.__module__}.{kind.__qualname__}"
+    except BaseException:
+        return class_name(error)
+
+
+def _headline(error: BaseException, most: int) -> str:
+    text = safe_text(error, most)
+    notes = getattr(error, "__notes__", None)
+    kept = _ends([*notes], MAX_NOTES, "notes") if isinstance(notes, list | tuple) else []
+    return "\n".join([f"{_type_of(error)}: {text}" if text else _type_of(error), *(safe_text(n, most) for n in kept)])
+
+
+def _chain(error: BaseException, most: int, budget: Iterator[int]) -> Iterator[str]:
+    """An exception after those that led to it, as Python prints them."""
+    links = _ends(list(islice(_links(error), MAX_WALK)), MAX_CHAIN, "exceptions")
+    for number, link in enumerate(reversed(links)):
+        if isinstance(link, str):
+            yield f"{link}\n"
+            continue
+        found, because = link
+        detailed = next(budget, None) is not None
+        if detailed and not isinstance(found, VERDICTS) and (frames := _frames(found.__traceback__)):
+            yield "Traceback (most recent call last):\n" + frames.rstrip("\n")
+        yield _headline(found, most if found is error else MAX_NESTED)
+        if detailed and isinstance(found, BaseExceptionGroup):
+            yield from _members(found, budget)
+        if number < len(links) - 1:
+            yield f"\n{because}\n"
+
+
+def _links(error: BaseException) -> Iterator[tuple[BaseException, str]]:
+    """An exception, its cause, the cause's cause, with what is said below each; cycles end."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    because = ""
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found, because
+        cause, context = found.__cause__, found.__context__
+        because = MEANWHILE if cause is None else CAUSED
+        found = cause if cause is not None else None if found.__suppress_context__ else context
+
+
+def _members(group: BaseExceptionGroup[Any], budget: Iterator[int]) -> Iterator[str]:
+    for member in _ends(list(enumerate(group.exceptions, 1)), MAX_MEMBERS, "members"):
+        parts = [member] if isinstance(member, str) else [f"{member[0]}:", *_chain(member[1], MAX_NESTED, budget)]
+        yield "\n".join(f"  {line}".rstrip() for line in "\n".join(parts).splitlines())
+
+
+def _frames(trace: TracebackType | None) -> str:
+    """The frames of a traceback but the worker's own, which come first."""
+    frames: list[tuple[FrameType, int]] = list(traceback.walk_tb(trace))
+    while frames and str(frames[0][0].f_globals.get("__name__")).startswith("pgjobq.worker."):
+        del frames[0]
+    parts = _ends(frames, MAX_FRAMES, "frames")
+    gap = next((index for index, part in enumerate(parts) if isinstance(part, str)), len(parts))
+    pieces = [traceback.StackSummary.extract(iter(some)).format() for some in (parts[:gap], parts[gap + 1 :])]
+    lines = [*pieces[0], *(f"  {part}\n" for part in parts[gap : gap + 1]), *pieces[1]]
+    return "".join(shortened(line, MAX_NESTED) for line in map(printable, lines))
+
+
+def _ends(items: list[Any], most: int, what: str) -> list[Any]:
+    """The items, without those in the middle where they are more; a line says how many."""
+    if len(items) <= most:
+        return items
+    half = most // 2
+    return [*items[:half], f"... {len(items) - 2 * half} {what} left out ...", *items[-half:]]

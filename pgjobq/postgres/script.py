@@ -1,0 +1,134 @@
+"""What an installation runs, in order: as one script for any client, and as sql/install.sql for psql.
+
+Both are made from the same steps, so that they do the same. `make install-sql` writes sql/install.sql.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+PSQL_HEAD = r"""-- Installs or upgrades pgjobq with psql alone:
+--   psql -d app -f sql/install.sql                    into the schema pgjobq
+--   psql -d app -v schema=jobs -f sql/install.sql     into another
+-- One transaction.  Safe to run again: tables are made once, functions are written again, and
+-- what locks a table is done only where something differs.  The same as `pgjobq migrate`, which
+-- also tries again when a table is in use.  Written by `make install-sql`: do not edit it.
+\set ON_ERROR_STOP on
+\set ON_ERROR_ROLLBACK off
+\if :{?schema}
+\else
+  \set schema pgjobq
+\endif
+"""
+# With every setting that changes what the statements mean, or how PostgreSQL prints a definition.
+BEGIN = """begin isolation level read committed;
+set local search_path = pg_catalog, pg_temp;
+set local standard_conforming_strings = on;
+set local quote_all_identifiers = off;
+set local check_function_bodies = off;
+set local statement_timeout = 0;
+set local pgjobq.schema = {literal};
+"""
+# The views as they should be are made as temporary ones, and compared: a view that is replaced
+# waits for every transaction that has read it.  Without the right to make them, it is replaced.
+VIEWS_DIFFER = """exists (
+  select from unnest('{{{names}}}'::text[]) as view (name),
+       lateral (values (to_regclass(format('%I.%I', current_schema(), view.name)),
+                        to_regclass('pg_temp.' || view.name))) as pair (found, wanted)
+   where pair.wanted is null
+      or pg_get_viewdef(pair.found) is distinct from pg_get_viewdef(pair.wanted)
+      or obj_description(pair.found, 'pg_class') is distinct from obj_description(pair.wanted, 'pg_class'))"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Files of sql/, then a text in which {identifier} and {literal} are the schema; run if the condition holds."""
+
+    files: tuple[str, ...] = ()
+    text: str = ""
+    condition: str = ""
+
+
+def sql_dir() -> Path:
+    """The folder of SQL files: in the package when installed from a wheel, beside it in a source tree."""
+    packaged = Path(str(files("pgjobq"))) / "sql"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[2] / "sql"
+
+
+def migration_files() -> list[tuple[int, str]]:
+    """The migrations in order: (version, file)."""
+    paths = sorted((sql_dir() / "migrations").glob("[0-9]*.sql"))
+    return [(int(path.name.split("_")[0]), f"migrations/{path.name}") for path in paths]
+
+
+def steps(*, public_function: bool = True) -> Iterator[Step]:
+    """The installation in order.
+
+    What locks jobs comes as late as it can: enqueues wait from there to the commit.
+    """
+    yield Step(text=BEGIN)
+    yield Step(files=("server.sql", "schema.sql", "trust.sql"))
+    yield Step(text="set local search_path = {identifier}, pg_temp;\n")
+    first = "functions/new_job_id.sql"  # a column of jobs defaults to it
+    yield Step(files=("preflight.sql", "renamed.sql", first))
+    for version, file in migration_files():
+        at_it = f"exists (select from schema_version where version >= {version})"  # a number
+        condition = "to_regclass('schema_version') is null" if version == 1 else f"not {at_it}"
+        inserted = f"insert into schema_version (version) values ({version});\n"  # noqa: S608  # the same
+        yield Step(files=(file,), text=inserted, condition=condition)
+    yield Step(files=(*(file for file in _files("functions") if file != first), "ours.sql"))
+    yield from _views()
+    yield Step(files=("comments.sql", *["public.sql"] * public_function, "roles.sql"))
+    yield Step(files=(*_files("triggers"), "stale.sql"))
+    yield Step(text="commit;\n")
+
+
+def _views() -> Iterator[Step]:
+    views = _files("views")
+    names = [Path(view).stem for view in views]
+    yield Step(text="set local search_path = pg_temp, {identifier};\n")
+    yield Step(files=views, condition="has_database_privilege(current_database(), 'temp')")
+    yield Step(text="set local search_path = {identifier}, pg_temp;\n")
+    yield Step(files=views, condition=VIEWS_DIFFER.format(names=",".join(names)))
+    temporary = ", ".join(f"pg_temp.{name}" for name in names)
+    yield Step(text=f"drop view {temporary};\n", condition=f"to_regclass('pg_temp.{names[0]}') is not null")
+
+
+def _files(folder: str) -> tuple[str, ...]:
+    """Files of a folder and its folders, those of the folder itself first."""
+    paths = [path.relative_to(sql_dir()) for path in (sql_dir() / folder).rglob("*.sql")]
+    return tuple(str(path) for path in sorted(paths, key=lambda path: (len(path.parts), path)))
+
+
+def one_script(schema: str, *, public_function: bool = True) -> str:
+    """The installation as one SQL script; the schema's name must have been checked."""
+    identifier = '"' + schema.replace('"', '""') + '"'
+    literal = "'" + schema.replace("'", "''") + "'"
+    parts = []
+    for number, step in enumerate(steps(public_function=public_function)):
+        texts = [(sql_dir() / file).read_text() for file in step.files]
+        texts.append(step.text.replace("{identifier}", identifier).replace("{literal}", literal))
+        body = "\n".join(text for text in texts if text)
+        if step.condition:
+            body = f"do $step_{number}$\nbegin\nif {step.condition} then\n{body}\nend if;\nend;\n$step_{number}$;\n"
+        parts.append(body)
+    return "\n".join(parts)
+
+
+def psql_script() -> str:
+    """The installation as sql/install.sql, which includes the files."""
+    parts = [PSQL_HEAD]
+    for step in steps():
+        text = step.text.replace("{identifier}", ':"schema"').replace("{literal}", ":'schema'")
+        body = "".join(f"\\ir {file}\n" for file in step.files) + text
+        if step.condition:
+            body = f"select {step.condition} as needed \\gset\n\\if :needed\n{body}\\endif\n"
+        parts.append(body)
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    (sql_dir() / "install.sql").write_text(psql_script())

@@ -1,0 +1,207 @@
+"""FencedStorage: what storages share whose settles are fenced, each by the start that it belongs to.
+
+It remembers the starts that it dequeued, so that `complete(job_id)` is fenced, too. And it checks the arguments of
+every call, in one place and in the same words, before anything is asked of the database.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pgjobq.checks import check_age, check_delay, check_name, check_names, check_whole_number, is_name
+from pgjobq.errors import InvalidJob, JobNotFound, LostJob
+from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob
+from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
+from pgjobq.storage.arrival import FINISHED
+from pgjobq.storage.base import BaseStorage
+from pgjobq.storage.holds import Holds
+
+OLDEST = timedelta(days=365_000)  # no job is older, and no database's time goes back further
+
+
+class FencedStorage(BaseStorage):
+    """A storage that tells each start from every other, and settles it while it is held.
+
+    A subclass has dequeue_many, and the methods below that begin with an underscore: they are given nothing but what is
+    allowed, do their work atomically, and raise StorageUnavailable when their database does not answer.
+    """
+
+    def __init__(self) -> None:
+        self._holds = Holds()
+
+    # -- what a subclass does --------------------------------------------------------------------------
+
+    @abstractmethod
+    def _add(self, jobs: Sequence[NewJob]) -> None:
+        """Add jobs in order, all or none. Raises DuplicateJob."""
+
+    @abstractmethod
+    def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Settle the starts that their workers still hold; those that were lost, unchanged.
+
+        A start that was settled the same way before is not lost: the answer may have been.
+        """
+
+    @abstractmethod
+    def _put_back(self, job_id: str, delay: float) -> bool:
+        """failed, cancelled or pending -> pending, due after the delay; False when it is in no such state."""
+
+    @abstractmethod
+    def _get(self, job_id: str) -> Job | None:
+        """The job with this id, or None."""
+
+    @abstractmethod
+    def _list(self, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
+        """Jobs, newest first, of one status and one queue or of all; at most limit, which is above 0."""
+
+    @abstractmethod
+    def _cancel(self, job_id: str) -> bool | None:
+        """pending or running -> cancelled; False when it was finished already, None when it is not there."""
+
+    @abstractmethod
+    def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
+        """Delete jobs of these statuses, which are final, and queues (None: all); how many."""
+
+    # -- adding, starting and settling --------------------------------------------------------------------
+
+    def enqueue(
+        self,
+        job_id: str,
+        job_type: str,
+        data: dict[str, Any],
+        max_retries: int = 3,
+        priority: int = 5,
+        execute_at: datetime | None = None,
+        queue: str = "default",
+    ) -> None:
+        """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for a value not allowed."""
+        self.enqueue_many([NewJob.of(job_id, job_type, data, max_retries, priority, execute_at, queue)])
+
+    def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
+        """Add jobs, all or none; their ids, in order. A worker on the same object wakes at once."""
+        if connection is not None:
+            return super().enqueue_many(jobs, connection)
+        if jobs:
+            self._add(jobs)
+            self.wake()
+        return [job.id for job in jobs]
+
+    def dequeue(self) -> Job | None:
+        """Claim the next due job of any queue; None when there is none. Makes this object a worker."""
+        jobs = self.dequeue_many(1)
+        return jobs[0] if jobs else None
+
+    def complete(self, job_id: str) -> None:
+        """running -> completed, for a job that this object dequeued."""
+        self._settle_held(job_id, Completed)
+
+    def fail(self, job_id: str, error: str) -> None:
+        """running -> failed for good, for a job that this object dequeued."""
+        if not isinstance(error, str):
+            raise InvalidJob(f"error: {error!r} is not a text; give one", field="error")
+        self._settle_held(job_id, lambda job: Failed(job, error))
+
+    def retry(self, job_id: str, delay_seconds: float) -> None:
+        """Make a job pending again: one that this object dequeued, or one that is failed, cancelled or pending."""
+        check_delay(delay_seconds, optional=False)
+        if self._held(job_id) is not None:
+            self._settle_held(job_id, lambda job: Retried(job, delay_seconds, None))
+        elif not (self._can_be(job_id) and self._put_back(job_id, float(delay_seconds))):
+            raise self._not_held(job_id)
+        self.wake()
+
+    def release(self, job_id: str) -> None:
+        """Give back a job that was dequeued but not started; the start is not counted."""
+        self._settle_held(job_id, Released)
+
+    def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Settle jobs; returns the outcomes whose job this worker has lost (unchanged). Safe to repeat."""
+        if not outcomes:
+            return []
+        lost = self._settle(outcomes)
+        self._holds.drop(outcome.job for outcome in outcomes)
+        return lost
+
+    def _held(self, job_id: str) -> Job | None:
+        return self._holds.get(job_id) if self._can_be(job_id) else None
+
+    def _settle_held(self, job_id: str, outcome: Callable[[Job], Outcome]) -> None:
+        held = self._held(job_id)
+        if held is None or self.settle([outcome(held)]):
+            raise self._not_held(job_id)
+
+    def _not_held(self, job_id: str) -> JobNotFound | LostJob:
+        found = self.get_job(job_id)
+        if found is None:
+            return no_such_job(job_id)
+        return LostJob(f"job {job_id!r} is {found.status} and not held by this worker; nothing was changed")
+
+    # -- looking after jobs ------------------------------------------------------------------------------
+
+    def get_job(self, job_id: str) -> Job | None:
+        """The job with this id, or None."""
+        return self._get(job_id) if self._can_be(job_id) else None
+
+    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
+        """Jobs, newest first, of one status and one queue or of all; at most limit."""
+        wanted = None if status is None else JobStatus(status)
+        if limit is not None:
+            check_whole_number("limit", limit, 0, 2**31 - 1)
+        if queue is not None:
+            check_name("queue", queue, "the name of a queue", MAX_NAME)
+        return [] if limit == 0 else self._list(wanted, limit, queue)
+
+    def cancel(self, job_id: str) -> bool:
+        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
+
+        A running handler is told within about a second; what it did so far stays done.
+        """
+        done = self._cancel(job_id) if self._can_be(job_id) else None
+        if done is None:
+            raise no_such_job(job_id)
+        return done
+
+    def prune(
+        self,
+        older_than: timedelta,
+        statuses: Sequence[str] = ("completed", "cancelled"),
+        batch: int = 1000,
+        *,
+        queues: Sequence[str] | None = None,
+    ) -> int:
+        """Delete jobs that finished longer ago than older_than, of these queues or of all; returns how many.
+
+        batch: at most so many are deleted in one step.
+        """
+        check_age(older_than)
+        check_names("queues", queues)
+        check_whole_number("batch", batch, 1, 2**31 - 1)
+        final = final_statuses(statuses)
+        if older_than > OLDEST:
+            return 0
+        return self._prune(older_than, final, None if queues is None else list(dict.fromkeys(queues)), batch)
+
+    @staticmethod
+    def _can_be(job_id: str) -> bool:
+        """Whether a job could have this id; drivers refuse some others in words of their own."""
+        return is_name("job_id", job_id, MAX_NAME)
+
+
+def final_statuses(statuses: Sequence[str]) -> list[str]:
+    """The statuses of jobs to prune, each once. Raises InvalidJob for one that is not final."""
+    check_names("statuses", statuses)
+    found = [JobStatus(status) for status in dict.fromkeys(statuses)]
+    for status in found:
+        if status not in FINISHED:
+            raise InvalidJob(
+                f"statuses: {str(status)!r} is not final; give some of {', '.join(FINISHED)}", field="statuses"
+            )
+    return [str(status) for status in found]
+
+
+def no_such_job(job_id: str) -> JobNotFound:
+    """The error for an id that is not there."""
+    return JobNotFound(f"there is no job {job_id!r}")

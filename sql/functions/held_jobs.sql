@@ -1,0 +1,29 @@
+-- held_jobs: which of these jobs another transaction holds; locks the others until the end of this one.
+--
+-- A settle of many jobs fails as a whole when one of them is held.  Then settle those that
+-- are free in one transaction with this call, and the rest later.
+create or replace function held_jobs(ids text[])
+  returns setof text
+  language plpgsql
+  volatile
+  security definer
+  set search_path from current
+  set plan_cache_mode = force_generic_plan
+  set jit = off
+  set enable_seqscan = off
+as $$
+declare
+  v_free text[] collate "C";
+begin
+  v_free := array(
+    select free.id
+      from (select jobs.id from jobs where jobs.id = any (held_jobs.ids collate "C") for update skip locked) as free);
+  return query
+  select jobs.id
+    from jobs
+   where jobs.id = any (held_jobs.ids collate "C")
+     and jobs.id <> all (v_free);
+end;
+$$;
+comment on function held_jobs(text[]) is
+  'Which of these jobs another transaction holds; locks the others until the end of this one.';

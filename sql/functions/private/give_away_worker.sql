@@ -1,0 +1,28 @@
+-- give_away_worker: forget a worker, so that it can claim no more; false when a claim of it is under way.
+--
+-- Waits for nothing.
+create or replace function give_away_worker(worker_id integer)
+  returns boolean
+  language plpgsql
+  volatile
+  set search_path from current
+as $$
+begin
+  -- A claim locks the worker's row until it can be seen.
+  perform from workers where workers.id = give_away_worker.worker_id for update skip locked;
+  if not found and exists (select from workers where workers.id = give_away_worker.worker_id) then
+    return false;
+  end if;
+  delete from workers where workers.id = give_away_worker.worker_id;
+  -- Those of earlier ones, too, whose rows a transaction held then.
+  delete from doorbell
+   where doorbell.ctid = any (array(
+           select doorbell.ctid
+             from doorbell
+            where not exists (select from workers where workers.id = doorbell.worker_id)
+              for update skip locked));
+  return true;
+end;
+$$;
+comment on function give_away_worker(integer) is
+  'Private: forget a worker, so that it can claim no more; false when a claim of it is under way.';

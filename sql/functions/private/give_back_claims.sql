@@ -1,0 +1,61 @@
+-- give_back_claims: put the running jobs of a worker's claims, except those of known claims, back in line.
+--
+-- why: 'crashed', the worker died: the start counts as a try and as a crash, and a job fails when its tries are used up
+-- or at its pgjobq.max_crashes-th crash (3), so that one which kills its workers does not go round for ever; 'left': the
+-- start counts as a try; 'unknown': the start is taken back, because the worker never learned of it.
+--
+-- Waits for nothing: a job or a claim that another transaction holds is left to the next call.
+create or replace function give_back_claims(worker_id integer, known bigint[], why text,
+                                            out rescued integer, out failed integer, out job_ids text[])
+  language plpgsql
+  volatile
+  set search_path from current
+as $$
+#variable_conflict use_column
+declare
+  v_crash constant integer := (give_back_claims.why = 'crashed')::integer;
+  v_most  constant integer := coalesce(nullif(current_setting('pgjobq.max_crashes', true), '')::integer, 3);
+begin
+  with claim as materialized (
+    select claims.id, claims.job_ids
+      from claims
+     where claims.worker_id = give_back_claims.worker_id and claims.id <> all (give_back_claims.known)
+       for update skip locked
+  ), held as materialized (
+    select job.id, give_back_claims.why <> 'unknown' and (job.attempts > job.max_retries or job.crashes + v_crash >= v_most) as fails
+      from claim
+     cross join lateral unnest(claim.job_ids) as given (id)
+     cross join lateral (
+       select jobs.id, jobs.attempts, jobs.max_retries, jobs.crashes
+         from jobs
+        where jobs.id = given.id and jobs.status = 'running' and jobs.claim_id = claim.id
+          for no key update skip locked) as job
+  ), given_back as (
+    update jobs
+       set status      = case when held.fails then 'failed' else 'pending' end,
+           attempts    = jobs.attempts - (give_back_claims.why = 'unknown')::integer,
+           crashes     = jobs.crashes + v_crash,
+           claim_id    = null,
+           error       = case when give_back_claims.why = 'unknown' then jobs.error
+                              else format('worker %s stopped or died while it held this job (try %s of %s, crash %s of %s)',
+                                          give_back_claims.worker_id, jobs.attempts, jobs.max_retries + 1,
+                                          jobs.crashes + v_crash, v_most) end,
+           failed_at   = case when held.fails then clock_timestamp() end,
+           finished_at = case when held.fails then clock_timestamp() end,
+           updated_at  = clock_timestamp()
+      from held
+     where jobs.id = any (array(select held.id from held)) and jobs.id = held.id
+    returning jobs.id, held.fails
+  )
+  select count(*) filter (where not given_back.fails), count(*) filter (where given_back.fails), array_agg(given_back.id)
+    from given_back
+    into give_back_claims.rescued, give_back_claims.failed, give_back_claims.job_ids;
+  perform forget_claims(give_back_claims.worker_id, array(
+            select claims.id
+              from claims
+             where claims.worker_id = give_back_claims.worker_id and claims.id <> all (give_back_claims.known)
+               for update skip locked));
+end;
+$$;
+comment on function give_back_claims(integer, bigint[], text) is
+  'Private: put the running jobs of a worker''s claims, except those of known claims, back in line.';

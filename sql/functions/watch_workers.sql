@@ -1,0 +1,67 @@
+-- watch_workers: one round of a worker's maintenance: rescue_jobs, and a look for jobs that no worker has taken.
+--
+-- Jobs of whatever queue that have been due for a second are put in line, because a claim
+-- puts there those of its own queues alone, and would walk past the others.
+--
+-- unanswered: workers that were notified a moment ago.  When a job that this worker wants
+-- is still waiting, those that sleep are passed over at the next notifications, until they
+-- call this or set_worker_state.  pollers: the other workers that poll for queues it
+-- wants.  waiting: a job that it wants may be waiting.  unknown: how many claims there are in
+-- its name, but for those that it knows; null: it is not registered, because it was given
+-- away.  rescued, failed, watched, job_ids: see rescue_jobs.
+create or replace function watch_workers(worker_id integer, queues text[] default null, unanswered integer[] default '{}',
+                                         grace interval default '2 seconds', known bigint[] default '{}',
+                                         out rescued integer, out failed integer, out watched integer, out job_ids text[],
+                                         out pollers integer[], out waiting boolean, out unknown integer)
+  language plpgsql
+  volatile
+  security definer
+  set search_path from current
+  set plan_cache_mode = force_generic_plan
+  set jit = off
+  set enable_seqscan = off
+  set enable_bitmapscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_queues constant text[] collate "C" := coalesce(watch_workers.queues, array(select ready_queues()));
+begin
+  select rescue.rescued, rescue.failed, rescue.watched, rescue.job_ids
+    from rescue_jobs(watch_workers.grace, watch_workers.worker_id) as rescue
+    into rescued, failed, watched, job_ids;
+  pollers := array(
+    select doorbell.worker_id
+      from doorbell
+     where doorbell.worker_id is distinct from watch_workers.worker_id
+       and (doorbell.queues is null or watch_workers.queues is null or doorbell.queues && watch_workers.queues)
+       and is_held('polling', doorbell.worker_id));
+  if exists (select from scheduled where scheduled.execute_at < clock_timestamp() - interval '1 s') then
+    perform promote_jobs(5000);
+  end if;
+  waiting := (next_places(v_queues, -2147483649, 0, 1)).places is not null
+             or exists (select from scheduled
+                         where scheduled.execute_at <= clock_timestamp()
+                           and (watch_workers.queues is null or scheduled.queue = any (watch_workers.queues collate "C")));
+  unknown := (select (select count(*) from claims
+                        where claims.worker_id = workers.id and claims.id <> all (watch_workers.known))
+               from workers
+              where workers.id = watch_workers.worker_id);
+  delete from doorbell  -- of workers that have gone while a transaction held the row
+   where doorbell.ctid = any (array(
+           select bell.ctid
+             from doorbell as bell
+            where not exists (select from workers where workers.id = bell.worker_id)
+              for update skip locked));
+  update doorbell
+     set passed_over = doorbell.worker_id <> watch_workers.worker_id
+   where doorbell.ctid = any (array(
+           select bell.ctid
+             from doorbell as bell
+            where case when bell.worker_id = watch_workers.worker_id then bell.passed_over
+                       else waiting and not bell.passed_over and bell.worker_id = any (watch_workers.unanswered)
+                            and is_held('asleep', bell.worker_id) end
+              for no key update skip locked));
+end;
+$$;
+comment on function watch_workers(integer, text[], integer[], interval, bigint[]) is
+  'One round of a worker''s maintenance: rescue_jobs, and a look for jobs that no worker has taken.';

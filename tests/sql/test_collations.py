@@ -1,0 +1,78 @@
+"""Arguments may have the collation of a column: each function compares them with the queue's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+Connection = psycopg.Connection[Any]
+
+# For each function that takes text: its arguments, where words stands for a row whose columns have another collation.
+CALLS = {
+    "call_workers": "1, words.help",
+    "advance_floors": "1, '{}', words.queues, array[1, 2]",
+    "cancel_job": "words.id",
+    "claim_jobs": "1, words.queues, 1, words.types",
+    "complete_jobs": "1, words.ids, array[1, 2]",
+    "enqueue_job": "words.word, queue => words.queue, job_id => words.word",
+    "enqueue_jobs": "words.types, queues => words.queues, job_ids => words.types",
+    "export_jobs": "1, now(), words.id",
+    "fail_job": "words.id, 1, words.word",
+    "get_job": "words.id",
+    "held_jobs": "words.ids",
+    "list_jobs": "words.status, 1, words.queue",
+    "live_workers": "words.alive",
+    "lost_jobs": "words.ids, array[1, 2]",
+    "promote_jobs": "1, words.queues",
+    "prune_jobs": "'1 s', words.statuses, 1, now(), words.id, words.queues",
+    "register_worker": "words.word, words.queues",
+    "release_jobs": "words.ids, array[1, 2]",
+    "retry_job": "words.id, 1, words.word, 1",
+    "set_worker_state": "1, words.asleep, false, words.queues, 30, words.word",
+    "watch_workers": "1, words.queues",
+}
+WORDS = {
+    "id": "a", "word": "w", "queue": "default", "status": "pending", "asleep": "asleep", "alive": "alive", "help": "help",
+    "ids": ["a", "b"], "types": ["x", "y"], "queues": ["default", "other"], "statuses": ["completed", "failed"],
+}  # fmt: skip
+
+
+@pytest.fixture(params=["POSIX", "loose"])
+def words(conn: Connection, request: pytest.FixtureRequest) -> Connection:
+    """A connection with the table words, jobs in line, scheduled and with floors, a worker that sleeps, one that polls."""
+    try:
+        loose = "provider = icu, locale = 'und-u-ks-level2', deterministic = false"
+        conn.execute(f"create collation public.loose ({loose})")
+    except psycopg.errors.FeatureNotSupported:  # a server without ICU has none of this kind
+        conn.execute('create collation public.loose from "POSIX"')
+    kinds = {name: "text[]" if isinstance(value, list) else "text" for name, value in WORDS.items()}
+    columns = ", ".join(f'{name} {kind} collate "{request.param}"' for name, kind in kinds.items())
+    conn.execute(f"create table public.words ({columns})")
+    conn.execute(f"insert into public.words values ({', '.join('%s' for _ in WORDS)})", list(WORDS.values()))
+    conn.execute("select enqueue_jobs('{x,x,y}', queues => '{default,other,default}', job_ids => '{a,b,c}')")
+    conn.execute("insert into scheduled (execute_at, queue, lane, job_id) values (now(), 'default', -5, 'c')")
+    conn.execute("insert into floors values ('default', -5, 1, now()), ('other', -5, 1, now())")
+    conn.execute("select set_worker_state(register_worker('w'), 'polling', queues => '{default}')")
+    conn.execute("select set_worker_state(register_worker('w'), 'asleep', queues => '{default}')")
+    return conn
+
+
+def test_every_function_that_takes_text_is_called_here(conn: Connection) -> None:
+    taking = conn.execute("""
+        select distinct proname
+          from pg_proc
+         where pronamespace = 'pgjobq'::regnamespace
+           and proargtypes::oid[] && array['text'::regtype, 'text[]'::regtype]::oid[]
+           and has_function_privilege('pgjobq_admin', oid, 'execute')""")
+    assert {name for (name,) in taking} == set(CALLS)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("started", [False, True])
+def test_takes_arguments_with_the_collation_of_a_column(words: Connection, name: str, started: bool) -> None:
+    """Every function takes values of a column whose collation is not the queue's, whatever it finds."""
+    if started:
+        words.execute("select from claim_jobs(1, null, 2)")
+    words.execute(f"select result from public.words, {name}({CALLS[name]}) as result")

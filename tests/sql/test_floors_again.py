@@ -1,0 +1,227 @@
+"""Floors: no place stays hidden below one, and they move with whatever is taken."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgjobq.devserver import DevServer
+from pgjobq.postgres.schema import migrate
+from pgjobq.storage.postgres_storage import PostgresStorage
+
+Connection = psycopg.Connection[Any]
+Connect = Callable[..., Connection]
+
+
+def one(conn: Connection, query: str, *arguments: Any) -> Any:
+    """The first column of the first row."""
+    row = conn.execute(query, arguments).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def enqueue(conn: Connection, jobs: int, name: str = "j", queue: str = "default") -> list[str]:
+    """So many jobs; their ids, in order."""
+    ids = [f"{name}{n:06}" for n in range(jobs)]
+    conn.execute("select enqueue_jobs(%s, queues => %s, job_ids => %s)", [["t"] * jobs, [queue] * jobs, ids])
+    return ids
+
+
+def claim(conn: Connection, me: int, jobs: int = 10, queues: list[str] | None = None) -> list[str]:
+    """The ids of so many claimed jobs, in order."""
+    return [row[0] for row in conn.execute("select id from claim_jobs(%s, %s, %s)", [me, queues, jobs]).fetchall()]
+
+
+def advance(conn: Connection, times: int = 3, safe: int = 0) -> None:
+    """As a worker does now and then."""
+    state: tuple[Any, Any] = (safe, [])
+    for _ in range(times):
+        row = conn.execute("select safe, open from advance_floors(%s, %s::xid8[])", state).fetchone()
+        assert row is not None
+        state = row[0], row[1]
+
+
+def floor(conn: Connection, queue: str = "default") -> int | None:
+    """The floor of a queue."""
+    found = one(conn, "select max(seq) from floors where queue = %s", queue)
+    return None if found is None else int(found)
+
+
+def look_ago(conn: Connection, seconds: float) -> None:
+    """The session looked below the floors so long ago."""
+    conn.execute("select set_config('pgjobq.floors_checked', %s::text, false)", [time.time() - seconds])
+
+
+@pytest.fixture
+def me(conn: Connection) -> int:
+    """A worker's id."""
+    return int(one(conn, "select register_worker('test')"))
+
+
+@pytest.fixture
+def busy(conn: Connection, me: int) -> Connection:
+    """A line of which 2,000 of 2,010 jobs are taken, with its floor above those."""
+    enqueue(conn, 2010)
+    claim(conn, me, 2000)
+    advance(conn)
+    assert floor(conn) == 2001
+    return conn
+
+
+def test_place_below_a_floor_is_found_by_a_claim_that_finds_nothing(busy: Connection, me: int) -> None:
+    """The sequence was set back by hand; a session looks below the floors once a minute."""
+    claim(busy, me)
+    busy.execute("select setval('place_seq', 10)")
+    low = enqueue(busy, 1, "low")
+    look_ago(busy, 50)
+    assert claim(busy, me) == []
+    look_ago(busy, 61)
+    assert claim(busy, me) == low
+    assert floor(busy) is None
+
+
+def test_clock_that_was_set_back_does_not_put_the_look_off(busy: Connection, me: int) -> None:
+    """The last look seems to lie in the future."""
+    claim(busy, me)
+    busy.execute("select setval('place_seq', 10)")
+    low = enqueue(busy, 1, "low")
+    look_ago(busy, -3600)
+    assert claim(busy, me) == low
+
+
+def test_place_below_a_floor_is_found_while_claims_find_others(busy: Connection, me: int) -> None:
+    """No claim finds nothing: the round that moves the floors sees that the sequence was set back."""
+    claim(busy, me)
+    busy.execute("select setval('place_seq', 10)")
+    low = enqueue(busy, 1, "low")
+    enqueue(busy, 1995, "more")  # it has passed the floor again, but not the number that was read last
+    advance(busy, 1, safe=2011)
+    assert claim(busy, me)[0] == low[0]
+
+
+@pytest.mark.parametrize("how", ["claim", "advance"])
+def test_floors_that_came_without_their_sequence_hide_nothing(conn: Connection, me: int, how: str) -> None:
+    """A failover by logical replication copies the tables, and not the sequences."""
+    conn.execute("insert into floors values ('default', -5, 1000000, now()), ('other', -5, 2000, now())")
+    ids = enqueue(conn, 3)
+    if how == "advance":
+        advance(conn, 1)
+        assert one(conn, "select count(*) from floors") == 0
+        look_ago(conn, 0)
+    assert claim(conn, me) == ids
+
+
+@pytest.mark.parametrize("how", ["", "savepoint", "repeatable read", "postponed", "promoted"])
+def test_no_floor_passes_a_place_that_is_not_committed(conn: Connection, connect: Connect, me: int, how: str) -> None:
+    """Whatever way an open transaction took its place in line."""
+    late = connect(autocommit=False)
+    match how:
+        case "savepoint":
+            late.execute("savepoint a")
+            enqueue(late, 1, "late")
+            late.execute("release savepoint a")
+        case "postponed":
+            enqueue(conn, 1, "late", "else")
+            late.execute("update jobs set queue = 'default'")
+        case "promoted":
+            conn.execute("select enqueue_job('t', job_id => 'late000000', execute_at => now() + '50 ms')")
+            time.sleep(0.1)
+            assert one(late, "select promote_jobs()") == 1
+        case _:
+            late.execute(f"set transaction isolation level {how or 'read committed'}")
+            enqueue(late, 1, "late")
+    enqueue(conn, 2000)
+    claim(conn, me, 2000)
+    advance(conn, 5)
+    assert floor(conn) is None
+    late.commit()
+    advance(conn)
+    look_ago(conn, 0)
+    assert claim(conn, me) == ["late000000"]
+
+
+def test_prepared_transaction_keeps_the_floors_down_across_a_restart() -> None:
+    """After a restart of the server its virtual transaction has another name."""
+    folder = Path(tempfile.mkdtemp(prefix="pgjobq-"))  # pytest's own are closed to the user that the server runs as
+    folder.chmod(0o755)
+    server = DevServer(folder / "server", settings={"max_prepared_transactions": "2"})
+    with server:
+        migrate(server.dsn)
+        with psycopg.connect(server.dsn, options="-c search_path=pgjobq") as late:
+            enqueue(late, 1, "late")
+            late.execute("prepare transaction 'late'")
+        for restart in (False, True):
+            if restart:
+                server.stop()
+                server.start()
+            with psycopg.connect(server.dsn, autocommit=True, options="-c search_path=pgjobq") as conn:
+                me = one(conn, "select register_worker('test')")
+                assert len(one(conn, "select open_transactions('jobs')")) == 1
+                enqueue(conn, 2000, str(restart))
+                assert len(claim(conn, me, 2000)) == 2000
+                advance(conn, 5)
+                assert floor(conn) is None
+        with psycopg.connect(server.dsn, autocommit=True, options="-c search_path=pgjobq") as conn:
+            conn.execute("commit prepared 'late'")
+            advance(conn)
+            look_ago(conn, 0)
+            assert claim(conn, me) == ["late000000"]
+
+
+@pytest.fixture
+def old_snapshot(connect: Connect) -> Iterator[None]:
+    """A dump that goes on: vacuum removes nothing."""
+    old = connect(autocommit=False)
+    old.execute("set transaction isolation level repeatable read")
+    old.execute("select count(*) from jobs")
+    yield
+    old.rollback()
+
+
+def buffers(conn: Connection, me: int, jobs: int) -> int:
+    """How many pages a claim over all queues looks at; it is rolled back."""
+    query = "explain (analyze, buffers, timing off, format json) select from claim_jobs(%s, null, %s)"
+    conn.execute("begin")
+    plan = one(conn, query, me, jobs)[0]["Plan"]
+    conn.execute("rollback")
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+@pytest.mark.usefixtures("old_snapshot")
+@pytest.mark.parametrize("kind", ["one queue", "100 queues", "cancelled", "trickle"])
+def test_claims_stay_as_cheap_as_they_were_under_an_old_snapshot(
+    conn: Connection, make_storage: Callable[..., PostgresStorage], me: int, kind: str
+) -> None:
+    """The last quarter of 40,000 jobs costs no more pages a claim than the first."""
+    storage, looked = make_storage(), list[int]()
+    for _ in range(40):
+        queues = [f"q{n % 100:02}" if kind == "100 queues" else "q" for n in range(1000)]
+        conn.execute("select enqueue_jobs(%s, queues => %s)", [["t"] * 1000, queues])
+        if kind == "cancelled":
+            conn.execute("update jobs set status = 'cancelled' where status = 'pending' and right(id, 1) < 'c'")
+            storage.maintain([])  # as a worker does once a second
+        looked.append(buffers(conn, me, 10))
+        for _ in range(60):
+            jobs = storage.dequeue_many(20 if kind == "trickle" else 200)
+            if not jobs:
+                break
+            storage.complete_many(jobs)
+    first, last = sum(looked[:10]), sum(looked[-10:])
+    assert last < 1.3 * first
+
+
+def test_floors_of_idle_lanes_do_not_pile_up(conn: Connection) -> None:
+    """A queue for each customer, or priorities by the clock: each claim would look at every floor."""
+    conn.execute("select setval('place_seq', 10000)")
+    conn.execute(
+        "insert into floors select 'q' || n, -5, 1, now() - n * interval '1 s' from generate_series(1, 1500) as n"
+    )
+    advance(conn, 1)
+    kept = one(conn, "select array_agg(substr(queue, 2)::integer order by 1) from floors")
+    assert sorted(kept) == list(range(1, 401))

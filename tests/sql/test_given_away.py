@@ -1,0 +1,242 @@
+"""No claim ends under a worker that nothing watches: it is refused, given away, or given back by the worker itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from pgjobq import StorageUnavailable
+from pgjobq.devserver import DevServer
+from pgjobq.postgres.schema import migrate
+from pgjobq.storage.postgres_storage import PostgresStorage
+
+Connection = psycopg.Connection[Any]
+Connect = Callable[..., Connection]
+MakeStorage = Callable[..., PostgresStorage]
+
+NOT_REGISTERED = "JQ006"
+RESCUE = "select rescued, failed from rescue_jobs('0 s')"
+
+
+def register(conn: Connection, *, heartbeat: bool = True) -> int:
+    row = conn.execute("select register_worker('w', heartbeat => %s)", [heartbeat]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def look_dead(conn: Connection, worker: int) -> None:
+    conn.execute("update workers set heartbeat_at = now() - interval '1 hour' where id = %s", [worker])
+
+
+def job(conn: Connection, id_: str = "a") -> Any:
+    return conn.execute("select status, attempts, crashes from jobs where id = %s", [id_]).fetchone()
+
+
+@pytest.fixture
+def worker(conn: Connection) -> int:
+    """A worker with heartbeats, the last an hour ago, and a job a that waits."""
+    conn.execute("select enqueue_job('t', job_id => 'a')")
+    worker = register(conn)
+    look_dead(conn, worker)
+    return worker
+
+
+@pytest.mark.parametrize("giving", [RESCUE, "select retire_worker({})"])
+def test_claim_in_flight_keeps_its_worker(connect: Connect, conn: Connection, worker: int, giving: str) -> None:
+    """A claim that cannot be seen yet is given away by the first rescue that sees it."""
+    claimer = connect(autocommit=False)
+    claimer.execute("select from claim_jobs(%s)", [worker])
+    conn.execute("set lock_timeout = '1s'")
+    conn.execute(giving.format(worker))
+    claimer.commit()
+    assert job(conn) == ("running", 1, 0)
+    look_dead(conn, worker)
+    assert conn.execute(RESCUE).fetchone() == (1, 0)
+    assert job(conn) == ("pending", 1, 1)
+    assert conn.execute("select from claims").fetchall() == []
+
+
+@pytest.mark.parametrize("giving", [RESCUE, "select retire_worker({})"])
+def test_claim_while_its_worker_is_given_away_is_refused_at_once(
+    connect: Connect, conn: Connection, worker: int, giving: str
+) -> None:
+    """A worker that is being given away claims nothing, does not wait, and leaves the job in its place."""
+    giver = connect(autocommit=False)
+    giver.execute(giving.format(worker))
+    conn.execute("set lock_timeout = '1s'")
+    with pytest.raises(psycopg.Error, match="not registered") as error:
+        conn.execute("select from claim_jobs(%s)", [worker])
+    assert error.value.sqlstate == NOT_REGISTERED
+    giver.commit()
+    with pytest.raises(psycopg.Error, match="not registered"):
+        conn.execute("select from claim_jobs(%s)", [worker])
+    assert job(conn) == ("pending", 0, 0)
+    assert conn.execute("select id from claim_jobs(%s)", [register(conn)]).fetchall() == [("a",)]
+
+
+def test_claim_with_an_old_snapshot_is_refused(connect: Connect, conn: Connection, worker: int) -> None:
+    """A claim in repeatable read does not take a worker that its snapshot shows for one that is there."""
+    claimer = connect(autocommit=False)
+    claimer.execute("set transaction isolation level repeatable read")
+    claimer.execute("select from workers")
+    assert conn.execute(RESCUE).fetchone() == (0, 0)
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        claimer.execute("select from claim_jobs(%s)", [worker])
+    claimer.rollback()
+    assert job(conn) == ("pending", 0, 0)
+
+
+@pytest.mark.parametrize("stranger", [0, -1, 2**31 - 1, None])
+def test_claim_by_a_worker_that_never_registered_is_refused(conn: Connection, stranger: int | None) -> None:
+    """A claim by a worker that is not registered is an error that names the remedy."""
+    conn.execute("select enqueue_job('t', job_id => 'a')")
+    with pytest.raises(psycopg.Error, match=r"worker_id: .* not registered") as error:
+        conn.execute("select from claim_jobs(%s)", [stranger])
+    assert "register_worker" in str(error.value.diag.message_hint)
+    assert job(conn) == ("pending", 0, 0)
+
+
+def test_claim_whose_worker_has_neither_row_nor_lock_is_given_away(conn: Connection, worker: int) -> None:
+    """A claim whose worker is not registered, however that came, is given away."""
+    conn.execute("select from claim_jobs(%s)", [worker])
+    conn.execute("delete from workers")
+    assert conn.execute("select rescued from rescue_jobs('1 hour')").fetchone() == (0,)
+    assert conn.execute(RESCUE).fetchone() == (1, 0)
+    assert job(conn) == ("pending", 1, 1)
+
+
+def test_heartbeat_tells_a_worker_that_it_was_given_away(connect: Connect, conn: Connection, worker: int) -> None:
+    """heartbeat_worker is false once the worker is gone, and not because another transaction looks at its row."""
+    holder = connect(autocommit=False)
+    conn.execute("set lock_timeout = '1s'")
+    holder.execute("select from workers for update")
+    assert conn.execute("select heartbeat_worker(%s)", [worker]).fetchone() == (True,)
+    holder.rollback()
+    assert conn.execute(RESCUE).fetchone() == (0, 0)
+    assert conn.execute("select heartbeat_worker(%s)", [worker]).fetchone() == (False,)
+
+
+def test_open_heartbeat_keeps_its_worker_from_no_claim(connect: Connect, conn: Connection) -> None:
+    """A heartbeat that is not committed yet keeps its worker from no claim, and a claim keeps it from no heartbeat."""
+    conn.execute("select enqueue_jobs('{t,t}', job_ids => '{a,b}')")
+    worker, other = register(conn), connect(autocommit=False)
+    conn.execute("set lock_timeout = '1s'")
+    other.execute("select heartbeat_worker(%s)", [worker])
+    assert conn.execute("select id from claim_jobs(%s)", [worker]).fetchall() == [("a",)]
+    other.rollback()
+    other.execute("select from claim_jobs(%s)", [worker])
+    before = conn.execute("select heartbeat_at from workers").fetchone()
+    assert conn.execute("select heartbeat_worker(%s)", [worker]).fetchone() == (True,)
+    assert conn.execute("select heartbeat_at from workers").fetchone() != before
+
+
+def test_worker_that_lives_is_retired_by_its_own_session_alone(connect: Connect, conn: Connection) -> None:
+    """retire_worker in another session is an error while the worker holds its lock, and changes nothing."""
+    session = connect()
+    worker = register(session, heartbeat=False)
+    conn.execute("select enqueue_job('t', job_id => 'a')")
+    conn.execute("select from claim_jobs(%s)", [worker])
+    with pytest.raises(psycopg.Error, match="another session"):
+        conn.execute("select retire_worker(%s)", [worker])
+    assert job(conn) == ("running", 1, 0)
+    session.execute("select retire_worker(%s)", [worker])
+    assert job(conn) == ("pending", 1, 0)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("held", [False, True])
+def test_worker_that_was_given_away_becomes_another(
+    conn: Connection, make_storage: MakeStorage, pooled: bool, held: bool
+) -> None:
+    """A live worker whose row is gone learns of it by its upkeep, and its next claim is under a new id."""
+    storage = make_storage(pooled=pooled)
+    assert storage.dequeue() is None
+    if held:
+        conn.execute("select enqueue_job('t', job_id => 'held')")
+        assert storage.dequeue() is not None
+    before = [worker["id"] for worker in storage.workers()]
+    conn.execute("delete from workers")
+    storage.maintain([])
+    assert storage.dequeue() is None
+    after = [worker["id"] for worker in storage.workers()]
+    assert len(after) == 1
+    assert after != before
+    storage.maintain([])
+    assert [worker["id"] for worker in storage.workers()] == after
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_dequeue_of_a_worker_that_was_given_away_is_another_worker_s(
+    conn: Connection, make_storage: MakeStorage, pooled: bool
+) -> None:
+    """A dequeue that finds its worker gone registers again, and brings the job under the new id."""
+    storage = make_storage(pooled=pooled)
+    assert storage.dequeue() is None
+    before = [worker["id"] for worker in storage.workers()]
+    conn.execute("delete from workers")
+    conn.execute("select enqueue_job('t', job_id => 'a')")
+    claimed = storage.dequeue()
+    assert claimed is not None
+    assert claimed.worker_id not in before
+    storage.complete("a")
+    assert job(conn)[0] == "completed"
+
+
+@pytest.fixture
+def lonely_server() -> Iterator[str]:
+    """The DSN of a server whose commits wait for a standby that is not there, if they are told to wait for any."""
+    with DevServer(settings={"synchronous_standby_names": "nowhere", "synchronous_commit": "local"}) as server:
+        migrate(server.dsn)
+        yield server.dsn
+
+
+def test_claim_that_appears_later_is_given_back_by_its_worker(lonely_server: str) -> None:
+    """A claim whose client broke while its commit waited for a standby is given back once it can be seen."""
+    failures: list[BaseException] = []
+
+    def dequeue() -> None:
+        try:
+            storage.dequeue()
+        except StorageUnavailable as error:
+            failures.append(error)
+
+    claiming = threading.Thread(target=dequeue)
+    with (
+        psycopg.connect(lonely_server, autocommit=True, options="-c search_path=pgjobq") as conn,
+        ConnectionPool(lonely_server, min_size=1, kwargs={"autocommit": True}) as pool,
+        closing(PostgresStorage(pool)) as storage,
+    ):
+        assert storage.dequeue() is None
+        conn.execute("select enqueue_job('t', job_id => 'a')")
+        with pool.connection() as claimer:
+            claimer.execute("set synchronous_commit = on")
+        claiming.start()
+        pid = wait_for(conn, "select pid from pg_stat_activity where wait_event = 'SyncRep'")
+        with socket.socket(fileno=os.dup(claimer.fileno())) as network:
+            network.shutdown(socket.SHUT_RDWR)
+        claiming.join(20)
+        assert failures
+        assert storage.dequeue() is None  # gives back what it does not know, which cannot be seen yet
+        conn.execute("select pg_terminate_backend(%s)", pid)  # ends its wait, as the standby would
+        wait_for(conn, "select from claims")
+        assert job(conn) == ("running", 1, 0)
+        storage.maintain([])
+        assert job(conn) == ("pending", 0, 0)
+        assert conn.execute("select from claims").fetchall() == []
+
+
+def wait_for(conn: Connection, query: str) -> Any:
+    """The first row of a query that has none yet."""
+    deadline = time.monotonic() + 20
+    while (row := conn.execute(query).fetchone()) is None:
+        assert time.monotonic() < deadline, query
+    return row

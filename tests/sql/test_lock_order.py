@@ -1,0 +1,83 @@
+"""Who gives way when two transactions want the same jobs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+Connection = psycopg.Connection[Any]
+Connect = Callable[..., Connection]
+
+
+@pytest.fixture
+def me(conn: Connection) -> int:
+    """A worker's id."""
+    return int(one(conn, "select register_worker('test')"))
+
+
+def one(conn: Connection, query: str, *arguments: Any) -> Any:
+    """The first column of the first row."""
+    row = conn.execute(query, arguments).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def enqueue(conn: Connection, jobs: int, name: str = "j", queue: str = "default") -> list[str]:
+    """So many jobs; their ids, in order."""
+    ids = [f"{name}{n:06}" for n in range(jobs)]
+    conn.execute("select enqueue_jobs(%s, queues => %s, job_ids => %s)", [["t"] * jobs, [queue] * jobs, ids])
+    return ids
+
+
+def test_cancelling_jobs_in_the_order_of_list_jobs_ends_in_no_deadlock(
+    conn: Connection, connect: Connect, me: int
+) -> None:
+    """A batch that completes them in the other order gives way, and its worker settles them one by one."""
+    ids = enqueue(conn, 2)
+    claims = conn.execute("select claim_id from claim_jobs(%s, null, 2)", [me]).fetchall()
+    operator, worker = connect(autocommit=False), connect()
+    operator.execute("select cancel_job(%s)", [ids[1]])
+    failed: list[psycopg.Error] = []
+
+    def complete() -> None:
+        try:
+            worker.execute("select complete_jobs(%s, %s, %s)", [me, ids, [row[0] for row in claims]])
+        except psycopg.Error as error:
+            failed.append(error)
+
+    settling = threading.Thread(target=complete)
+    settling.start()
+    waiting = "select count(*) from pg_locks where not granted and pid = %s"
+    while one(conn, waiting, worker.info.backend_pid) == 0 and settling.is_alive():
+        time.sleep(0.005)
+    assert one(operator, "select cancel_job(%s)", ids[0]) is True
+    operator.commit()
+    settling.join(5)
+    assert [type(error) for error in failed] == [psycopg.errors.LockNotAvailable]
+
+
+def test_round_of_maintenance_that_was_left_open_holds_up_no_worker(
+    conn: Connection, connect: Connect, me: int
+) -> None:
+    """It passed a worker over: that one is told so when it registers anew, and can leave; its row goes later."""
+    worker, forgotten = connect(), connect(autocommit=False)
+    sleeper = one(worker, "select register_worker('sleeper')")
+    for _ in range(2):
+        worker.execute("select set_worker_state(%s, 'asleep')", [sleeper])
+    enqueue(conn, 1)
+    forgotten.execute("select watch_workers(%s, null, %s)", [me, [sleeper]])
+    worker.execute("set lock_timeout = '2s'")
+    worker.execute("select set_worker_state(%s, 'asleep')", [sleeper])
+    with pytest.raises(psycopg.Error, match="another transaction holds the row") as caught:
+        worker.execute("select set_worker_state(%s, 'asleep', queues => '{mail}')", [sleeper])
+    assert caught.value.sqlstate == "JQ007"
+    worker.execute("select retire_worker(%s)", [sleeper])
+    assert one(conn, "select count(*) from doorbell") == 1
+    forgotten.rollback()
+    conn.execute("select watch_workers(%s)", [me])
+    assert one(conn, "select count(*) from doorbell") == 0

@@ -31,7 +31,7 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 from services import Redis, ServiceMissing, Valkey  # noqa: E402
 
-import pgjobq  # noqa: E402
+import pgjobq  # noqa: E402  # as above
 from pgjobq import BaseStorage, JobStatus, NewJob, open_storage  # noqa: E402
 
 GAP = 0.025  # seconds between two lone jobs

@@ -80,7 +80,7 @@ class Database:
         return self._own if self._own is not None else pool_parameters(self.pool)
 
     def after_fork(self) -> None:
-        """Begin again in a child: the pool is the parent's, and somebody may have held the lock."""
+        """Begin again in a child: the pool is the parent's, and another thread of it may have held the lock."""
         self._opened, self._lock = False, threading.Lock()
         if self._own is not None:
             self.pool = self._new_pool()

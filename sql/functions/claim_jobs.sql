@@ -6,9 +6,9 @@
 --
 -- A job that another transaction holds is skipped, never waited for.  except_types: leave jobs of these types to others.
 -- alone true: the worker has no other job; then a job whose worker crashed is claimed by itself; false: it has, and such
--- a job is left; null: there is no difference.  When a claim brings less than max_jobs, the setting pgjobq.skipped says
--- until the end of the transaction what it passed over: 'held' jobs, so look again soon; a 'suspect', so look again when
--- alone; 'more' than one claim looks at, so look again now.
+-- a job is left; null: there is no difference.  The setting pgjobq.skipped says until the end of the transaction what a claim
+-- passed over: a 'suspect', so look again when alone; and when it brings less than max_jobs, 'held' jobs, so look again
+-- soon, or 'more' than one claim looks at, so look again now.
 create or replace function claim_jobs(worker_id integer, queues text[] default null, max_jobs integer default 1,
                                       except_types text[] default '{}', alone boolean default null)
   returns table (claim_id bigint, id text, queue text, type text, data jsonb, priority integer, attempts integer,

@@ -71,7 +71,7 @@ begin
     end if;
     v_wanted := v_wanted - v_free.jobs;
   end loop;
-  v_skipped := case when v_wanted = 0 then '' when v_dropped >= 2000 then 'more' else v_skipped end;
+  v_skipped := case when v_wanted = 0 and v_skipped <> 'suspect' then '' when v_dropped >= 2000 then 'more' else v_skipped end;
   perform set_config('pgjobq.skipped', v_skipped, true) where v_skipped <> coalesce(current_setting('pgjobq.skipped', true), '');
   return v_ids;
 end;

@@ -16,6 +16,8 @@ from psycopg.types.string import StrDumper
 from psycopg_pool import ConnectionPool
 
 from pgjobq import ConfigurationError, DuplicateJob, InvalidJob, JobQueue, JobStatus, NewJob
+from pgjobq.postgres.dsn import connection_parameters
+from pgjobq.postgres.pool import connect
 from pgjobq.postgres.schema import migrate
 from pgjobq.storage.base import Failed, Retried
 from pgjobq.storage.postgres_storage import PostgresStorage
@@ -37,7 +39,7 @@ SETTINGS = {
     "transform_null_equals": "on",
     "statement_timeout": "1",
     "lock_timeout": "1",
-    "idle_session_timeout": "50",
+    "idle_session_timeout": "200",
     "idle_in_transaction_session_timeout": "1",
     "search_path": "nowhere",
     "row_security": "off",
@@ -99,6 +101,25 @@ def test_settings_of_the_role_do_not_matter(role: Callable[[dict[str, str]], str
         work_through(storage)
     finally:
         storage.close()
+
+
+def test_statement_timeout_that_ends_the_pinning_itself(dsn: str) -> None:
+    """The role's limit is in force until it is replaced, and a busy machine may need longer than that."""
+    with connect(connection_parameters(dsn, "test")) as conn:
+        conn.execute("set statement_timeout = 1")
+        given: list[bytes] = []
+
+        def execute(settings: bytes) -> None:
+            given.append(settings)
+            if len(given) < 3:
+                psycopg.Connection.execute(conn, "select pg_sleep(1)")
+            psycopg.Connection.execute(conn, settings)
+
+        conn.execute = execute  # type: ignore[method-assign,assignment]  # the first two take too long
+        conn.pin(7.0)
+        assert len(given) == 3
+        del conn.execute  # the class has its own
+        assert conn.execute("show statement_timeout").fetchone() == ("6300ms",)
 
 
 def test_encoding_that_the_environment_names_does_not_matter(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ Connection = psycopg.Connection[Any]
 
 CONNECT_TIMEOUT = 5  # seconds
 RETRY = 0.3  # seconds between two tries to connect while a call waits
+PIN_TRIES = 10  # for the settings of a session
 DEAD_PAUSE = 0.25  # seconds at most before another look, when every connection is dead as soon as it is made
 _POOL_ONLY = ("autocommit", "row_factory", "cursor_factory", "prepare_threshold", "context")
 # A host that vanished is noticed after about 11 seconds (5 + 3 x 2), on either side.
@@ -35,13 +36,14 @@ set timezone = 'UTC'; set default_transaction_isolation = 'read committed'; set 
 set default_transaction_deferrable = off;
 """
 # What the role, the database or the environment may have set otherwise. synchronous_commit is not ours to choose.
+# The limits come first: those of the role are still in force then.
 _OWN = """
+set statement_timeout = {statement_timeout}; set lock_timeout = 0; set idle_session_timeout = 0;
 set datestyle = 'ISO'; set intervalstyle = 'postgres'; set extra_float_digits = 1; set bytea_output = 'hex';
 set standard_conforming_strings = on; set array_nulls = on; set transform_null_equals = off;
 set search_path = pg_catalog, pg_temp; set row_security = on; set client_min_messages = 'warning';
 set plan_cache_mode = 'auto'; set jit = off; set exit_on_error = off;
-set lock_timeout = 0; set idle_session_timeout = 0; set idle_in_transaction_session_timeout = '15s';
-set statement_timeout = {statement_timeout};
+set idle_in_transaction_session_timeout = '15s';
 """
 _NEWER = {170_000: "set transaction_timeout = 0;"}  # by the version that brought the setting
 _RESET = "reset all; reset role;"
@@ -73,14 +75,14 @@ class PinnedConnection(Limited, psycopg.Connection[Any]):
         if self.pins:
             newer = "".join(text for version, text in _NEWER.items() if self.info.server_version >= version)
             own = _OWN.format(statement_timeout=_just_before(answer_time))
-            self.execute((_RESET + SHARED_SETTINGS + own + newer).encode())
+            self._set(_RESET + own + SHARED_SETTINGS + newer)
         self.pinned = True
 
     def allow(self, seconds: float) -> None:
         """Give the statements to come so long. The pool pins the connection again."""
         self.pinned, self.answer_time = False, seconds
         if self.pins:
-            self.execute(f"set statement_timeout = {_just_before(seconds)}".encode())
+            self._set(f"set statement_timeout = {_just_before(seconds)}")
 
     def unpin(self) -> None:
         """Give the session to a handler: the role's own settings, but for times, isolation and keepalive. No limit.
@@ -89,8 +91,18 @@ class PinnedConnection(Limited, psycopg.Connection[Any]):
         """
         self.pinned = False
         if self.pins:
-            self.execute((_RESET + SHARED_SETTINGS).encode())
+            self._set(_RESET + SHARED_SETTINGS)
         self.answer_time = None
+
+    def _set(self, settings: str) -> None:
+        """Set them all or none. Tried again when the role's own statement_timeout, of a few milliseconds, ends it."""
+        for tries_left in reversed(range(PIN_TRIES)):
+            try:
+                self.execute(settings.encode())
+                return
+            except psycopg.errors.QueryCanceled:
+                if not tries_left:
+                    raise
 
 
 class LimitedAsyncConnection(Limited, psycopg.AsyncConnection[Any]):

@@ -9,27 +9,28 @@ JOB_COLUMNS = (
     " started_at, finished_at, failed_at, worker_id, claim_id, crashes"
 )
 
+# %b: lists go in the binary format, which costs a quarter of the text, on either side.
 _TEXTS = {
     "enqueue_job": """select {schema}.enqueue_job(%s, %s::jsonb, %s, coalesce(%s::timestamptz,
         clock_timestamp() + make_interval(secs => %s)), %s, %s, %s)""",
-    "enqueue_jobs": """select {schema}.enqueue_jobs(%s::text[], %s::jsonb[], %s::integer[],
+    "enqueue_jobs": """select {schema}.enqueue_jobs(%b::text[], %b::text[]::jsonb[], %b::integer[],
         array(select coalesce(given.at, clock_timestamp() + make_interval(secs => given.delay))
-                from unnest(%s::timestamptz[], %s::float8[]) as given (at, delay)),
-        %s::integer[], %s::text[], %s::text[])""",
+                from unnest(%b::timestamptz[], %b::float8[]) as given (at, delay)),
+        %b::integer[], %b::text[], %b::text[])""",
     # A last row, without an id, says what the claim passed over: its condition is evaluated when the claim has ended.
     "claim_jobs": """select claim_id, id, queue, type, data::text, priority, attempts, max_retries, execute_at, error,
-        created_at, started_at, crashes from {schema}.claim_jobs(%s, %s::text[], %s, %s::text[], %s)
+        created_at, started_at, crashes from {schema}.claim_jobs(%s, %b::text[], %s, %b::text[], %s)
         union all
         select null, null, current_setting('pgjobq.skipped'), null, null, null, null, null, null, null, null, null, null
          where current_setting('pgjobq.skipped', true) <> ''""",
-    "complete_jobs": "select {schema}.complete_jobs(%s, %s::text[], %s::bigint[], %s::bigint[], %s)",
+    "complete_jobs": "select {schema}.complete_jobs(%s, %b::text[], %b::bigint[], %b::bigint[], %s)",
     "fail_job": "select {schema}.fail_job(%s, %s, %s)",
     "retry_held_job": "select {schema}.retry_job(%s, %s, %s, %s)",
     "retry_job": "select {schema}.retry_job(%s, %s)",
-    "release_jobs": "select {schema}.release_jobs(%s::text[], %s::bigint[], %s)",
-    "release_unknown_jobs": "select {schema}.release_unknown_jobs(%s, %s::bigint[])",
-    "held_jobs": "select {schema}.held_jobs(%s::text[])",
-    "lost_jobs": "select {schema}.lost_jobs(%s::text[], %s::bigint[])",
+    "release_jobs": "select {schema}.release_jobs(%b::text[], %b::bigint[], %s)",
+    "release_unknown_jobs": "select {schema}.release_unknown_jobs(%s, %b::bigint[])",
+    "held_jobs": "select {schema}.held_jobs(%b::text[])",
+    "lost_jobs": "select {schema}.lost_jobs(%b::text[], %b::bigint[])",
     "cancel_job": "select {schema}.cancel_job(%s)",
     "prune_jobs": """select pruned, reached_created_at::text, reached_id
         from {schema}.prune_jobs(%s, %s::text[], %s, %s::timestamptz, %s, %s::text[])""",

@@ -22,15 +22,14 @@ create or replace function claim_jobs(worker_id integer, queues text[] default n
   set jit = off
   set enable_seqscan = off
   set enable_bitmapscan = off
+  set enable_memoize = off  -- the places and jobs of a line come once each
   set enable_nestloop = off  -- the jobs are joined with their order by a hash, however few the planner expects
 as $$
 #variable_conflict use_column
 declare
   v_now   constant timestamptz := clock_timestamp();
-  v_held  boolean;
   v_ids   text[] collate "C";
-  v_claim bigint;
-  v_rows  integer;
+  v_claim bigint; v_held boolean; v_rows integer;
 begin
   if coalesce(claim_jobs.max_jobs, 0) < 1 then
     raise exception 'max_jobs: % is not a number of jobs', coalesce(claim_jobs.max_jobs::text, 'null')
@@ -69,11 +68,12 @@ begin
   select v_claim, claimed.id, claimed.queue, claimed.type, claimed.data, claimed.priority, claimed.attempts::integer,
          claimed.max_retries::integer, claimed.execute_at::timestamptz, claimed.error, claimed.created_at,
          claimed.started_at, claimed.crashes
-    from claimed
-    join line on line.id = claimed.id
+    from claimed join line on line.id = claimed.id
    order by line.nth;
   get diagnostics v_rows = row_count;
-  perform set_config('pgjobq.skipped', 'more', true) where v_rows < cardinality(v_ids);  -- a job had several places
+  if v_rows < cardinality(v_ids) then  -- a job had several places
+    perform set_config('pgjobq.skipped', 'more', true);
+  end if;
 end;
 $$;
 comment on function claim_jobs(integer, text[], integer, text[], boolean) is

@@ -28,6 +28,7 @@ create table jobs (
   status      job_status      not null default 'pending',
   priority    integer         not null default 5,
   attempts    job_attempts    not null default 0,
+  crashes     integer         not null default 0,
   max_retries job_max_retries not null default 3,
   execute_at  job_execute_at,
   error       text,
@@ -36,9 +37,8 @@ create table jobs (
   started_at  timestamptz,
   finished_at timestamptz,
   failed_at   timestamptz,
-  worker_id   integer,
   claim_id    bigint,
-  crashes     integer         not null default 0,
+  worker_id   integer,
   constraint job_id_exists_already primary key (id)
 )
 -- Room on each page for a second version of all its rows: a batch claims a whole page in
@@ -48,7 +48,7 @@ create table jobs (
 --
 -- vacuum_truncate, here and below: to give the end of a file back, vacuum locks out every
 -- claim for as long as it takes.
-with (fillfactor = 45, vacuum_truncate = off);
+with (fillfactor = 40, vacuum_truncate = off);
 
 -- Serves list_jobs (newest first) and prune_jobs (oldest first).  Neither a claim
 -- nor a completion changes created_at.

@@ -291,4 +291,4 @@ def test_claiming_is_hot_and_so_is_completing(conn: Connection) -> None:
     stats = "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'jobs' and schemaname = 'pgjobq'"
     updated, hot = conn.execute(stats).fetchone() or (0, 0)
     assert updated == 6000
-    assert hot >= 0.9 * updated  # a page may be too full for a row or two
+    assert hot >= 0.98 * updated  # a page may be too full for a row or two

@@ -46,7 +46,7 @@ class PostgresStorage(BaseStorage):
     that falls the jobs go to others.
 
     schema: where pgjobq was installed. min_size, max_size, timeout: the pool's; a call waits at most timeout
-    seconds for a connection, then raises StorageUnavailable. poll_interval: seconds after which a sleeping worker
+    seconds for a connection, then raises StorageUnavailable. Handlers' transactions add to max_size. poll_interval: seconds after which a sleeping worker
     looks for jobs without having been notified. pooled: conninfo leads through a transaction pooler, such as
     PgBouncer; then listen_dsn names a direct connection for notifications and the lock, and without one the
     worker polls and sends heartbeats. max_data_bytes: refuse larger data here, before it is sent. answer_timeout: a

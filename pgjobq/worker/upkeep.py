@@ -36,6 +36,7 @@ class UpkeepLoop(Loop):
     def run_once(self) -> None:
         """Wait for the next thing due, and do it."""
         deadline = self._threads.check_deadlines()
+        self._tasks.watch()
         running = self._threads.running() + self._tasks.running()
         now = time.monotonic()
         if running and self._is_long(running):

@@ -220,6 +220,7 @@ class Worker:
                 hand.has_outcome.wait(0.05)
                 hand.has_outcome.clear()
                 runner.check_deadlines()
+                tasks.watch()
                 tasks.running()
             self.storage.settle(hand.drain(1))
             done += 1

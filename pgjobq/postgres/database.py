@@ -21,6 +21,7 @@ from pgjobq.storage.room import Room
 
 LARGE = {"enqueue_jobs": 10_000, "import_jobs": 1_000_000}  # jobs; characters. Beyond, a call may take long:
 LARGE_TIME = 600.0  # seconds
+CLOSE_TIME = 1.0  # seconds to wait for the pool's threads, which a connection that cannot be made may hold up
 # A standby is read-only whatever is set.
 _SETTINGS = b"""select current_setting('transaction_isolation'),
        current_setting('transaction_read_only')::boolean and not pg_is_in_recovery(),
@@ -157,4 +158,4 @@ class Database:
     def close(self) -> None:
         """Close the pool, unless it is the caller's."""
         if self._own is not None:
-            self.pool.close()
+            self.pool.close(timeout=CLOSE_TIME)

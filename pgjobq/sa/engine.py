@@ -125,8 +125,8 @@ def _open_server(url: URL, timeout: float) -> Engine:
     match url.get_driver_name():
         case "psycopg" | "psycopg2":
             arguments = {"connect_timeout": seconds, "tcp_user_timeout": seconds * 1000}
-        case "mysqldb":
-            arguments = {"connect_timeout": seconds}
+        case "mysqldb" | "mariadbconnector":
+            arguments = {"connect_timeout": seconds, "read_timeout": seconds, "write_timeout": seconds}
         case "pymysql":
             arguments = {"connect_timeout": seconds, "read_timeout": timeout, "write_timeout": timeout}
             options["pool_reset_on_return"] = None  # see below

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -248,3 +249,32 @@ def test_worker_that_is_cut_off_says_so_once_and_finds_its_jobs_lost(
             if each is not None:
                 each.stop(grace=0)
                 each.storage.close()
+
+
+def test_worker_ends_in_time_while_a_name_is_not_resolved(
+    dsn: str, queue: JobQueue, conn: Connection, proxy: StallingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer, resolve = threading.Event(), threading.Event(), socket.getaddrinfo
+
+    def silent(*arguments: Any, **options: Any) -> Any:
+        asked.set()
+        answer.wait(60)
+        return resolve(*arguments, **options)
+
+    storage = PostgresStorage(make_conninfo(dsn, host="localhost", port=proxy.port))
+    worker = Worker(storage, registry=Registry())
+    worker.start()
+    try:
+        eventually(lambda: asleep(queue))
+        monkeypatch.setattr(socket, "getaddrinfo", silent)
+        conn.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"
+        )
+        assert asked.wait(10)
+        began = time.monotonic()
+        worker.stop(grace=GRACE)
+        assert time.monotonic() - began < GRACE + BOUND
+    finally:
+        answer.set()
+        storage.close()

@@ -250,3 +250,26 @@ with JobQueue({dsn!r}) as queue:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("3\n", "")
+
+
+def test_worker_sleeps_and_is_notified_where_there_is_no_poll(dsn: str) -> None:
+    program = f"""
+import select, threading, time
+del select.poll
+from pgjobq import JobQueue, Registry, Worker
+from pgjobq.handlers import Handler
+from pgjobq.postgres.listener import Selector
+assert "Poll" not in Selector.__name__, Selector
+ran, registry = threading.Event(), Registry()
+registry.register(Handler(type="t", function=ran.set))
+with JobQueue({dsn!r}, poll_interval=600) as queue, JobQueue({dsn!r}) as other:
+    worker = Worker(queue, registry=registry)
+    worker.start()
+    while not any(each["asleep"] for each in other.storage.workers()):
+        time.sleep(0.01)
+    other.enqueue("t")
+    print(ran.wait(20))
+    worker.stop()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("True\n", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from pgjobq.storage.base import BaseStorage
 
 EXIT_ERROR, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_INTERRUPTED = 1, 2, 3, 130
 DEFAULT_SCHEMA = "pgjobq"
+CLOSE_TIME = 1.0  # seconds
 
 
 @click.group(context_settings={"show_default": True, "max_content_width": 120})
@@ -73,7 +75,14 @@ def opened(
     try:
         yield storage
     finally:
-        storage.close()
+        close_soon(storage)
+
+
+def close_soon(storage: BaseStorage) -> None:
+    """Close it, or leave it open after a second: the process ends, and must not wait for a network that is cut."""
+    closing = threading.Thread(target=storage.close, daemon=True)
+    closing.start()
+    closing.join(CLOSE_TIME)
 
 
 def check_stays(dsn: str) -> None:

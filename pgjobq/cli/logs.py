@@ -10,6 +10,7 @@ from pgjobq.errors import ConfigurationError
 from pgjobq.events import JobLogFilter, shown_value
 from pgjobq.explaining import printable
 
+POOL = "psycopg.pool"  # it has a line for each connection that it cannot make, where a worker says so once
 DRIVERS = ("boto3", "botocore", "pymongo", "redis", "s3transfer", "sqlalchemy", "urllib3")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -59,5 +60,6 @@ def configure(*, as_json: bool, level: str, worker: int | None = None) -> None:
     handler.addFilter(JobLogFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level.upper() != "DEBUG":
+        logging.getLogger(POOL).setLevel(max(logging.ERROR, logging.getLevelName(level.upper())))
         for name in DRIVERS:  # what they think worth a line is of use to nobody else
             logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -16,8 +19,13 @@ from pgjobq.cli import common
 from pgjobq.cli.common import EXIT_ERROR, app, check_stays, fail, opened, refuse
 from pgjobq.cli.logs import configure
 from pgjobq.errors import ConfigurationError
+from pgjobq.events import EventLog
 from pgjobq.handlers import default_registry
 from pgjobq.signals import SIGNALS, end_is_near
+
+log = EventLog("pgjobq.worker")
+
+EXIT_TIME = 1.0  # seconds
 
 if TYPE_CHECKING:
     from pgjobq.cli.supervisor import Line
@@ -79,6 +87,25 @@ def worker(
             line.ready(lambda hurry: served.ask_to_stop(hurry=hurry))
         served.run()
     end_is_near()
+    _end_without(EXIT_TIME)
+
+
+def _end_without(seconds: float) -> None:
+    """End the process after so long, also when threads are left that Python would wait for.
+
+    As after asyncio.to_thread in a handler that was given back. What the program does at its exit may take longer.
+    """
+
+    def end() -> None:
+        names = [thread.name for thread in threading.enumerate() if not thread.daemon]
+        log.warning("worker.threads_left", extra={"threads": " ".join(names)})
+        logging.shutdown()
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    atexit.register(timer.cancel)  # called when those threads have ended
 
 
 def _fork(processes: int, *, preload: str) -> Line:

@@ -17,9 +17,11 @@ from pgjobq.postgres.fetching import fetch
 from pgjobq.postgres.pool import Connection, PinnedConnection, Pool, connect, pool_parameters
 from pgjobq.postgres.schema import check_schema
 from pgjobq.postgres.statements import statements
+from pgjobq.storage.room import Room
 
 LARGE = {"enqueue_jobs": 10_000, "import_jobs": 1_000_000}  # jobs; characters. Beyond, a call may take long:
 LARGE_TIME = 600.0  # seconds
+CLOSE_TIME = 1.0  # seconds to wait for the pool's threads, which a connection that cannot be made may hold up
 # A standby is read-only whatever is set.
 _SETTINGS = b"""select current_setting('transaction_isolation'),
        current_setting('transaction_read_only')::boolean and not pg_is_in_recovery(),
@@ -68,11 +70,18 @@ class Database:
             raise ConfigurationError(
                 f"conninfo: {type(conninfo).__name__} is neither a DSN nor a psycopg_pool.ConnectionPool"
             )
+        self.room = self._new_room()
         renew_in_child(self)
 
     def _new_pool(self) -> Pool:
         assert self._own is not None  # of the caller's pool there is only one
         return Pool(self._own, pooled=not self.pins, answer_time=self.answer_timeout, **self._sizes)
+
+    def _new_room(self) -> Room:
+        return Room(self.pool.max_size, self.pool.timeout, None if self._own is None else self._grow)
+
+    def _grow(self, max_size: int) -> None:
+        self.pool.resize(self.pool.min_size, max_size)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -86,6 +95,7 @@ class Database:
             self.pool = self._new_pool()
         else:
             self._inherited = self._inherited or not self.pool.closed
+        self.room = self._new_room()
 
     def open(self) -> None:
         """Connect and check the schema, once. Raises StorageUnavailable, NotMigrated or SchemaTooNew."""
@@ -148,4 +158,4 @@ class Database:
     def close(self) -> None:
         """Close the pool, unless it is the caller's."""
         if self._own is not None:
-            self.pool.close()
+            self.pool.close(timeout=CLOSE_TIME)

@@ -58,6 +58,8 @@ class Listener:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._retry_at, self._backoff, self._lost_at = 0.0, BACKOFF_MIN, 0.0
+        self._lost: Connection | None = None  # the last one that was found dead
+        self._told = False  # that the server is out of reach
         self._lock = threading.Lock()  # connecting, and closing
         self._reading = threading.Lock()  # libpq's own state, and what was heard
         self.queues: Sequence[str] | None = None
@@ -84,6 +86,7 @@ class Listener:
                 log.warning("listener.reconnected", extra={"worker_id": worker_id, "kept": worker_id == self.worker_id})
             self._conn, self.worker_id, self.channel, self._backoff = conn, worker_id, own, BACKOFF_MIN
             self.generation += 1
+            self._told = False
             return worker_id
 
     def _register(self, conn: Connection) -> int:
@@ -109,12 +112,13 @@ class Listener:
         if not self._reconnected():
             self._select([], min(timeout, max(0.0, self._retry_at - time.monotonic()) + 0.01))
         elif self._heard == Heard():
-            assert self._conn is not None  # _reconnected said so
+            conn = self._conn
+            assert conn is not None  # _reconnected said so
             try:
-                self._select([self._conn.fileno()], timeout)
-                self._drain(self._conn)
+                self._select([conn.fileno()], timeout)
+                self._drain(conn)
             except psycopg.Error:
-                self._lose()
+                self._lose(conn)
         with self._reading:
             heard, self._heard = self._heard, Heard()
         return heard
@@ -129,7 +133,7 @@ class Listener:
                 return cursor.execute(query, arguments).fetchone()
         except psycopg.Error as error:
             if error.sqlstate != LOCK_HELD:
-                self._lose()  # a rollback lets go of no key, so that it is not known which this session holds
+                self._lose(conn)  # a rollback lets go of no key, so that it is not known which this session holds
             raise
 
     def keep(self) -> None:
@@ -147,7 +151,7 @@ class Listener:
                     self._drain(conn)
                     self.wake()  # what was heard here is for the one that waits, whose socket is empty now
                 return
-            self._lose()
+            self._lose(conn)
         self.connect()
 
     def register_again(self, worker_id: int) -> None:
@@ -214,15 +218,18 @@ class Listener:
             self._backoff = min(self._backoff * 2, BACKOFF_MAX)
             # Jitter, not secrecy: a fleet must not come back in step.
             self._retry_at = time.monotonic() + self._backoff * random.uniform(0.5, 1.0)  # noqa: S311
-            log.warning("listener.unreachable", extra={"error": str(error).strip(), "retry_in": self._backoff})
+            if not self._told:
+                self._told = True
+                log.warning("listener.unreachable", extra={"error": str(error).strip()})
             return False
         return True
 
-    def _lose(self) -> None:
-        log.warning("listener.lost", extra={"worker_id": self.worker_id})
-        self._lost_at = time.monotonic()
-        if self._conn is not None:
-            self._conn.close()
+    def _lose(self, conn: Connection) -> None:
+        """Do without a connection. Two threads may find it dead, and by then there may be another."""
+        if conn is not self._lost:
+            self._lost, self._lost_at = conn, time.monotonic()
+            log.warning("listener.lost", extra={"worker_id": self.worker_id})
+        conn.close()
 
 
 def own_channel(schema: str, worker_id: int) -> str:

@@ -29,6 +29,7 @@ class PostgresTransaction(JobTransaction):
 
     def __enter__(self) -> Connection:
         with ExitStack() as stack:
+            stack.enter_context(self._database.room.taken())
             with translated():
                 self._database.open()
                 conn = self._conn = stack.enter_context(self._database.pool.connection())

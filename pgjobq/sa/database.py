@@ -19,7 +19,16 @@ from sqlalchemy.pool import StaticPool
 
 from pgjobq.errors import ConfigurationError, StorageUnavailable
 from pgjobq.forks import hold_for_fork, renew_in_child
-from pgjobq.sa.engine import EXCLUSIVE, Traits, check_engine, close_socket_in_child, identity_of, open_engine, traits_of
+from pgjobq.sa.engine import (
+    EXCLUSIVE,
+    Traits,
+    check_engine,
+    close_socket_in_child,
+    identity_of,
+    open_engine,
+    room_in,
+    traits_of,
+)
 from pgjobq.sa.errors import is_gone, is_snapshot_old, is_transient, shown, translate
 from pgjobq.sa.sqlite import Closing, begin_exclusively
 
@@ -100,6 +109,7 @@ class Database:
         event.listen(self.engine, "connect", close_socket_in_child)
         if self._shares_connection:
             event.listen(self.engine, "checkout", self._note_only)
+        self.room = room_in(self.engine, timeout)
         renew_in_child(self)
         if self._is_file():
             hold_for_fork(self)
@@ -129,6 +139,7 @@ class Database:
         self._torn = self._torn or (self._is_file() and bool(self._in_use()))
         self._preparing, self._door = threading.Lock(), threading.RLock()
         self.engine.dispose(close=False)
+        self.room = room_in(self.engine, self._timeout)
 
     def _note_only(self, connection: Any, _record: Any, _fairy: Any) -> None:
         self._only = connection

@@ -8,12 +8,12 @@ import os
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, func, text, type_coerce
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-from sqlalchemy.pool import PoolResetState, StaticPool
+from sqlalchemy.pool import PoolResetState, QueuePool, StaticPool
 from sqlalchemy.sql import ColumnElement
 
 from pgjobq.errors import ConfigurationError
@@ -21,6 +21,7 @@ from pgjobq.forks import close_in_child
 from pgjobq.limits import Limited
 from pgjobq.sa.sqlite import Closing, is_memory, not_in, open_sqlite
 from pgjobq.sa.types import MYSQL, Moment
+from pgjobq.storage.room import Room
 
 LOCKING, EXCLUSIVE, OPTIMISTIC = "locking", "exclusive", "optimistic"
 _IN_TRANSACTION = 1  # of MySQL's status flags
@@ -47,6 +48,14 @@ _POSTGRESQL_NOW = type_coerce(func.statement_timestamp(), Moment)
 _POSTGRESQL_PLANNING = tuple(
     func.set_config(name, "off", True).label(name) for name in ("enable_sort", "enable_seqscan", "enable_bitmapscan")
 )
+
+
+class GrowingPool(QueuePool):
+    """The pool of an engine of pgjobq's own."""
+
+    def grow(self, size: int) -> None:
+        """Give out up to so many connections at once; those beyond pool_size are closed when they come back."""
+        self._max_overflow = max(self._max_overflow, size - self.size())
 
 
 def traits_of(dialect: Dialect) -> Traits:
@@ -108,13 +117,16 @@ def _with_psycopg(url: URL) -> URL:
 
 def _open_server(url: URL, timeout: float) -> Engine:
     options: dict[str, Any] = {"pool_timeout": timeout}
+    dialect: Any = url.get_dialect()
+    if dialect.get_pool_class(url) is QueuePool:
+        options["poolclass"] = GrowingPool
     seconds = max(2, round(timeout))
     arguments: dict[str, Any] = {}
     match url.get_driver_name():
         case "psycopg" | "psycopg2":
             arguments = {"connect_timeout": seconds, "tcp_user_timeout": seconds * 1000}
-        case "mysqldb":
-            arguments = {"connect_timeout": seconds}
+        case "mysqldb" | "mariadbconnector":
+            arguments = {"connect_timeout": seconds, "read_timeout": seconds, "write_timeout": seconds}
         case "pymysql":
             arguments = {"connect_timeout": seconds, "read_timeout": timeout, "write_timeout": timeout}
             options["pool_reset_on_return"] = None  # see below
@@ -143,6 +155,18 @@ def _reset_pymysql(connection: Any, _record: Any, state: PoolResetState) -> None
     # Returned to the pool in the middle of a transaction; else a rollback would be a round trip for nothing.
     if not state.terminate_only and connection.server_status & _IN_TRANSACTION:
         connection.rollback()
+
+
+def room_in(engine: Engine, timeout: float) -> Room:
+    """Room for handlers' transactions in the engine's pool. SQLite's take turns before they take a connection."""
+    pool = engine.pool
+    overflow: int = getattr(pool, "_max_overflow", -1)  # which a pool tells in no other way; -1: no limit
+    if engine.dialect.name == "sqlite" or not isinstance(pool, QueuePool) or overflow < 0 or not pool.size():
+        return Room(None, timeout)
+    size = pool.size() + overflow
+    # By name: engine.dispose() makes another pool.
+    grow = (lambda size: cast("GrowingPool", engine.pool).grow(size)) if isinstance(pool, GrowingPool) else None
+    return Room(size, pool.timeout(), grow)
 
 
 def check_engine(engine: Engine) -> None:

@@ -30,6 +30,7 @@ class SQLAlchemyTransaction(JobTransaction):
     def __enter__(self) -> Connection:
         self._database.open()
         with ExitStack() as stack:
+            stack.enter_context(self._database.room.taken())
             stack.enter_context(self._database.translated())
             self._conn = stack.enter_context(self._database.connection(writes=True))
             self._transaction = self._conn.get_transaction() or self._conn.begin()

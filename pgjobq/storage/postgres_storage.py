@@ -46,11 +46,12 @@ class PostgresStorage(BaseStorage):
     that falls the jobs go to others.
 
     schema: where pgjobq was installed. min_size, max_size, timeout: the pool's; a call waits at most timeout
-    seconds for a connection, then raises StorageUnavailable. poll_interval: seconds after which a sleeping worker
-    looks for jobs without having been notified. pooled: conninfo leads through a transaction pooler, such as
-    PgBouncer; then listen_dsn names a direct connection for notifications and the lock, and without one the
-    worker polls and sends heartbeats. max_data_bytes: refuse larger data here, before it is sent. answer_timeout: a
-    call that gets no answer for so many seconds raises StorageUnavailable; counts of a huge table may need more.
+    seconds for a connection, then raises StorageUnavailable. Handlers' transactions add to max_size.
+    poll_interval: seconds after which a sleeping worker looks for jobs without having been notified. pooled:
+    conninfo leads through a transaction pooler, such as PgBouncer; then listen_dsn names a direct connection for
+    notifications and the lock, and without one the worker polls and sends heartbeats. max_data_bytes: refuse
+    larger data here, before it is sent. answer_timeout: a call that gets no answer for so many seconds raises
+    StorageUnavailable; counts of a huge table may need more.
 
     Thread-safe; threads that dequeue take turns, and only one that does so alone may wait. What is retried: nothing but
     a settle, by its caller, which is safe to repeat. What is fenced: every settle, by the attempt dequeued.

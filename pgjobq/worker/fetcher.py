@@ -11,6 +11,7 @@ from pgjobq.events import EventLog
 from pgjobq.handlers import Handler, Registry
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Released
+from pgjobq.worker.contact import Contact
 from pgjobq.worker.hand import Hand
 from pgjobq.worker.loop import Loop
 from pgjobq.worker.running import described, verdict
@@ -41,8 +42,9 @@ class Fetcher(Loop):
         *,
         queues: Sequence[str] | None,
         leave_unknown: bool,
+        contact: Contact | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(contact)
         self._storage, self._hand, self._registry = storage, hand, registry
         self._threads, self._tasks = threads, tasks
         self._queues, self._leave_unknown = queues, leave_unknown
@@ -73,11 +75,16 @@ class Fetcher(Loop):
 
     def _claim(self, room: int) -> None:
         jobs = self._storage.dequeue_many(room, self._queues)
+        self.contact.answered(self.name)
         if jobs:
             self._hand.measure()
             self._hand.claimed(len(jobs))
             self._claimed_at = time.monotonic()
-            self.dispatch(jobs)
+            if self.stopping.is_set():  # the worker may not have waited for this answer
+                for job in jobs:
+                    self._hand.finish(Released(job))
+            else:
+                self.dispatch(jobs)
         self._look = len(jobs) >= room
 
     def _wait_for_jobs(self) -> None:

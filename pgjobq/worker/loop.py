@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 from abc import ABC, abstractmethod
 
 from pgjobq.errors import PgjobqError, StorageUnavailable
 from pgjobq.events import EventLog
+from pgjobq.worker.contact import Contact
 
 log = EventLog("pgjobq.worker")
 
@@ -18,12 +18,14 @@ BACKOFF_MIN, BACKOFF_MAX = 0.1, 10.0  # seconds
 class Loop(ABC):
     """Runs run_once again and again in a thread of its own, from start to stop.
 
-    After an error it waits, doubling to 10 seconds with jitter, and goes on: no error ends a loop.
+    After an error it waits, doubling to 10 seconds with jitter, and goes on: no error ends a loop. contact is told when
+    the database does not answer; run_once tells it when it does.
     """
 
     name = "loop"
 
-    def __init__(self) -> None:
+    def __init__(self, contact: Contact | None = None) -> None:
+        self.contact = Contact(lambda: 0) if contact is None else contact
         self.stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -58,11 +60,13 @@ class Loop(ABC):
                 backoff = BACKOFF_MIN
             except BaseException as error:
                 pause = backoff * random.uniform(0.5, 1.0)  # noqa: S311  # jitter, not secrecy
-                log.log(
-                    logging.WARNING if isinstance(error, StorageUnavailable) else logging.ERROR,
-                    f"{self.name}.error",
-                    extra={"error": error, "retry_in": round(pause, 3)},
-                    exc_info=None if isinstance(error, PgjobqError) else error,
-                )
+                if isinstance(error, StorageUnavailable):
+                    self.contact.lost(self.name, error)
+                else:
+                    log.error(
+                        f"{self.name}.error",
+                        extra={"error": error, "retry_in": round(pause, 3)},
+                        exc_info=None if isinstance(error, PgjobqError) else error,
+                    )
                 backoff = min(backoff * 2, BACKOFF_MAX)
                 self.stopping.wait(pause)

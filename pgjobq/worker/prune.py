@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from pgjobq.events import EventLog
 from pgjobq.storage.base import BaseStorage
+from pgjobq.worker.contact import Contact
 from pgjobq.worker.loop import Loop
 
 log = EventLog("pgjobq.worker")
@@ -23,8 +24,10 @@ class PruneLoop(Loop):
 
     name = "prune"
 
-    def __init__(self, storage: BaseStorage, keep: timedelta, queues: Sequence[str] | None) -> None:
-        super().__init__()
+    def __init__(
+        self, storage: BaseStorage, keep: timedelta, queues: Sequence[str] | None, *, contact: Contact | None = None
+    ) -> None:
+        super().__init__(contact)
         self._storage, self._keep = storage, keep
         # A storage without queues need not know of them.
         self._served = {} if queues is None else {"queues": list(queues)}
@@ -33,6 +36,7 @@ class PruneLoop(Loop):
     def run_once(self) -> None:
         """Delete some, and wait."""
         pruned = self._storage.prune_some(self._keep, **self._served)
+        self.contact.answered(self.name)
         self._pruned += pruned.jobs
         if self._pruned and time.monotonic() >= self._tell_at:
             log.info("jobs.pruned", extra={"jobs": self._pruned})

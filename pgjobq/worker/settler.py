@@ -9,6 +9,7 @@ from dataclasses import replace
 from pgjobq.errors import JobsHeld, StorageUnavailable
 from pgjobq.events import EventLog
 from pgjobq.storage.base import BaseStorage, Completed, Outcome, Released
+from pgjobq.worker.contact import Contact
 from pgjobq.worker.hand import Hand
 from pgjobq.worker.loop import Loop
 from pgjobq.worker.running import described
@@ -19,8 +20,8 @@ MAX_BATCH = 1000  # outcomes
 BUSY = 10  # outcomes at once from which on it pays to wait for more
 LINGER = 0.004  # seconds to wait then
 AGAIN_MIN, AGAIN_MAX = 1.0, 60.0  # seconds before those set aside are tried again
-TOLD = 10  # outcomes set aside that the log names one by one, each time
 AWAY = (StorageUnavailable, OSError)  # errors that no outcome causes
+TOLD = 10  # outcomes set aside that the log names one by one, each time
 
 
 class Settler(Loop):
@@ -33,9 +34,10 @@ class Settler(Loop):
 
     name = "settle"
 
-    def __init__(self, storage: BaseStorage, hand: Hand) -> None:
-        super().__init__()
+    def __init__(self, storage: BaseStorage, hand: Hand, *, contact: Contact | None = None) -> None:
+        super().__init__(contact)
         self._storage, self._hand = storage, hand
+        self._under_way: list[Outcome] = []
         self._aside: list[Outcome] = []
         self._again_at, self._pause = 0.0, AGAIN_MIN
 
@@ -53,12 +55,18 @@ class Settler(Loop):
         super().stop()
         self._hand.has_outcome.set()
 
+    def unsettled(self) -> list[Outcome]:
+        """The outcomes that the database has not taken, or has not said that it took."""
+        return [*self._under_way, *(outcome for outcome in list(self._hand.outcomes) if outcome), *self._aside]
+
     def flush(self, seconds: float) -> bool:
-        """Settle everything that is left, trying for so long; whether the database has answered. The loop has ended.
+        """When the loop has ended, settle what is left, trying for so long; whether the database has answered.
 
         A job whose outcome cannot be settled even now is given back, or left to rescue when that cannot be done either.
         """
         deadline = time.monotonic() + seconds
+        if not self.join(seconds):
+            return False
         while True:
             try:
                 while self._hand.outcomes:
@@ -67,7 +75,10 @@ class Settler(Loop):
                 self._give_back()
                 return True
             except Exception as error:
-                log.warning("settle.error", extra={"error": error})
+                if isinstance(error, StorageUnavailable):
+                    self.contact.lost(self.name, error)
+                else:
+                    log.warning("settle.error", extra={"error": error})
                 if time.monotonic() > deadline:
                     return False
                 time.sleep(0.2)
@@ -89,12 +100,20 @@ class Settler(Loop):
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         """Settle these; set aside those that cannot be. Raises when the database is away, and puts them back."""
+        self._under_way = outcomes
+        try:
+            self._settle_parts(outcomes)
+        finally:
+            self._under_way = []
+
+    def _settle_parts(self, outcomes: list[Outcome]) -> None:
         culprits: list[tuple[Outcome, Exception]] = []
         parts = [outcomes]
         while parts:
             part = parts.pop()
             try:
                 lost = self._storage.settle(part)
+                self.contact.answered(self.name)
             except JobsHeld as error:  # the others are settled
                 lost = error.lost
                 culprits += [(outcome, error) for outcome in error.outcomes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
@@ -17,12 +18,17 @@ from pgjobq.worker.looping import LoopThread
 from pgjobq.worker.runner import Runner, log
 from pgjobq.worker.running import Run, described
 
+LOOK_AFTER = 1.0  # seconds between two looks whether the loop answers
+BLOCKED_AFTER = 5.0  # seconds without an answer after which the log says so
+REPLACED_AFTER = 3.0  # seconds for which a job may block it whose time is over; then it is replaced
+
 
 class TaskRunner(Runner):
     """Runs at most `concurrency` async handlers at once, a task each, on one loop in a thread of its own.
 
     A handler past its timeout is cancelled, and so is one whose job was lost. Neither waits for the handler, which may
-    go on all the same: another thread looks at the deadlines, because a handler may block the loop.
+    go on all the same: another thread looks at the deadlines, because a handler may block the loop. A loop that is
+    blocked by a job whose time is over is left to itself, and another takes its place.
     """
 
     def __init__(self, hand: Hand, storage: BaseStorage, concurrency: int) -> None:
@@ -30,6 +36,8 @@ class TaskRunner(Runner):
         self._loop: LoopThread | None = None
         self._backlog: deque[tuple[Job, Handler]] = deque()
         self._deadlines = Deadlines(self.check_deadlines)
+        self._look_at, self._told = 0.0, False  # when to look at the loop; whether the log says that it is blocked
+        self._over_at: float | None = None  # when it was first seen blocked by a job whose time is over
 
     def submit_many(self, jobs: Sequence[tuple[Job, Handler]]) -> None:
         """Run jobs when there is room on the loop."""
@@ -62,17 +70,55 @@ class TaskRunner(Runner):
             self._loop.stop()
             self._loop = None
 
-    def _let_go(self, run: Run, *, replace: bool) -> None:
-        if self._loop is not None:
-            self._loop.call(self._cancel, run)
-            if replace:
-                self._loop.call(self._start_tasks)
+    def watch(self) -> None:
+        """Look whether the loop answers; replace it, or say what blocks it. To be called several times a second."""
+        loop, now = self._loop, time.monotonic()
+        if loop is None or now < self._look_at:
+            return
+        self._look_at = now + LOOK_AFTER
+        blocked = loop.blocked()
+        if blocked is None:
+            self._told, self._over_at = False, None
+            return
+        told = {} if blocked.culprit is None else described(blocked.culprit)
+        told |= {"at": blocked.at, "seconds": round(blocked.seconds, 1)}
+        # What is not known to be a job's may be anything, and end soon.
+        if blocked.culprit is None or any(run.job is blocked.culprit for run in list(self._runs)):
+            self._over_at = None
+        elif self._over_at is None:
+            self._over_at = now
+        elif now - self._over_at >= REPLACED_AFTER:
+            log.error("loop.replaced", extra=told)
+            self._replace(loop)
+            return
+        if blocked.seconds >= BLOCKED_AFTER and self._over_at is None and not self._told:
+            self._told = True
+            log.warning("loop.blocked", extra=told)
 
-    def _cancel(self, run: Run) -> None:
-        if run.handle is not None:
+    def _replace(self, old: LoopThread) -> None:
+        """Leave a loop to its thread, which ends when it can. Its other runs cannot go on, and are given back."""
+        stranded = super().running()
+        self._loop, self._told, self._over_at = LoopThread(self._blame), False, None
+        old.end()
+        for run in stranded:
+            self.abandon(run, release=True)
+        self._loop.call(self._start_tasks)
+
+    def _let_go(self, run: Run, *, replace: bool) -> None:
+        if (loop := self._loop) is not None:
+            loop.call(self._cancel, run, loop)
+            if replace:
+                loop.call(self._start_tasks)
+
+    @staticmethod
+    def _cancel(run: Run, loop: LoopThread | None = None) -> None:
+        """On the loop given, which a run may have been left behind by; None: it is surely the run's."""
+        if run.handle is not None and (loop is None or loop.has(run.handle)):
             run.handle.cancel()
 
     def _start_tasks(self) -> None:
+        if self._loop is None or not self._loop.is_current():
+            return  # a loop that was replaced
         create_task = asyncio.get_running_loop().create_task
         while self._backlog and len(self._runs) < self._concurrency:
             try:

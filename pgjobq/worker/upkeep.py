@@ -7,6 +7,7 @@ import threading
 import time
 
 from pgjobq.storage.base import BaseStorage
+from pgjobq.worker.contact import Contact
 from pgjobq.worker.loop import Loop
 from pgjobq.worker.running import Run
 from pgjobq.worker.tasks import TaskRunner
@@ -21,8 +22,10 @@ class UpkeepLoop(Loop):
 
     name = "upkeep"
 
-    def __init__(self, storage: BaseStorage, threads: ThreadRunner, tasks: TaskRunner) -> None:
-        super().__init__()
+    def __init__(
+        self, storage: BaseStorage, threads: ThreadRunner, tasks: TaskRunner, *, contact: Contact | None = None
+    ) -> None:
+        super().__init__(contact)
         self._storage, self._threads, self._tasks = storage, threads, tasks
         self._poked = threading.Event()
         self._next = self._last = 0.0
@@ -36,6 +39,7 @@ class UpkeepLoop(Loop):
     def run_once(self) -> None:
         """Wait for the next thing due, and do it."""
         deadline = self._threads.check_deadlines()
+        self._tasks.watch()
         running = self._threads.running() + self._tasks.running()
         now = time.monotonic()
         if running and self._is_long(running):
@@ -46,6 +50,7 @@ class UpkeepLoop(Loop):
             # Set first: after an error the loop's own backoff decides, not a storm of calls.
             self._next = now + 1.0
             upkeep = self._storage.maintain([run.job for run in running])
+            self.contact.answered(self.name)
             self._next = now + upkeep.again_in
             # By identity, because the attempts of a start may come again.
             lost = {id(job) for job in upkeep.lost}

@@ -18,6 +18,8 @@ from pgjobq.events import EventLog
 from pgjobq.handlers import Registry, default_registry
 from pgjobq.signals import SIGNALS, StopSignals
 from pgjobq.storage.base import BaseStorage
+from pgjobq.worker.contact import Contact
+from pgjobq.worker.ending import END_TIME, LEAVE_TIME, Step, tell_unsettled
 from pgjobq.worker.fetcher import Fetcher
 from pgjobq.worker.hand import Hand
 from pgjobq.worker.prune import PruneLoop
@@ -30,7 +32,8 @@ log = EventLog("pgjobq.worker")
 
 _at_work: WeakSet[BaseStorage] = WeakSet()  # a storage is one worker
 
-FLUSH_TIME = 10.0  # seconds to go on trying to settle, at the end, against a database that is away
+FLUSH_TIME = 10.0  # seconds to go on trying to settle against a database that is away, when the grace allows it
+CLAIM_TIME = 1.0  # seconds to wait beyond the grace for the answer to a claim
 
 
 class HasStorage(Protocol):
@@ -96,8 +99,9 @@ class Worker:
             self._hand = hand
             self._threads = ThreadRunner(hand, self.storage, self.concurrency)
             self._tasks = TaskRunner(hand, self.storage, self.concurrency)
-            self._settler = Settler(self.storage, hand)
-            self._upkeep = UpkeepLoop(self.storage, self._threads, self._tasks)
+            contact = Contact(lambda: hand.unfinished() + len(hand.outcomes))
+            self._settler = Settler(self.storage, hand, contact=contact)
+            self._upkeep = UpkeepLoop(self.storage, self._threads, self._tasks, contact=contact)
             self._fetcher = Fetcher(
                 self.storage,
                 hand,
@@ -106,11 +110,14 @@ class Worker:
                 self._tasks,
                 queues=self.queues,
                 leave_unknown=self._leave_unknown,
+                contact=contact,
             )
             if self._paused:
                 self._fetcher.pause()
             self._running = True
-            self._pruner = None if self._keep is None else PruneLoop(self.storage, self._keep, self.queues)
+            self._pruner = (
+                None if self._keep is None else PruneLoop(self.storage, self._keep, self.queues, contact=contact)
+            )
             for loop in (self._settler, self._upkeep, self._pruner, self._fetcher):
                 if loop is not None:
                     loop.start()
@@ -120,35 +127,54 @@ class Worker:
     def stop(self, grace: float | None = None) -> None:
         """Stop working: claim no more, release what has not started, let running jobs end within the grace.
 
-        Returns when all is settled. grace: seconds, in place of the worker's own.
+        Returns when all is settled, and a few seconds after the grace at the latest: when the database does not answer,
+        the log names the jobs that could not be settled. grace: seconds, in place of the worker's own.
         """
         with self._lock:
             if not self._running:
                 return
+            grace_ends = time.monotonic() + (self.grace if grace is None else grace)
             self._attempt("fetch", self._fetcher.stop)
             if self._pruner is not None:
                 self._pruner.stop()
-            # A claim under way must end first: what it brings is released below.
-            if self._fetcher.join(FLUSH_TIME):
-                self._attempt("note_load", lambda: self.storage.note_load(busy=True, full=True))
-            self._threads.release()
-            self._tasks.release()
-            self._wait_for_running(self.grace if grace is None else grace)
+            fetch_ends = Step("note_load", self._fetched)
+            self._release_waiting()
+            self._wait_for_running(grace_ends, fetch_ends)
+            now = time.monotonic()
+            ends = now + END_TIME if self._hurry else min(grace_ends + END_TIME, now + FLUSH_TIME)
+            # A claim under way should end first: what it brings is released.
+            fetch_ends.join(now + CLAIM_TIME)
+            self._release_waiting()
             self._upkeep.stop()
             self._upkeep.release_running()
             self._threads.stop()
-            self._settler.stop()
-            self._settler.join(FLUSH_TIME)
-            if not self._settler.flush(FLUSH_TIME):
-                log.error("worker.unsettled", extra={"jobs": len(self._hand.outcomes)})
-            self._upkeep.join(FLUSH_TIME)
-            if self._pruner is not None:
-                self._pruner.join(FLUSH_TIME)
-            self._tasks.stop()
-            self._attempt("leave", self.storage.leave)
+            self._settle_rest(ends - LEAVE_TIME)
+            Step("leave", self.storage.leave).join(ends)
             _at_work.discard(self.storage)
             self._running = self._hurry = False
         log.info("worker.stopped")
+
+    def _fetched(self) -> None:
+        if self._fetcher.join():
+            self.storage.note_load(busy=True, full=True)
+
+    def _release_waiting(self) -> None:
+        self._threads.release()
+        self._tasks.release()
+
+    def _settle_rest(self, until: float) -> None:
+        """Settle what is left, and end the loops that may call the database."""
+        self._settler.stop()
+        ended: list[bool] = []
+        settling = Step("settle", lambda: ended.append(self._settler.flush(until - time.monotonic())))
+        loops_end = Step("loop", self._tasks.stop)
+        settling.join(until)
+        if ended != [True] and (left := self._settler.unsettled()):
+            tell_unsettled(left)
+        for loop in (self._upkeep, self._pruner):
+            if loop is not None:
+                loop.join(max(0.0, until - time.monotonic()))
+        loops_end.join(until)
 
     @staticmethod
     def _attempt(name: str, step: Callable[[], None]) -> None:
@@ -220,6 +246,7 @@ class Worker:
                 hand.has_outcome.wait(0.05)
                 hand.has_outcome.clear()
                 runner.check_deadlines()
+                tasks.watch()
                 tasks.running()
             self.storage.settle(hand.drain(1))
             done += 1
@@ -227,9 +254,11 @@ class Worker:
         tasks.stop()
         return done
 
-    def _wait_for_running(self, grace: float) -> None:
-        deadline = time.monotonic() + grace
-        while self._hand.unfinished() > 0 and time.monotonic() < deadline and not self._hurry:
+    def _wait_for_running(self, until: float, fetch_ends: Step) -> None:
+        patience = time.monotonic() + FLUSH_TIME
+        while self._hand.unfinished() > 0 or not (fetch_ends.join(0.0) or time.monotonic() >= patience):
+            if time.monotonic() >= until or self._hurry:
+                break
             time.sleep(0.01)
             self._tell_signals()
 

@@ -1,0 +1,63 @@
+"""Room in a pool of connections: handlers' transactions must leave some for claims, settles and upkeep."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pgjobq.errors import StorageUnavailable
+from pgjobq.events import EventLog
+
+log = EventLog("pgjobq.storage")
+
+OWN_CALLS = 4  # connections for a worker's own calls: a claim, a settle, upkeep, pruning
+LEFT = 2  # connections of a caller's pool that are kept free for these
+
+
+class Room:
+    """taken() is entered around each transaction of a handler's that borrows a connection. Thread-safe.
+
+    grow: has a pool of pgjobq's own hold so many connections; it follows the most that were open at once. A pool of the
+    caller's, where grow is None, stays as it is: transactions that would take the last two of its max_size connections
+    wait, at most timeout seconds, and the log says so once. max_size None: a pool without a limit.
+    """
+
+    def __init__(self, max_size: int | None, timeout: float, grow: Callable[[int], None] | None = None) -> None:
+        self._max_size, self._timeout, self._grow = max_size, timeout, grow
+        self._lock, self._open, self._told = threading.Lock(), 0, False
+        limit = None if grow is not None or max_size is None else max(1, max_size - LEFT)
+        self._places = None if limit is None else threading.Semaphore(limit)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Count a transaction, until it ends. Raises StorageUnavailable when a caller's pool has no room for it."""
+        if self._places is not None and not self._places.acquire(blocking=False):
+            self._wait(self._places)
+        try:
+            with self._lock:
+                self._open += 1
+                if self._grow is not None and self._max_size is not None and self._open + OWN_CALLS > self._max_size:
+                    self._max_size = self._open + OWN_CALLS
+                    self._grow(self._max_size)
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._open -= 1
+        finally:
+            if self._places is not None:
+                self._places.release()
+
+    def _wait(self, places: threading.Semaphore) -> None:
+        with self._lock:
+            tell, self._told = not self._told, True
+        remedy = f"give it the worker's concurrency and {OWN_CALLS} more"
+        if tell:
+            problem = f"transactions of handlers wait, so that claims and settles need not; {remedy}"
+            log.warning("pool.too_small", extra={"max_size": self._max_size, "error": problem})
+        if not places.acquire(timeout=self._timeout):
+            raise StorageUnavailable(
+                f"the pool, of max_size {self._max_size}, had no room for another job.transaction() within"
+                f" {self._timeout:g} s; {remedy}"
+            )

@@ -1,0 +1,46 @@
+"""Whether the database answers, as the loops of a worker see it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from pgjobq.events import EventLog
+
+log = EventLog("pgjobq.worker")
+
+
+class Contact:
+    """Says in the log once that the worker is cut off from its database, and once that it is not any more. Thread-safe.
+
+    in_hand: how many jobs the worker has claimed and not settled.
+    """
+
+    def __init__(self, in_hand: Callable[[], int]) -> None:
+        self._in_hand = in_hand
+        self._lock = threading.Lock()
+        self._away: set[str] = set()  # the loops that got no answer
+        self._since = 0.0
+
+    def lost(self, loop: str, error: BaseException) -> None:
+        """A loop got no answer."""
+        with self._lock:
+            is_news = not self._away
+            self._away.add(loop)
+            if is_news:
+                self._since = time.monotonic()
+        if is_news:
+            log.warning("worker.cut_off", extra={"loop": loop, "error": error, "jobs_in_hand": self._in_hand()})
+        else:
+            log.debug("worker.still_cut_off", extra={"loop": loop, "error": error})
+
+    def answered(self, loop: str) -> None:
+        """A loop got an answer. Costs nothing when it got one before."""
+        if loop not in self._away:
+            return
+        with self._lock:
+            self._away.discard(loop)
+            is_news = not self._away
+        if is_news:
+            log.warning("worker.reconnected", extra={"seconds": round(time.monotonic() - self._since, 1)})

@@ -49,6 +49,7 @@ insert into schema_version (version) values (1);
 \ir functions/heartbeat_worker.sql
 \ir functions/held_jobs.sql
 \ir functions/import_jobs.sql
+\ir functions/leave_types.sql
 \ir functions/list_jobs.sql
 \ir functions/live_workers.sql
 \ir functions/lost_jobs.sql
@@ -64,6 +65,7 @@ insert into schema_version (version) values (1);
 \ir functions/retire_worker.sql
 \ir functions/retry_job.sql
 \ir functions/set_worker_state.sql
+\ir functions/unserved_types.sql
 \ir functions/watch_workers.sql
 \ir functions/private/check_floors.sql
 \ir functions/private/drop_orphans.sql

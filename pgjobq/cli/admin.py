@@ -44,9 +44,9 @@ def migrate(*, print_: bool, public_function: bool, dsn: str, schema: str) -> No
 def stats(*, as_json: bool, dsn: str, schema: str) -> None:
     """Jobs by queue and status, and the workers. Cheap, also on a large table."""
     with opened(dsn, schema) as storage:
-        jobs, workers = storage.stats(), storage.workers()
+        jobs, workers, unserved = storage.stats(), storage.workers(), storage.unserved_types()
     if as_json:
-        print_json({"jobs": jobs, "workers": workers})
+        print_json({"jobs": jobs, "workers": workers, "unserved_types": unserved})
         return
     rows = [
         [
@@ -62,6 +62,10 @@ def stats(*, as_json: bool, dsn: str, schema: str) -> None:
     columns = ("id", "name", "queues", "started_at", "alive", "asleep", "running")
     shown = [[("all" if v is None else ",".join(v)) if k == "queues" else v for k, v in w.items()] for w in workers]
     print_table(columns, shown, title="Workers")
+    if unserved:
+        click.echo()
+        keys = ("queue", "type", "jobs")
+        print_table(keys, [[row[key] for key in keys] for row in unserved], title="Due, and no worker takes the type")
 
 
 @app.command()

@@ -49,6 +49,7 @@ def examine(conninfo: str, schema: str) -> list[Finding]:
             _oldest_snapshot(conn),
             _publications(conn, schema),
             _unserved(conn, schema),
+            _unserved_types(conn, schema),
         ]
 
 
@@ -186,6 +187,27 @@ def _unserved(conn: Connection, schema: str) -> Finding:
         ok=queues is None,
         detail="every queue with due jobs has a worker" if queues is None else f"due jobs without a worker: {queues}",
         remedy="Start one: pgjobq worker MODULE --queues NAME",
+    )
+
+
+def _unserved_types(conn: Connection, schema: str) -> Finding:
+    # Of queues that a worker serves: the others are told of above.
+    query = sql.SQL(
+        """
+        select string_agg(format('%s (%s in %s)', type, jobs, queue), ', ' order by type, queue)
+          from {types}() as unserved
+         where exists (select from {workers} as worker
+                        where worker.alive and (worker.queues is null or unserved.queue = any (worker.queues)))
+        """
+    ).format(types=sql.Identifier(schema, "unserved_types"), workers=sql.Identifier(schema, "worker_status"))
+    types = _row(conn, query)[0]
+    return Finding(
+        name="unserved types",
+        ok=types is None,
+        detail="every type of the due jobs is taken by a worker"
+        if types is None
+        else f"due jobs of types that no worker takes: {types}",
+        remedy="Start a worker with a module that has handlers for them, or cancel the jobs.",
     )
 
 

@@ -53,6 +53,7 @@ insert into schema_version (version) values (1);
 \ir functions/list_jobs.sql
 \ir functions/live_workers.sql
 \ir functions/lost_jobs.sql
+\ir functions/misplaced_jobs.sql
 \ir functions/next_due.sql
 \ir functions/notifiers_waiting.sql
 \ir functions/open_transactions.sql
@@ -61,6 +62,7 @@ insert into schema_version (version) values (1);
 \ir functions/register_worker.sql
 \ir functions/release_jobs.sql
 \ir functions/release_unknown_jobs.sql
+\ir functions/repair_jobs.sql
 \ir functions/rescue_jobs.sql
 \ir functions/retire_worker.sql
 \ir functions/retry_job.sql

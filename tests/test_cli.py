@@ -173,7 +173,20 @@ def test_help_is_quick_and_lists_the_commands() -> None:
 
     runs = [timed() for _ in range(3)]
     assert min(seconds for seconds, _ in runs) < 1
-    commands = {"demo", "dev", "migrate", "worker", "enqueue", "list", "show", "retry", "cancel", "stats", "check"}
+    commands = {
+        "demo",
+        "dev",
+        "migrate",
+        "worker",
+        "enqueue",
+        "list",
+        "show",
+        "retry",
+        "cancel",
+        "stats",
+        "check",
+        "repair",
+    }
     assert commands | {"prune"} <= set(re.findall(r"(?m)^  (\w+) ", runs[0][1]))
 
 
@@ -448,12 +461,14 @@ def test_check_finds_nothing_where_all_is_well(cli: Cli, connect: Callable[..., 
         "notification queue",
         "oldest snapshot",
         "publications",
+        "triggers",
+        "misplaced jobs",
         "unserved queues",
         "unserved types",
     ]
     assert all(finding["ok"] for finding in findings)
     lines = cli.said("check").splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 10
     assert all(line.startswith("ok    ") for line in lines)
 
 

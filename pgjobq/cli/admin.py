@@ -1,4 +1,4 @@
-"""Commands about the database: migrate, stats, check, prune."""
+"""Commands about the database: migrate, stats, check, repair, prune."""
 
 from __future__ import annotations
 
@@ -90,6 +90,31 @@ def check(*, as_json: bool, dsn: str, schema: str) -> None:
                 click.echo(in_lines(f"      {finding.remedy}"))
     if not all(finding.ok for finding in findings):
         sys.exit(EXIT_ERROR)
+
+
+@app.command()
+@common.as_json
+@common.dsn
+@common.schema
+def repair(*, as_json: bool, dsn: str, schema: str) -> None:
+    """Give jobs that no worker finds their places in line, such as those of a restore without triggers."""
+    from dataclasses import asdict
+
+    from pgjobq.storage.postgres_storage import PostgresStorage
+
+    conninfo = postgres_conninfo(dsn, "repair: is for PostgreSQL; other storages find every pending job as it is")
+    storage = PostgresStorage(conninfo, schema=schema, application_name="pgjobq repair")
+    try:
+        repaired = storage.repair()
+    finally:
+        storage.close()
+    if as_json:
+        print_json(asdict(repaired))
+        return
+    click.echo(f"{repaired.placed} pending jobs placed in line")
+    click.echo(f"{repaired.given_back} running jobs that no claim held given back, {repaired.failed} failed")
+    if repaired.held:
+        click.echo(f"{repaired.held} left, because other transactions hold them: run it again")
 
 
 @app.command()

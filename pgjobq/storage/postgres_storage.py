@@ -20,6 +20,7 @@ from pgjobq.postgres.dsn import connection_parameters
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.presence import Presence
 from pgjobq.postgres.pruning import Pruning
+from pgjobq.postgres.repairing import Repaired, repair
 from pgjobq.postgres.rows import check_sizes, enqueue_call, stored_job
 from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle, settle_free
@@ -262,6 +263,11 @@ class PostgresStorage(BaseStorage):
     def rescue(self) -> int:
         """Put the jobs of dead workers back in line; returns how many. A worker does this by itself."""
         return self.maintain([]).rescued
+
+    def repair(self, batch: int = 50_000) -> Repaired:
+        """Give jobs that came in without triggers their places in line, in transactions of a batch each."""
+        check_whole_number("batch", batch, 1, 2**31 - 1)
+        return repair(self._rows, batch)
 
     def maintain(self, running: Sequence[Job]) -> Upkeep:
         """One round of upkeep: a sign of life, a rescue, and which of these running jobs were lost."""

@@ -49,9 +49,11 @@ insert into schema_version (version) values (1);
 \ir functions/heartbeat_worker.sql
 \ir functions/held_jobs.sql
 \ir functions/import_jobs.sql
+\ir functions/leave_types.sql
 \ir functions/list_jobs.sql
 \ir functions/live_workers.sql
 \ir functions/lost_jobs.sql
+\ir functions/misplaced_jobs.sql
 \ir functions/next_due.sql
 \ir functions/notifiers_waiting.sql
 \ir functions/open_transactions.sql
@@ -60,10 +62,12 @@ insert into schema_version (version) values (1);
 \ir functions/register_worker.sql
 \ir functions/release_jobs.sql
 \ir functions/release_unknown_jobs.sql
+\ir functions/repair_jobs.sql
 \ir functions/rescue_jobs.sql
 \ir functions/retire_worker.sql
 \ir functions/retry_job.sql
 \ir functions/set_worker_state.sql
+\ir functions/unserved_types.sql
 \ir functions/watch_workers.sql
 \ir functions/private/check_floors.sql
 \ir functions/private/drop_orphans.sql

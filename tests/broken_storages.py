@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,7 +27,7 @@ from broken_elsewhere import (
 from memory_storages import DictStorage, Memory, MemoryStorage
 
 from pgjobq import BaseStorage, DuplicateJob, Job, JobStatus, NewJob
-from pgjobq.outcomes import Outcome, Released
+from pgjobq.outcomes import Failed, Outcome, Released
 from pgjobq.storage.arrival import arriving
 from pgjobq.storage.base import Upkeep
 from pgjobq.storage.holds import Claimant
@@ -492,8 +492,10 @@ class HalfABatch(MemoryStorage):
 
 @breaks({"test_dequeue_many": "dequeue_many: gives up to limit due jobs"})
 class OneTooMany(MemoryStorage):
-    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
-        return super()._claim(worker_id, limit + 1, queues)
+    def _claim(
+        self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
+    ) -> list[Job]:
+        return super()._claim(worker_id, limit + 1, queues, except_types)
 
 
 @breaks({
@@ -565,6 +567,36 @@ class ReleaseCounts(MemoryStorage):
         self.retry(job_id, 0)
 
 
+@breaks({"test_left_types_stay_in_line": "leave_types: jobs of other types are dequeued, however many of these stand"})
+class LeavesNoTypes(MemoryStorage):
+    def leave_types(self, types: Collection[str]) -> bool:
+        return True
+
+
+@breaks({"test_left_types_stay_in_line": "leave_types: jobs of other types are dequeued, however many of these stand"})
+class HidesWhatStandsBehind(MemoryStorage):
+    def _claim(
+        self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
+    ) -> list[Job]:
+        first = self.memory.first(queues)
+        return [] if first and first.type in except_types else super()._claim(worker_id, limit, queues, except_types)
+
+
+@breaks({"test_left_types_stay_in_line": "leave_types: types that are not named again are dequeued again"})
+class LeavesForEver(MemoryStorage):
+    def leave_types(self, types: Collection[str]) -> bool:
+        return super().leave_types({*self._left_types, *types})
+
+
+@breaks(
+    {"test_worker_leaves_unknown_types_to_others": "worker: a job of unknown type is left to other workers"},
+    storage=MemoryStorage,
+)
+class FailsWhatIsReleased(MemoryStorage):
+    def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        return super()._settle([Failed(o.job, "") if isinstance(o, Released) else o for o in outcomes])
+
+
 @breaks({
     "test_release": "release: the job is pending again",
     "test_release_only_by_the_holder": "unknown: release of an unknown id raises JobNotFound",
@@ -621,8 +653,8 @@ class PrunesWhatItCan(MemoryStorage):
 
 @breaks({"test_queues": "queues: dequeue_many gives jobs of the queues asked for alone"}, storage=MemoryStorage)
 class QueuesIgnored(Memory):
-    def first(self, queues: Sequence[str] | None = None) -> Job | None:
-        return super().first()
+    def first(self, queues: Sequence[str] | None = None, except_types: Sequence[str] = ()) -> Job | None:
+        return super().first(None, except_types)
 
 
 @breaks({"test_an_id_is_unique_over_all_queues": "queues: an id that exists in another queue raises DuplicateJob"})

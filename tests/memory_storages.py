@@ -48,9 +48,13 @@ class Memory:
         )
         self.due[new.id] = max(now, due or now), next(self.clock)
 
-    def first(self, queues: Sequence[str] | None = None) -> Job | None:
+    def first(self, queues: Sequence[str] | None = None, except_types: Sequence[str] = ()) -> Job | None:
         """The job that should run next."""
-        waiting = [job for job in self.jobs.values() if self.is_due(job) and (queues is None or job.queue in queues)]
+        waiting = [
+            job
+            for job in self.jobs.values()
+            if self.is_due(job) and (queues is None or job.queue in queues) and job.type not in except_types
+        ]
         return min(waiting, key=self.rank, default=None)
 
     def is_due(self, job: Job) -> bool:
@@ -205,10 +209,12 @@ class MemoryStorage(LeasedStorage):
             for job in jobs:
                 self.memory.add(job)
 
-    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(
+        self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
+    ) -> list[Job]:
         claimed: list[Job] = []
         with self.memory.lock:
-            while len(claimed) < limit and (job := self.memory.first(queues)) is not None:
+            while len(claimed) < limit and (job := self.memory.first(queues, except_types)) is not None:
                 claimed.append(self.memory.start(job, worker_id=worker_id))
         return claimed
 

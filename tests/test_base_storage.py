@@ -98,7 +98,7 @@ def test_jobs_are_retried_and_fail_when_tries_are_used_up(
             raise Retry(delay=0.01)
 
     bad, good, unknown = jobs.enqueue(breaks), jobs.enqueue(second_time), jobs.enqueue("nobody_knows")
-    start()
+    start(fail_unknown=True)
     failed = finished(memory, bad)
     assert (failed.status, failed.attempts) == (JobStatus.FAILED, 3)
     assert str(failed.error).startswith("ValueError: no luck")

@@ -173,7 +173,20 @@ def test_help_is_quick_and_lists_the_commands() -> None:
 
     runs = [timed() for _ in range(3)]
     assert min(seconds for seconds, _ in runs) < 1
-    commands = {"demo", "dev", "migrate", "worker", "enqueue", "list", "show", "retry", "cancel", "stats", "check"}
+    commands = {
+        "demo",
+        "dev",
+        "migrate",
+        "worker",
+        "enqueue",
+        "list",
+        "show",
+        "retry",
+        "cancel",
+        "stats",
+        "check",
+        "repair",
+    }
     assert commands | {"prune"} <= set(re.findall(r"(?m)^  (\w+) ", runs[0][1]))
 
 
@@ -448,11 +461,14 @@ def test_check_finds_nothing_where_all_is_well(cli: Cli, connect: Callable[..., 
         "notification queue",
         "oldest snapshot",
         "publications",
+        "triggers",
+        "misplaced jobs",
         "unserved queues",
+        "unserved types",
     ]
     assert all(finding["ok"] for finding in findings)
     lines = cli.said("check").splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 10
     assert all(line.startswith("ok    ") for line in lines)
 
 
@@ -467,6 +483,25 @@ def test_check_finds_a_queue_that_nobody_serves(cli: Cli, queue: JobQueue) -> No
     worker = cli.start("worker", "handlers", "--queues", "default")
     eventually(lambda: cli.json("stats")["workers"])
     assert cli.run("check").returncode == NOT_DONE  # it serves another queue
+    worker.terminate()
+    assert worker.wait(10) == DONE
+
+
+def test_types_that_no_worker_takes_are_told(cli: Cli, queue: JobQueue) -> None:
+    left = queue.enqueue("foreign", queue="mail")
+    assert cli.json("stats")["unserved_types"] == [{"queue": "mail", "type": "foreign", "jobs": 1}]
+    assert re.search(r"(?m)^mail +foreign +1$", cli.said("stats"))
+    worker = cli.start("worker", "handlers")
+    eventually(
+        lambda: (
+            "FAIL  unserved types: due jobs of types that no worker takes: foreign (1 in mail)"
+            in cli.run("check").stdout
+        )
+    )
+    worker.terminate()
+    assert worker.wait(10) == DONE
+    worker = cli.start("worker", "handlers", "--fail-unknown")
+    eventually(lambda: (found := queue.get_job(left)) and found.status == "failed")
     worker.terminate()
     assert worker.wait(10) == DONE
 

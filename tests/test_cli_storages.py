@@ -172,7 +172,7 @@ def lone(tmp_path: Path) -> Cli:
 @pytest.mark.parametrize("dsn", NOWHERE)
 def test_commands_of_postgresql_say_so(lone: Cli, tmp_path: Path, dsn: str) -> None:
     dsn = dsn.format(folder=tmp_path)
-    for command in ("migrate", "check"):
+    for command in ("migrate", "check", "repair"):
         said = lone.complaint(USAGE, command, "--dsn", dsn)
         assert said.startswith(f"pgjobq: {command}: is for PostgreSQL; ")
     assert list(tmp_path.iterdir()) == []

@@ -101,6 +101,8 @@ QUEUE: dict[str, tuple[Callable[[JobQueue], Any], tuple[str, ...]]] = {
     "export": (lambda queue: list(stored(queue).export_jobs()), (READ, WORK, ADMIN)),
     "retry": (lambda queue: queue.retry("failed"), (WORK, ADMIN)),
     "rescue": (lambda queue: stored(queue).rescue(), (WORK, ADMIN)),
+    "unserved types": (lambda queue: stored(queue).unserved_types(), (READ, WORK, ADMIN)),
+    "repair": (lambda queue: stored(queue).repair(), (WORK, ADMIN)),
     "prune": (lambda queue: stored(queue).prune(timedelta(0), ["failed"]), (WORK, ADMIN)),
     "run_once": (worked, (WORK, ADMIN)),
     "cancel": (lambda queue: queue.cancel("pending"), (ADMIN,)),
@@ -113,6 +115,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "show failed": ((READ, WORK, ADMIN), ("failed",)),
     "stats": ((READ, WORK, ADMIN), ("pending",)),
     "retry failed": ((WORK, ADMIN), ("failed",)),
+    "repair": ((WORK, ADMIN), ("0 pending jobs placed",)),
     "prune --days 0": ((WORK, ADMIN), ("1 jobs deleted",)),
     "cancel pending": ((ADMIN,), ("pending",)),
 }

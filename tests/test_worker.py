@@ -115,29 +115,12 @@ def test_data_that_does_not_fit_fails_at_once_and_names_the_keys(
 
     job_id = queue.enqueue(mail, {"to": "a", "sbject": "typo"})
     unknown = queue.enqueue("nobody_knows")
-    start()
+    start(fail_unknown=True)
     failed = finished(queue, job_id)
     assert (failed.status, failed.attempts) == (JobStatus.FAILED, 1)
     assert "missing: subject" in str(failed.error)
     assert "unexpected: sbject" in str(failed.error)
     assert "no handler for jobs of type 'nobody_knows'; registered: mail" in str(finished(queue, unknown).error)
-
-
-def test_unknown_type_can_be_left_to_others(
-    queue: JobQueue, registry: Registry, start: StartWorker, make_storage: Callable[..., PostgresStorage]
-) -> None:
-    """It stays in line, and another worker has it at once."""
-
-    @job(registry=registry)
-    def known() -> None: ...
-
-    left, done = queue.enqueue("another_s", priority=9), queue.enqueue(known)
-    start(leave_unknown=True)
-    assert finished(queue, done).status == JobStatus.COMPLETED
-    eventually(lambda: (found := queue.get_job(left)) and (found.status, found.attempts) == (JobStatus.PENDING, 0))
-    again = queue.enqueue(known)
-    assert finished(queue, again).status == JobStatus.COMPLETED
-    assert [found.id for found in make_storage().dequeue_many(9)] == [left]
 
 
 def test_job_that_python_cannot_read_fails_alone(

@@ -1,4 +1,4 @@
-"""Commands about the database: migrate, stats, check, prune."""
+"""Commands about the database: migrate, stats, check, repair, prune."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def migrate(*, print_: bool, public_function: bool, dsn: str, schema: str) -> No
 def stats(*, as_json: bool, dsn: str, schema: str) -> None:
     """Jobs by queue and status, and the workers. Cheap, also on a large table."""
     with opened(dsn, schema) as storage:
-        jobs, workers = storage.stats(), storage.workers()
+        jobs, workers, unserved = storage.stats(), storage.workers(), storage.unserved_types()
     if as_json:
-        print_json({"jobs": jobs, "workers": workers})
+        print_json({"jobs": jobs, "workers": workers, "unserved_types": unserved})
         return
     rows = [
         [
@@ -62,6 +62,10 @@ def stats(*, as_json: bool, dsn: str, schema: str) -> None:
     columns = ("id", "name", "queues", "started_at", "alive", "asleep", "running")
     shown = [[("all" if v is None else ",".join(v)) if k == "queues" else v for k, v in w.items()] for w in workers]
     print_table(columns, shown, title="Workers")
+    if unserved:
+        click.echo()
+        keys = ("queue", "type", "jobs")
+        print_table(keys, [[row[key] for key in keys] for row in unserved], title="Due, and no worker takes the type")
 
 
 @app.command()
@@ -86,6 +90,31 @@ def check(*, as_json: bool, dsn: str, schema: str) -> None:
                 click.echo(in_lines(f"      {finding.remedy}"))
     if not all(finding.ok for finding in findings):
         sys.exit(EXIT_ERROR)
+
+
+@app.command()
+@common.as_json
+@common.dsn
+@common.schema
+def repair(*, as_json: bool, dsn: str, schema: str) -> None:
+    """Give jobs that no worker finds their places in line, such as those of a restore without triggers."""
+    from dataclasses import asdict
+
+    from pgjobq.storage.postgres_storage import PostgresStorage
+
+    conninfo = postgres_conninfo(dsn, "repair: is for PostgreSQL; other storages find every pending job as it is")
+    storage = PostgresStorage(conninfo, schema=schema, application_name="pgjobq repair")
+    try:
+        repaired = storage.repair()
+    finally:
+        storage.close()
+    if as_json:
+        print_json(asdict(repaired))
+        return
+    click.echo(f"{repaired.placed} pending jobs placed in line")
+    click.echo(f"{repaired.given_back} running jobs that no claim held given back, {repaired.failed} failed")
+    if repaired.held:
+        click.echo(f"{repaired.held} left, because other transactions hold them: run it again")
 
 
 @app.command()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--processes", default=1, help="Worker processes, each with that concurrency.")
 @click.option("--grace", type=float, default=30, help="Seconds that running jobs have to end at SIGTERM.")
 @click.option("--keep", help="Delete jobs finished so long ago: 7d, 12h, 30m; 0 as they complete.")
-@click.option("--leave-unknown", is_flag=True, help="Leave unknown types to others.")
+@click.option("--fail-unknown", is_flag=True, help="Fail jobs of types without handler.")
 @click.option("--pooled", is_flag=True, help="The DSN leads through a transaction pooler.")
 @click.option("--listen-dsn", help="A direct DSN for notifications, beside a pooler.")
 @click.option("--log-json", is_flag=True, help="Log lines as JSON.")
@@ -53,7 +53,7 @@ def worker(
     processes: int,
     grace: float,
     keep: str | None,
-    leave_unknown: bool,
+    fail_unknown: bool,
     pooled: bool,
     listen_dsn: str | None,
     log_json: bool,
@@ -78,7 +78,7 @@ def worker(
         storage.ping()
         storage.rescue()  # what a worker does first; a user who may not work is told here, rather than in the log
         served = Worker(
-            storage, concurrency=concurrency, queues=names, grace=grace, leave_unknown=leave_unknown, keep=age
+            storage, concurrency=concurrency, queues=names, grace=grace, fail_unknown=fail_unknown, keep=age
         )
         # Heard before and after run(), too: what comes late must not end the process by itself.
         for number in SIGNALS:

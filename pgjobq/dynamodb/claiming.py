@@ -30,8 +30,10 @@ def promote(table: Table) -> int:
     return moved
 
 
-def claim(table: Table, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
-    """Claim up to limit due jobs of these queues (None: all) for the worker, in order."""
+def claim(
+    table: Table, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
+) -> list[Job]:
+    """Claim up to limit due jobs of these queues (None: all) and not of these types for the worker, in order."""
 
     def start(entry: Item) -> Job | None:
         now = in_text(utc_now())
@@ -47,7 +49,8 @@ def claim(table: Table, worker_id: Claimant, limit: int, queues: Sequence[str] |
 
     names = table.queues() if queues is None else dict.fromkeys(queues)
     lanes = [table.lane(ready(name), page=min(limit, PAGE) + SPARE) for name in names]
-    entries = heapq.merge(*lanes, key=lambda entry: str(entry["place"]))
+    merged = heapq.merge(*lanes, key=lambda entry: str(entry["place"]))
+    entries = (entry for entry in merged if entry["type"] not in except_types)
     claimed: list[Job] = []
     while len(claimed) < limit and (some := list(islice(entries, limit - len(claimed)))):
         claimed += [job for job in table.each(start, some) if job is not None]

@@ -12,8 +12,10 @@ from pgjobq.mongo.documents import Document, stored_job
 from pgjobq.storage.holds import Claimant
 
 
-def claim(database: Database, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
-    """Claim up to limit due jobs of these queues (None: all) for the worker, in order.
+def claim(
+    database: Database, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
+) -> list[Job]:
+    """Claim up to limit due jobs of these queues (None: all) and not of these types for the worker, in order.
 
     One by one a claim is a single update; more are found, updated where nobody else was quicker, and read again:
     three round trips, however many.
@@ -24,6 +26,8 @@ def claim(database: Database, worker_id: Claimant, limit: int, queues: Sequence[
     if queues is not None:
         due["queue"] = queues[0] if len(queues) == 1 else {"$in": list(queues)}
         index = CLAIM_QUEUE
+    if except_types:
+        due["type"] = {"$nin": list(except_types)}
     start = {
         "$set": {"status": "running", "worker_id": int(worker_id), "claim": worker_id.claim},
         "$inc": {"attempts": 1},

@@ -31,6 +31,7 @@ class Claiming:
         self._lanes: set[tuple[str, int]] = set()  # queues and priorities of the jobs claimed since
         self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
         self._drain_until = self._drain_again = 0.0
+        self._told_left: dict[int, list[str]] = {}  # the types that a worker leaves, as the database knows them
         self.holds = Holds()
 
     def claim(
@@ -59,9 +60,9 @@ class Claiming:
                 self.advance_floors()
             arguments = [None if queues is None else list(queues), limit, list(except_types), alone]
             try:
-                jobs, skipped = self._claim(queues, arguments)
+                jobs, skipped = self._claim(queues, except_types, arguments)
             except NotRegistered:
-                jobs, skipped = self._claim(queues, arguments)  # as another worker
+                jobs, skipped = self._claim(queues, except_types, arguments)  # as another worker
             self.since_floors += len(jobs) if skipped != "more" else MUCH_DROPPED
             self._lanes.update((job.queue, job.priority) for job in jobs)
             if skipped == "suspect" and now >= self._drain_again:
@@ -69,9 +70,15 @@ class Claiming:
             self._presence.found(len(jobs), limit, skipped)
             return jobs
 
-    def _claim(self, queues: Sequence[str] | None, arguments: list[Any]) -> tuple[list[Job], str]:
+    def _claim(
+        self, queues: Sequence[str] | None, except_types: Sequence[str], arguments: list[Any]
+    ) -> tuple[list[Job], str]:
         with translated():
             worker_id = self._presence.join(queues)
+        left = {worker_id: list(except_types)} if except_types else {}
+        if left != self._told_left:
+            self._rows("leave_types", [worker_id, list(except_types)])
+            self._told_left = left
         if self._unsure:
             self._rows("release_unknown_jobs", [worker_id, self.holds.claims()])
         self._unsure = True

@@ -12,11 +12,13 @@ from psycopg import sql
 from pgjobq.errors import NotMigrated, SchemaTooNew
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.pool import Connection, parameters
-from pgjobq.postgres.schema import check_schema, migrate_command, newest_version
+from pgjobq.postgres.schema import check_schema, command_for, migrate_command, newest_version
 from pgjobq.postgres.script import sql_dir
 
 OLD_SNAPSHOT = 60.0  # seconds; older ones keep dead rows from being cleaned away
 HEARD_WITHIN = 2.0  # seconds for a notification to come
+MISPLACED = 1000  # jobs; more are not counted
+LOOKED_WITHIN = 10.0  # seconds for a scan of all jobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,10 @@ def examine(conninfo: str, schema: str) -> list[Finding]:
             _queue_usage(conn),
             _oldest_snapshot(conn),
             _publications(conn, schema),
+            _triggers(conn, schema),
+            _misplaced(conn, schema),
             _unserved(conn, schema),
+            _unserved_types(conn, schema),
         ]
 
 
@@ -168,6 +173,50 @@ def _publications(conn: Connection, schema: str) -> Finding:
     )
 
 
+def _triggers(conn: Connection, schema: str) -> Finding:
+    # Off for all sessions, as a restore with --disable-triggers leaves them that was broken off.
+    query = """
+        select string_agg(wanted.name, ', ' order by wanted.name)
+          from unnest(array['jobs_inserted', 'jobs_updated']) as wanted (name)
+         where not exists (select from pg_trigger
+                            where tgrelid = to_regclass(%s) and tgname = wanted.name and tgenabled in ('O', 'A'))
+    """
+    off = _row(conn, query, [sql.Identifier(schema, "jobs").as_string(None)])[0]
+    return Finding(
+        name="triggers",
+        ok=off is None,
+        detail="those of the table jobs are on"
+        if off is None
+        else f"missing or disabled, so that new jobs get no place in line: {off}",
+        remedy=f"Run: {migrate_command(schema)}; then {command_for('repair', schema)}",
+    )
+
+
+def _misplaced(conn: Connection, schema: str) -> Finding:
+    query = sql.SQL(
+        "select count(*) filter (where status = 'pending'), count(*) filter (where status = 'running') from {}(%s)"
+    ).format(sql.Identifier(schema, "misplaced_jobs"))
+    name, remedy = "misplaced jobs", f"Run: {command_for('repair', schema)}"
+    try:
+        with conn.transaction():
+            conn.execute(f"set local statement_timeout = '{LOOKED_WITHIN * 1000:.0f}ms'")
+            pending, running = _row(conn, query, [MISPLACED])
+    except psycopg.errors.QueryCanceled:
+        detail = (
+            f"not known, because jobs has more rows than can be read in {LOOKED_WITHIN:.0f} seconds; repair reads all"
+        )
+        return Finding(name=name, ok=True, detail=detail, remedy=remedy)
+    if not pending + running:
+        return Finding(name=name, ok=True, detail="every pending job has its place, every running one a claim")
+    most = "at least " if pending + running == MISPLACED else ""
+    return Finding(
+        name=name,
+        ok=False,
+        detail=f"{most}{pending} pending jobs without a place in line, {running} running ones without a claim",
+        remedy=remedy,
+    )
+
+
 def _unserved(conn: Connection, schema: str) -> Finding:
     query = sql.SQL(
         """
@@ -189,5 +238,26 @@ def _unserved(conn: Connection, schema: str) -> Finding:
     )
 
 
-def _row(conn: Connection, query: Any, arguments: list[str] | None = None) -> Any:
+def _unserved_types(conn: Connection, schema: str) -> Finding:
+    # Of queues that a worker serves: the others are told of above.
+    query = sql.SQL(
+        """
+        select string_agg(format('%s (%s in %s)', type, jobs, queue), ', ' order by type, queue)
+          from {types}() as unserved
+         where exists (select from {workers} as worker
+                        where worker.alive and (worker.queues is null or unserved.queue = any (worker.queues)))
+        """
+    ).format(types=sql.Identifier(schema, "unserved_types"), workers=sql.Identifier(schema, "worker_status"))
+    types = _row(conn, query)[0]
+    return Finding(
+        name="unserved types",
+        ok=types is None,
+        detail="every type of the due jobs is taken by a worker"
+        if types is None
+        else f"due jobs of types that no worker takes: {types}",
+        remedy="Start a worker with a module that has handlers for them, or cancel the jobs.",
+    )
+
+
+def _row(conn: Connection, query: Any, arguments: list[Any] | None = None) -> Any:
     return conn.execute(query, arguments).fetchone()

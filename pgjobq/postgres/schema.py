@@ -166,7 +166,12 @@ def check_schema(conn: Connection, schema: str = DEFAULT_SCHEMA) -> None:
 
 def migrate_command(schema: str) -> str:
     """The command that migrates a schema, for messages."""
-    return "pgjobq migrate" if schema == DEFAULT_SCHEMA else f"pgjobq migrate --schema {shlex.quote(schema)}"
+    return command_for("migrate", schema)
+
+
+def command_for(name: str, schema: str) -> str:
+    """A command for a schema, for messages."""
+    return f"pgjobq {name}" if schema == DEFAULT_SCHEMA else f"pgjobq {name} --schema {shlex.quote(schema)}"
 
 
 def _looked_into(conn: Connection, schema: str) -> str | None:

@@ -41,6 +41,9 @@ _TEXTS = {
     "retire_worker": "select {schema}.retire_worker(%s)",
     "advance_floors": """select safe, open::text[], moved
         from {schema}.advance_floors(%s, %s::xid8[], %s::text[], %s::integer[])""",
+    "leave_types": "select {schema}.leave_types(%s, %s::text[])",
+    "unserved_types": "select queue, type, jobs from {schema}.unserved_types()",
+    "repair_jobs": "select placed, given_back, failed, held from {schema}.repair_jobs(%s)",
     "call_workers": "select {schema}.call_workers(%s, %s)",
     "get_job": "select {columns} from {schema}.get_job(%s)",
     "list_jobs": "select {columns} from {schema}.list_jobs(%s, %s, %s)",

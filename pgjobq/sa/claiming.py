@@ -50,26 +50,28 @@ _NEEDED = (
 Rows = list[Row[Any]]
 
 
-def claim(database: Database, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
-    """Claim up to limit due jobs for this worker, in the order in which they should run."""
+def claim(
+    database: Database, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
+) -> list[Job]:
+    """Claim up to limit due jobs for this worker, not of these types, in the order in which they should run."""
     if limit < 1:
         return []
     if database.traits.claiming == LOCKING:
-        return database.write(lambda conn: _Claim(database, conn, worker_id).whole(limit, queues))
+        return database.write(lambda conn: _Claim(database, conn, worker_id, except_types).whole(limit, queues))
     if database.traits.claiming == OPTIMISTIC:
-        return _claim_optimistically(database, worker_id, limit, queues)
+        return _claim_optimistically(database, worker_id, limit, queues, except_types)
     # First a look without the lock: a worker that finds nothing is in nobody's way.
-    if not database.read(lambda conn: _Claim(database, conn, worker_id).due(1, queues)):
+    if not database.read(lambda conn: _Claim(database, conn, worker_id, except_types).due(1, queues)):
         return []
-    return database.write(lambda conn: _Claim(database, conn, worker_id).whole(limit, queues))
+    return database.write(lambda conn: _Claim(database, conn, worker_id, except_types).whole(limit, queues))
 
 
 def _claim_optimistically(
-    database: Database, worker_id: Claimant, limit: int, queues: Sequence[str] | None
+    database: Database, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
 ) -> list[Job]:
     started: list[Job] = []
     for _ in range(TRIES):
-        rows = database.read(lambda conn: _Claim(database, conn, worker_id).due(limit, queues))
+        rows = database.read(lambda conn: _Claim(database, conn, worker_id, except_types).due(limit, queues))
         if rows:
             started = database.write(partial(_start_in, database, worker_id, rows))
         if started or not rows:
@@ -84,8 +86,11 @@ def _start_in(database: Database, worker_id: Claimant, rows: Rows, conn: Connect
 class _Claim:
     """One claim, on one connection."""
 
-    def __init__(self, database: Database, conn: Connection, worker_id: Claimant) -> None:
+    def __init__(
+        self, database: Database, conn: Connection, worker_id: Claimant, except_types: Sequence[str] = ()
+    ) -> None:
         self._database, self._traits = database, database.traits
+        self._except_types = list(except_types)
         self._conn, self._worker_id = conn, worker_id
         self._now: datetime | None = datetime.now(UTC) if self._traits.now is None else None
 
@@ -127,8 +132,11 @@ class _Claim:
             lines[queue] = priority
 
     def _take(self, queue: str | None, priority: int, limit: int) -> Rows:
-        query = _due(by_queue=queue is not None, locking=self._traits.claiming == LOCKING)
-        values = {"queue": queue, "at": priority, "now": self._now, "most": limit}
+        locking, leaves = self._traits.claiming == LOCKING, bool(self._except_types)
+        query = _due(by_queue=queue is not None, locking=locking, leaves=leaves)
+        values: dict[str, Any] = {"queue": queue, "at": priority, "now": self._now, "most": limit}
+        if leaves:
+            values["except_types"] = self._except_types
         return list(self._conn.execute(query, values).all())
 
     def start(self, rows: Rows) -> list[Job]:
@@ -199,8 +207,8 @@ def _next_priority(first: tuple[Any, ...] | None, *, by_queue: bool, from_top: b
 
 
 @cache
-def _due(*, by_queue: bool, locking: bool) -> Select[Any]:
-    """Due jobs of one priority, in order."""
+def _due(*, by_queue: bool, locking: bool, leaves: bool) -> Select[Any]:
+    """Due jobs of one priority, in order; leaves: not of except_types."""
     query = (
         select(*_NEEDED)
         .where(_PENDING, jobs.c.priority == bindparam("at"), jobs.c.execute_at <= NOW)
@@ -209,6 +217,8 @@ def _due(*, by_queue: bool, locking: bool) -> Select[Any]:
     )
     if by_queue:
         query = query.where(jobs.c.queue == bindparam("queue"))
+    if leaves:
+        query = query.where(jobs.c.type.not_in(bindparam("except_types", expanding=True)))
     if locking:
         query = query.with_for_update(skip_locked=True)
     return _hinted(query, by_queue=by_queue)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -255,9 +255,17 @@ class BaseStorage(ABC):
     def note_load(self, busy: bool, full: bool) -> None:
         """A worker's word to the others before it waits: it has been running jobs for some ms; it has no room."""
 
-    def leave_type(self, job_type: str) -> bool:
-        """Give out no more jobs of this type, which other workers know. False: this storage cannot tell types apart."""
+    def leave_types(self, types: Collection[str]) -> bool:
+        """Give out no jobs of these types until the next call: they stay in line for other workers.
+
+        False: this storage gives out jobs of every type. Then a Worker puts one back for a while by retry, which costs
+        the job a try.
+        """
         return False
+
+    def unserved_types(self) -> list[dict[str, Any]]:
+        """Types of due jobs that no live worker takes, a dict each: queue, type, jobs. Here none: it cannot know."""
+        return []
 
     def wake(self) -> None:
         """Make a wait() in another thread return soon, where the storage can."""

@@ -110,11 +110,13 @@ class DynamoDBStorage(LeasedStorage):
 
     # -- working --------------------------------------------------------------------------------------
 
-    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(
+        self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
+    ) -> list[Job]:
         try:
             with self._table.translated():
                 moved = self._promote()
-                jobs = claim(self._table, worker_id, limit, queues)
+                jobs = claim(self._table, worker_id, limit, queues, except_types)
         except StorageError:
             self._sweep_until = time.monotonic() + SWEEPS
             raise

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pgjobq.checks import check_names, check_whole_number
 from pgjobq.errors import ConfigurationError, StorageError, StorageUnavailable
@@ -58,20 +58,25 @@ class LeasedStorage(FencedStorage):
         self._keeper: Keeper | None = None
         self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
         self._poked, self._pause = threading.Event(), POLL_MIN
+        self._left_types: list[str] = []
         renew_in_child(self)
 
     def after_fork(self) -> None:
         """Be no worker in a child that was just forked: the registration, its thread and the locks are the parent's."""
         self._joining, self._claiming = threading.Lock(), threading.RLock()
         self._worker_id, self._keeper, self._holds, self._unsure = None, None, Holds(), False
+        self._left_types = []
         self._poked, self._pause = threading.Event(), POLL_MIN
 
     # -- what a subclass does, each atomically; it raises StorageUnavailable when its database does not answer ----
 
     @abstractmethod
-    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(
+        self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
+    ) -> list[Job]:
         """Claim up to limit due jobs for this worker, in the order in which they should run.
 
+        Jobs of except_types stay in line, and hide none that stand behind them.
         worker_id.claim is kept beside the jobs' worker_id, and the jobs that are returned have this very worker_id: a
         settle is for the start of that claim.
         """
@@ -116,7 +121,7 @@ class LeasedStorage(FencedStorage):
                 self._give_back([job for job in self._held_by(worker_id) if start(job) not in known])
                 self._unsure = False
             try:
-                jobs = self._claim(Claimant.fresh(worker_id), limit, queues)
+                jobs = self._claim(Claimant.fresh(worker_id), limit, queues, self._left_types)
             except StorageError:
                 self._unsure = True
                 raise
@@ -124,6 +129,11 @@ class LeasedStorage(FencedStorage):
         if jobs:
             self._pause = POLL_MIN
         return jobs
+
+    def leave_types(self, types: Collection[str]) -> bool:
+        """Give out no jobs of these types until the next call, or leave(): they stay in line for other workers."""
+        self._left_types = sorted(types)
+        return True
 
     def _give_back(self, jobs: Sequence[Job]) -> None:
         """Release these starts. One that cannot be is left to rescue, and holds up no other."""
@@ -173,7 +183,7 @@ class LeasedStorage(FencedStorage):
             if worker_id is not None:
                 self._give_back(self._held_by(worker_id))
                 self._retire(worker_id)
-            self._holds = Holds()
+            self._holds, self._left_types = Holds(), []
 
     def close(self) -> None:
         """Let go of every connection. Without leave(), the jobs still held stay so until the lease runs out."""

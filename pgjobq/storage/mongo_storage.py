@@ -87,9 +87,11 @@ class MongoStorage(LeasedStorage):
 
     # -- working --------------------------------------------------------------------------------------
 
-    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(
+        self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
+    ) -> list[Job]:
         with self._database.translated():
-            return claim(self._database, worker_id, limit, queues)
+            return claim(self._database, worker_id, limit, queues, except_types)
 
     def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         with self._database.translated():

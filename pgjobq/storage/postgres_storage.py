@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from pgjobq.postgres.dsn import connection_parameters
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.presence import Presence
 from pgjobq.postgres.pruning import Pruning
+from pgjobq.postgres.repairing import Repaired, repair
 from pgjobq.postgres.rows import check_sizes, enqueue_call, stored_job
 from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle, settle_free
@@ -95,7 +96,7 @@ class PostgresStorage(BaseStorage):
 
     def after_fork(self) -> None:
         """Be no worker yet; and none in a forked child, for the registration and the jobs held are the parent's."""
-        self._presence, self._left_types = self._new_presence(), set[str]()
+        self._presence, self._left_types = self._new_presence(), list[str]()
         self._claiming, self._pruning = Claiming(self._rows, self._presence), Pruning(self._rows)
 
     def enqueue(
@@ -146,7 +147,7 @@ class PostgresStorage(BaseStorage):
         back what the lost one may have claimed.
         """
         self._database.open()
-        return self._claiming.claim(limit, queues, sorted(self._left_types), suspects_alone=self.suspects_alone)
+        return self._claiming.claim(limit, queues, self._left_types, suspects_alone=self.suspects_alone)
 
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> bool:
         """Sleep until notified of a job for these queues, or one falls due; at most timeout seconds.
@@ -164,9 +165,9 @@ class PostgresStorage(BaseStorage):
         with translated():
             self._presence.note_load(busy, full)
 
-    def leave_type(self, job_type: str) -> bool:
-        """Give out no more jobs of this type: they stay in line for other workers."""
-        self._left_types.add(job_type)
+    def leave_types(self, types: Collection[str]) -> bool:
+        """Give out no jobs of these types until the next call, or leave(): they stay in line for other workers."""
+        self._left_types = sorted(types)
         return True
 
     def wake(self) -> None:
@@ -264,6 +265,11 @@ class PostgresStorage(BaseStorage):
         """Put the jobs of dead workers back in line; returns how many. A worker does this by itself."""
         return self.maintain([]).rescued
 
+    def repair(self, batch: int = 50_000) -> Repaired:
+        """Give jobs that came in without triggers their places in line, in transactions of a batch each."""
+        check_whole_number("batch", batch, 1, 2**31 - 1)
+        return repair(self._rows, batch)
+
     def maintain(self, running: Sequence[Job]) -> Upkeep:
         """One round of upkeep: a sign of life, a rescue, and which of these running jobs were lost."""
         self._database.open()
@@ -285,6 +291,7 @@ class PostgresStorage(BaseStorage):
         with translated():
             self._presence.leave()
         self._claiming.forget()
+        self._left_types = []
 
     def close(self) -> None:
         """Close the listener, and the pool if it is this object's own. Without leave(), others find the worker dead."""
@@ -322,6 +329,10 @@ class PostgresStorage(BaseStorage):
     def workers(self) -> list[dict[str, Any]]:
         """The view worker_status: id, name, queues, started_at, alive, asleep, running."""
         return self._dicts("worker_status", ("id", "name", "queues", "started_at", "alive", "asleep", "running"))
+
+    def unserved_types(self) -> list[dict[str, Any]]:
+        """Types of due jobs that no live worker takes: queue, type, jobs. Looks at 10,000 places of each queue."""
+        return self._dicts("unserved_types", ("queue", "type", "jobs"))
 
     def _dicts(self, view: str, keys: Sequence[str]) -> list[dict[str, Any]]:
         return [dict(zip(keys, row, strict=True)) for row in self._rows(view, [])]

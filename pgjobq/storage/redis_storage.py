@@ -92,12 +92,15 @@ class RedisStorage(LeasedStorage):
                 self._server.call("fence", self._join(), next(self._numbers))
             return super().dequeue_many(limit, queues)
 
-    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(
+        self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
+    ) -> list[Job]:
         if limit < 1 or (queues is not None and not queues):
             return []
         bell = "" if self._bell is None else self._bell.name_if_heard
         number, lease, names = next(self._numbers), delay_of(self.lease), dict.fromkeys(queues or ())
-        claim: list[Any] = [int(worker_id), number, limit, lease, MAX_REPLY, bell, worker_id.claim, *names]
+        claim: list[Any] = [int(worker_id), number, limit, lease, MAX_REPLY, bell, worker_id.claim]
+        claim += [len(except_types), *except_types, *names]
         next_due, *rows = self._server.call("claim", *claim)
         self._alarm = time.monotonic() + (int(next_due) / 1e6 if next_due else self.poll_interval)
         return [job_of(row) for row in rows]

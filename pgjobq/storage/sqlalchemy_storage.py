@@ -119,9 +119,11 @@ class SQLAlchemyStorage(LeasedStorage):
 
     # -- working --------------------------------------------------------------------------------------
 
-    def _claim(self, worker_id: Claimant, limit: int, queues: Sequence[str] | None) -> list[Job]:
+    def _claim(
+        self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
+    ) -> list[Job]:
         self._database.open()
-        return claiming.claim(self._database, worker_id, limit, queues)
+        return claiming.claim(self._database, worker_id, limit, queues, except_types)
 
     def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         return self._database.write(lambda conn: settle(conn, outcomes, self._database))

@@ -31,6 +31,7 @@ FEATURES: dict[str, Callable[[type[BaseStorage]], bool]] = {
     "leases": lambda cls: issubclass(cls, LeasedStorage),
     "notices": _overrides("maintain"),
     "imports": _overrides("import_jobs"),
+    "leaves": _overrides("leave_types"),
 }
 
 
@@ -59,6 +60,7 @@ class StorageTests:
     leases: ClassVar[bool | None] = None
     notices: ClassVar[bool | None] = None
     imports: ClassVar[bool | None] = None
+    leaves: ClassVar[bool | None] = None
     processes: ClassVar[bool] = True
 
     jobs: ClassVar[int] = 300

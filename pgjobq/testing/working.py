@@ -14,7 +14,7 @@ from pgjobq.handlers import Registry, job
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.outcomes import Outcome
 from pgjobq.storage.base import BaseStorage
-from pgjobq.testing.features import StorageTests
+from pgjobq.testing.features import StorageTests, needs
 from pgjobq.testing.promises import eventually, promise, same, stored
 from pgjobq.worker import Worker
 
@@ -68,7 +68,7 @@ class WorkingTests(StorageTests):
 
         names = ["breaks", "second_time", "gives_up", "unknown"]
         storage.enqueue_many([NewJob(id=name, type=name, max_retries=2) for name in names])
-        bad, good, hopeless, unknown = self._worked(storage, registry, names)
+        bad, good, hopeless, unknown = self._worked(storage, registry, names, fail_unknown=True)
         sentence = "worker: a job whose handler raises is tried 1 + max_retries times, then failed"
         same((bad.status, bad.attempts, tries.count("breaks")), (JobStatus.FAILED, 3, 3), sentence)
         promise(
@@ -81,7 +81,54 @@ class WorkingTests(StorageTests):
         sentence = "worker: a handler that raises Fail fails its job at once"
         same((hopeless.status, hopeless.attempts), (JobStatus.FAILED, 1), sentence)
         promise("no such thing" in str(hopeless.error), "worker: the reason of Fail is the error", found=hopeless.error)
-        same(unknown.status, JobStatus.FAILED, "worker: a job of unknown type fails")
+        same(unknown.status, JobStatus.FAILED, "worker: with fail_unknown, a job of unknown type fails")
+
+    def test_worker_leaves_unknown_types_to_others(self, storage: BaseStorage, other: BaseStorage) -> None:
+        """A job without handler stays pending; it holds up no other, and is there for a worker that has a handler."""
+        registry, elsewhere = Registry(), Registry()
+
+        @job(registry=registry)
+        def known() -> None: ...
+
+        @job(registry=elsewhere)
+        def foreign() -> None: ...
+
+        storage.enqueue_many([NewJob(id=f"foreign-{n}", type="foreign", priority=9) for n in range(6)])
+        names = [f"known-{n}" for n in range(6)]
+        storage.enqueue_many([NewJob(id=name, type="known") for name in names])
+        found = [str(job.status) for job in self._worked(storage, registry, names)]
+        same(found, ["completed"] * 6, "worker: jobs of unknown type hold up no others")
+        left = [stored(storage, f"foreign-{n}") for n in range(6)]
+        same({str(job.status) for job in left}, {"pending"}, "worker: a job of unknown type is left to other workers")
+        if self.shows("leaves", storage):
+            same({job.attempts for job in left}, {0}, "worker: a job that is left to other workers has paid no try")
+            names = [job.id for job in left]
+            found = [str(job.status) for job in self._worked(other, elsewhere, names)]
+            same(found, ["completed"] * 6, "worker: runs what a worker without a handler has left to it")
+
+    @needs("leaves")
+    def test_left_types_stay_in_line(self, storage: BaseStorage, other: BaseStorage) -> None:
+        """However many there are: for others, and for the same storage when it takes them again."""
+        storage.enqueue_many(
+            [NewJob(id=f"{kind}-{n:03}", type=kind, priority=p) for n in range(150) for kind, p in (("a", 9), ("b", 5))]
+        )
+        storage.enqueue_many([NewJob(id=f"c-{n}", type="c", priority=n) for n in (3, 7)])
+        promise(storage.leave_types({"a", "b"}), "leave_types: says that the types are left")
+        for limit in (1, 9):
+            found = [job.type for job in storage.dequeue_many(limit)]
+            same(found, ["c"], "leave_types: jobs of other types are dequeued, however many of these stand before them")
+        same(storage.dequeue(), None, "leave_types: jobs of these types are not dequeued")
+        left = [stored(storage, f"{kind}-{n:03}") for kind in "ab" for n in (0, 149)]
+        same({(str(job.status), job.attempts) for job in left}, {("pending", 0)}, "leave_types: changes no job")
+        same(
+            [job.id for job in other.dequeue_many(2)], ["a-000", "a-001"], "leave_types: counts for this storage alone"
+        )
+        storage.leave_types(["b"])
+        sentence = "leave_types: types that are not named again are dequeued again, in order"
+        same([job.id for job in storage.dequeue_many(2)], ["a-002", "a-003"], sentence)
+        storage.leave()
+        for _ in range(2):
+            promise(storage.dequeue_many(200), "leave_types: ends with leave()")
 
     def test_worker_takes_any_error(self, storage: BaseStorage) -> None:
         """What one handler raises does not hold up the others."""
@@ -165,9 +212,11 @@ class WorkingTests(StorageTests):
         status = stored(storage, "stuck").status
         same(status, JobStatus.PENDING, "worker: a job that runs when its worker stops goes back in line")
 
-    def _worked(self, storage: BaseStorage, registry: Registry, names: Sequence[str]) -> list[Job]:
+    def _worked(
+        self, storage: BaseStorage, registry: Registry, names: Sequence[str], *, fail_unknown: bool = False
+    ) -> list[Job]:
         """The jobs, after a worker has brought all of them to their end."""
-        worker = Worker(storage, registry=registry, concurrency=4)
+        worker = Worker(storage, registry=registry, concurrency=4, fail_unknown=fail_unknown)
         worker.start()
         try:
             return [self._ended(storage, name) for name in names]

@@ -14,7 +14,7 @@ from pgjobq.storage.base import BaseStorage, Released
 from pgjobq.worker.contact import Contact
 from pgjobq.worker.hand import Hand
 from pgjobq.worker.loop import Loop
-from pgjobq.worker.running import described, verdict
+from pgjobq.worker.running import verdict
 from pgjobq.worker.tasks import TaskRunner
 from pgjobq.worker.threads import ThreadRunner
 
@@ -24,7 +24,7 @@ MAX_WAIT = 30.0  # seconds that a storage may sleep at once
 BUSY_AFTER = 0.005  # seconds that jobs run before the worker counts as busy
 FULL_AFTER = 0.02  # seconds without room before others are called
 STALLED = 0.1  # seconds without a job ending after which those not started are given back
-LEAVE_FOR = 15.0  # seconds for which a job of unknown type is hidden, where the storage cannot leave its type to others
+LEAVE_FOR = 15.0  # seconds for which a job of unknown type is hidden, where the storage cannot tell types apart
 
 
 class Fetcher(Loop):
@@ -41,13 +41,15 @@ class Fetcher(Loop):
         tasks: TaskRunner,
         *,
         queues: Sequence[str] | None,
-        leave_unknown: bool,
+        fail_unknown: bool,
         contact: Contact | None = None,
     ) -> None:
         super().__init__(contact)
         self._storage, self._hand, self._registry = storage, hand, registry
         self._threads, self._tasks = threads, tasks
-        self._queues, self._leave_unknown = queues, leave_unknown
+        self._queues, self._fail_unknown = queues, fail_unknown
+        self._left: set[str] = set()  # types without handler, which are left to other workers
+        self._stay = True  # jobs of these types stay in line; False: the storage gives them out all the same
         self._look = True  # whether there may be something to claim
         self._full = False  # the others were told that there is no room
         self._claimed_at = 0.0
@@ -74,6 +76,8 @@ class Fetcher(Loop):
             self._wait_for_jobs()
 
     def _claim(self, room: int) -> None:
+        if self._left:
+            self._take_again([name for name in self._left if name in self._registry])
         jobs = self._storage.dequeue_many(room, self._queues)
         self.contact.answered(self.name)
         if jobs:
@@ -132,10 +136,20 @@ class Fetcher(Loop):
         """Claim again."""
         self.resumed.set()
 
-    def _left(self, job: Job) -> Released:
-        """A job of a type without handler: it is another worker's."""
-        log.warning("job.left", extra=described(job))
-        return Released(job) if self._storage.leave_type(job.type) else Released(job, LEAVE_FOR)
+    def _leave(self, job: Job, error: UnknownJobType) -> Released:
+        """A job of a type without handler goes back: it is for another worker."""
+        if job.type not in self._left:
+            self._left.add(job.type)
+            self._stay = self._storage.leave_types(self._left)
+            hidden = {} if self._stay else {"hidden_for": LEAVE_FOR}
+            log.warning("type.left", extra={"job_type": job.type, "queue": job.queue, "reason": error} | hidden)
+        return Released(job) if self._stay else Released(job, LEAVE_FOR)
+
+    def _take_again(self, types: Sequence[str]) -> None:
+        """Handlers for these types were registered since."""
+        if types:
+            self._left.difference_update(types)
+            self._storage.leave_types(self._left)
 
     def dispatch(self, jobs: Sequence[Job]) -> None:
         """Hand claimed jobs to the runners."""
@@ -144,7 +158,7 @@ class Fetcher(Loop):
             try:
                 handler = self._registry.get(job.type)
             except UnknownJobType as error:
-                self._hand.finish(self._left(job) if self._leave_unknown else verdict(job, None, error))
+                self._hand.finish(verdict(job, None, error) if self._fail_unknown else self._leave(job, error))
                 continue
             if handler.is_async:
                 async_jobs.append((job, handler))

@@ -17,7 +17,7 @@ from pgjobq.errors import ConfigurationError
 from pgjobq.events import EventLog
 from pgjobq.handlers import Registry, default_registry
 from pgjobq.signals import SIGNALS, StopSignals
-from pgjobq.storage.base import BaseStorage
+from pgjobq.storage.base import BaseStorage, Released
 from pgjobq.worker.contact import Contact
 from pgjobq.worker.ending import END_TIME, LEAVE_TIME, Step, tell_unsettled
 from pgjobq.worker.fetcher import Fetcher
@@ -48,10 +48,10 @@ class Worker:
 
     concurrency: at most so many sync handlers at once, and as many async ones. queues: the queues to serve, None
     for all. registry: where handlers are found. grace: seconds that running jobs have to end when the worker
-    stops; what still runs then is released, and its start not counted. leave_unknown: leave jobs of a type
-    without handler to other workers, where by default they fail. keep: how long completed and cancelled jobs are
-    kept, None for ever; past that they are deleted in the background. timedelta(0): a completed job is deleted at
-    once. Failed jobs stay.
+    stops; what still runs then is released, and its start not counted. fail_unknown: fail jobs of a type without
+    handler; by default they are left to workers that have one, and the log says so once for each type. keep: how
+    long completed and cancelled jobs are kept, None for ever; past that they are deleted in the background.
+    timedelta(0): a completed job is deleted at once. Failed jobs stay.
 
     A worker that is killed loses nothing: its jobs go to others. One that loses the database goes on when it is
     back. A job whose handler raises is retried after its backoff until its tries are used up.
@@ -65,7 +65,7 @@ class Worker:
         queues: Sequence[str] | None = None,
         registry: Registry = default_registry,
         grace: float = 30.0,
-        leave_unknown: bool = False,
+        fail_unknown: bool = False,
         keep: timedelta | None = None,
     ) -> None:
         if not isinstance(concurrency, int) or concurrency < 1:
@@ -80,7 +80,7 @@ class Worker:
             self.storage.keep_completed = keep > timedelta(0)
         self.storage.suspects_alone = True
         self.concurrency, self.queues, self.grace = concurrency, queues, grace
-        self._registry, self._leave_unknown, self._keep = registry, leave_unknown, keep
+        self._registry, self._fail_unknown, self._keep = registry, fail_unknown, keep
         self._running, self._paused = False, False
         self._lock = threading.Lock()
         self._asked: SimpleQueue[None] = SimpleQueue()  # not an event: its set() takes a lock, which a signal may not
@@ -109,7 +109,7 @@ class Worker:
                 self._threads,
                 self._tasks,
                 queues=self.queues,
-                leave_unknown=self._leave_unknown,
+                fail_unknown=self._fail_unknown,
                 contact=contact,
             )
             if self._paused:
@@ -223,7 +223,10 @@ class Worker:
         self._asked.put(None)
 
     def run_once(self, limit: int | None = None) -> int:
-        """Run the jobs that are due now, one after the other, at most limit; how many. For tests and scripts."""
+        """Run the jobs that are due now, one after the other, at most limit; how many. For tests and scripts.
+
+        Jobs that are left to other workers do not count.
+        """
         done = 0
         hand = Hand(1)
         runner, tasks = ThreadRunner(hand, self.storage, 1), TaskRunner(hand, self.storage, 1)
@@ -234,7 +237,7 @@ class Worker:
             runner,
             tasks,
             queues=self.queues,
-            leave_unknown=self._leave_unknown,
+            fail_unknown=self._fail_unknown,
         )
         while limit is None or done < limit:
             jobs = self.storage.dequeue_many(1, self.queues)
@@ -248,10 +251,12 @@ class Worker:
                 runner.check_deadlines()
                 tasks.watch()
                 tasks.running()
-            self.storage.settle(hand.drain(1))
-            done += 1
+            outcomes = hand.drain(1)
+            self.storage.settle(outcomes)
+            done += not any(isinstance(outcome, Released) for outcome in outcomes)
         runner.stop()
         tasks.stop()
+        self.storage.leave_types(())
         return done
 
     def _wait_for_running(self, until: float, fetch_ends: Step) -> None:

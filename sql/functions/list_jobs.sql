@@ -1,8 +1,9 @@
 -- list_jobs: jobs, newest first; of one status and one queue, or of all (null).
 --
--- Cheap on a table with millions of finished jobs: failed jobs have an index of their own,
--- running ones, and pending ones while they are few, are found by the tables that hold them
--- alone.  Everything else is a walk down created_at that stops at max_jobs (null: no end).
+-- Cheap on a table with millions of finished jobs: failed jobs have an index of their own;
+-- running ones, and pending ones while they are few, are found there by the tables that hold
+-- them alone, so that it does not find misplaced_jobs.  Everything else is a walk down
+-- created_at that stops at max_jobs (null: no end).
 create or replace function list_jobs(status text default null, max_jobs integer default null,
                                      queue text default null)
   returns setof jobs
@@ -12,8 +13,10 @@ create or replace function list_jobs(status text default null, max_jobs integer 
   set search_path from current
 as $$
 declare
-  v_few constant integer := 10000;
-  v_ids text[] collate "C";
+  v_few   constant integer := 10000;
+  -- As many pages as job_stats counts jobs in.
+  v_large constant boolean := pg_relation_size('jobs') > 10000 * current_setting('block_size')::bigint;
+  v_ids   text[] collate "C";
 begin
   if not coalesce(list_jobs.status = any ('{pending,running,completed,failed,cancelled}'), true) then
     raise exception using errcode = 'JQ001',
@@ -34,9 +37,9 @@ begin
      order by jobs.created_at desc, jobs.id desc
      limit list_jobs.max_jobs;
     return;
-  elsif list_jobs.status = 'running' then
+  elsif list_jobs.status = 'running' and v_large then
     v_ids := array(select unnest(claims.job_ids) from claims);
-  elsif list_jobs.status = 'pending' then
+  elsif list_jobs.status = 'pending' and v_large then
     v_ids := array(select waiting.job_id
                      from (select ready.job_id from ready union all select scheduled.job_id from scheduled) as waiting
                     limit v_few + 1);

@@ -98,6 +98,7 @@ create table workers (
   id           integer     generated always as identity (cycle) primary key,
   name         text        not null,
   queues       text[],
+  left_types   text[]      not null default '{}',  -- types that it leaves to other workers
   started_at   timestamptz not null default now(),
   heartbeat_at timestamptz
 );

@@ -1,11 +1,11 @@
 -- job_stats: how many jobs each queue has in each status, and how long the oldest that is
 -- due has been waiting.
 --
--- Cheap on a table with millions of rows: running jobs are found by claims, failed ones by
--- their index, pending ones by ready and scheduled.  Exact while few are pending and the
--- table is small.  Else pending jobs are counted by their places (a job cancelled since
--- still counts), and completed and cancelled ones are one row without a queue, from the
--- planner's statistics; those rows say estimated.
+-- Exact while the table is small, and cheap on one with millions of rows: there running jobs are
+-- found by claims, failed ones by their index, pending ones by ready and scheduled, so that it
+-- does not know of misplaced_jobs.  When many are pending, they are counted by their places (a
+-- job cancelled since still counts); completed and cancelled ones are one row without a queue,
+-- from the planner's statistics; those rows say estimated.
 create or replace view job_stats as
 with scope as materialized (
   -- 10,000 pages are some hundred thousand jobs, counted in a few milliseconds.
@@ -13,11 +13,11 @@ with scope as materialized (
          (select count(*) <= 10000
             from (select from ready union all select from scheduled limit 10001) as place) as few
 ), known (id) as (
-  select ready.job_id from ready where (select scope.few from scope)
+  select ready.job_id from ready where (select scope.few and not scope.small from scope)
   union
-  select scheduled.job_id from scheduled where (select scope.few from scope)
+  select scheduled.job_id from scheduled where (select scope.few and not scope.small from scope)
   union
-  select unnest(claims.job_ids) from claims
+  select unnest(claims.job_ids) from claims where (select not scope.small from scope)
 )
 select job.queue, job.status, count(*) as jobs, false as estimated,
        now() - min(job.due_at) filter (where job.due_at <= now()) as oldest_due_age
@@ -38,17 +38,19 @@ select place.queue, 'pending', count(*), true,
   from (select ready.queue, ready.seq from ready
         union all
         select scheduled.queue, null from scheduled) as place
- where not (select scope.few from scope)
+ where not (select scope.few or scope.small from scope)
  group by place.queue
 union all
 select jobs.queue, jobs.status, count(*), false, null
   from jobs
- where jobs.failed_at is not null
+ where jobs.failed_at is not null and not (select scope.small from scope)
  group by jobs.queue, jobs.status
 union all
-select jobs.queue, jobs.status, count(*), false, null
+select jobs.queue, jobs.status, count(*), false,
+       now() - min(greatest(jobs.execute_at, jobs.created_at))
+         filter (where jobs.status = 'pending' and greatest(jobs.execute_at, jobs.created_at) <= now())
   from jobs
- where (select scope.small from scope) and jobs.status in ('completed', 'cancelled')
+ where (select scope.small from scope)
  group by jobs.queue, jobs.status
 union all
 select null, 'completed',

@@ -22,6 +22,7 @@ CALLS = {
     "fail_job": "words.id, 1, words.word",
     "get_job": "words.id",
     "held_jobs": "words.ids",
+    "leave_types": "1, words.types",
     "list_jobs": "words.status, 1, words.queue",
     "live_workers": "words.alive",
     "lost_jobs": "words.ids, array[1, 2]",

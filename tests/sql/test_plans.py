@@ -247,9 +247,16 @@ def test_prune_goes_on_without_walking_what_was_passed_by(big: Connection) -> No
     assert pages_read(plan) + 500 < pages_read(from_the_start)
 
 
+def pages_of_jobs(conn: Connection) -> int:
+    row = conn.execute("select pg_relation_size('jobs') / current_setting('block_size')::bigint").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 @pytest.mark.parametrize(
     ("call", "most"),
     [
+        ("select count(*) from unserved_types()", 35000),
         ("select count(*) from list_jobs('pending', 50)", 1000),
         ("select count(*) from list_jobs('running')", 1000),
         ("select count(*) from list_jobs('failed', 50)", 1000),
@@ -262,6 +269,27 @@ def test_looking_is_cheap(big: Connection, call: str, most: int) -> None:
     plan = plans_of(big, call)
     assert "Seq Scan on jobs" not in "\n".join(line for line in plan.splitlines() if "never executed" not in line)
     assert pages_read(plan) < most
+
+
+def test_misplaced_jobs_are_found_in_one_scan(big: Connection) -> None:
+    """Whose rows are looked up in a hash, and not one by one."""
+    plan = plans_of(big, "select count(*) from misplaced_jobs()")
+    assert len(re.findall("Seq Scan on jobs", plan)) == 1
+    assert re.search(r"Hash (Right )?Anti Join", plan)
+    assert "Nested Loop" not in plan
+    assert pages_read(plan) < 3 * pages_of_jobs(big)
+
+
+def test_repair_goes_by_the_key(big: Connection) -> None:
+    big.execute("set session_replication_role = replica")
+    big.execute("insert into jobs (id, type) select 'bare-' || n, 't' from generate_series(1, 2000) as n")
+    big.execute("set session_replication_role = origin")
+    try:
+        plan = plans_of(big, "select placed from repair_jobs(5000)")
+        assert len(re.findall("Seq Scan on jobs", plan)) == 1  # misplaced_jobs
+        assert "Join Filter: (jobs.id = job.id)" not in plan
+    finally:
+        big.execute("delete from jobs where id like 'bare-%'; delete from ready where job_id like 'bare-%'")
 
 
 def test_stats_estimate_what_they_do_not_count(big: Connection) -> None:

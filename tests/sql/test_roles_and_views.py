@@ -105,9 +105,10 @@ def test_job_stats(conn: Connection) -> None:
 
 
 def test_job_stats_with_many_pending_jobs(conn: Connection) -> None:
+    """Exact while the table is small; test_plans.py has a large one."""
     conn.execute("select enqueue_jobs(array_fill('t'::text, array[12000]))")
     rows = conn.execute("select queue, status, jobs, estimated, oldest_due_age is not null from job_stats").fetchall()
-    assert rows == [("default", "pending", 12000, True, True)]
+    assert rows == [("default", "pending", 12000, False, True)]
 
 
 def test_count_jobs_is_exact(conn: Connection) -> None:

@@ -1,9 +1,12 @@
 -- Claim due jobs for a worker, in order. ARGV: worker, the number of this claim, how many, its lease, bytes of data at most (one job is always
--- given), its bell or nothing, what tells its starts from all others, and its queues (none: all). Returns the microseconds until the next job falls due, or
--- nothing when no job waits for that; then the jobs. A worker that gets none is asleep, until its bell rings.
+-- given), its bell or nothing, what tells its starts from all others, how many types it leaves to other workers, these types, and its queues (none: all).
+-- Returns the microseconds until the next job falls due, or nothing when no job waits for that; then the jobs. A worker that gets none is asleep, until its
+-- bell rings.
 local worker, number, limit, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local most, bell, claim = tonumber(ARGV[5]), ARGV[6], ARGV[7]
-local queues = {unpack(ARGV, 8)}
+local leaves, left = tonumber(ARGV[8]), {}
+for n = 9, 8 + leaves do left[ARGV[n]] = true end
+local queues = {unpack(ARGV, 9 + leaves)}
 local serves = #queues > 0 and queues or {''}
 local CHUNK = 64  -- entries read at once from one of several lines
 local PROMOTED = 10000  -- jobs that fell due, which one claim puts in line: more would take the server too long
@@ -27,14 +30,15 @@ if #due > 0 then redis.call('ZREMRANGEBYRANK', P .. 'scheduled', 0, #due - 1) en
 local lines = {}
 if #queues == 0 then queues = redis.call('SMEMBERS', P .. 'waiting') end
 for n, queue in ipairs(queues) do
-  lines[n] = {queue = queue, key = P .. 'ready:' .. queue, taken = 0, read = {}, at = 1}
+  lines[n] = {queue = queue, key = P .. 'ready:' .. queue, seen = 0, taken = {}, read = {}, at = 1}
 end
 local chunk = #lines == 1 and limit or math.min(limit, CHUNK)
+if leaves > 0 then chunk = math.max(chunk, CHUNK) end
 
--- The first entry of a line that was not taken.
+-- The first entry of a line that was not seen.
 local function peek(line)
   if line.at > #line.read then
-    line.read = redis.call('ZRANGE', line.key, line.taken, line.taken + chunk - 1, 'WITHSCORES')
+    line.read = redis.call('ZRANGE', line.key, line.seen, line.seen + chunk - 1, 'WITHSCORES')
     line.at = 1
   end
   line.member = line.read[line.at]
@@ -53,6 +57,19 @@ local function first_line()
   return best
 end
 
+-- The first entry was seen; it will be removed, unless it stays for another worker.
+local function pass(line, stays)
+  local run = line.taken[#line.taken]
+  if stays then
+    -- It ends the run.
+  elseif run and run[2] == line.seen - 1 then
+    run[2] = line.seen
+  else
+    line.taken[#line.taken + 1] = {line.seen, line.seen}
+  end
+  line.seen, line.at = line.seen + 1, line.at + 2
+end
+
 local function start(id, job)
   local changes = {status = 'running', attempts = whole(job[F.attempts] + 1), started_at = whole(NOW),
     updated_at = whole(NOW), worker_id = worker, claim = claim}
@@ -69,19 +86,20 @@ while #jobs <= limit do
   local line = first_line()
   if not line then break end
   local id = string.sub(line.member, 33)
-  local job = load_whole(id)
+  local stays = leaves > 0 and left[redis.call('HGET', key(id), 'type')]
+  local job = not stays and load_whole(id)
   -- An entry of a job that was deleted or changed by hand is dropped.
   if job and job[F.status] == 'pending' and job[F.queue] == line.queue then
     bytes = bytes + #(job[F.data] or '')
     if #jobs > 1 and bytes > most then break end
     jobs[#jobs + 1] = start(id, job)
   end
-  line.taken, line.at = line.taken + 1, line.at + 2
+  pass(line, stays)
 end
 
 local rung = #jobs == 1
 for _, line in ipairs(lines) do
-  if line.taken > 0 then redis.call('ZREMRANGEBYRANK', line.key, 0, line.taken - 1) end
+  for n = #line.taken, 1, -1 do redis.call('ZREMRANGEBYRANK', line.key, unpack(line.taken[n])) end
   if redis.call('EXISTS', line.key) == 0 then
     redis.call('SREM', P .. 'waiting', line.queue)
   elseif not rung then

@@ -6,12 +6,12 @@
 --
 -- caller: a worker that asks; then those that poll do not count.  call: 'help', there is more than it can take: one hears
 -- an empty payload on its channel with ! behind it, and falls asleep again by all the steps; 'watch', two are told to watch
--- the caller.
+-- the caller.  types: the jobs are of these; workers that leave all of them to others do not count.
 --
 -- A transaction in repeatable read or serializable cannot see which worker has just registered, so unless one polls for
 -- every queue it notifies on the channel that all listen on.
 create or replace function notify_workers(queues text[], execute_at timestamptz default null, caller integer default null,
-                                          call text default null)
+                                          call text default null, types text[] default null)
   returns void
   language plpgsql
   volatile
@@ -38,6 +38,9 @@ begin
          and (notify_workers.execute_at is null
               or notify_workers.execute_at < clock_timestamp() + make_interval(secs => doorbell.alarm_seconds))
          and doorbell.worker_id is distinct from notify_workers.caller
+         and (notify_workers.types is null
+              or not exists (select from workers
+                              where workers.id = doorbell.worker_id and notify_workers.types <@ workers.left_types))
     )
     select wanted.worker_id, wanted.channel
       from wanted, doorbell_turn
@@ -58,5 +61,5 @@ begin
   end loop;
 end;
 $$;
-comment on function notify_workers(text[], timestamptz, integer, text) is
+comment on function notify_workers(text[], timestamptz, integer, text, text[]) is
   'Private: notify a worker that sleeps and wants a job of these queues, and tell a second one to watch it.';

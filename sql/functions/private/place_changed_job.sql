@@ -26,7 +26,7 @@ begin
     values (new.queue, - new.priority::bigint, new.id);
   end if;
   if not is_held('polling', 0) then
-    perform notify_workers(array[new.queue], new.execute_at);
+    perform notify_workers(array[new.queue], new.execute_at, types => array[new.type]);
   end if;
   return null;
 end;

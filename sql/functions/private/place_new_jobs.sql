@@ -64,10 +64,13 @@ begin
                  and (doorbell.queues is null or new_jobs.queue = any (doorbell.queues)))) then
     return null;  -- those that poll will see them: what notify_workers would look for, too, at a far higher price
   end if;
-  perform notify_workers(array[new_jobs.queue], min(coalesce(new_jobs.execute_at, '-infinity')))
-     from new_jobs
-    where new_jobs.status = 'pending'
-    group by new_jobs.queue;
+  -- Of each type apart, if there are workers that leave some to others.
+  perform notify_workers(array[found.queue], found.due_at, types => nullif(array[found.type], '{null}'))
+     from (select new_jobs.queue, min(coalesce(new_jobs.execute_at, '-infinity')) as due_at,
+                  case when exists (select from workers where workers.left_types <> '{}') then new_jobs.type end as type
+             from new_jobs
+            where new_jobs.status = 'pending'
+            group by 1, 3) as found;
   return null;
 end;
 $$;

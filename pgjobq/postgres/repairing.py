@@ -1,0 +1,29 @@
+"""Repairing: jobs that no worker finds, because they came in or were changed without triggers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Rows = Callable[[str, Sequence[Any]], list[Any]]  # rows("function", arguments) -> the rows of its statement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repaired:
+    """Jobs that were placed in line; running ones that no claim held: given back, failed; and those left as held."""
+
+    placed: int = 0
+    given_back: int = 0
+    failed: int = 0
+    held: int = 0
+
+
+def repair(rows: Rows, batch: int) -> Repaired:
+    """Repair all, a batch in a transaction. Jobs that other transactions hold are left, and counted."""
+    placed = given_back = failed = 0
+    while True:
+        some, back, spent, held = rows("repair_jobs", [batch])[0]
+        placed, given_back, failed = placed + some, given_back + back, failed + spent
+        if some + back + spent + held < batch or held == batch:
+            return Repaired(placed=placed, given_back=given_back, failed=failed, held=held)

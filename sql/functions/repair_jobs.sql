@@ -1,0 +1,74 @@
+-- repair_jobs: give up to max_jobs of the misplaced jobs (misplaced_jobs) what they lack.
+--
+-- placed: pending jobs that have their place in line now, in the order of their due times.  given_back, failed: running
+-- jobs that no claim held, back in line, or failed when their tries are used up; a worker that still runs one has lost it.
+-- held: jobs that another transaction holds or has just changed, left to a later call.  When the four together are
+-- max_jobs there may be more: call again, in a transaction of its own.  Safe beside workers: it waits for nothing, and
+-- what is claimed, settled or placed meanwhile is not placed a second time.
+create or replace function repair_jobs(max_jobs integer default 10000, out placed bigint, out given_back bigint,
+                                       out failed bigint, out held bigint)
+  language plpgsql
+  volatile
+  security definer
+  set search_path from current
+  set plan_cache_mode = force_generic_plan
+  set jit = off
+  set enable_seqscan = off
+  set enable_nestloop = off  -- the jobs are joined by a hash, however few the planner expects
+as $$
+#variable_conflict use_column
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_ids text[] collate "C";
+begin
+  -- To change a row says to another call of this, and to whoever has read it, that it was taken up.
+  with found as materialized (
+    select misplaced.id, misplaced.status, misplaced.version from misplaced_jobs(repair_jobs.max_jobs) as misplaced
+  ), job as materialized (
+    select found.id, found.status, job.attempts > job.max_retries as spent
+      from found
+     cross join lateral (
+       select jobs.ctid as version, jobs.attempts, jobs.max_retries
+         from jobs
+        where jobs.id = found.id
+          for no key update skip locked) as job
+     where job.version = found.version
+  ), repaired as (
+    update jobs
+       set updated_at  = clock_timestamp(),
+           claim_id    = null,
+           status      = case when job.status = 'running' and job.spent then 'failed' else 'pending' end,
+           error       = case when job.status = 'pending' then jobs.error
+                              else format('no claim held this job while it was running (try %s of %s)',
+                                          jobs.attempts, jobs.max_retries + 1) end,
+           failed_at   = case when job.status = 'running' and job.spent then clock_timestamp() end,
+           finished_at = case when job.status = 'running' and job.spent then clock_timestamp() end
+      from job
+     where jobs.id = any (array(select job.id from job)) and jobs.id = job.id
+    returning jobs.id, job.status, jobs.status = 'failed' as fails
+  )
+  select array_agg(repaired.id) filter (where repaired.status = 'pending'),
+         count(*) filter (where repaired.status = 'pending'),
+         count(*) filter (where repaired.status = 'running' and not repaired.fails),
+         count(*) filter (where repaired.fails), (select count(*) from found) - count(*)
+    from repaired
+    into v_ids, repair_jobs.placed, repair_jobs.given_back, repair_jobs.failed, repair_jobs.held;
+  -- The trigger has placed those that were running.
+  insert into scheduled (execute_at, queue, lane, job_id)
+  select jobs.execute_at, jobs.queue, - jobs.priority::bigint, jobs.id
+    from jobs
+   where jobs.id = any (v_ids) and jobs.execute_at > v_now
+   order by jobs.execute_at, jobs.id;
+  insert into ready (queue, lane, job_id)
+  select jobs.queue, - jobs.priority::bigint, jobs.id
+    from jobs
+   where jobs.id = any (v_ids) and (jobs.execute_at is null or jobs.execute_at <= v_now)
+   order by coalesce(jobs.execute_at, jobs.created_at), jobs.id;
+  perform notify_workers(array[jobs.queue], min(coalesce(jobs.execute_at, '-infinity')))
+     from jobs
+    where jobs.id = any (v_ids)
+    group by jobs.queue;
+end;
+$$;
+comment on function repair_jobs(integer) is
+  'Give misplaced jobs what they lack: pending ones their place in line; running ones that no claim holds go back.';

@@ -1,0 +1,45 @@
+-- unserved_types: the types of due jobs that no live worker takes, by queue: no worker serves the queue, or all that do
+-- leave the type to others (leave_types).
+--
+-- Looks at the first max_places places of each queue, and not at all at a queue with a worker that leaves no type.  A
+-- worker that has said nothing takes every type.
+create or replace function unserved_types(max_places integer default 10000)
+  returns table (queue text, type text, jobs bigint)
+  language sql
+  stable
+  security definer
+  set search_path from current
+  set jit = off
+as $$
+  with worker as materialized (
+    select workers.queues, workers.left_types
+      from workers
+     where workers.id in (select live_workers())
+  ), line as materialized (
+    select line.queue
+      from ready_queues() as line (queue)
+     where not exists (select from worker
+                        where worker.left_types = '{}' and (worker.queues is null or line.queue = any (worker.queues)))
+  ), place as (
+    select head.job_id
+      from line
+     cross join lateral (
+       select ready.job_id from ready where ready.queue = line.queue
+        order by ready.lane, ready.seq limit unserved_types.max_places) as head
+    union
+    (select scheduled.job_id from scheduled where scheduled.execute_at <= now()
+      order by scheduled.execute_at limit unserved_types.max_places)
+  )
+  select job.queue, job.type, count(*)
+    from place
+   cross join lateral (
+     select jobs.queue, jobs.type
+       from jobs
+      where jobs.id = place.job_id and jobs.status = 'pending' and (jobs.execute_at is null or jobs.execute_at <= now())
+     offset 0) as job
+   where not exists (select from worker
+                      where (worker.queues is null or job.queue = any (worker.queues))
+                        and job.type <> all (worker.left_types))
+   group by job.queue, job.type;
+$$;
+comment on function unserved_types(integer) is 'The types of due jobs that no live worker takes, by queue.';

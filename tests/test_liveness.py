@@ -169,21 +169,19 @@ def test_worker_asleep_takes_over_a_job_whose_worker_died_at_its_start(
     assert second[1] != pid
 
 
-def test_job_that_kills_its_workers_fails_when_its_tries_are_used_up(
-    fleet: Fleet, queue: JobQueue, conn: Connection
-) -> None:
+def test_job_that_kills_its_workers_fails_at_the_third_crash(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:
     job_id = queue.enqueue("hold", max_retries=1)
-    for n in (1, 2):
+    for n in (1, 2, 3):
         fleet.start()
         fleet.wait_for_starts(job_id, n)
         fleet.workers[-1].kill()
         fleet.workers[-1].wait()
     fleet.start()
-    eventually(lambda: status(conn, job_id) == ("failed", 2), RESCUED_WITHIN + 2)
+    eventually(lambda: status(conn, job_id) == ("failed", 3), RESCUED_WITHIN + 2)
     job = queue.get_job(job_id)
     assert job is not None
-    assert "stopped or died while it held this job (try 2 of 2, crash 2 of 3)" in str(job.error)
-    assert len(fleet.starts(job_id)) == 2
+    assert "stopped or died while it held this job (try 1 of 2, crash 3 of 3)" in str(job.error)
+    assert len(fleet.starts(job_id)) == 3
 
 
 def test_worker_that_stands_still_keeps_its_jobs(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:

@@ -13,7 +13,6 @@ import psycopg
 import pytest
 
 from pgjobq import JobQueue
-from pgjobq.worker import hand as hand_module
 from pgjobq.worker.hand import Hand
 
 Connection = psycopg.Connection[Any]
@@ -133,7 +132,7 @@ def test_four_killers_beside_six_long_jobs(worker: Respawned, queue: JobQueue, c
 def test_slow_jobs_are_hardly_fetched_ahead(monkeypatch: pytest.MonkeyPatch, seconds: float, most: int) -> None:
     """Eight jobs at once, which all end at the same moment: they are no sign of a high rate."""
     now = 0.0
-    monkeypatch.setattr(hand_module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("pgjobq.worker.hand.time.monotonic", lambda: now)
     hand = Hand(8)
     ahead: list[int] = []
     running = waiting = 0

@@ -155,7 +155,7 @@ def test_tries_used_up_by_errors_leave_the_crashes_theirs(connect: Connect, conn
     """A job with one retry: crashes before, between and after its first error cost it neither of its two tries."""
     conn.execute("select enqueue_job('t', job_id => 'a', max_retries => 1)")
     seen = "select status, attempts, crashes from jobs"
-    worker = register(conn)
+    worker, start = register(conn), None
     for errors in (1, 2):
         for crashes in (1, 2):
             session = connect()
@@ -169,6 +169,7 @@ def test_tries_used_up_by_errors_leave_the_crashes_theirs(connect: Connect, conn
         if errors == 1:
             conn.execute("select retry_job('a', 0, 'boom', %s)", [start[0]])
             assert conn.execute(seen).fetchone() == ("pending", 1, 0)
+    assert start is not None
     conn.execute("select fail_job('a', %s, 'boom')", [start[0]])
     assert conn.execute(seen).fetchone() == ("failed", 2, 0)
 
@@ -189,16 +190,18 @@ def test_rescue_tells_of_each_dead_worker(connect: Connect, conn: Connection) ->
             [job_ids, job_ids],
         )
         session = connect()
-        row = session.execute("select register_worker(%s)", [name]).fetchone()
-        assert row is not None
-        session.execute("select from claim_jobs(%s, max_jobs => 9)", row)
-        ends.append((row[0], session))
+        given = session.execute("select register_worker(%s)", [name]).fetchone()
+        assert given is not None
+        session.execute("select from claim_jobs(%s, max_jobs => 9)", given)
+        ends.append((given[0], session))
     conn.execute("update jobs set crashes = 2 where id = 'b'")
     conn.execute("update claims set claimed_at = claimed_at - interval '1 hour'")
     conn.execute("update workers set started_at = started_at - interval '1 day'")
     for _, session in ends:
         end(session, conn)
-    (dead,) = conn.execute("select dead from rescue_jobs('0')").fetchone() or (None,)
+    row = conn.execute("select dead from rescue_jobs('0')").fetchone()
+    assert row is not None
+    dead: list[dict[str, Any]] = row[0]
     stood = [worker.pop("stood") for worker in dead]
     assert all(3600 <= seconds < 3700 for seconds in stood)
     dead[0]["job_ids"].sort()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -89,9 +90,13 @@ class Fleet:
         """Let the job end."""
         (self.folder / f"{job_id}.go").touch()
 
+    def log(self) -> list[dict[str, Any]]:
+        """The log's lines."""
+        return [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
+
     def events(self) -> list[str]:
         """The log's events."""
-        return [json.loads(line)["event"] for line in (self.folder / "log").read_text().splitlines()]
+        return [line["event"] for line in self.log()]
 
     def stop(self) -> None:
         """Kill what runs."""
@@ -181,6 +186,17 @@ def test_job_that_kills_its_workers_fails_at_the_third_crash(fleet: Fleet, queue
     job = queue.get_job(job_id)
     assert job is not None
     assert "stopped or died while it held this job (try 1 of 2, crash 3 of 3)" in str(job.error)
+    lines = [line for line in fleet.log() if line["event"] == "jobs.rescued"]
+    assert [line["worker_name"] for line in lines] == [
+        f"{socket.gethostname()}:{dead.pid}" for dead in fleet.workers[:3]
+    ]
+    assert [line["job_ids"] for line in lines] == [job_id] * 3
+    assert [(line["rescued"], line["failed"], line.get("crashes")) for line in lines] == [
+        (1, 0, None),
+        (1, 0, f"{job_id}:2"),
+        (0, 1, f"{job_id}:3"),
+    ]
+    assert all(2 <= line["stood"] < 60 for line in lines)
     assert len(fleet.starts(job_id)) == 3
 
 

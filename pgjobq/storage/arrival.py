@@ -18,7 +18,7 @@ def arriving(job: Job) -> tuple[Job, str]:
     """The job as another storage keeps it, and its data as JSON.
 
     No worker holds it here, so a running job is pending with its attempts kept, or failed when all its tries are
-    used up, as if its worker had died. A finished job without finished_at or failed_at finished when it was last
+    used up: what its worker did is not known. A finished job without finished_at or failed_at finished when it was last
     updated. Raises InvalidJob for what no storage takes.
     """
     check_name("job_id", job.id, "a name for the job", MAX_NAME)

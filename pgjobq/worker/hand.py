@@ -11,7 +11,7 @@ from pgjobq.storage.base import Outcome
 
 MAX_PREFETCH = 1000  # jobs
 PREFETCH_TIME = 0.05  # seconds of work to have in hand beyond what runs, when jobs are quick
-QUICK = 4000.0  # jobs a second from which on they count as quick
+QUICK = 1500.0  # jobs a second from which on they count as quick
 MEASURED = 0.05  # seconds over which a rate is measured, when few jobs end
 
 
@@ -81,8 +81,8 @@ class Hand:
         """Take the rate at which jobs finished since the last call, while there were some in hand."""
         now, finished = time.monotonic(), self._claimed - self.unfinished()
         elapsed, jobs = now - self._seen_at, finished - self._seen
-        # Those that run at once may end at once: a few such moments are no rate.
-        if elapsed < 0.001 or (elapsed < MEASURED and jobs < 4 * self.concurrency):
+        # Jobs that run at once may end at the same moment, which is no rate; more than those take time.
+        if elapsed < 0.001 or (elapsed < MEASURED and jobs <= self.concurrency):
             return
         self._rate = 0.5 * self._rate + 0.5 * jobs / elapsed
         self._seen, self._seen_at = finished, now

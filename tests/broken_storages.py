@@ -716,6 +716,28 @@ class RescueForgives(Memory):
         return super().put_back(job, delay, attempts=0, **values)
 
 
+CLOSED = "test_rescue_of_a_storage_that_closed"
+
+
+@breaks({CLOSED: "retry: a clean end takes the crashes out of attempts"}, storage=MemoryStorage)
+class CrashesBecomeTries(Memory):
+    def cleared(self, job: Job) -> dict[str, int]:
+        return {"crashes": 0}
+
+
+@breaks({CLOSED: "rescue: the job of a worker that died is failed"}, storage=MemoryStorage, rescue_within=1.5)
+class CrashesForEver(Memory):
+    max_crashes = 10**9
+
+
+@breaks({CLOSED: "complete: a clean end begins the count of crashes again"}, storage=MemoryStorage)
+class CompletesWithItsCrashes(Memory):
+    def change(self, job: Job, **values: Any) -> Job:
+        if values.get("status") == "completed":
+            del values["crashes"]
+        return super().change(job, **values)
+
+
 @breaks({"test_processes_on_one_database": "processes: make_storage can be pickled"}, processes=True)
 class CannotBePickled(DictStorage):
     pass

@@ -16,6 +16,7 @@ from pgjobq.models import Job, utc_now
 from pgjobq.postgres.listener import LOCK_HELD, Heard, Listener
 from pgjobq.postgres.sleep import Action, Ask, Call, Look, Pause, SleepPolicy, Tell
 from pgjobq.storage.base import Upkeep
+from pgjobq.storage.rescued import tell_rescued
 
 log = EventLog("pgjobq.presence")
 
@@ -152,9 +153,9 @@ class Presence:
         # On the listener, whose answer shows that it is not cut off: it is replaced when none comes.
         registered = self._listener is not None and worker_id is not None
         row = self._value("watch_workers", *arguments) if registered else self._rows("watch_workers", arguments)[0]
-        rescued, failed, watched, ids, pollers, waiting, unknown = row
-        if rescued or failed:
-            log.warning("jobs.rescued", extra={"rescued": rescued, "failed": failed, "job_ids": ids[:100]})
+        rescued, dead, watched, pollers, waiting, unknown = row
+        for worker in dead:
+            tell_rescued(**worker)
         if worker_id is not None and unknown is None:
             self.forget(worker_id)
         if registered and self._listener is not None:

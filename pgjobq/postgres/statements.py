@@ -34,7 +34,7 @@ _TEXTS = {
     "cancel_job": "select {schema}.cancel_job(%s)",
     "prune_jobs": """select pruned, reached_created_at::text, reached_id
         from {schema}.prune_jobs(%s, %s::text[], %s, %s::timestamptz, %s, %s::text[])""",
-    "watch_workers": """select rescued, failed, watched, job_ids, pollers, waiting, unknown
+    "watch_workers": """select rescued, dead, watched, pollers, waiting, unknown
         from {schema}.watch_workers(%s, %s::text[], %s::integer[], make_interval(secs => %s), %s::bigint[])""",
     "register_worker": "select {schema}.register_worker(%s, %s::text[], true)",
     "heartbeat_worker": "select {schema}.heartbeat_worker(%s)",

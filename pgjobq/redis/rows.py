@@ -65,6 +65,7 @@ def arriving_row(job: Job, encoded: str) -> bytes:
         "priority": job.priority,
         "attempts": job.attempts,
         "max_retries": job.max_retries,
+        "crashes": job.crashes or None,
         "error": job.error,
     }
     times = ("created_at", "updated_at", "execute_at", "started_at", "finished_at", "failed_at")
@@ -96,7 +97,7 @@ def job_of(row: bytes | str) -> Job:
     """The job of a row that a script gave."""
     (
         id_, type_, data, status, queue, priority, attempts, max_retries, execute_at, error, created_at, updated_at,
-        started_at, finished_at, failed_at, worker_id, claim,
+        started_at, finished_at, failed_at, worker_id, claim, crashes,
     ) = text_of(row).split("\0")  # fmt: skip
     return trusted_job(
         id_,
@@ -115,6 +116,7 @@ def job_of(row: bytes | str) -> Job:
         moment_of(finished_at),
         moment_of(failed_at),
         Claimant.stored(int(worker_id) if worker_id else None, int(claim) if claim else None),
+        crashes=int(crashes or 0),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -24,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from pgjobq.errors import DuplicateJob, InvalidJob, StorageError, StorageUnavailable
+from pgjobq.events import EventLog
 from pgjobq.models import Job, NewJob
 from pgjobq.sa.apart import each_apart
 from pgjobq.sa.conditions import AMONG_IDS, chunks, met
@@ -33,7 +33,7 @@ from pgjobq.sa.table import jobs
 from pgjobq.sa.types import MYSQL
 from pgjobq.storage.arrival import arriving
 
-log = logging.getLogger("pgjobq.storage")
+log = EventLog("pgjobq.storage")
 
 SMALLEST_PACKET = 1_000_000  # bytes that every MySQL takes, unless made not to
 
@@ -140,6 +140,8 @@ def cancel(conn: Connection, job_id: str, now: datetime) -> bool:
 def put_back(conn: Connection, job_id: str, due: datetime, now: datetime) -> bool:
     """failed, cancelled or pending -> pending, due then; False when it is in no such state."""
     values = {"status": "pending", "execute_at": due, "updated_at": now}
+    # MySQL reads the new value of a column that was set before, and crashes is the last of the table.
+    values |= {"attempts": jobs.c.attempts - jobs.c.crashes, "crashes": 0}
     values |= dict.fromkeys(("finished_at", "failed_at", "claim_id"), null())
     return _change(conn, job_id, ("pending", "failed", "cancelled"), values)
 

@@ -64,16 +64,22 @@ def complete(conn: Connection, job: Job, database: Database) -> bool:
 def _change(outcome: Outcome, now: datetime | None) -> _Change:
     match outcome:
         case Completed():
-            return _Change("completed", ("finished_at",), (("error", None),))
+            return _Change("completed", ("finished_at",), (("error", None), *_cleared(outcome.job)))
         case Failed(_, error):
-            return _Change("failed", ("finished_at", "failed_at"), (("error", _stored(error)),))
-        case Retried(_, delay, error):
+            values = (("error", _stored(error)), *_cleared(outcome.job))
+            return _Change("failed", ("finished_at", "failed_at"), values, taken_back=outcome.job.crashes)
+        case Retried(job, delay, error):
             kept = () if error is None else (("error", _stored(error)),)
-            return _Change("pending", *_due(delay, now, kept))
+            return _Change("pending", *_due(delay, now, (*kept, *_cleared(job))), taken_back=job.crashes)
         case Released(_, delay) if delay > 0:
             return _Change("pending", *_due(delay, now), taken_back=1)
         case Released():
             return _Change("pending", taken_back=1)
+
+
+def _cleared(job: Job) -> Values:
+    """A clean end begins the count of crashes again."""
+    return (("crashes", 0),) if job.crashes else ()
 
 
 def _due(delay: float, now: datetime | None, values: Values = ()) -> tuple[tuple[str, ...], Values]:

@@ -142,7 +142,9 @@ class DynamoDBStorage(LeasedStorage):
             while (found := self._table.get(job_id)) is not None and found["status"] in _WAITING:
                 to = pending_after(found["queue"], found["priority"], delay, self._clock)
                 seen = {"status": found["status"], "updated_at": found["updated_at"]}
-                if self._table.change(job_id, Change(to=to, when=seen))[0]:
+                crashes = found.get("crashes", 0)
+                change = Change(to={**to, "crashes": 0}, add={"attempts": -crashes} if crashes else {}, when=seen)
+                if self._table.change(job_id, change)[0]:
                     return True
         return False
 

@@ -25,6 +25,7 @@ from pgjobq.storage.base import Upkeep
 from pgjobq.storage.fenced import FencedStorage
 from pgjobq.storage.holds import Claimant, Holds, Start, start
 from pgjobq.storage.lease import RENEWALS, Keeper
+from pgjobq.storage.rescued import Suspects
 
 log = EventLog("pgjobq.storage")
 
@@ -57,7 +58,7 @@ class LeasedStorage(FencedStorage):
         self._renewed_at = 0.0  # seconds of time.monotonic
         self._keeper: Keeper | None = None
         self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
-        self._poked, self._pause = threading.Event(), POLL_MIN
+        self._poked, self._pause, self._suspects = threading.Event(), POLL_MIN, Suspects()
         self._left_types: list[str] = []
         renew_in_child(self)
 
@@ -65,8 +66,8 @@ class LeasedStorage(FencedStorage):
         """Be no worker in a child that was just forked: the registration, its thread and the locks are the parent's."""
         self._joining, self._claiming = threading.Lock(), threading.RLock()
         self._worker_id, self._keeper, self._holds, self._unsure = None, None, Holds(), False
+        self._poked, self._pause, self._suspects = threading.Event(), POLL_MIN, Suspects()
         self._left_types = []
-        self._poked, self._pause = threading.Event(), POLL_MIN
 
     # -- what a subclass does, each atomically; it raises StorageUnavailable when its database does not answer ----
 
@@ -105,7 +106,8 @@ class LeasedStorage(FencedStorage):
     def _rescue(self) -> int:
         """Running jobs whose worker is not registered, or its lease ran out -> pending, due now; how many.
 
-        A start that ended so counts: a job without tries left -> failed. Forgets the dead workers.
+        A start that ended so counts in crashes, and uses up no try; at MAX_CRASHES the job -> failed. Forgets the dead
+        workers, and tells the log of each.
         """
 
     # -- the seam -------------------------------------------------------------------------------------
@@ -116,6 +118,8 @@ class LeasedStorage(FencedStorage):
         check_names("queues", queues)
         worker_id = self._join()
         with self._claiming:  # in turn: what another thread has claimed a moment ago must be known to be ours
+            if self.suspects_alone and self._suspects.must_wait(self._holds.all()):
+                return []
             if self._unsure:
                 known = self._holds.starts()
                 self._give_back([job for job in self._held_by(worker_id) if start(job) not in known])
@@ -125,6 +129,10 @@ class LeasedStorage(FencedStorage):
             except StorageError:
                 self._unsure = True
                 raise
+            if self.suspects_alone and any(job.crashes for job in jobs):
+                jobs, left = self._suspects.apart(jobs, self._holds.all())
+                if left:
+                    self._settle(left)
             self._holds.add(jobs)
         if jobs:
             self._pause = POLL_MIN
@@ -168,8 +176,6 @@ class LeasedStorage(FencedStorage):
     def maintain(self, running: Sequence[Job]) -> Upkeep:
         """Rescue, and find out which of these running jobs were lost."""
         rescued = self._rescue()
-        if rescued:
-            log.warning("jobs.rescued", extra={"rescued": rescued})
         workers = {int(job.worker_id) for job in running if job.worker_id is not None}
         held = self._starts_of(workers) if workers else set()
         again_in = min(1.0 if running else 5.0, self.lease / RENEWALS)

@@ -17,7 +17,7 @@ from pgjobq.mongo.database import HOLDERS, Database
 from pgjobq.mongo.documents import Document, arrived_document, new_document, stored_job
 from pgjobq.mongo.errors import duplicate_id
 from pgjobq.mongo.leases import Leases
-from pgjobq.mongo.settling import due_after, mark, updates
+from pgjobq.mongo.settling import cleared, due_after, mark, updates
 from pgjobq.storage.arrival import ArrivalOrder, arriving
 from pgjobq.storage.base import Outcome
 from pgjobq.storage.holds import Claimant
@@ -105,7 +105,7 @@ class MongoStorage(LeasedStorage):
     def _put_back(self, job_id: str, delay: float) -> bool:
         with self._database.translated():
             waiting = {"_id": job_id, "status": {"$in": ["failed", "cancelled", "pending"]}}
-            return self._database.jobs.update_one(waiting, [due_after(delay)]).matched_count == 1
+            return self._database.jobs.update_one(waiting, [due_after(delay, **cleared())]).matched_count == 1
 
     def _held_by(self, worker_id: int) -> list[Job]:
         with self._database.translated():

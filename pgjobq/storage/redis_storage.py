@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import weakref
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import count
@@ -20,6 +21,7 @@ from pgjobq.storage.arrival import arriving
 from pgjobq.storage.base import Outcome
 from pgjobq.storage.holds import Claimant
 from pgjobq.storage.leased import LeasedStorage
+from pgjobq.storage.rescued import MAX_CRASHES, tell_crashes
 
 log = EventLog("pgjobq.storage")
 
@@ -129,10 +131,16 @@ class RedisStorage(LeasedStorage):
         self._server.call("retire", worker_id)
 
     def _rescue(self) -> int:
-        rescued = found = int(self._server.call("rescue", PAGE))
-        while found == PAGE:
-            found = int(self._server.call("rescue", PAGE))
-            rescued += found
+        rescued, looked_at = 0, PAGE
+        while looked_at == PAGE:
+            looked_at, *rows = self._server.call("rescue", PAGE, MAX_CRASHES, delay_of(self.lease))
+            workers: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
+            for row in rows:
+                *worker, job_id, crashes = text_of(row).split("\0")
+                workers[worker[0], worker[1], worker[2]][job_id] = int(crashes)
+            for (worker_id, name, stood), jobs in workers.items():
+                tell_crashes(int(worker_id), name, int(stood) / 1e6, jobs)
+            rescued += len(rows)
         return rescued
 
     # -- sleeping -------------------------------------------------------------------------------------

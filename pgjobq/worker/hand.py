@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -10,14 +11,18 @@ from collections.abc import Sequence
 from pgjobq.storage.base import Outcome
 
 MAX_PREFETCH = 1000  # jobs
-PREFETCH_TIME = 0.05  # seconds of work to have in hand beyond what runs
+PREFETCH_TIME = 0.05  # seconds of work to have in hand beyond what runs, when jobs are quick
+LEAST_TIME = 0.01  # seconds of work to have in hand at least, for as long as a claim may take
+QUICK = 1500.0  # jobs a second from which on they count as quick
+MEASURED = 0.05  # seconds over which a rate is measured, when few jobs end
 
 
 class Hand:
     """Counts jobs claimed and outcomes reached; shared by the loops.
 
-    Prefetch follows the rate at which jobs finish: enough for about 50 ms, so that quick jobs come in large
-    batches and slow ones are left to other workers.
+    Prefetch follows the rate at which jobs finish: enough for 50 ms when they are quick, so that they come in large
+    batches, and for less and less when they are slow, because a job that waits here starts later than elsewhere, and
+    would be under suspicion if another killed the process.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -69,7 +74,8 @@ class Hand:
 
     def room(self) -> int:
         """How many jobs to claim now; 0: rather wait for has_room."""
-        prefetch = min(MAX_PREFETCH, int(self._rate * PREFETCH_TIME))
+        seconds = max(LEAST_TIME, PREFETCH_TIME * min(1.0, self._rate / QUICK))
+        prefetch = min(MAX_PREFETCH, math.ceil(self._rate * seconds))
         room = self.concurrency + prefetch - self.unfinished()
         # Half of the prefetch at a time: a claim for each single job would cost more than it gains.
         return room if room >= max(1, prefetch // 2) else 0
@@ -77,10 +83,11 @@ class Hand:
     def measure(self) -> None:
         """Take the rate at which jobs finished since the last call, while there were some in hand."""
         now, finished = time.monotonic(), self._claimed - self.unfinished()
-        elapsed = now - self._seen_at
-        if elapsed < 0.001:
+        elapsed, jobs = now - self._seen_at, finished - self._seen
+        # Jobs that run at once may end at the same moment, which is no rate; more than those take time.
+        if elapsed < 0.001 or (elapsed < MEASURED and jobs <= self.concurrency):
             return
-        self._rate = 0.5 * self._rate + 0.5 * (finished - self._seen) / elapsed
+        self._rate = 0.5 * self._rate + 0.5 * jobs / elapsed
         self._seen, self._seen_at = finished, now
 
     def stalled(self, seconds: float) -> bool:

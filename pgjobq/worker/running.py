@@ -111,7 +111,7 @@ def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
         final = isinstance(error, Fail | BadArguments | UnknownJobType) or handler is None
         fields = described(job) | {"error": headline(error)}
         trace = None if isinstance(error, VERDICTS) else text
-        if final or handler is None or job.attempts > job.max_retries:
+        if final or handler is None or job.tries > job.max_retries:
             log.warning("job.failed", extra=fields, trace=trace)
             return Failed(job, text)
         delay, text = _delay(job, handler, error, text)
@@ -125,11 +125,11 @@ def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
 def _delay(job: Job, handler: Handler, error: BaseException, text: str) -> tuple[float, str]:
     """Seconds until the next try, and the error's text, which says so when what the handler asked for is no delay."""
     if not isinstance(error, Retry):
-        return handler.delay(job.attempts), text
+        return handler.delay(max(job.tries, 1)), text
     try:
         asked: Any = getattr(error, "delay", None)  # a subclass may not have called __init__
         if asked is None:
-            return handler.delay(job.attempts), text
+            return handler.delay(max(job.tries, 1)), text
         if isinstance(asked, int | float) and not isinstance(asked, bool) and 0 <= asked <= MAX_DELAY:
             return float(asked), text
         wrong = safe_text(repr(asked), 100)
@@ -137,7 +137,7 @@ def _delay(job: Job, handler: Handler, error: BaseException, text: str) -> tuple
         wrong = class_name(broken)
     problem = f"its delay, {wrong}, is not a number of seconds from 0 to {MAX_DELAY:.0f}, so the backoff decides"
     log.warning("retry.bad_delay", extra=described(job) | {"delay": wrong})
-    return handler.delay(job.attempts), f"{text}\n({problem})"
+    return handler.delay(max(job.tries, 1)), f"{text}\n({problem})"
 
 
 def nothing_ran(result: object) -> str:

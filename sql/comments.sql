@@ -27,8 +27,13 @@ begin
         ('column',   'jobs.worker_id',         'The worker that runs or last ran the job.'),
         ('column',   'jobs.claim_id',          'The claim that the last start belongs to; null when it was ended by another than its worker.'),
         ('column',   'jobs.crashes',           'How many starts since the last clean end have ended because the worker died; they use up no try.'),
+        ('column',   'jobs.unique_key',        'Enqueues with the same key may end in this job instead of a new one; null: it has none.'),
+        ('column',   'jobs.expires_at',        'Cancelled if it was not started by then; null: never.'),
 
         ('sequence', 'place_seq',              'The order of places in ready and scheduled.'),
+
+        ('table',    'unique_keys',            'Private: the job that took each unique key last.  Hints: whether a key is taken is decided by that job.'),
+        ('sequence', 'unique_keys_swept',      'Private: the page of unique_keys from which the next sweep goes on.'),
 
         ('table',    'ready',                  'Private: places in line of the jobs that may be claimed.  Hints, checked against jobs when claimed.'),
 

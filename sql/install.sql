@@ -35,6 +35,14 @@ select to_regclass('schema_version') is null as needed \gset
 insert into schema_version (version) values (1);
 \endif
 
+select not exists (select from schema_version where version >= 2) as needed \gset
+\if :needed
+\ir migrations/0002_told.sql
+insert into schema_version (version) values (2);
+\endif
+
+\ir functions/add_job.sql
+\ir functions/add_jobs.sql
 \ir functions/advance_floors.sql
 \ir functions/call_workers.sql
 \ir functions/cancel_job.sql
@@ -69,15 +77,19 @@ insert into schema_version (version) values (1);
 \ir functions/set_worker_state.sql
 \ir functions/unserved_types.sql
 \ir functions/watch_workers.sql
+\ir functions/private/add_unique_job.sql
 \ir functions/private/check_floors.sql
+\ir functions/private/check_new_job.sql
 \ir functions/private/drop_orphans.sql
 \ir functions/private/enter_doorbell.sql
 \ir functions/private/forget_claims.sql
 \ir functions/private/give_away_worker.sql
 \ir functions/private/give_back_claims.sql
 \ir functions/private/hold_keys.sql
+\ir functions/private/hold_unique_key.sql
 \ir functions/private/is_held.sql
 \ir functions/private/lock_class.sql
+\ir functions/private/lock_unique_key.sql
 \ir functions/private/next_places.sql
 \ir functions/private/notify_workers.sql
 \ir functions/private/place_changed_job.sql
@@ -85,8 +97,10 @@ insert into schema_version (version) values (1);
 \ir functions/private/ready_lanes.sql
 \ir functions/private/ready_queues.sql
 \ir functions/private/reject_job.sql
+\ir functions/private/sweep_unique_keys.sql
 \ir functions/private/take_line.sql
 \ir functions/private/take_places.sql
+\ir functions/private/take_unique_key.sql
 \ir functions/private/turn_key.sql
 \ir functions/private/was_settled.sql
 \ir ours.sql

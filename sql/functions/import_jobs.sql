@@ -4,7 +4,8 @@
 -- The other end of export_jobs: attempts, crashes, error and times stay as they are.  A job whose
 -- id exists is left as it is.  What is missing has the default; a finished job without
 -- finished_at or failed_at has its updated_at there.  A running job is refused, for it
--- runs nowhere here; worker_id is not taken over.  All jobs or none; null adds none.
+-- runs nowhere here; worker_id is not taken over.  A job keeps its unique key, also beside
+-- another that has it here.  All jobs or none; null adds none.
 create or replace function import_jobs(jobs jsonb)
   returns integer
   language plpgsql
@@ -13,28 +14,38 @@ create or replace function import_jobs(jobs jsonb)
   set search_path from current
 as $$
 declare
-  v_added integer;
+  v_added integer; v_keys text[]; v_ids text[];
 begin
   if jsonb_typeof(import_jobs.jobs) <> 'array' then
     raise exception using errcode = 'JQ001',
       message = 'jobs: is not a JSON array',
       hint    = 'Give an array of objects, such as jsonb_agg(to_jsonb(job)).';
   end if;
-  insert into jobs as kept (id, queue, type, data, status, priority, attempts, max_retries, execute_at, error,
-                            created_at, updated_at, started_at, finished_at, failed_at, crashes)
-  select coalesce(given.id, new_job_id()), coalesce(given.queue, 'default'), given.type, coalesce(given.data, '{}'),
-         coalesce(given.status, 'pending'), coalesce(given.priority, 5), coalesce(given.attempts, 0),
-         coalesce(given.max_retries, 3), given.execute_at, given.error,
-         coalesce(given.created_at, given.updated_at, now()), coalesce(given.updated_at, given.created_at, now()),
-         given.started_at,
-         case when given.status in ('completed', 'failed', 'cancelled')
-              then coalesce(given.finished_at, given.failed_at, given.updated_at, given.created_at, now()) end,
-         case when given.status = 'failed'
-              then coalesce(given.failed_at, given.finished_at, given.updated_at, given.created_at, now()) end,
-         coalesce(given.crashes, 0)
-    from jsonb_populate_recordset(null::jobs, import_jobs.jobs) as given
-  on conflict (id) do nothing;
-  get diagnostics v_added = row_count;
+  with added as (
+    insert into jobs as kept (id, queue, type, data, status, priority, attempts, max_retries, execute_at, error,
+                              created_at, updated_at, started_at, finished_at, failed_at, crashes, unique_key, expires_at)
+    select coalesce(given.id, new_job_id()), coalesce(given.queue, 'default'), given.type, coalesce(given.data, '{}'),
+           coalesce(given.status, 'pending'), coalesce(given.priority, 5), coalesce(given.attempts, 0),
+           coalesce(given.max_retries, 3), given.execute_at, given.error,
+           coalesce(given.created_at, given.updated_at, now()), coalesce(given.updated_at, given.created_at, now()),
+           given.started_at,
+           case when given.status in ('completed', 'failed', 'cancelled')
+                then coalesce(given.finished_at, given.failed_at, given.updated_at, given.created_at, now()) end,
+           case when given.status = 'failed'
+                then coalesce(given.failed_at, given.finished_at, given.updated_at, given.created_at, now()) end,
+           coalesce(given.crashes, 0), given.unique_key, given.expires_at
+      from jsonb_populate_recordset(null::jobs, import_jobs.jobs) as given
+    on conflict (id) do nothing
+    returning kept.id, kept.unique_key, kept.created_at
+  )
+  select count(*), array_agg(added.unique_key order by added.unique_key, added.created_at),
+         array_agg(added.id order by added.unique_key, added.created_at)
+    from added
+    into v_added, v_keys, v_ids;
+  perform check_new_job('', '{}', 0, null, 0, '', given.key, null, null, null, null, null),
+          take_unique_key(given.key, given.id)
+     from unnest(v_keys, v_ids) as given (key, id)
+    where given.key is not null;
   return v_added;
 end;
 $$;

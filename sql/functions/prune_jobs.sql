@@ -6,6 +6,7 @@
 -- in the index, and jobs of other statuses may stand there in masses.  Jobs that another
 -- transaction holds are skipped.  One caller works at a time: for others pruned is null, but
 -- for no longer than a minute, should its transaction be left open.  queues: only jobs of these.
+-- It also forgets some of the unique keys whose jobs were deleted.
 create or replace function prune_jobs(older_than interval default '7 days',
                                       statuses text[] default '{completed,cancelled}',
                                       max_jobs integer default 1000,
@@ -68,6 +69,7 @@ begin
     prune_jobs.reached_created_at := v_until;
     prune_jobs.reached_id         := '';
   end if;
+  perform sweep_unique_keys(prune_jobs.max_jobs);
 end;
 $$;
 comment on function prune_jobs(interval, text[], integer, timestamptz, text, text[]) is

@@ -12,7 +12,7 @@ from pgjobq.handlers import Handler, Registry
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Released
 from pgjobq.worker.contact import Contact
-from pgjobq.worker.hand import Hand
+from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.loop import Loop
 from pgjobq.worker.running import verdict
 from pgjobq.worker.tasks import TaskRunner
@@ -35,7 +35,7 @@ class Fetcher(Loop):
     def __init__(
         self,
         storage: BaseStorage,
-        hand: Hand,
+        in_flight: InFlight,
         registry: Registry,
         threads: ThreadRunner,
         tasks: TaskRunner,
@@ -45,7 +45,7 @@ class Fetcher(Loop):
         contact: Contact | None = None,
     ) -> None:
         super().__init__(contact)
-        self._storage, self._hand, self._registry = storage, hand, registry
+        self._storage, self._in_flight, self._registry = storage, in_flight, registry
         self._threads, self._tasks = threads, tasks
         self._queues, self._fail_unknown = queues, fail_unknown
         self._left: set[str] = set()  # types without handler, which are left to other workers
@@ -65,8 +65,8 @@ class Fetcher(Loop):
             self.resumed.wait(1.0)
             self._look = True
             return
-        self._hand.has_room.clear()
-        room = self._hand.room()
+        self._in_flight.has_room.clear()
+        room = self._in_flight.room()
         if not room:
             self._wait_for_room()
         elif self._look:
@@ -81,50 +81,50 @@ class Fetcher(Loop):
         jobs = self._storage.dequeue_many(room, self._queues)
         self.contact.answered(self.name)
         if jobs:
-            self._hand.measure()
-            self._hand.claimed(len(jobs))
+            self._in_flight.measure_rate()
+            self._in_flight.note_claimed(len(jobs))
             self._claimed_at = time.monotonic()
             if self.stopping.is_set():  # the worker may not have waited for this answer
                 for job in jobs:
-                    self._hand.finish(Released(job))
+                    self._in_flight.add_outcome(Released(job))
             else:
                 self.dispatch(jobs)
         self._look = len(jobs) >= room
 
     def _wait_for_jobs(self) -> None:
-        """Sleep in the storage; tell the others first when the jobs in hand turn out not to be quick ones."""
+        """Sleep in the storage; tell the others first when the jobs in flight turn out not to be quick ones."""
         pause = MAX_WAIT
-        if self._hand.unfinished():
+        if self._in_flight.unfinished():
             left = self._claimed_at + BUSY_AFTER - time.monotonic()
             self._storage.note_load(left <= 0, full=False)
             pause = left if left > 0 else STALLED
             self._give_back_stalled()
         else:
             self._storage.note_load(busy=False, full=False)
-            self._hand.idle()
+            self._in_flight.reset_rate()
         self._look = self._storage.wait(pause, self._queues) is not False
 
     def _wait_for_room(self) -> None:
         """Wait until a job ends; when none does for a while, others must take what this worker cannot."""
         self._look = True
-        if not self._hand.has_room.wait(STALLED if self._full else FULL_AFTER) and not self._full:
+        if not self._in_flight.has_room.wait(STALLED if self._full else FULL_AFTER) and not self._full:
             self._full = True
             self._storage.note_load(busy=True, full=True)
-        self._hand.measure()
+        self._in_flight.measure_rate()
         self._give_back_stalled()
 
     def _give_back_stalled(self) -> None:
         """Release what was claimed beforehand when no job ends any more: it would start sooner elsewhere."""
-        if self._hand.stalled(STALLED):
+        if self._in_flight.stalled(STALLED):
             self._threads.release()
             self._tasks.release()
-            self._hand.idle()
+            self._in_flight.reset_rate()
 
     def stop(self) -> None:
         """End soon, also out of a sleep."""
         super().stop()
         self.resumed.set()
-        self._hand.has_room.set()
+        self._in_flight.has_room.set()
         self._storage.wake()
 
     def pause(self) -> None:
@@ -158,7 +158,9 @@ class Fetcher(Loop):
             try:
                 handler = self._registry.get(job.type)
             except UnknownJobType as error:
-                self._hand.finish(verdict(job, None, error) if self._fail_unknown else self._leave(job, error))
+                self._in_flight.add_outcome(
+                    verdict(job, None, error) if self._fail_unknown else self._leave(job, error)
+                )
                 continue
             if handler.is_async:
                 async_jobs.append((job, handler))

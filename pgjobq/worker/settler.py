@@ -10,7 +10,7 @@ from pgjobq.errors import JobsHeld, StorageUnavailable
 from pgjobq.events import EventLog
 from pgjobq.storage.base import BaseStorage, Completed, Outcome, Released
 from pgjobq.worker.contact import Contact
-from pgjobq.worker.hand import Hand
+from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.loop import Loop
 from pgjobq.worker.running import described
 
@@ -34,17 +34,17 @@ class Settler(Loop):
 
     name = "settle"
 
-    def __init__(self, storage: BaseStorage, hand: Hand, *, contact: Contact | None = None) -> None:
+    def __init__(self, storage: BaseStorage, in_flight: InFlight, *, contact: Contact | None = None) -> None:
         super().__init__(contact)
-        self._storage, self._hand = storage, hand
+        self._storage, self._in_flight = storage, in_flight
         self._under_way: list[Outcome] = []
         self._aside: list[Outcome] = []
         self._again_at, self._pause = 0.0, AGAIN_MIN
 
     def run_once(self) -> None:
         """Settle what has come, and what was set aside when its time has come; wait for the first."""
-        if self._hand.has_outcome.wait(1.0):
-            if len(self._hand.outcomes) >= BUSY:
+        if self._in_flight.has_outcome.wait(1.0):
+            if len(self._in_flight.outcomes) >= BUSY:
                 time.sleep(LINGER)
             self._settle_batch()
         if self._aside and time.monotonic() >= self._again_at:
@@ -53,11 +53,11 @@ class Settler(Loop):
     def stop(self) -> None:
         """End soon; flush() settles what is left."""
         super().stop()
-        self._hand.has_outcome.set()
+        self._in_flight.has_outcome.set()
 
     def unsettled(self) -> list[Outcome]:
         """The outcomes that the database has not taken, or has not said that it took."""
-        return [*self._under_way, *(outcome for outcome in list(self._hand.outcomes) if outcome), *self._aside]
+        return [*self._under_way, *(outcome for outcome in list(self._in_flight.outcomes) if outcome), *self._aside]
 
     def flush(self, seconds: float) -> bool:
         """When the loop has ended, settle what is left, trying for so long; whether the database has answered.
@@ -69,7 +69,7 @@ class Settler(Loop):
             return False
         while True:
             try:
-                while self._hand.outcomes:
+                while self._in_flight.outcomes:
                     self._settle_batch()
                 self._try_again()
                 self._give_back()
@@ -84,9 +84,9 @@ class Settler(Loop):
                 time.sleep(0.2)
 
     def _settle_batch(self) -> None:
-        batch = self._hand.drain(MAX_BATCH)
-        if self._hand.outcomes:
-            self._hand.has_outcome.set()
+        batch = self._in_flight.take_outcomes(MAX_BATCH)
+        if self._in_flight.outcomes:
+            self._in_flight.has_outcome.set()
         if batch:
             self._settle(batch)
 
@@ -119,7 +119,7 @@ class Settler(Loop):
                 culprits += [(outcome, error) for outcome in error.outcomes]
             except Exception as error:
                 if isinstance(error, AWAY):
-                    self._hand.put_back([outcome for some in (part, *reversed(parts)) for outcome in some])
+                    self._in_flight.put_back([outcome for some in (part, *reversed(parts)) for outcome in some])
                     if culprits:
                         self._set_aside(culprits)
                     raise

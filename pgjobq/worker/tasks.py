@@ -13,7 +13,7 @@ from pgjobq.handlers import Handler
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Completed, Released
 from pgjobq.worker.deadlines import Deadlines
-from pgjobq.worker.hand import Hand
+from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.looping import LoopThread
 from pgjobq.worker.runner import Runner, log
 from pgjobq.worker.running import Run, described
@@ -31,8 +31,8 @@ class TaskRunner(Runner):
     blocked by a job whose time is over is left to itself, and another takes its place.
     """
 
-    def __init__(self, hand: Hand, storage: BaseStorage, concurrency: int) -> None:
-        super().__init__(hand, storage, concurrency)
+    def __init__(self, in_flight: InFlight, storage: BaseStorage, concurrency: int) -> None:
+        super().__init__(in_flight, storage, concurrency)
         self._loop: LoopThread | None = None
         self._backlog: deque[tuple[Job, Handler]] = deque()
         self._deadlines = Deadlines(self.check_deadlines)
@@ -61,7 +61,7 @@ class TaskRunner(Runner):
                 job, _ = self._backlog.popleft()
             except IndexError:
                 return
-            self._hand.finish(Released(job))
+            self._in_flight.add_outcome(Released(job))
 
     def stop(self) -> None:
         """End the loop, once the tasks that were cancelled have ended, or after two seconds."""
@@ -158,9 +158,9 @@ class TaskRunner(Runner):
             if not isinstance(error, asyncio.CancelledError):
                 log.info("job.ended_late", extra=described(run.job))
         elif error is None and result is None and run.running_job is None and not self._tells:
-            self._hand.finish(Completed(run.job))
+            self._in_flight.add_outcome(Completed(run.job))
         else:
-            self._hand.finish(run.ended(result, error, tells=self._tells))
+            self._in_flight.add_outcome(run.ended(result, error, tells=self._tells))
 
     def _blame(self, error: BaseException, culprit: Job | None) -> None:
         """An error has left the loop: a handler's task or callback raised it, and its run fails."""

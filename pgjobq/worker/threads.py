@@ -11,7 +11,7 @@ from pgjobq.events import running_job
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Completed, Released
-from pgjobq.worker.hand import Hand
+from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.runner import Runner, log
 from pgjobq.worker.running import Run, described
 
@@ -23,8 +23,8 @@ class ThreadRunner(Runner):
     left to end by itself, and another takes its place.
     """
 
-    def __init__(self, hand: Hand, storage: BaseStorage, concurrency: int) -> None:
-        super().__init__(hand, storage, concurrency)
+    def __init__(self, in_flight: InFlight, storage: BaseStorage, concurrency: int) -> None:
+        super().__init__(in_flight, storage, concurrency)
         self._queue: SimpleQueue[tuple[Job, Handler] | None] = SimpleQueue()
         self._threads, self._count_lock = 0, threading.Lock()
 
@@ -42,7 +42,7 @@ class ThreadRunner(Runner):
             except Empty:
                 return
             if item is not None:
-                self._hand.finish(Released(item[0]))
+                self._in_flight.add_outcome(Released(item[0]))
 
     def stop(self) -> None:
         """End the threads as they fall idle."""
@@ -64,7 +64,13 @@ class ThreadRunner(Runner):
             log.error("thread.not_started", extra={"error": error})
 
     def _work(self) -> None:
-        get, runs, finish, storage, tells = self._queue.get, self._runs, self._hand.finish, self._storage, self._tells
+        get, runs, add_outcome, storage, tells = (
+            self._queue.get,
+            self._runs,
+            self._in_flight.add_outcome,
+            self._storage,
+            self._tells,
+        )
         while (item := get()) is not None:
             job, handler = item
             run = Run(job, handler)
@@ -83,9 +89,9 @@ class ThreadRunner(Runner):
                     self._threads -= 1
                 return
             if error is None and result is None and run.running_job is None and not tells:
-                finish(Completed(job))
+                add_outcome(Completed(job))
             else:
-                finish(run.ended(result, error, tells=tells))
+                add_outcome(run.ended(result, error, tells=tells))
                 del error, result  # they must not live until the next job
 
 

@@ -21,7 +21,7 @@ from pgjobq.storage.base import BaseStorage, Released
 from pgjobq.worker.contact import Contact
 from pgjobq.worker.ending import END_TIME, LEAVE_TIME, Step, tell_unsettled
 from pgjobq.worker.fetcher import Fetcher
-from pgjobq.worker.hand import Hand
+from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.prune import PruneLoop
 from pgjobq.worker.settler import Settler
 from pgjobq.worker.tasks import TaskRunner
@@ -95,16 +95,16 @@ class Worker:
             if self.storage in _at_work:
                 raise ConfigurationError("storage: another Worker works on it; give each Worker a storage of its own")
             _at_work.add(self.storage)
-            hand = Hand(self.concurrency)
-            self._hand = hand
-            self._threads = ThreadRunner(hand, self.storage, self.concurrency)
-            self._tasks = TaskRunner(hand, self.storage, self.concurrency)
-            contact = Contact(lambda: hand.unfinished() + len(hand.outcomes))
-            self._settler = Settler(self.storage, hand, contact=contact)
+            in_flight = InFlight(self.concurrency)
+            self._in_flight = in_flight
+            self._threads = ThreadRunner(in_flight, self.storage, self.concurrency)
+            self._tasks = TaskRunner(in_flight, self.storage, self.concurrency)
+            contact = Contact(lambda: in_flight.unfinished() + len(in_flight.outcomes))
+            self._settler = Settler(self.storage, in_flight, contact=contact)
             self._upkeep = UpkeepLoop(self.storage, self._threads, self._tasks, contact=contact)
             self._fetcher = Fetcher(
                 self.storage,
-                hand,
+                in_flight,
                 self._registry,
                 self._threads,
                 self._tasks,
@@ -228,11 +228,11 @@ class Worker:
         Jobs that are left to other workers do not count.
         """
         done = 0
-        hand = Hand(1)
-        runner, tasks = ThreadRunner(hand, self.storage, 1), TaskRunner(hand, self.storage, 1)
+        in_flight = InFlight(1)
+        runner, tasks = ThreadRunner(in_flight, self.storage, 1), TaskRunner(in_flight, self.storage, 1)
         fetcher = Fetcher(
             self.storage,
-            hand,
+            in_flight,
             self._registry,
             runner,
             tasks,
@@ -244,14 +244,14 @@ class Worker:
             if not jobs:
                 break
             fetcher.dispatch(jobs)
-            hand.claimed(1)
-            while not hand.outcomes:
-                hand.has_outcome.wait(0.05)
-                hand.has_outcome.clear()
+            in_flight.note_claimed(1)
+            while not in_flight.outcomes:
+                in_flight.has_outcome.wait(0.05)
+                in_flight.has_outcome.clear()
                 runner.check_deadlines()
                 tasks.watch()
                 tasks.running()
-            outcomes = hand.drain(1)
+            outcomes = in_flight.take_outcomes(1)
             self.storage.settle(outcomes)
             done += not any(isinstance(outcome, Released) for outcome in outcomes)
         runner.stop()
@@ -261,7 +261,7 @@ class Worker:
 
     def _wait_for_running(self, until: float, fetch_ends: Step) -> None:
         patience = time.monotonic() + FLUSH_TIME
-        while self._hand.unfinished() > 0 or not (fetch_ends.join(0.0) or time.monotonic() >= patience):
+        while self._in_flight.unfinished() > 0 or not (fetch_ends.join(0.0) or time.monotonic() >= patience):
             if time.monotonic() >= until or self._hurry:
                 break
             time.sleep(0.01)

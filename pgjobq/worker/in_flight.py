@@ -1,4 +1,4 @@
-"""The jobs a worker has in hand, from claim to settled, and how many more it should claim."""
+"""The jobs that a worker has in flight, from the claim until they are settled, and how many more it should claim."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pgjobq.storage.base import Outcome
 
 MAX_PREFETCH = 1000  # jobs
-PREFETCH_TIME = 0.05  # seconds of work to have in hand beyond what runs
+PREFETCH_TIME = 0.05  # seconds of work to have in flight beyond what runs
 
 
-class Hand:
+class InFlight:
     """Counts jobs claimed and outcomes reached; shared by the loops.
 
-    Prefetch follows the rate at which jobs finish: enough for about 50 ms, so that quick jobs come in large
+    Prefetch follows the rate at which jobs end: enough for about 50 ms, so that quick jobs come in large
     batches and slow ones are left to other workers.
     """
 
@@ -25,26 +25,26 @@ class Hand:
         self.outcomes: deque[Outcome | None] = deque()  # append and popleft are atomic; None: nothing to settle
         self.has_outcome = threading.Event()
         self.has_room = threading.Event()
-        self._claimed = self._drained = 0
-        self._rate = 0.0  # jobs finished a second
-        self._ended, self._ended_at = 0, time.monotonic()
-        self._seen, self._seen_at = 0, time.monotonic()
+        self._claimed = self._taken = 0
+        self._rate = 0.0  # jobs that end in a second
+        self._last_ended, self._last_ended_at = 0, time.monotonic()
+        self._measured, self._measured_at = 0, time.monotonic()
 
-    def claimed(self, jobs: int) -> None:
-        """So many jobs were claimed."""
+    def note_claimed(self, jobs: int) -> None:
+        """Count jobs that were claimed."""
         if not self.unfinished():
-            self._ended_at = time.monotonic()
+            self._last_ended_at = time.monotonic()
         self._claimed += jobs
 
-    def finish(self, outcome: Outcome | None) -> None:
-        """A job has reached its outcome. Called by any thread."""
+    def add_outcome(self, outcome: Outcome | None) -> None:
+        """Add the outcome of a job, which the settler takes. Called by any thread."""
         self.outcomes.append(outcome)
         if not self.has_outcome.is_set():
             self.has_outcome.set()
         if not self.has_room.is_set():
             self.has_room.set()
 
-    def drain(self, most: int) -> list[Outcome]:
+    def take_outcomes(self, most: int) -> list[Outcome]:
         """Take up to `most` outcomes to settle them. Called by one thread."""
         self.has_outcome.clear()
         batch: list[Outcome] = []
@@ -52,20 +52,20 @@ class Hand:
         while taken < most and self.outcomes:
             outcome = self.outcomes.popleft()
             taken += 1
-            self._drained += 1
+            self._taken += 1
             if outcome is not None:
                 batch.append(outcome)
         return batch
 
     def put_back(self, outcomes: Sequence[Outcome]) -> None:
-        """Outcomes that could not be settled now."""
-        self._drained -= len(outcomes)
+        """Put back outcomes that could not be settled now."""
+        self._taken -= len(outcomes)
         self.outcomes.extend(outcomes)  # behind the others, which it must not hold up
         self.has_outcome.set()
 
     def unfinished(self) -> int:
         """Jobs claimed whose handler has not ended."""
-        return self._claimed - self._drained - len(self.outcomes)
+        return self._claimed - self._taken - len(self.outcomes)
 
     def room(self) -> int:
         """How many jobs to claim now; 0: rather wait for has_room."""
@@ -74,23 +74,23 @@ class Hand:
         # Half of the prefetch at a time: a claim for each single job would cost more than it gains.
         return room if room >= max(1, prefetch // 2) else 0
 
-    def measure(self) -> None:
-        """Take the rate at which jobs finished since the last call, while there were some in hand."""
-        now, finished = time.monotonic(), self._claimed - self.unfinished()
-        elapsed = now - self._seen_at
+    def measure_rate(self) -> None:
+        """Take the rate at which jobs ended since the last call, while there were some in flight."""
+        now, ended = time.monotonic(), self._claimed - self.unfinished()
+        elapsed = now - self._measured_at
         if elapsed < 0.001:
             return
-        self._rate = 0.5 * self._rate + 0.5 * (finished - self._seen) / elapsed
-        self._seen, self._seen_at = finished, now
+        self._rate = 0.5 * self._rate + 0.5 * (ended - self._measured) / elapsed
+        self._measured, self._measured_at = ended, now
 
     def stalled(self, seconds: float) -> bool:
-        """Whether jobs are in hand, and none has ended for so long, by what the calls of this have seen."""
+        """Whether there are jobs in flight and none has ended for so long, as far as its earlier calls have seen."""
         now, ended = time.monotonic(), self._claimed - self.unfinished()
-        if ended != self._ended or ended == self._claimed:
-            self._ended, self._ended_at = ended, now
-        return now - self._ended_at >= seconds
+        if ended != self._last_ended or ended == self._claimed:
+            self._last_ended, self._last_ended_at = ended, now
+        return now - self._last_ended_at >= seconds
 
-    def idle(self) -> None:
-        """There was no work: start anew with small claims, for the next jobs may be slow ones."""
+    def reset_rate(self) -> None:
+        """Begin again with small claims, because there was no work, and the next jobs may be slow ones."""
         self._rate = 0.0
-        self._seen, self._seen_at = self._claimed - self.unfinished(), time.monotonic()
+        self._measured, self._measured_at = self._claimed - self.unfinished(), time.monotonic()

@@ -24,7 +24,7 @@ def until(look: Callable[[], Any]) -> None:
 
 
 def test_run_that_ended_meanwhile_is_abandoned_without_the_next_of_its_thread(storage: PostgresStorage) -> None:
-    """Upkeep asks which running jobs were lost; one that has been settled since looks lost, and its thread runs another."""
+    """Maintenance asks which running jobs were lost; one that has been settled since looks lost, and its thread runs another."""
     registry, gates = Registry(), {"first": threading.Event(), "second": threading.Event()}
 
     @job(registry=registry)

@@ -22,11 +22,11 @@ from pgjobq.worker.contact import Contact
 from pgjobq.worker.ending import END_TIME, LEAVE_TIME, Step, tell_unsettled
 from pgjobq.worker.fetcher import Fetcher
 from pgjobq.worker.in_flight import InFlight
+from pgjobq.worker.maintenance import MaintenanceLoop
 from pgjobq.worker.prune import PruneLoop
 from pgjobq.worker.settler import Settler
 from pgjobq.worker.tasks import TaskRunner
 from pgjobq.worker.threads import ThreadRunner
-from pgjobq.worker.upkeep import UpkeepLoop
 
 log = EventLog("pgjobq.worker")
 
@@ -101,7 +101,7 @@ class Worker:
             self._tasks = TaskRunner(in_flight, self.storage, self.concurrency)
             contact = Contact(lambda: in_flight.unfinished() + len(in_flight.outcomes))
             self._settler = Settler(self.storage, in_flight, contact=contact)
-            self._upkeep = UpkeepLoop(self.storage, self._threads, self._tasks, contact=contact)
+            self._maintenance = MaintenanceLoop(self.storage, self._threads, self._tasks, contact=contact)
             self._fetcher = Fetcher(
                 self.storage,
                 in_flight,
@@ -118,7 +118,7 @@ class Worker:
             self._pruner = (
                 None if self._keep is None else PruneLoop(self.storage, self._keep, self.queues, contact=contact)
             )
-            for loop in (self._settler, self._upkeep, self._pruner, self._fetcher):
+            for loop in (self._settler, self._maintenance, self._pruner, self._fetcher):
                 if loop is not None:
                     loop.start()
         queues = "all" if self.queues is None else ",".join(self.queues)
@@ -145,8 +145,8 @@ class Worker:
             # A claim under way should end first: what it brings is released.
             fetch_ends.join(now + CLAIM_TIME)
             self._release_waiting()
-            self._upkeep.stop()
-            self._upkeep.release_running()
+            self._maintenance.stop()
+            self._maintenance.release_running()
             self._threads.stop()
             self._settle_rest(ends - LEAVE_TIME)
             Step("leave", self.storage.leave).join(ends)
@@ -171,7 +171,7 @@ class Worker:
         settling.join(until)
         if ended != [True] and (left := self._settler.unsettled()):
             tell_unsettled(left)
-        for loop in (self._upkeep, self._pruner):
+        for loop in (self._maintenance, self._pruner):
             if loop is not None:
                 loop.join(max(0.0, until - time.monotonic()))
         loops_end.join(until)

@@ -79,7 +79,7 @@ class DynamoDBStorage(LeasedStorage):
         poll_interval: float = 1.0,
     ) -> None:
         super().__init__(lease=lease, poll_interval=poll_interval)
-        location = Location.of(table, region=region, endpoint=endpoint, client=client, timeout=timeout)
+        location = Location.from_table_or_url(table, region=region, endpoint=endpoint, client=client, timeout=timeout)
         self._table = Table(location, create=create)
         self._leases = Leases(self._table, self.lease)
         self._arrivals = ArrivalOrder()

@@ -31,7 +31,7 @@ class RunningJob(Job):
     transactions: list[JobTransaction]
 
     @classmethod
-    def of(cls, job: Job, storage: BaseStorage) -> RunningJob:
+    def from_job(cls, job: Job, storage: BaseStorage) -> RunningJob:
         """A RunningJob with the fields of a job."""
         running = cls(**{f.name: getattr(job, f.name) for f in fields(Job)})
         for name, value in (("_storage", storage), ("lost", False), ("transactions", [])):
@@ -64,7 +64,7 @@ class Run:
         """The handler's keyword arguments; BadArguments when data does not fit."""
         if not self.handler.wants_job:
             return self.handler.arguments(self.job)
-        self.running_job = RunningJob.of(self.job, storage)
+        self.running_job = RunningJob.from_job(self.job, storage)
         return self.handler.arguments(self.job, self.running_job)
 
     def ended(self, result: object, error: BaseException | None, *, tells: bool) -> Outcome | None:

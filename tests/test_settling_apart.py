@@ -138,7 +138,7 @@ def events(caplog: pytest.LogCaptureFixture, event: str) -> list[str]:
 def test_others_go_on_and_the_log_names_the_culprits(
     there: Place, registry: Registry, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settler, "AGAIN_MIN", 0.2)
+    monkeypatch.setattr(settler, "RETRY_MIN", 0.2)
     quick(registry)
     names = [f"bad-{n}" if n in {3, 60} else f"good-{n}" for n in range(there.jobs)]
     there.storage.enqueue_many([NewJob(id=name, type="quick") for name in names])
@@ -394,7 +394,7 @@ def test_log_of_many_is_short(caplog: pytest.LogCaptureFixture) -> None:
     storage = Refusing(*names)
     one, _ = handed(storage, [Completed(job) for job in storage.start(*names)])
     one.run_once()
-    assert len(events(caplog, "job.unsettled")) == settler.TOLD
+    assert len(events(caplog, "job.unsettled")) == settler.NAMED
     assert [
         vars(record)["more"]
         for record in caplog.records

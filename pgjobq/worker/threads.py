@@ -13,7 +13,7 @@ from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Completed, Released
 from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.runner import Runner, log
-from pgjobq.worker.running import Run, described
+from pgjobq.worker.running import Run, log_fields
 
 
 class ThreadRunner(Runner):
@@ -49,7 +49,7 @@ class ThreadRunner(Runner):
         for _ in range(self._threads):
             self._queue.put(None)
 
-    def _let_go(self, run: Run, *, replace: bool) -> None:
+    def _detach(self, run: Run, *, replace: bool) -> None:
         if replace:
             self._add_thread()
 
@@ -57,20 +57,15 @@ class ThreadRunner(Runner):
         with self._count_lock:
             self._threads += 1
         try:
-            threading.Thread(target=self._work, name=f"pgjobq-run-{self._threads}", daemon=True).start()
+            threading.Thread(target=self._run_jobs, name=f"pgjobq-run-{self._threads}", daemon=True).start()
         except RuntimeError as error:  # the system has no more; those there are go on, and a later job tries again
             with self._count_lock:
                 self._threads -= 1
             log.error("thread.not_started", extra={"error": error})
 
-    def _work(self) -> None:
-        get, runs, add_outcome, storage, tells = (
-            self._queue.get,
-            self._runs,
-            self._in_flight.add_outcome,
-            self._storage,
-            self._tells,
-        )
+    def _run_jobs(self) -> None:
+        get, runs, add_outcome = self._queue.get, self._runs, self._in_flight.add_outcome
+        storage, logs_each = self._storage, self._logs_each
         while (item := get()) is not None:
             job, handler = item
             run = Run(job, handler)
@@ -79,26 +74,26 @@ class ThreadRunner(Runner):
             error: BaseException | None = None
             try:
                 # In a context of its own: what a handler sets there is not the next job's.
-                result = Context().run(_called, run, storage, tells)
+                result = Context().run(_call_handler, run, storage, logs_each)
             except BaseException as raised:  # whatever a handler raises, SystemExit too, is its job's failure
                 error = raised
             if runs.pop(run, None) is None:
                 # Timed out, released or lost meanwhile; a new thread has our place.
-                log.info("job.ended_late", extra=described(job))
+                log.info("job.ended_late", extra=log_fields(job))
                 with self._count_lock:
                     self._threads -= 1
                 return
-            if error is None and result is None and run.running_job is None and not tells:
+            if error is None and result is None and run.running_job is None and not logs_each:
                 add_outcome(Completed(job))
             else:
-                add_outcome(run.ended(result, error, tells=tells))
+                add_outcome(run.ended(result, error, logs_each=logs_each))
                 del error, result  # they must not live until the next job
 
 
-def _called(run: Run, storage: BaseStorage, tells: bool) -> Any:
+def _call_handler(run: Run, storage: BaseStorage, logs_each: bool) -> Any:
     job, handler = run.job, run.handler
     running_job.set(job)
-    if tells:
-        log.debug("job.started", extra=described(job))
+    if logs_each:
+        log.debug("job.started", extra=log_fields(job))
     # As run.arguments does, a call less for most.
     return handler.function(**(run.arguments(storage) if handler.wants_job else handler.arguments(job)))

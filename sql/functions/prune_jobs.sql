@@ -4,10 +4,10 @@
 -- skips jobs that another transaction holds. Only one caller can prune at a time, and pruned is null for the others,
 -- but a transaction that is left open excludes them for no longer than a minute.
 --
---   queues   delete only jobs of these queues; null: of all queues
---   pruned   how many jobs were deleted; fewer than max_jobs means that no more are left
---   reached  where the batch ended. To delete the next batch, call the function in a new transaction and pass these as
---            after_created_at and after_id, so that it does not walk the same dead index entries and other jobs again.
+--   queues     delete only jobs of these queues; null: of all queues
+--   pruned     how many jobs were deleted; fewer than max_jobs means that no more are left
+--   reached_*  where the batch ended. To delete the next batch, call the function in a new transaction and pass these as
+--              after_created_at and after_id, so that it does not walk the same dead index entries and other jobs again.
 create or replace function prune_jobs(older_than interval default '7 days',
                                       statuses text[] default '{completed,cancelled}',
                                       max_jobs integer default 1000,

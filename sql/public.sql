@@ -1,9 +1,9 @@
--- public: put a thin enqueue_job into the schema public, so that
+-- public: create a thin enqueue_job in the schema public, so that
 -- select enqueue_job('send_email', '{"to": "a@b.c"}') works with any search_path.
 --
--- Its body is bound to the enqueue_job of this schema when it is created, and falls with it;
--- PostgreSQL puts that one in its place when it plans.  Left alone, with a notice, when public
--- has another one already or may not be written.
+-- Its body refers to this schema's enqueue_job by its oid, so `drop schema ... cascade` drops both. PostgreSQL inlines
+-- it. If public already has another function with this signature, or the installer may not create one there, nothing is
+-- changed, and a notice says so.
 do $$
 declare
   v_ours  constant regprocedure := 'enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text, text, text, interval, text, interval, timestamptz)';
@@ -12,7 +12,7 @@ begin
   if current_schema() = 'public' then
     return;
   end if;
-  -- Another that takes the same arguments, or the first of them: calls could mean either.
+  -- Another function whose parameters are the first ones of ours: a call could mean either.
   select there.oid
     from pg_proc as ours
     join pg_proc as there on there.proname = 'enqueue_job' and there.pronamespace = to_regnamespace('public')
@@ -23,14 +23,14 @@ begin
                       where (pg_depend.classid, pg_depend.objid, pg_depend.refclassid)
                             = ('pg_proc'::regclass, there.oid, 'pg_proc'::regclass)
                         and called.pronamespace = ours.pronamespace
-                        -- To replace a function leaves it with its owner, who could change it later.
+                        -- A replaced function keeps its owner, which could change it later.
                         and there.proowner = ours.proowner
-                        -- A user's own may call this schema's, too.
+                        -- A user's own function may call this schema's enqueue_job, too.
                         and obj_description(there.oid, 'pg_proc') like '%Calls the enqueue_job of pgjobq''s schema.')
    limit 1
     into v_there;
   if v_there is not null then
-    raise notice 'public.enqueue_job exists and is not this schema''s: left alone. Call %.enqueue_job.', quote_ident(current_schema());
+    raise notice 'public.enqueue_job exists and does not belong to this schema, so it was not replaced. Call %.enqueue_job instead.', quote_ident(current_schema());
     return;
   end if;
   create or replace function public.enqueue_job(type text, data jsonb default '{}', priority bigint default 5,
@@ -52,6 +52,6 @@ begin
     'Add one job in the caller''s transaction; returns its id.  Calls the enqueue_job of pgjobq''s schema.';
   revoke execute on function public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text, text, text, interval, text, interval, timestamptz) from public;
 exception when insufficient_privilege then
-  raise notice 'public.enqueue_job: no right to create it in schema public. Call %.enqueue_job, or have an owner of public install it.', quote_ident(current_schema());
+  raise notice 'public.enqueue_job was not created, because role % may not create it. Call %.enqueue_job instead, or migrate as the owner of schema public.', quote_ident(current_user), quote_ident(current_schema());
 end;
 $$;

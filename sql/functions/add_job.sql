@@ -1,20 +1,22 @@
--- add_job: add one job, as enqueue_job does; returns the id of the job that the call ended in, and how.
+-- add_job: add one job, as enqueue_job does; return the id of the job in which the call ended, and the outcome.
 --
--- outcome: added, a new job; kept, a job that has the key already, unchanged; replaced, that job, changed.  Without a
--- unique_key always added.  A key counts in the whole schema, whatever the queue and type.  A call waits for another
--- transaction that enqueues the same key.
+-- outcome is added: a new job; kept: a job that has the key already, unchanged; or replaced: that job, changed. Without a
+-- unique_key it is always added. A key counts in the whole schema, across queues and types. The call waits for another
+-- transaction that is enqueueing the same key.
 --
--- unique_while: which job has the key: one that is unfinished, or only a pending one.  With pending, the job that a call
--- is folded into starts after the call's commit: a job that runs may have read what the call is about too early, so it
--- does not count, and one that is pending is not claimed until this transaction ends.  unique_for: a job that was
--- enqueued no longer ago than this has the key even when it has ended, unless it was cancelled or deleted.
+--   unique_while      which jobs have their key: those that are unfinished, or only the pending ones. With pending, the job
+--                     into which a call is folded starts after the call's commit: a running job does not count, because
+--                     it may have read too early what the call is about, and a pending job is locked until this
+--                     transaction ends, so that no claim takes it.
+--   unique_for        a job that was enqueued less than this ago has its key even after it has ended, unless it was
+--                     cancelled or deleted
+--   on_conflict       keep: leave the job that has the key as it is. error: raise JQ008. replace: if that job is pending,
+--                     give it this call's type, data, queue, priority, max_retries, execute_at and expires_at. debounce:
+--                     like replace, but execute_at is no later than debounce_ceiling after the job was first enqueued.
+--   debounce_ceiling  null: there is no limit
 --
--- on_conflict: keep: leave that job as it is.  error: raise JQ008.  replace: if it is pending, give it the type, data,
--- queue, priority, max_retries, execute_at and expires_at of this call; attempts and created_at stay.  debounce: the same,
--- and execute_at is this call's, but no later than debounce_ceiling after the job was first enqueued.
---
--- Null: unique_while is pending with replace and debounce, which cannot change a job that runs, and unfinished with the
--- others; on_conflict is keep.
+-- The default of on_conflict is keep. The default of unique_while is unfinished, but with replace and debounce it is
+-- pending, because a running job cannot be changed.
 create or replace function add_job(type text, data jsonb default '{}', priority bigint default 5,
                                    execute_at timestamptz default null, max_retries integer default 3,
                                    queue text default 'default', job_id text default null, unique_key text default null,
@@ -46,4 +48,4 @@ begin
 end;
 $$;
 comment on function add_job(text, jsonb, bigint, timestamptz, integer, text, text, text, text, interval, text, interval, timestamptz) is
-  'Add one job; returns the id of the job that the call ended in, and outcome: added, kept or replaced.';
+  'Add one job; returns the id of the job in which the call ended, and the outcome: added, kept or replaced.';

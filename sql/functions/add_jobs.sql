@@ -1,9 +1,9 @@
--- add_jobs: add many jobs, as enqueue_jobs does; returns for each the id of the job that it ended in, and how, in the order
--- given.
+-- add_jobs: add many jobs, as enqueue_jobs does; return for each, in the given order, the id of the job in which it ended,
+-- and the outcome.
 --
--- See add_job for outcome and for the arguments of unique keys, which hold for every job that has one.  The keys are
--- locked in their order before any job is added, so that two calls with the same keys do not deadlock.  Of two jobs with
--- one key, the second finds the key taken by the first.
+-- See add_job for the outcome and the options of unique keys. The options apply to every job that has a key. All keys are
+-- locked in their order before any job is added, so that two calls with the same keys do not deadlock. Of two jobs with the
+-- same key, the second finds the key taken by the first.
 create or replace function add_jobs(types text[], datas jsonb[] default null, priorities integer[] default null,
                                     execute_ats timestamptz[] default null, max_retries integer[] default null,
                                     queues text[] default null, job_ids text[] default null, unique_keys text[] default null,
@@ -36,7 +36,7 @@ begin
        cardinality(add_jobs.unique_keys), cardinality(add_jobs.expires_ats)]) then
     raise exception using errcode = 'JQ001',
       message = 'types: the arrays differ in length',
-      hint    = 'Give each array as many elements as types, or null for the default everywhere.';
+      hint    = 'Make each array as long as types, or null to use the default for all jobs.';
   end if;
   perform check_new_job('', '{}', 0, given.execute_at, 0, '', given.unique_key, add_jobs.unique_while,
                         add_jobs.unique_for, add_jobs.on_conflict, add_jobs.debounce_ceiling, null)
@@ -69,4 +69,4 @@ begin
 end;
 $$;
 comment on function add_jobs(text[], jsonb[], integer[], timestamptz[], integer[], text[], text[], text[], text, interval, text, interval, timestamptz[]) is
-  'Add many jobs; returns for each the id of the job that it ended in, and outcome, in the order given.';
+  'Add many jobs; returns for each, in the given order, the id of the job in which it ended, and the outcome.';

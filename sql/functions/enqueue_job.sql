@@ -1,12 +1,12 @@
--- enqueue_job: add one job; returns its id.
+-- enqueue_job: add one job and return its id.
 --
--- Part of the caller's transaction: the job exists when that commits, and not before.
--- Higher priority runs first.  execute_at null or past: at once.  expires_at: the job is
--- cancelled if it has not been started by then.  An id that exists already is an error
--- (unique_violation, constraint job_id_exists_already).
+-- The job is part of the caller's transaction: it exists once that commits, and not before. A higher priority runs
+-- first. execute_at null or in the past: the job is due at once. job_id null: the job gets a new UUID. If job_id exists
+-- already, it raises unique_violation (constraint job_id_exists_already). expires_at: the job is cancelled if it has not
+-- started by then; null: it never expires.
 --
--- With a unique_key, the call may end in a job that is there already, and returns the id
--- of that one: see add_job, which also tells which it was.
+-- With a unique_key, the call may end in a job that exists already, and returns the id of that job. See add_job, which
+-- also returns which of the two happened.
 create or replace function enqueue_job(type text, data jsonb default '{}', priority bigint default 5,
                                        execute_at timestamptz default null, max_retries integer default 3,
                                        queue text default 'default', job_id text default null,

@@ -104,7 +104,7 @@ def test_what_depends_on_a_function_that_has_other_arguments_now_is_named(releas
     """With both functions there, no call that leaves out arguments would find the one it means."""
     released.execute("create view public.pinged as select pgjobq.enqueue_job('ping') as id")
     with pytest.raises(
-        StorageError, match=r"enqueue_job\(text,.*view public.pinged depends on.*drop what depends on it"
+        StorageError, match=r"enqueue_job\(text,.*view public.pinged depends on.*drop the objects that depend on it"
     ):
         migrate(empty_dsn)
     assert released.execute("select max(version) from schema_version").fetchone() != (newest_version(),)

@@ -1,6 +1,6 @@
--- add_unique_job: add a job with a unique key, or fold the call into the job that holds the key; see add_job.
+-- add_unique_job: add a job with a unique key, or fold the call into the job that has the key; see add_job.
 --
--- The arguments are checked by now, except for what reject_job checks.
+-- The caller has called check_new_job.
 create or replace function add_unique_job(type text, data jsonb, priority bigint, execute_at timestamptz, max_retries integer,
                                           queue text, job_id text, unique_key text, unique_while text, unique_for interval,
                                           on_conflict text, debounce_ceiling interval, expires_at timestamptz,
@@ -31,7 +31,7 @@ begin
     if add_unique_job.on_conflict = 'error' then
       raise exception using errcode = 'JQ008',
         message = format('unique_key: job %s, which is %s, has the key %L', v_held.id, v_held.status, add_unique_job.unique_key),
-        hint    = 'Enqueue again when it has ended, or with another on_conflict.';
+        hint    = 'Enqueue again when that job has ended, or use another on_conflict.';
     end if;
     id := v_held.id;
     outcome := 'kept';
@@ -41,14 +41,14 @@ begin
          set type = add_unique_job.type, data = add_unique_job.data, queue = add_unique_job.queue,
              priority = add_unique_job.priority, max_retries = add_unique_job.max_retries,
              expires_at = add_unique_job.expires_at, updated_at = clock_timestamp(),
-             -- A debounce never brings a job forward that waits for another try.
+             -- A debounce does not shorten the wait for the next try.
              execute_at = case when add_unique_job.on_conflict = 'replace' then v_execute_at
                                else greatest(least(v_execute_at, jobs.created_at + add_unique_job.debounce_ceiling),
                                              case when jobs.attempts > 0 then jobs.execute_at end) end
        where jobs.id = v_held.id collate "C"
       returning jobs.queue, jobs.type, jobs.priority, jobs.execute_at into v_new;
       if (v_new.queue, v_new.priority, v_new.execute_at) is distinct from (v_held.queue, v_held.priority, v_held.execute_at) then
-        -- The trigger has given it another place.  The old one may be far ahead, and with every call there would be one more.
+        -- The trigger has given the job a new place. Delete the old one, or every call would leave one behind.
         delete from scheduled
          where scheduled.ctid = any (array(select place.ctid from scheduled as place
                                             where place.execute_at = v_held.execute_at and place.job_id = v_held.id collate "C"
@@ -59,7 +59,7 @@ begin
       end if;
       v_held.type := v_new.type;
     end if;
-    -- Claims pass over a job that is locked, and look again after a while: at the commit one looks at once.
+    -- Claims pass over the locked job and look again later. This wakes a worker as soon as the lock is released.
     if v_held.locked and v_held.status = 'pending' and not is_held('polling', 0) then
       perform notify_workers(array[v_held.queue], v_held.execute_at, types => array[v_held.type]);
     end if;
@@ -75,4 +75,4 @@ begin
 end;
 $$;
 comment on function add_unique_job(text, jsonb, bigint, timestamptz, integer, text, text, text, text, interval, text, interval, timestamptz) is
-  'Private: add a job with a unique key, or fold the call into the job that holds the key.';
+  'Private: add a job with a unique key, or fold the call into the job that has the key.';

@@ -1,6 +1,6 @@
--- hold_unique_key: lock_unique_key, with an error that says what to do when the snapshot is too old.
+-- hold_unique_key: call lock_unique_key, and say what to do if it fails because the snapshot is too old.
 --
--- The block that catches it is a subtransaction, so read committed, where this cannot happen, goes without it.
+-- An exception block is a subtransaction. In read committed the error cannot occur, and the call goes without one.
 create or replace function hold_unique_key(unique_key text, new_id text, lock_pending boolean)
   returns record
   language plpgsql
@@ -19,11 +19,11 @@ begin
       raise exception using errcode = 'serialization_failure',
         message = format('unique_key: the key %L, or its job, has changed since the snapshot of this transaction was taken',
                          hold_unique_key.unique_key),
-        hint    = 'Roll back and run the whole transaction again, or enqueue in read committed.';
+        hint    = 'Roll back and run the whole transaction again, or use read committed.';
     end;
   end if;
   return v_held;
 end;
 $$;
 comment on function hold_unique_key(text, text, boolean) is
-  'Private: lock_unique_key, with an error that says what to do when the snapshot is too old.';
+  'Private: call lock_unique_key, and say what to do if it fails because the snapshot is too old.';

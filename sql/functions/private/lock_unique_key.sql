@@ -1,12 +1,12 @@
--- lock_unique_key: lock a unique key to the end of the transaction, and find the job that it names.
+-- lock_unique_key: lock a unique key until the end of the transaction, and find the job that it names.
 --
--- Waits for another transaction that has locked the key.  A key that is not there is added, and names new_id: then is_new
--- is true and there is no job.  id is null, too, when the job that the key named is gone or has another key now.
+-- It waits for another transaction that has locked the key. If there is no such key, it adds one that names new_id, and
+-- returns is_new true and no job. It also returns no job (id null) if the job that the key named does not exist any more,
+-- or has another key now.
 --
--- lock_pending: lock the job if it is pending, so that no claim starts it before this transaction ends; locked says whether
--- that was done, and the other columns are then what they will be at the commit.  In repeatable read and serializable
--- the job is locked in any state, because that raises 40001 when it has changed since the snapshot was taken, and
--- unlocked it would be seen as it was then.
+-- lock_pending: if the job is pending, lock it too, so that no claim starts it before this transaction ends. locked says
+-- whether the job was locked. In repeatable read and serializable the job is locked in any status, because only a lock
+-- raises 40001 when the job has changed since the snapshot.
 create or replace function lock_unique_key(unique_key text, new_id text, lock_pending boolean, out is_new boolean,
                                            out locked boolean, out id text, out status text, out queue text,
                                            out type text, out priority integer, out execute_at timestamptz,
@@ -37,7 +37,7 @@ begin
      where unique_keys.key = lock_unique_key.unique_key collate "C"
        for update
       into v_holder;
-    exit when found;  -- else it was swept just now
+    exit when found;  -- otherwise sweep_unique_keys has just deleted it
   end loop;
   if lock_unique_key.lock_pending or v_snapshot then
     select jobs.id, jobs.status, jobs.queue, jobs.type, jobs.priority, jobs.execute_at, jobs.created_at

@@ -1,8 +1,8 @@
--- sweep_unique_keys: forget unique keys whose job was deleted; returns how many.
+-- sweep_unique_keys: delete unique keys whose jobs no longer exist; return how many.
 --
--- A key whose job has ended is kept with the job, because unique_for may still count it.  Looks at about max_keys keys,
--- from the page of the table where the last call stopped, and goes on while a good part of them is of no use.  Skips
--- keys that another transaction has locked, and waits for nothing.
+-- The key of a job that has ended is kept as long as the job, because unique_for may still count it. A call examines
+-- about max_keys keys, beginning at the page where the last call stopped, and goes on while it finds many to delete. It
+-- skips keys that another transaction has locked, and waits for nothing.
 create or replace function sweep_unique_keys(max_keys integer)
   returns bigint
   language plpgsql
@@ -31,7 +31,7 @@ begin
                        and unique_keys.ctid < format('(%s,0)', v_page + v_step)::tid
                        and not exists (select from jobs where jobs.id = unique_keys.job_id)
                        for update skip locked);
-    -- Again, now that they are locked: this statement sees a job that one of them was given to in the meantime.
+    -- Check again now that they are locked: this statement sees a job that has taken one of the keys in the meantime.
     delete from unique_keys
      where unique_keys.ctid = any (v_tids)
        and not exists (select from jobs where jobs.id = unique_keys.job_id);
@@ -45,4 +45,4 @@ begin
 end;
 $$;
 comment on function sweep_unique_keys(integer) is
-  'Private: forget unique keys whose job was deleted; returns how many.';
+  'Private: delete unique keys whose jobs no longer exist; returns how many.';

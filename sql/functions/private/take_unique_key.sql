@@ -1,7 +1,7 @@
--- take_unique_key: give a unique key to a job that is there already, unless another unfinished job has it.
+-- take_unique_key: give a unique key to an existing job, unless another unfinished job has it.
 --
--- Returns the id of that other job, and changes nothing then; null: the job has the key now.  Waits for another transaction
--- that has locked the key.
+-- Returns the id of that other job, and changes nothing then; null if the job has the key now. It waits for another
+-- transaction that has locked the key.
 create or replace function take_unique_key(unique_key text, job_id text)
   returns text
   language plpgsql
@@ -23,4 +23,4 @@ begin
 end;
 $$;
 comment on function take_unique_key(text, text) is
-  'Private: give a unique key to a job that is there already, unless another unfinished job has it.';
+  'Private: give a unique key to an existing job, unless another unfinished job has it.';

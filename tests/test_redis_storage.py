@@ -33,7 +33,7 @@ from pgjobq import (
     open_storage,
 )
 from pgjobq.models import UnreadableData
-from pgjobq.redis import rows
+from pgjobq.storage.redis import rows
 from pgjobq.storage.redis_storage import PAGE, RedisStorage
 from pgjobq.testing import StorageContract
 

@@ -17,7 +17,7 @@ from pgjobq.postgres.fetching import fetch
 from pgjobq.postgres.pool import Connection, PinnedConnection, Pool, connect, pool_parameters
 from pgjobq.postgres.schema import check_schema
 from pgjobq.postgres.statements import statements
-from pgjobq.storage.room import Room
+from pgjobq.room import Room
 
 LARGE = {"enqueue_jobs": 10_000, "import_jobs": 1_000_000}  # jobs; characters. Beyond, a call may take long:
 LARGE_TIME = 600.0  # seconds

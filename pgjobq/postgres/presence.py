@@ -13,9 +13,9 @@ import psycopg
 
 from pgjobq.events import EventLog
 from pgjobq.models import Job, utc_now
+from pgjobq.outcomes import Upkeep
 from pgjobq.postgres.listener import LOCK_HELD, Heard, Listener
 from pgjobq.postgres.sleep import Action, Ask, Call, Look, Pause, SleepPolicy, Tell
-from pgjobq.storage.base import Upkeep
 
 log = EventLog("pgjobq.presence")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from pgjobq.storage.base import Pruned
+from pgjobq.outcomes import Pruned
 
 Rows = Callable[[str, Sequence[Any]], list[Any]]  # rows("function", arguments) -> the rows of its statement
 Position = tuple[str | None, str | None]  # created_at and id of the job to go on after

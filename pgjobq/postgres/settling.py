@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 
 from pgjobq.models import Job
+from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
 from pgjobq.postgres.fetching import PlainCursor, fetch
 from pgjobq.postgres.pool import Connection
-from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
 
 Start = tuple[str, int | None]  # job id and claim
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from pgjobq.errors import LostJob
 from pgjobq.models import Job
+from pgjobq.outcomes import JobTransaction
 from pgjobq.postgres.database import Database
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.fetching import PlainAsyncCursor, fetch
 from pgjobq.postgres.pool import SHARED_SETTINGS, Connection, LimitedAsyncConnection, PinnedConnection
-from pgjobq.storage.base import JobTransaction
 
 
 class PostgresTransaction(JobTransaction):

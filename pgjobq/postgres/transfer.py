@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from pgjobq.arrival import arriving
 from pgjobq.models import Job
 from pgjobq.postgres.rows import stored_job
-from pgjobq.storage.arrival import arriving
 
 Rows = Callable[..., list[Any]]
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from pgjobq.arrival import FINISHED
 from pgjobq.checks import check_age, check_delay, check_name, check_names, check_whole_number, is_name
 from pgjobq.errors import InvalidJob, JobNotFound, LostJob
 from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob
 from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
-from pgjobq.storage.arrival import FINISHED
 from pgjobq.storage.base import BaseStorage
 from pgjobq.storage.holds import Holds
 

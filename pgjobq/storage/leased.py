@@ -20,8 +20,7 @@ from pgjobq.errors import ConfigurationError, StorageError, StorageUnavailable
 from pgjobq.events import EventLog
 from pgjobq.forks import renew_in_child
 from pgjobq.models import Job
-from pgjobq.outcomes import Released
-from pgjobq.storage.base import Upkeep
+from pgjobq.outcomes import Released, Upkeep
 from pgjobq.storage.fenced import FencedStorage
 from pgjobq.storage.holds import Claimant, Holds, Start, start
 from pgjobq.storage.lease import RENEWALS, Keeper

@@ -13,6 +13,7 @@ from pgjobq.checks import check_delay, check_names, check_whole_number
 from pgjobq.errors import ConfigurationError, JobNotFound, JobsHeld, LostJob
 from pgjobq.forks import renew_in_child
 from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.outcomes import Completed, Failed, JobTransaction, Outcome, Pruned, Released, Retried, Upkeep
 from pgjobq.postgres import callers
 from pgjobq.postgres.claiming import Claiming
 from pgjobq.postgres.database import Database
@@ -26,17 +27,7 @@ from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle, settle_free
 from pgjobq.postgres.transaction import PostgresTransaction
 from pgjobq.postgres.transfer import exported, imported
-from pgjobq.storage.base import (
-    BaseStorage,
-    Completed,
-    Failed,
-    JobTransaction,
-    Outcome,
-    Pruned,
-    Released,
-    Retried,
-    Upkeep,
-)
+from pgjobq.storage.base import BaseStorage
 
 
 class PostgresStorage(BaseStorage):

@@ -10,16 +10,25 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
+from pgjobq.arrival import arriving
 from pgjobq.errors import ConfigurationError, DuplicateJob, InvalidJob, StorageError
 from pgjobq.events import EventLog
 from pgjobq.models import Job, JobStatus, NewJob
-from pgjobq.redis.bell import Bell
-from pgjobq.redis.rows import arriving_row, check_size, delay_of, job_of, moment_of, new_row, outcome_row, text_of
-from pgjobq.redis.server import Client, Server
-from pgjobq.storage.arrival import arriving
-from pgjobq.storage.base import Outcome
+from pgjobq.outcomes import Outcome
 from pgjobq.storage.holds import Claimant
 from pgjobq.storage.leased import LeasedStorage
+from pgjobq.storage.redis.bell import Bell
+from pgjobq.storage.redis.connection import Client, Server
+from pgjobq.storage.redis.rows import (
+    arriving_row,
+    check_size,
+    delay_of,
+    job_of,
+    moment_of,
+    new_row,
+    outcome_row,
+    text_of,
+)
 
 log = EventLog("pgjobq.storage")
 

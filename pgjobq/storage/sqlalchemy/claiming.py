@@ -25,13 +25,13 @@ from sqlalchemy import (
 )
 
 from pgjobq.models import Job, JobStatus, trusted_job
-from pgjobq.sa.conditions import AMONG_IDS, NOW, chunks, met
-from pgjobq.sa.database import TRIES, Database
-from pgjobq.sa.engine import LOCKING, OPTIMISTIC
-from pgjobq.sa.rows import read_data
-from pgjobq.sa.table import CLAIM, CLAIM_QUEUE, jobs
-from pgjobq.sa.types import MYSQL
 from pgjobq.storage.holds import Claimant
+from pgjobq.storage.sqlalchemy.conditions import AMONG_IDS, NOW, chunks, met
+from pgjobq.storage.sqlalchemy.connection import TRIES, Database
+from pgjobq.storage.sqlalchemy.engine import LOCKING, OPTIMISTIC
+from pgjobq.storage.sqlalchemy.rows import read_data
+from pgjobq.storage.sqlalchemy.table import CLAIM, CLAIM_QUEUE, jobs
+from pgjobq.storage.sqlalchemy.types import MYSQL
 
 # Written out, not a parameter: an index that holds pending jobs alone fits no parameter.
 _PENDING = jobs.c.status == literal_column("'pending'")

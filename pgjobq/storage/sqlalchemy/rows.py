@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pgjobq.models import Job, JobStatus, NewJob, UnreadableData, trusted_job
-from pgjobq.sa.table import jobs
 from pgjobq.storage.holds import Claimant
+from pgjobq.storage.sqlalchemy.table import jobs
 
 # In the order of Job's fields; the claim goes with the worker.
 COLUMNS = (

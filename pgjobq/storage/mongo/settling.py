@@ -9,11 +9,11 @@ from typing import Any
 from pymongo import UpdateMany, UpdateOne
 
 from pgjobq.models import Job
-from pgjobq.mongo.database import BY_ID, milliseconds
-from pgjobq.mongo.documents import MAX_ERROR, WHOLE, Document
-from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
+from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.errortext import storable_error
 from pgjobq.storage.holds import claim_of
+from pgjobq.storage.mongo.connection import BY_ID, milliseconds
+from pgjobq.storage.mongo.rows import MAX_ERROR, WHOLE, Document
 
 Update = UpdateOne | UpdateMany
 

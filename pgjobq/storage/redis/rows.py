@@ -8,7 +8,7 @@ from typing import Any
 
 from pgjobq.errors import InvalidJob
 from pgjobq.models import Job, JobStatus, NewJob, UnreadableData, trusted_job
-from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
+from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.errortext import storable_error
 from pgjobq.storage.holds import Claimant, claim_of
 

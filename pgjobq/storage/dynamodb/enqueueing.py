@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 
 from botocore.exceptions import ClientError
 
-from pgjobq.dynamodb.errors import CANCELLED, code_of, reasons_of
-from pgjobq.dynamodb.expressions import Change
-from pgjobq.dynamodb.items import Item, encode
-from pgjobq.dynamodb.table import Table
 from pgjobq.errors import DuplicateJob
+from pgjobq.storage.dynamodb.connection import Table
+from pgjobq.storage.dynamodb.errors import CANCELLED, code_of, reasons_of
+from pgjobq.storage.dynamodb.expressions import Change
+from pgjobq.storage.dynamodb.rows import Item, encode
 
 MAX_ITEMS, MAX_BYTES = 100, 3_500_000  # of a transaction; DynamoDB's own limit is 4 MB
 CONFLICTS = 6  # tries of a transaction that others get in the way of

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pgjobq.dynamodb.errors import CONDITION_FAILED, code_of, translate
-from pgjobq.dynamodb.expressions import Change
-from pgjobq.dynamodb.items import Item, decode, encode
-from pgjobq.dynamodb.location import Location
-from pgjobq.dynamodb.schema import prepare
 from pgjobq.forks import renew_in_child
+from pgjobq.storage.dynamodb.errors import CONDITION_FAILED, code_of, translate
+from pgjobq.storage.dynamodb.expressions import Change
+from pgjobq.storage.dynamodb.location import Location
+from pgjobq.storage.dynamodb.rows import Item, decode, encode
+from pgjobq.storage.dynamodb.schema import prepare
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -23,15 +23,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from pgjobq.arrival import arriving
 from pgjobq.errors import DuplicateJob, InvalidJob, StorageError, StorageUnavailable
 from pgjobq.models import Job, NewJob
-from pgjobq.sa.apart import each_apart
-from pgjobq.sa.conditions import AMONG_IDS, chunks, met
-from pgjobq.sa.database import Database, Overtaken
-from pgjobq.sa.rows import NEW_COLUMNS, new_row, new_rows, row_of
-from pgjobq.sa.table import jobs
-from pgjobq.sa.types import MYSQL
-from pgjobq.storage.arrival import arriving
+from pgjobq.storage.sqlalchemy.apart import each_apart
+from pgjobq.storage.sqlalchemy.conditions import AMONG_IDS, chunks, met
+from pgjobq.storage.sqlalchemy.connection import Database, Overtaken
+from pgjobq.storage.sqlalchemy.rows import NEW_COLUMNS, new_row, new_rows, row_of
+from pgjobq.storage.sqlalchemy.table import jobs
+from pgjobq.storage.sqlalchemy.types import MYSQL
 
 log = logging.getLogger("pgjobq.storage")
 

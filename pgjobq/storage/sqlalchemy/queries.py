@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, case, func, select
 
 from pgjobq.models import Job, JobStatus
-from pgjobq.sa.database import Database
-from pgjobq.sa.rows import COLUMNS, job_of
-from pgjobq.sa.table import jobs
+from pgjobq.storage.sqlalchemy.connection import Database
+from pgjobq.storage.sqlalchemy.rows import COLUMNS, job_of
+from pgjobq.storage.sqlalchemy.table import jobs
 
 
 def get(conn: Connection, job_id: str) -> Job | None:

@@ -17,8 +17,8 @@ from pymongo.errors import DuplicateKeyError, InvalidName, InvalidURI, PyMongoEr
 from pgjobq.checks import is_cut
 from pgjobq.errors import ConfigurationError, SchemaConflict, SchemaTooNew
 from pgjobq.forks import renew_in_child
-from pgjobq.mongo.documents import CODEC, Document
-from pgjobq.mongo.errors import is_missing_index, translate
+from pgjobq.storage.mongo.errors import is_missing_index, translate
+from pgjobq.storage.mongo.rows import CODEC, Document
 
 VERSION = 1  # of the documents and indexes
 META = "schema"  # the document of the collection meta: version, and the last place in the order of enqueueing

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, ColumnElement, Connection, Update, bindparam, literal_column, select, update
 
 from pgjobq.models import Job
-from pgjobq.sa.conditions import AMONG_IDS, NOW, chunks, met
-from pgjobq.sa.database import Database
-from pgjobq.sa.table import jobs
-from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
+from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.errortext import storable_error
 from pgjobq.storage.holds import Start, claim_of, start
+from pgjobq.storage.sqlalchemy.conditions import AMONG_IDS, NOW, chunks, met
+from pgjobq.storage.sqlalchemy.connection import Database
+from pgjobq.storage.sqlalchemy.table import jobs
 
 Values = tuple[tuple[str, Any], ...]
 

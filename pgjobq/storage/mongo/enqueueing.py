@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pymongo import InsertOne
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
-from pgjobq.mongo.database import Database
-from pgjobq.mongo.documents import Document
-from pgjobq.mongo.errors import duplicate_id
+from pgjobq.storage.mongo.connection import Database
+from pgjobq.storage.mongo.errors import duplicate_id
+from pgjobq.storage.mongo.rows import Document
 
 CONFLICTS = 8  # tries of a transaction that others get in the way of
 

@@ -19,7 +19,7 @@ from sqlalchemy.pool import StaticPool
 
 from pgjobq.errors import ConfigurationError, StorageUnavailable
 from pgjobq.forks import hold_for_fork, renew_in_child
-from pgjobq.sa.engine import (
+from pgjobq.storage.sqlalchemy.engine import (
     EXCLUSIVE,
     Traits,
     check_engine,
@@ -29,8 +29,8 @@ from pgjobq.sa.engine import (
     room_in,
     traits_of,
 )
-from pgjobq.sa.errors import is_gone, is_snapshot_old, is_transient, shown, translate
-from pgjobq.sa.sqlite import Closing, begin_exclusively
+from pgjobq.storage.sqlalchemy.errors import is_gone, is_snapshot_old, is_transient, shown, translate
+from pgjobq.storage.sqlalchemy.sqlite import Closing, begin_exclusively
 
 T = TypeVar("T")
 

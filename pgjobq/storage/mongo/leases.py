@@ -6,8 +6,8 @@ import logging
 
 from pymongo.errors import WriteError
 
-from pgjobq.mongo.database import Database, milliseconds
-from pgjobq.mongo.documents import Document
+from pgjobq.storage.mongo.connection import Database, milliseconds
+from pgjobq.storage.mongo.rows import Document
 
 log = logging.getLogger("pgjobq.storage")
 

@@ -27,12 +27,12 @@ from sqlalchemy import (
 
 from pgjobq.errors import StorageError
 from pgjobq.models import Job
-from pgjobq.sa.apart import each_apart
-from pgjobq.sa.conditions import AMONG_IDS, NOW, chunks, met
-from pgjobq.sa.database import Database
-from pgjobq.sa.rows import COLUMNS, job_of
-from pgjobq.sa.table import jobs, workers
 from pgjobq.storage.holds import Start
+from pgjobq.storage.sqlalchemy.apart import each_apart
+from pgjobq.storage.sqlalchemy.conditions import AMONG_IDS, NOW, chunks, met
+from pgjobq.storage.sqlalchemy.connection import Database
+from pgjobq.storage.sqlalchemy.rows import COLUMNS, job_of
+from pgjobq.storage.sqlalchemy.table import jobs, workers
 
 log = logging.getLogger("pgjobq.storage")
 

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, Index, Table, inspect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from pgjobq.errors import NotMigrated, SchemaConflict, StorageError
-from pgjobq.sa.database import Database
-from pgjobq.sa.table import BASE_COLUMNS, BASE_TIMES, LATER_COLUMNS, jobs, workers
+from pgjobq.storage.sqlalchemy.connection import Database
+from pgjobq.storage.sqlalchemy.table import BASE_COLUMNS, BASE_TIMES, LATER_COLUMNS, jobs, workers
 
 Part = Table | Index
 

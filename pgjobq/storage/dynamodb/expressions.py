@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgjobq.dynamodb.items import encode
+from pgjobq.storage.dynamodb.rows import encode
 
 Value = str | int
 

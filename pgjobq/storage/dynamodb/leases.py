@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from pgjobq.dynamodb.expressions import Change, Value
-from pgjobq.dynamodb.items import Item, in_text, ready, running
-from pgjobq.dynamodb.settling import finished
-from pgjobq.dynamodb.table import Table
 from pgjobq.models import utc_now
+from pgjobq.storage.dynamodb.connection import Table
+from pgjobq.storage.dynamodb.expressions import Change, Value
+from pgjobq.storage.dynamodb.rows import Item, in_text, ready, running
+from pgjobq.storage.dynamodb.settling import finished
 
 
 class Leases:

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, RootTransaction
 from pgjobq.errors import LostJob, StorageError, Unsupported
 from pgjobq.limits import Limited
 from pgjobq.models import Job
-from pgjobq.sa.database import Database
-from pgjobq.sa.settling import complete
-from pgjobq.storage.base import JobTransaction
+from pgjobq.outcomes import JobTransaction
+from pgjobq.storage.sqlalchemy.connection import Database
+from pgjobq.storage.sqlalchemy.settling import complete
 
 
 class SQLAlchemyTransaction(JobTransaction):

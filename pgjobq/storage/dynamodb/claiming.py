@@ -6,10 +6,10 @@ import heapq
 from collections.abc import Sequence
 from itertools import islice
 
-from pgjobq.dynamodb.expressions import Change, Value
-from pgjobq.dynamodb.items import SCHEDULED, Item, in_text, promoted, ready, running, stored_job
-from pgjobq.dynamodb.table import PAGE, Table
 from pgjobq.models import Job, utc_now
+from pgjobq.storage.dynamodb.connection import PAGE, Table
+from pgjobq.storage.dynamodb.expressions import Change, Value
+from pgjobq.storage.dynamodb.rows import SCHEDULED, Item, in_text, promoted, ready, running, stored_job
 from pgjobq.storage.holds import Claimant
 
 PROMOTED_AT_ONCE = 1000  # jobs; more that fall due together are promoted by the claims that follow

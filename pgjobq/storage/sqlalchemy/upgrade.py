@@ -10,10 +10,10 @@ from sqlalchemy import Connection, DateTime, String, bindparam, case, column, in
 from sqlalchemy.schema import CreateColumn
 
 from pgjobq.errors import ConfigurationError
-from pgjobq.sa.database import Database
-from pgjobq.sa.schema import check_columns
-from pgjobq.sa.table import BASE_COLUMNS, BASE_TIMES, LATER_COLUMNS, jobs
-from pgjobq.sa.types import MYSQL
+from pgjobq.storage.sqlalchemy.connection import Database
+from pgjobq.storage.sqlalchemy.schema import check_columns
+from pgjobq.storage.sqlalchemy.table import BASE_COLUMNS, BASE_TIMES, LATER_COLUMNS, jobs
+from pgjobq.storage.sqlalchemy.types import MYSQL
 
 BATCH = 1000  # rows
 

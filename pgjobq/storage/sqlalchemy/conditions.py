@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from sqlalchemy import ColumnElement, bindparam, case, literal_column
 
-from pgjobq.sa.table import jobs
-from pgjobq.sa.types import Moment
+from pgjobq.storage.sqlalchemy.table import jobs
+from pgjobq.storage.sqlalchemy.types import Moment
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pymongo import ReturnDocument
 
 from pgjobq.models import Job
-from pgjobq.mongo.database import BY_ID, CLAIM_ANY, CLAIM_QUEUE, ORDER, Database
-from pgjobq.mongo.documents import Document, stored_job
 from pgjobq.storage.holds import Claimant
+from pgjobq.storage.mongo.connection import BY_ID, CLAIM_ANY, CLAIM_QUEUE, ORDER, Database
+from pgjobq.storage.mongo.rows import Document, stored_job
 
 
 def claim(

@@ -19,9 +19,9 @@ from sqlalchemy.sql import ColumnElement
 from pgjobq.errors import ConfigurationError
 from pgjobq.forks import close_in_child
 from pgjobq.limits import Limited
-from pgjobq.sa.sqlite import Closing, is_memory, not_in, open_sqlite
-from pgjobq.sa.types import MYSQL, Moment
-from pgjobq.storage.room import Room
+from pgjobq.room import Room
+from pgjobq.storage.sqlalchemy.sqlite import Closing, is_memory, not_in, open_sqlite
+from pgjobq.storage.sqlalchemy.types import MYSQL, Moment
 
 LOCKING, EXCLUSIVE, OPTIMISTIC = "locking", "exclusive", "optimistic"
 _IN_TRANSACTION = 1  # of MySQL's status flags

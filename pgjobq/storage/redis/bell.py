@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from pgjobq.events import EventLog
-from pgjobq.redis.server import Server
+from pgjobq.storage.redis.connection import Server
 
 log = EventLog("pgjobq.storage")
 

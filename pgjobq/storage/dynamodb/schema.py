@@ -6,9 +6,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from pgjobq.dynamodb.errors import CONDITION_FAILED, EXISTS, NOT_FOUND, code_of
-from pgjobq.dynamodb.items import decode, encode
 from pgjobq.errors import SchemaConflict, SchemaTooNew
+from pgjobq.storage.dynamodb.errors import CONDITION_FAILED, EXISTS, NOT_FOUND, code_of
+from pgjobq.storage.dynamodb.rows import decode, encode
 
 VERSION = 1  # of the items and indexes
 SCHEMA = "schema"  # the item of the table meta that has it

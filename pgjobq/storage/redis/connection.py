@@ -18,7 +18,7 @@ from redis.retry import Retry
 from pgjobq.checks import is_cut
 from pgjobq.errors import ConfigurationError, SchemaTooNew
 from pgjobq.forks import renew_in_child
-from pgjobq.redis.errors import translate
+from pgjobq.storage.redis.errors import translate
 
 Client = redis.Redis | RedisCluster
 LAYOUT = 1  # of the keys, see lua/common.lua
@@ -28,7 +28,7 @@ MOVES = 3  # times that a cluster may send us to another node
 @cache
 def script(name: str) -> tuple[bytes, str]:
     """A script of lua/, what all have in common before it, and the digest by which the server knows it."""
-    folder = resources.files("pgjobq.redis") / "lua"
+    folder = resources.files("pgjobq.storage.redis") / "lua"
     source = b"\n".join((folder / f"{part}.lua").read_bytes() for part in ("common", name))
     return source, hashlib.sha1(source, usedforsecurity=False).hexdigest()
 

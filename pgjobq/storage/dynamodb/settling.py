@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from pgjobq.dynamodb.expressions import Change, Value
-from pgjobq.dynamodb.items import MAX_ERROR, Clock, in_text, position, ready, seq_text
-from pgjobq.dynamodb.table import Table
 from pgjobq.models import utc_now
-from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
+from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
+from pgjobq.storage.dynamodb.connection import Table
+from pgjobq.storage.dynamodb.expressions import Change, Value
+from pgjobq.storage.dynamodb.rows import MAX_ERROR, Clock, in_text, position, ready, seq_text
 from pgjobq.storage.errortext import storable_error
 from pgjobq.storage.holds import claim_of
 

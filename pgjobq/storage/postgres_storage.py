@@ -22,7 +22,7 @@ from pgjobq.postgres.errors import translated
 from pgjobq.postgres.presence import Presence
 from pgjobq.postgres.pruning import Pruning
 from pgjobq.postgres.repairing import Repaired, repair
-from pgjobq.postgres.rows import check_sizes, enqueue_call, stored_job
+from pgjobq.postgres.rows import check_sizes
 from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle, settle_free
 from pgjobq.postgres.transaction import PostgresTransaction
@@ -77,18 +77,18 @@ class PostgresStorage(BaseStorage):
             application_name=application_name,
             answer_timeout=answer_timeout,
         )
-        self._rows = self._database.rows
+        self._run, self._calls = self._database.run, self._database.calls
         beside = None if pooled else self._database.parameters
         listen = beside if listen_dsn is None else connection_parameters(listen_dsn, application_name)
         presence: dict[str, Any] = {"listen": listen, "schema": schema, "poll_interval": poll_interval}
-        self._new_presence = partial(Presence, self._rows, self._database.statements, **presence)
+        self._new_presence = partial(Presence, self._database, **presence)
         self.after_fork()
         renew_in_child(self)
 
     def after_fork(self) -> None:
         """Be no worker yet; and none in a forked child, for the registration and the jobs held are the parent's."""
         self._presence, self._left_types = self._new_presence(), list[str]()
-        self._claiming, self._pruning = Claiming(self._rows, self._presence), Pruning(self._rows)
+        self._claiming, self._pruning = Claiming(self._database, self._presence), Pruning(self._database)
 
     def enqueue(
         self,
@@ -112,7 +112,7 @@ class PostgresStorage(BaseStorage):
             return []
         check_sizes(jobs, self.max_data_bytes)
         if connection is None:
-            return [row[0] for row in self._rows(*enqueue_call(jobs))]
+            return self._run(self._calls.enqueue_jobs(jobs))
         with translated():
             callers.enqueue(connection, self.schema, jobs)
         return [job.id for job in jobs]
@@ -178,7 +178,7 @@ class PostgresStorage(BaseStorage):
         check_delay(delay_seconds)
         if self._claiming.holds.get(job_id) is not None:
             self._settle_held(job_id, lambda job: Retried(job, delay_seconds, None))
-        elif not self._rows("retry_job", [job_id, float(delay_seconds)])[0][0]:
+        elif not self._run(self._calls.retry_job(job_id, delay_seconds)):
             raise self._not_held(job_id)
 
     def release(self, job_id: str) -> None:
@@ -195,11 +195,11 @@ class PostgresStorage(BaseStorage):
         held: list[Outcome] = []
         try:
             with self._database.connection() as conn:
-                lost = settle(conn, self._database.statements, outcomes, claims, keep=self.keep_completed)
+                lost = settle(conn, self._calls, outcomes, claims, keep=self.keep_completed)
         except JobsHeld as error:
             cause, claims = error, {}
             with self._database.connection() as conn:
-                held, lost = settle_free(conn, self._database.statements, outcomes, keep=self.keep_completed)
+                held, lost = settle_free(conn, self._calls, outcomes, keep=self.keep_completed)
         self._claiming.holds.drop(outcome.job for outcome in outcomes if outcome not in held)
         self._claiming.holds.forgotten(claims)
         self._claiming.settled()
@@ -227,7 +227,7 @@ class PostgresStorage(BaseStorage):
 
         A running handler is told within about a second; what it did so far stays done.
         """
-        if self._rows("cancel_job", [job_id])[0][0]:
+        if self._run(self._calls.cancel_job(job_id)):
             return True
         if self.get_job(job_id) is None:
             raise JobNotFound(f"there is no job {job_id!r}")
@@ -259,7 +259,7 @@ class PostgresStorage(BaseStorage):
     def repair(self, batch: int = 50_000) -> Repaired:
         """Give jobs that came in without triggers their places in line, in transactions of a batch each."""
         check_whole_number("batch", batch, 1, 2**31 - 1)
-        return repair(self._rows, batch)
+        return repair(self._database, batch)
 
     def maintain(self, running: Sequence[Job]) -> Upkeep:
         """One round of upkeep: a sign of life, a rescue, and which of these running jobs were lost."""
@@ -291,42 +291,38 @@ class PostgresStorage(BaseStorage):
 
     def get_job(self, job_id: str) -> Job | None:
         """The job with this id, or None."""
-        rows = self._rows("get_job", [job_id], binary=True)
-        return stored_job(rows[0]) if rows else None
+        return self._run(self._calls.get_job(job_id))
 
     def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
         """Jobs, newest first, of one status and one queue or of all; at most limit."""
         if limit is not None:
             check_whole_number("limit", limit, 0, 2**31 - 1)
-        return [stored_job(row) for row in self._rows("list_jobs", [status, limit, queue], binary=True)]
+        return self._run(self._calls.list_jobs(status, limit, queue))
 
     def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
         """Every job, oldest first, by pages."""
-        return exported(self._rows, batch)
+        return exported(self._database, batch)
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
         """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added."""
-        return imported(self._rows, jobs)
+        return imported(self._database, jobs)
 
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status, all statuses named; exact, and so a scan."""
         found = dict.fromkeys(JobStatus, 0)
-        return found | {JobStatus(status): jobs for status, jobs in self._rows("count_jobs", [])}
+        return found | {JobStatus(status): jobs for status, jobs in self._run(self._calls.count_jobs())}
 
     def stats(self) -> list[dict[str, Any]]:
         """The view job_stats: queue, status, jobs, estimated, oldest_due_age (seconds). Cheap."""
-        return self._dicts("job_stats", ("queue", "status", "jobs", "estimated", "oldest_due_age"))
+        return self._run(self._calls.job_stats())
 
     def workers(self) -> list[dict[str, Any]]:
         """The view worker_status: id, name, queues, started_at, alive, asleep, running."""
-        return self._dicts("worker_status", ("id", "name", "queues", "started_at", "alive", "asleep", "running"))
+        return self._run(self._calls.worker_status())
 
     def unserved_types(self) -> list[dict[str, Any]]:
         """Types of due jobs that no live worker takes: queue, type, jobs. Looks at 10,000 places of each queue."""
-        return self._dicts("unserved_types", ("queue", "type", "jobs"))
-
-    def _dicts(self, view: str, keys: Sequence[str]) -> list[dict[str, Any]]:
-        return [dict(zip(keys, row, strict=True)) for row in self._rows(view, [])]
+        return self._run(self._calls.unserved_types())
 
     def ping(self) -> None:
         """Connect and check the schema. Raises StorageUnavailable, NotMigrated or SchemaTooNew."""

@@ -10,7 +10,7 @@ from sqlalchemy import URL, Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from pgjobq.errors import ConfigurationError
+from pgjobq.checks import check_seconds
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.outcomes import JobTransaction, Outcome
 from pgjobq.storage.holds import Claimant, Start
@@ -59,8 +59,7 @@ class SQLAlchemyStorage(LeasedStorage):
         timeout: float = 30.0,
     ) -> None:
         super().__init__(lease=lease, poll_interval=poll_interval)
-        if not timeout > 0:
-            raise ConfigurationError(f"timeout: {timeout!r} is not allowed; give seconds above 0")
+        check_seconds("timeout", timeout)
         self._database = Database(url, timeout, schema.prepare)
         self._sessions = scoped_session(sessionmaker(self.engine))
         self._not_rescued: set[str] = set()

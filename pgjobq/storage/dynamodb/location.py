@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import boto3
 from botocore.config import Config
 
+from pgjobq.checks import check_seconds
 from pgjobq.errors import ConfigurationError
 
 TRIES = 4  # of each request, when DynamoDB is busy or away; the client waits up to 1, 2 and 4 seconds between them
@@ -40,8 +41,7 @@ class Location:
             raise ConfigurationError(
                 f"client: {type(client).__name__} is no client of DynamoDB; give boto3.client('dynamodb')"
             )
-        if not given.get("timeout", 1) > 0:
-            raise ConfigurationError(f"timeout: {given['timeout']!r} is not allowed; give seconds above 0")
+        check_seconds("timeout", given.get("timeout", 1))
         return cls(table=table, **given)
 
     @property

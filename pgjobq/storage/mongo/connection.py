@@ -14,7 +14,7 @@ from pymongo.collection import Collection
 from pymongo.errors import ConfigurationError as BadSettings
 from pymongo.errors import DuplicateKeyError, InvalidName, InvalidURI, PyMongoError
 
-from pgjobq.checks import is_cut
+from pgjobq.checks import check_seconds, is_cut
 from pgjobq.errors import ConfigurationError, SchemaConflict, SchemaTooNew
 from pgjobq.forks import renew_in_child
 from pgjobq.storage.mongo.errors import is_missing_index, translate
@@ -51,8 +51,7 @@ class Database:
     """
 
     def __init__(self, uri: str | MongoClient[Any], database: str | None, collection: str, timeout: float) -> None:
-        if not timeout > 0:
-            raise ConfigurationError(f"timeout: {timeout!r} is not allowed; give seconds above 0")
+        check_seconds("timeout", timeout)
         self._uri = uri
         self._timeout = timeout
         self._lock = threading.Lock()

@@ -15,7 +15,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import MovedError, NoScriptError, RedisError
 from redis.retry import Retry
 
-from pgjobq.checks import is_cut
+from pgjobq.checks import check_seconds, is_cut
 from pgjobq.errors import ConfigurationError, SchemaTooNew
 from pgjobq.forks import renew_in_child
 from pgjobq.storage.redis.errors import translate
@@ -41,8 +41,7 @@ class Server:
     """
 
     def __init__(self, given: str | Client, prefix: str, timeout: float) -> None:
-        if not timeout > 0:
-            raise ConfigurationError(f"timeout: {timeout!r} is not allowed; give seconds above 0")
+        check_seconds("timeout", timeout)
         self.root = f"{{{prefix}}}:"
         self._own, self._checked = isinstance(given, str), False
         self._is_cluster = isinstance(given, RedisCluster)

@@ -94,12 +94,11 @@ class RedisStorage(LeasedStorage):
 
     # -- working --------------------------------------------------------------------------------------
 
-    def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
-        """Claim up to limit jobs of these queues (None: all), in the order in which they should run."""
+    def _dequeue(self, limit: int, queues: Sequence[str] | None) -> list[Job]:
         with self._claiming:
             if self._unsure:  # then no claim that is still on its way may be carried out
                 self._server.call("fence", self._join(), next(self._numbers))
-            return super().dequeue_many(limit, queues)
+            return super()._dequeue(limit, queues)
 
     def _claim(
         self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]

@@ -16,11 +16,12 @@ from pgjobq.outcomes import Outcome
 from pgjobq.storage.holds import Claimant
 from pgjobq.storage.leased import LeasedStorage
 from pgjobq.storage.mongo.claiming import claim
-from pgjobq.storage.mongo.connection import HOLDERS, Database
+from pgjobq.storage.mongo.connection import Database
 from pgjobq.storage.mongo.enqueueing import insert_all, insert_unknown
 from pgjobq.storage.mongo.errors import duplicate_id
 from pgjobq.storage.mongo.leases import Leases
 from pgjobq.storage.mongo.rows import Document, arrived_document, new_document, stored_job
+from pgjobq.storage.mongo.schema import HOLDERS
 from pgjobq.storage.mongo.settling import due_after, mark, updates
 
 ALL = [str(status) for status in JobStatus]

@@ -15,10 +15,9 @@ from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.outcomes import JobTransaction, Outcome
 from pgjobq.storage.holds import Claimant, Start
 from pgjobq.storage.leased import LeasedStorage
-from pgjobq.storage.sqlalchemy import callers, claiming, enqueueing, leases, queries, schema
+from pgjobq.storage.sqlalchemy import callers, claiming, enqueueing, leases, pruning, queries, schema, settling
 from pgjobq.storage.sqlalchemy import upgrade as upgrading
 from pgjobq.storage.sqlalchemy.connection import Database
-from pgjobq.storage.sqlalchemy.settling import settle
 from pgjobq.storage.sqlalchemy.table import JobRecord, WorkerRecord
 from pgjobq.storage.sqlalchemy.transaction import SQLAlchemyTransaction
 
@@ -125,7 +124,7 @@ class SQLAlchemyStorage(LeasedStorage):
         return claiming.claim(self._database, worker_id, limit, queues, except_types)
 
     def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        return self._database.write(lambda conn: settle(conn, outcomes, self._database))
+        return self._database.write(lambda conn: settling.settle(conn, outcomes, self._database))
 
     def transaction(self, job: Job) -> JobTransaction:
         """A transaction of the handler's own on a SQLAlchemy Connection, which completes the job as its last act."""
@@ -174,19 +173,19 @@ class SQLAlchemyStorage(LeasedStorage):
         return self._database.read(lambda conn: leases.listed(conn, self._database.now(conn)))
 
     def _cancel(self, job_id: str) -> bool | None:
-        if self._database.write(lambda conn: enqueueing.cancel(conn, job_id, self._database.now(conn))):
+        if self._database.write(lambda conn: settling.cancel(conn, job_id, self._database.now(conn))):
             return True
         return None if self._get(job_id) is None else False
 
     def _put_back(self, job_id: str, delay: float) -> bool:
         def work(conn: Any) -> bool:
             now = self._database.now(conn)
-            return enqueueing.put_back(conn, job_id, now + timedelta(seconds=delay), now)
+            return settling.put_back(conn, job_id, now + timedelta(seconds=delay), now)
 
         return self._database.write(work)
 
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
-        return enqueueing.prune(self._database, older_than, statuses, queues, batch)
+        return pruning.prune(self._database, older_than, statuses, queues, batch)
 
     def ping(self) -> None:
         """Connect, and make or check the tables. Raises StorageUnavailable, SchemaConflict or NotMigrated."""

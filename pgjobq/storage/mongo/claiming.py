@@ -8,8 +8,9 @@ from pymongo import ReturnDocument
 
 from pgjobq.models import Job
 from pgjobq.storage.holds import Claimant
-from pgjobq.storage.mongo.connection import BY_ID, CLAIM_ANY, CLAIM_QUEUE, ORDER, Database
+from pgjobq.storage.mongo.connection import Database
 from pgjobq.storage.mongo.rows import Document, stored_job
+from pgjobq.storage.mongo.schema import BY_ID, CLAIM_ANY, CLAIM_QUEUE, ORDER
 
 
 def claim(

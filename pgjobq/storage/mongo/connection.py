@@ -9,38 +9,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson.errors import BSONError
-from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient, ReadPreference, ReturnDocument, WriteConcern
+from pymongo import MongoClient, ReadPreference, ReturnDocument, WriteConcern
 from pymongo.collection import Collection
 from pymongo.errors import ConfigurationError as BadSettings
-from pymongo.errors import DuplicateKeyError, InvalidName, InvalidURI, PyMongoError
+from pymongo.errors import InvalidName, InvalidURI, PyMongoError
 
 from pgjobq.checks import check_seconds, is_cut
-from pgjobq.errors import ConfigurationError, SchemaConflict, SchemaTooNew
+from pgjobq.errors import ConfigurationError
 from pgjobq.forks import renew_in_child
 from pgjobq.storage.mongo.errors import is_missing_index, translate
 from pgjobq.storage.mongo.rows import CODEC, Document
+from pgjobq.storage.mongo.schema import META, prepare
 
-VERSION = 1  # of the documents and indexes
-META = "schema"  # the document of the collection meta: version, and the last place in the order of enqueueing
 ANSWER_TIME = 30.0  # seconds to wait for the answer of a server that took the question
-
-_CLAIM = [("priority", DESCENDING), ("due", ASCENDING), ("sub", ASCENDING), ("seq", ASCENDING)]
-# Names of indexes; queries name the one they walk, so that plans do not depend on what the server has seen before.
-CLAIM_ANY, CLAIM_QUEUE, HOLDERS, BY_ID = "pgjobq_claim", "pgjobq_claim_queue", "pgjobq_holders", "_id_"
-_PENDING, _RUNNING = {"status": "pending"}, {"status": "running"}
-INDEXES = [
-    # Serve the claim, which walks one of them from its head: pending jobs alone are in it, and each priority's
-    # range of `due` ends before those that lie ahead.
-    IndexModel(_CLAIM, name=CLAIM_ANY, partialFilterExpression=_PENDING),
-    IndexModel([("queue", ASCENDING), *_CLAIM], name=CLAIM_QUEUE, partialFilterExpression=_PENDING),
-    # Serves the rescue, which asks it alone who holds jobs, and who holds what.
-    IndexModel([("status", ASCENDING), ("worker_id", ASCENDING)], name=HOLDERS, partialFilterExpression=_RUNNING),
-    # Serves prune.
-    IndexModel([("finished_at", ASCENDING)], name="pgjobq_finished", sparse=True),
-    # Serves list_jobs and counts.
-    IndexModel([("status", ASCENDING), ("seq", DESCENDING)], name="pgjobq_newest"),
-]
-ORDER = _CLAIM  # in which jobs are claimed
 
 
 class Database:
@@ -120,7 +101,7 @@ class Database:
         if not self._ready:
             with self._lock:
                 if not self._ready:
-                    self._prepare(jobs)
+                    prepare(jobs, self.collection("_meta"))
                     self._ready = True
         return jobs
 
@@ -173,19 +154,6 @@ class Database:
         if client is not None and isinstance(self._uri, str):
             client.close()
             self._client, self._ready = None, False
-
-    def _prepare(self, jobs: Collection[Document]) -> None:
-        meta = self.collection("_meta")
-        known = meta.find_one({"_id": META})
-        if known is None:
-            stranger = jobs.find_one()
-            if stranger is not None and not {"seq", "due"} <= set(stranger):
-                raise SchemaConflict(f"the collection {jobs.full_name} holds documents that are no jobs; give another")
-            with contextlib.suppress(DuplicateKeyError):  # another was quicker
-                meta.insert_one({"_id": META, "version": VERSION, "last": 0})
-        elif (version := known.get("version", VERSION)) > VERSION:
-            raise SchemaTooNew(f"{jobs.full_name} is of version {version}, and this pgjobq knows {VERSION}; upgrade it")
-        jobs.create_indexes(INDEXES)
 
 
 def _named(client: MongoClient[Any]) -> str | None:

@@ -12,8 +12,9 @@ from pgjobq.models import Job
 from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.errortext import storable_error
 from pgjobq.storage.holds import claim_of
-from pgjobq.storage.mongo.connection import BY_ID, milliseconds
+from pgjobq.storage.mongo.connection import milliseconds
 from pgjobq.storage.mongo.rows import MAX_ERROR, WHOLE, Document
+from pgjobq.storage.mongo.schema import BY_ID
 
 Update = UpdateOne | UpdateMany
 

@@ -16,12 +16,13 @@ from redis.exceptions import MovedError, NoScriptError, RedisError
 from redis.retry import Retry
 
 from pgjobq.checks import check_seconds, is_cut
-from pgjobq.errors import ConfigurationError, SchemaTooNew
+from pgjobq.errors import ConfigurationError
 from pgjobq.forks import renew_in_child
 from pgjobq.storage.redis.errors import translate
+from pgjobq.storage.redis.schema import LAYOUT, check_layout
 
 Client = redis.Redis | RedisCluster
-LAYOUT = 1  # of the keys, see lua/common.lua
+MAX_REPLY = 2**24  # bytes of data in one answer
 MOVES = 3  # times that a cluster may send us to another node
 
 
@@ -77,17 +78,9 @@ class Server:
     def call(self, name: str, *arguments: Any) -> Any:
         """Run a script; what it returned."""
         if not self._checked:
-            self._check_layout()
+            check_layout(int(self._run("layout", LAYOUT)), self.name, self.root)
             self._checked = True
         return self._run(name, *arguments)
-
-    def _check_layout(self) -> None:
-        found = int(self._run("layout", LAYOUT))
-        if found > LAYOUT:
-            raise SchemaTooNew(
-                f"Redis at {self.name}: what lies under {self.root} is of version {found}, this pgjobq knows {LAYOUT};"
-                " upgrade pgjobq"
-            )
 
     def _run(self, name: str, *arguments: Any) -> Any:
         source, digest = script(name)

@@ -6,16 +6,11 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pgjobq.errors import InvalidJob
-from pgjobq.models import Job, JobStatus, NewJob, UnreadableData, trusted_job
-from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
-from pgjobq.storage.errortext import storable_error
-from pgjobq.storage.holds import Claimant, claim_of
+from pgjobq.models import Job, JobStatus, UnreadableData, trusted_job
+from pgjobq.storage.holds import Claimant
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-MAX_ERROR = 2**17  # bytes
-MAX_DATA = 256 * 2**20  # bytes of one call; Redis closes the connection at 512 MB a value, and at 1 GB a command
 
 _STATUSES = {str(status): status for status in JobStatus}
 
@@ -28,68 +23,6 @@ def microseconds(moment: datetime) -> int:
 def delay_of(seconds: float) -> int:
     """A delay, in microseconds."""
     return round(seconds * 1e6)
-
-
-def new_row(job: NewJob) -> bytes:
-    """A job for enqueue.lua."""
-    when = ""
-    if job.delay is not None:
-        when = f"d{delay_of(job.delay)}"
-    elif job.execute_at is not None:
-        try:
-            when = str(microseconds(job.execute_at.astimezone(UTC)))
-        except OverflowError:
-            raise InvalidJob("execute_at: is not within the years 1 to 9999, in UTC", field="execute_at") from None
-    row = (job.id, job.type, job.queue, str(job.priority), str(job.max_retries), when, job.json)
-    return "\0".join(row).encode()
-
-
-def check_size(rows: list[bytes]) -> list[bytes]:
-    """The rows, when they are not too large for one call. Raises InvalidJob."""
-    if (size := sum(map(len, rows))) > MAX_DATA:
-        raise InvalidJob(
-            f"data: {size} bytes in one call are more than the {MAX_DATA} that Redis can be given;"
-            " enqueue fewer jobs at once, or store the bulk elsewhere and enqueue a reference",
-            field="data",
-        )
-    return rows
-
-
-def arriving_row(job: Job, encoded: str) -> bytes:
-    """A job for import.lua, with its data as JSON."""
-    values: dict[str, Any] = {
-        "type": job.type,
-        "queue": job.queue,
-        "data": encoded,
-        "status": job.status,
-        "priority": job.priority,
-        "attempts": job.attempts,
-        "max_retries": job.max_retries,
-        "error": job.error,
-    }
-    times = ("created_at", "updated_at", "execute_at", "started_at", "finished_at", "failed_at")
-    for name in times:
-        moment = getattr(job, name)
-        values[name] = None if moment is None else microseconds(moment)
-    due = values["created_at"] if job.execute_at is None else values["execute_at"]
-    pairs = [str(word) for name, value in values.items() if value is not None for word in (name, value)]
-    return "\0".join([job.id, str(due), str(values["created_at"]), *pairs]).encode()
-
-
-def outcome_row(outcome: Outcome) -> bytes:
-    """What became of a job, for settle.lua."""
-    job, delay, error = outcome.job, 0.0, None
-    match outcome:
-        case Completed():
-            what = "completed"
-        case Failed():
-            what, error = "failed", outcome.error
-        case Retried():
-            what, delay, error = "retried", outcome.delay, outcome.error
-        case Released():
-            what, delay = "released", outcome.delay
-    told = "" if error is None else "=" + storable_error(error, MAX_ERROR)
-    return f"{what}\0{job.id}\0{claim_of(job)}\0{job.worker_id}\0{delay_of(delay)}\0{told}".encode()
 
 
 def job_of(row: bytes | str) -> Job:

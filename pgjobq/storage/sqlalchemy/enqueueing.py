@@ -1,11 +1,9 @@
-"""Changes that no worker makes: adding jobs, cancelling, putting back, pruning."""
+"""Adding jobs: all or none."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -14,26 +12,20 @@ from sqlalchemy import (
     Connection,
     Insert,
     bindparam,
-    delete,
     insert,
     literal_column,
-    null,
     select,
-    update,
 )
 from sqlalchemy.exc import IntegrityError
 
 from pgjobq.arrival import arriving
-from pgjobq.errors import DuplicateJob, InvalidJob, StorageError, StorageUnavailable
+from pgjobq.errors import DuplicateJob, InvalidJob, StorageUnavailable
 from pgjobq.models import Job, NewJob
-from pgjobq.storage.sqlalchemy.apart import each_apart
-from pgjobq.storage.sqlalchemy.conditions import AMONG_IDS, chunks, met
+from pgjobq.storage.sqlalchemy.conditions import AMONG_IDS, chunks
 from pgjobq.storage.sqlalchemy.connection import Database, Overtaken
 from pgjobq.storage.sqlalchemy.rows import NEW_COLUMNS, new_row, new_rows, row_of
 from pgjobq.storage.sqlalchemy.table import jobs
 from pgjobq.storage.sqlalchemy.types import MYSQL
-
-log = logging.getLogger("pgjobq.storage")
 
 SMALLEST_PACKET = 1_000_000  # bytes that every MySQL takes, unless made not to
 
@@ -129,64 +121,3 @@ def take_in(database: Database, arrivals: Sequence[Job]) -> int:
 
     with refusing_oversized(database, [str(row["data"]) for row in rows.values()]):
         return database.write(work)
-
-
-def cancel(conn: Connection, job_id: str, now: datetime) -> bool:
-    """pending or running -> cancelled; False when it is neither."""
-    values = {"status": "cancelled", "finished_at": now, "updated_at": now, "claim_id": null()}
-    return _change(conn, job_id, ("pending", "running"), values)
-
-
-def put_back(conn: Connection, job_id: str, due: datetime, now: datetime) -> bool:
-    """failed, cancelled or pending -> pending, due then; False when it is in no such state."""
-    values = {"status": "pending", "execute_at": due, "updated_at": now}
-    values |= dict.fromkeys(("finished_at", "failed_at", "claim_id"), null())
-    return _change(conn, job_id, ("pending", "failed", "cancelled"), values)
-
-
-def _change(conn: Connection, job_id: str, states: Sequence[str], values: dict[str, Any]) -> bool:
-    return (
-        conn.execute(update(jobs).where(jobs.c.id == job_id, met(jobs.c.status.in_(states))).values(values)).rowcount
-        == 1
-    )
-
-
-def prune(
-    database: Database, older_than: timedelta, statuses: Sequence[str], queues: Sequence[str] | None, batch: int
-) -> int:
-    """Delete jobs that finished longer ago than older_than, in batches of their own transaction; how many.
-
-    A job that the database keeps, because a row of the user's points at it, holds up no other.
-    """
-    cutoff = database.read(database.now) - older_than
-    old = (jobs.c.status.in_(statuses)) & (jobs.c.finished_at <= cutoff)
-    if queues is not None:
-        old &= jobs.c.queue.in_(queues)
-    pruned = 0
-    kept: dict[str, StorageError] = {}
-    place: tuple[datetime, str] | None = None  # where the last batch ended
-
-    def find(conn: Connection) -> list[Any]:
-        # By created_at, because a job finishes after it was created; then downwards by id, which is how MySQL's index
-        # on created_at, the newest first, goes when it is read from its end.
-        query = select(jobs.c.id, jobs.c.created_at).where(jobs.c.created_at <= cutoff, met(old))
-        if place is not None:
-            moment, job_id = place
-            later = (jobs.c.created_at > moment) | ((jobs.c.created_at == moment) & (jobs.c.id < job_id))
-            query = query.where(jobs.c.created_at >= moment, met(later))
-        return list(conn.execute(query.order_by(jobs.c.created_at, jobs.c.id.desc()).limit(batch)).all())
-
-    while found := database.read(find):
-        ids = [row.id for row in found]
-        pruned += each_apart(ids, lambda some: database.write(lambda conn: _delete(conn, some, old)), kept.__setitem__)
-        place = found[-1].created_at, found[-1].id
-        if len(found) < batch:
-            break
-    if kept:
-        job_id, error = next(iter(kept.items()))
-        log.warning("jobs.not_pruned", extra={"jobs": len(kept), "job_id": job_id, "error": str(error)})
-    return pruned
-
-
-def _delete(conn: Connection, ids: Sequence[str], old: Any) -> int:
-    return sum(conn.execute(delete(jobs).where(AMONG_IDS, met(old)), {"ids": some}).rowcount for some in chunks(ids))

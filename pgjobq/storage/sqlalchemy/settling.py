@@ -1,4 +1,4 @@
-"""Settling: what became of starts, written only while their workers still hold them."""
+"""Settling: what became of starts, written only while their workers still hold them; cancelling and putting back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Update, bindparam, literal_column, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Update, bindparam, literal_column, null, select, update
 
 from pgjobq.models import Job
 from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
@@ -59,6 +59,26 @@ def settle(conn: Connection, outcomes: Sequence[Outcome], database: Database) ->
 def complete(conn: Connection, job: Job, database: Database) -> bool:
     """Complete one start; whether its worker still held it."""
     return not settle(conn, [Completed(job)], database)
+
+
+def cancel(conn: Connection, job_id: str, now: datetime) -> bool:
+    """pending or running -> cancelled; False when it is neither."""
+    values = {"status": "cancelled", "finished_at": now, "updated_at": now, "claim_id": null()}
+    return _change_one(conn, job_id, ("pending", "running"), values)
+
+
+def put_back(conn: Connection, job_id: str, due: datetime, now: datetime) -> bool:
+    """failed, cancelled or pending -> pending, due then; False when it is in no such state."""
+    values = {"status": "pending", "execute_at": due, "updated_at": now}
+    values |= dict.fromkeys(("finished_at", "failed_at", "claim_id"), null())
+    return _change_one(conn, job_id, ("pending", "failed", "cancelled"), values)
+
+
+def _change_one(conn: Connection, job_id: str, states: Sequence[str], values: dict[str, Any]) -> bool:
+    return (
+        conn.execute(update(jobs).where(jobs.c.id == job_id, met(jobs.c.status.in_(states))).values(values)).rowcount
+        == 1
+    )
 
 
 def _change(outcome: Outcome, now: datetime | None) -> _Change:

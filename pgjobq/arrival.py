@@ -18,7 +18,7 @@ def arriving(job: Job) -> tuple[Job, str]:
     """The job as another storage keeps it, and its data as JSON.
 
     No worker holds it here, so a running job is pending with its attempts kept, or failed when all its tries are
-    used up, as if its worker had died. A finished job without finished_at or failed_at finished when it was last
+    used up: what its worker did is not known. A finished job without finished_at or failed_at finished when it was last
     updated. Raises InvalidJob for what no storage takes.
     """
     check_name("job_id", job.id, "a name for the job", MAX_NAME)
@@ -27,6 +27,7 @@ def arriving(job: Job) -> tuple[Job, str]:
     check_whole_number("priority", job.priority, -(2**31), 2**31 - 1)
     check_whole_number("max_retries", job.max_retries, 0, 2**31 - 2)
     check_whole_number("attempts", job.attempts, 0, 2**31 - 1)
+    check_whole_number("crashes", job.crashes, 0, 2**31 - 1)
     if isinstance(job.data, UnreadableData):
         raise InvalidJob(f"cannot be read: {job.data.reason}", field="data")
     if job.error is not None and "\0" in job.error:
@@ -40,9 +41,9 @@ def arriving(job: Job) -> tuple[Job, str]:
 
 
 def _left_running(job: Job) -> Job:
-    tries = f"try {job.attempts} of {job.max_retries + 1}"
+    tries = f"try {job.tries} of {job.max_retries + 1}"
     error = f"the job was running when it was copied ({tries}); what its worker did is not known"
-    if job.attempts > job.max_retries:
+    if job.tries > job.max_retries:
         return replace(job, status=JobStatus.FAILED, error=error, updated_at=utc_now(), finished_at=None)
     return replace(job, status=JobStatus.PENDING, error=error, updated_at=utc_now())
 

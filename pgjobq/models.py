@@ -49,10 +49,10 @@ class UnreadableData(dict[str, Any]):
 class Job:
     """A job as it stood when it was read. Times are aware, in UTC.
 
-    attempts counts starts; a job is tried at most 1 + max_retries times. error is the last failure's: type,
-    message, traceback. Times given as ISO strings or naive (read as UTC) are normalised. claim_id, where the storage
-    has it, names the start: no other start ever has the same. crashes counts the workers that died, one after the
-    other, while they held the job.
+    attempts counts starts; a job is tried at most 1 + max_retries times. crashes counts the starts since the last
+    clean end that ended because the worker died: they use up no try. error is the last failure's: type, message,
+    traceback. Times given as ISO strings or naive (read as UTC) are normalised. claim_id, where the storage has it,
+    names the start: no other start ever has the same.
     """
 
     id: str
@@ -81,6 +81,11 @@ class Job:
             value = getattr(self, name)
             if value is not None and (value.__class__ is not datetime or value.tzinfo is not UTC):
                 object.__setattr__(self, name, _in_utc(name, value))
+
+    @property
+    def tries(self) -> int:
+        """The starts that count as tries, this one included while it runs: those that did not end with a crash."""
+        return max(self.attempts - self.crashes, 0)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Job:
@@ -214,7 +219,7 @@ class NewJob:
         object.__setattr__(self, "json", encode_data(self.data))
 
     @classmethod
-    def of(
+    def from_enqueue(
         cls,
         job_id: str,
         job_type: str,
@@ -224,7 +229,7 @@ class NewJob:
         execute_at: datetime | None,
         queue: str,
     ) -> NewJob:
-        """The job of a call of BaseStorage.enqueue, whose id the caller must give."""
+        """The job that a call of BaseStorage.enqueue describes, whose id the caller must give."""
         check_name("job_id", job_id, "a name for the job", MAX_NAME)
         options: dict[str, Any] = {"priority": priority, "max_retries": max_retries, "execute_at": execute_at}
         return cls(type=job_type, data=data, id=job_id, queue=queue, **options)

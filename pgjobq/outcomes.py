@@ -1,4 +1,4 @@
-"""What passes between a worker and a storage beside jobs: what became of a start, and what a round of upkeep found."""
+"""What passes between a worker and a storage beside jobs: what became of a start, and what maintenance found."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def status_after(outcome: Outcome) -> JobStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upkeep:
+class Maintenance:
     """What one round of maintain found: starts that this worker lost, and when to come again (seconds)."""
 
     lost: Sequence[Job] = ()

@@ -26,7 +26,7 @@ begin
         ('column',   'jobs.failed_at',         'When the job failed for good; null in every other status.'),
         ('column',   'jobs.worker_id',         'The worker that runs or last ran the job.'),
         ('column',   'jobs.claim_id',          'The claim that the last start belongs to; null when it was ended by another than its worker.'),
-        ('column',   'jobs.crashes',           'How many workers have died, one after the other, while they held the job.'),
+        ('column',   'jobs.crashes',           'How many starts since the last clean end have ended because the worker died; they use up no try.'),
 
         ('sequence', 'place_seq',              'The order of places in ready and scheduled.'),
 

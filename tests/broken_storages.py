@@ -29,7 +29,7 @@ from memory_storages import DictStorage, Memory, MemoryStorage
 from pgjobq import BaseStorage, DuplicateJob, Job, JobStatus, NewJob
 from pgjobq.arrival import arriving
 from pgjobq.outcomes import Failed, Outcome, Released
-from pgjobq.storage.base import Upkeep
+from pgjobq.storage.base import Maintenance
 from pgjobq.storage.holds import Claimant
 from pgjobq.testing import StorageContract
 
@@ -666,8 +666,8 @@ class IdsByQueue(MemoryStorage):
 
 @breaks({"test_maintain_finds_what_was_lost": "maintain: tells a worker which of its running jobs it has lost"})
 class NoticesNothing(MemoryStorage):
-    def maintain(self, running: Sequence[Job]) -> Upkeep:
-        return Upkeep()
+    def maintain(self, running: Sequence[Job]) -> Maintenance:
+        return Maintenance()
 
 
 @breaks({"test_import_jobs": "import_jobs: keeps the status"})
@@ -714,6 +714,28 @@ class RobsTheLiving(MemoryStorage):
 class RescueForgives(Memory):
     def put_back(self, job: Job, delay: float = 0, **values: Any) -> Job:
         return super().put_back(job, delay, attempts=0, **values)
+
+
+CLOSED = "test_rescue_of_a_storage_that_closed"
+
+
+@breaks({CLOSED: "retry: a clean end takes the crashes out of attempts"}, storage=MemoryStorage)
+class CrashesBecomeTries(Memory):
+    def cleared(self, job: Job) -> dict[str, int]:
+        return {"crashes": 0}
+
+
+@breaks({CLOSED: "rescue: the job of a worker that died is failed"}, storage=MemoryStorage, rescue_within=1.5)
+class CrashesForEver(Memory):
+    max_crashes = 10**9
+
+
+@breaks({CLOSED: "complete: a clean end begins the count of crashes again"}, storage=MemoryStorage)
+class CompletesWithItsCrashes(Memory):
+    def change(self, job: Job, **values: Any) -> Job:
+        if values.get("status") == "completed":
+            del values["crashes"]
+        return super().change(job, **values)
 
 
 @breaks({"test_processes_on_one_database": "processes: make_storage can be pickled"}, processes=True)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from json import loads
-from typing import Any
+from typing import Any, ClassVar
 
 from pgjobq import BaseStorage, DuplicateJob, Job, JobNotFound, JobStatus, LostJob, NewJob
 from pgjobq.arrival import arriving
@@ -33,6 +33,7 @@ class Memory:
     leases: dict[int, float] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     clock: itertools.count[int] = field(default_factory=itertools.count)
+    max_crashes: ClassVar[int] = 3
 
     def add(self, new: NewJob) -> None:
         now = datetime.now(UTC)
@@ -70,6 +71,10 @@ class Memory:
     def change(self, job: Job, **values: Any) -> Job:
         self.jobs[job.id] = replace(job, updated_at=datetime.now(UTC), **values)
         return self.jobs[job.id]
+
+    def cleared(self, job: Job) -> dict[str, int]:
+        """What a clean end makes of the counts."""
+        return {"attempts": job.attempts - job.crashes, "crashes": 0}
 
     def put_back(self, job: Job, delay: float = 0, **values: Any) -> Job:
         due = datetime.now(UTC) + timedelta(seconds=delay)
@@ -231,11 +236,13 @@ class MemoryStorage(LeasedStorage):
         now = datetime.now(UTC)
         match outcome:
             case Completed():
-                self.memory.change(job, status=JobStatus.COMPLETED, finished_at=now)
+                self.memory.change(job, status=JobStatus.COMPLETED, finished_at=now, crashes=0)
             case Failed(_, error):
-                self.memory.change(job, status=JobStatus.FAILED, error=error, finished_at=now, failed_at=now)
+                ended = {"error": error, "finished_at": now, "failed_at": now}
+                self.memory.change(job, status=JobStatus.FAILED, **ended, **self.memory.cleared(job))
             case Retried(_, delay, error):
-                self.memory.put_back(job, delay, error=job.error if error is None else error)
+                kept = job.error if error is None else error
+                self.memory.put_back(job, delay, error=kept, **self.memory.cleared(job))
             case Released(_, delay):
                 self.memory.put_back(job, delay, attempts=job.attempts - 1)
         return True
@@ -245,7 +252,7 @@ class MemoryStorage(LeasedStorage):
             job = self.memory.jobs.get(job_id)
             if job is None or job.status not in {"failed", "cancelled", "pending"}:
                 return False
-            self.memory.put_back(job, delay, worker_id=None)
+            self.memory.put_back(job, delay, worker_id=None, **self.memory.cleared(job))
             return True
 
     def _enlist(self, worker_id: int, name: str) -> None:
@@ -274,9 +281,13 @@ class MemoryStorage(LeasedStorage):
                 job for job in memory.jobs.values() if job.status == "running" and job.worker_id not in memory.leases
             ]
             for job in dead:
-                if job.attempts > job.max_retries:
-                    error, now = "its worker died", datetime.now(UTC)
-                    memory.change(job, status=JobStatus.FAILED, error=error, finished_at=now, failed_at=now)
+                crashes: dict[str, Any] = {
+                    "crashes": job.crashes + 1,
+                    "error": f"its worker died (crash {job.crashes + 1})",
+                }
+                if job.crashes + 1 >= memory.max_crashes:
+                    now = datetime.now(UTC)
+                    memory.change(job, status=JobStatus.FAILED, finished_at=now, failed_at=now, **crashes)
                 else:
-                    memory.put_back(job, worker_id=None)
+                    memory.put_back(job, worker_id=None, **crashes)
             return len(dead)

@@ -365,6 +365,7 @@ def test_show_is_for_people_too(cli: Cli, queue: JobQueue) -> None:
     queue.enqueue("greet", {"name": "Ünal"}, job_id="a")
     lines = {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[-1] for line in cli.said("show", "a").splitlines()}
     assert (lines["id"], lines["status"], lines["data"]) == ("a", "pending", '{"name": "Ünal"}')
+    assert lines["crashes"] == "0"
     assert "there is no job 'b'" in cli.complaint(NOT_FOUND, "show", "b")
     assert "there is no job 'b'" in cli.complaint(NOT_FOUND, "show", "b", "--json")
 

@@ -562,8 +562,8 @@ def test_dead_worker_is_looked_at_again_a_lease_later(
     a, last = through.get_job("a"), through.get_job("last")
     assert a is not None
     assert last is not None
-    assert (a.status, a.attempts, last.status) == ("pending", 1, "failed")
-    assert str(last.error).endswith("stopped or died while it held this job (try 1 of 1)")
+    assert [(job.status, job.attempts, job.crashes) for job in (a, last)] == [("pending", 1, 1)] * 2
+    assert str(last.error).endswith("stopped or died while it held this job (try 1 of 1, crash 1 of 3)")
     until(lambda: through.rescue() == 0 and not through._table.workers())  # then it is forgotten
 
 

@@ -179,6 +179,24 @@ def test_huge_error_is_short_in_the_log(queue: JobQueue, registry: Registry, hea
     assert all(len(line) < MAX_FIELD + 500 for line in lines() if line.startswith("job.failed"))
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_huge_lines_of_others_are_short(as_json: bool) -> None:
+    """What a driver or asyncio says of a handler's exception, and a record that a plain logger made."""
+    huge = "\0x" * 5_000_000
+    try:
+        raise ValueError(huge)
+    except ValueError as error:
+        info = (ValueError, error, error.__traceback__)
+    for name in ("asyncio", "pgjobq.storage"):
+        fields = {"name": name, "msg": huge, "exc_info": info, "error": huge, "values": [huge], "pair": {huge: huge}}
+        line = EventFormatter(as_json=as_json).format(logging.makeLogRecord(fields))
+        assert len(line) < 100_000  # an escape is longer than what it stands for
+        assert "\0" not in line
+        assert "ValueError" in line
+        if as_json:
+            assert "\0" not in str(json.loads(line))
+
+
 def test_lines_of_a_handler_name_its_job(queue: JobQueue, registry: Registry, heard: Callable[..., Lines]) -> None:
     shop = logging.getLogger("shop")
     lines = heard(logging.Formatter("%(message)s %(job_type)s %(job_id)s"), JobLogFilter(default="-"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -89,9 +90,13 @@ class Fleet:
         """Let the job end."""
         (self.folder / f"{job_id}.go").touch()
 
+    def log(self) -> list[dict[str, Any]]:
+        """The log's lines."""
+        return [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
+
     def events(self) -> list[str]:
         """The log's events."""
-        return [json.loads(line)["event"] for line in (self.folder / "log").read_text().splitlines()]
+        return [line["event"] for line in self.log()]
 
     def stop(self) -> None:
         """Kill what runs."""
@@ -169,21 +174,30 @@ def test_worker_asleep_takes_over_a_job_whose_worker_died_at_its_start(
     assert second[1] != pid
 
 
-def test_job_that_kills_its_workers_fails_when_its_tries_are_used_up(
-    fleet: Fleet, queue: JobQueue, conn: Connection
-) -> None:
+def test_job_that_kills_its_workers_fails_at_the_third_crash(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:
     job_id = queue.enqueue("hold", max_retries=1)
-    for n in (1, 2):
+    for n in (1, 2, 3):
         fleet.start()
         fleet.wait_for_starts(job_id, n)
         fleet.workers[-1].kill()
         fleet.workers[-1].wait()
     fleet.start()
-    eventually(lambda: status(conn, job_id) == ("failed", 2), RESCUED_WITHIN + 2)
+    eventually(lambda: status(conn, job_id) == ("failed", 3), RESCUED_WITHIN + 2)
     job = queue.get_job(job_id)
     assert job is not None
-    assert "stopped or died while it held this job (try 2 of 2, crash 2 of 3)" in str(job.error)
-    assert len(fleet.starts(job_id)) == 2
+    assert "stopped or died while it held this job (try 1 of 2, crash 3 of 3)" in str(job.error)
+    lines = [line for line in fleet.log() if line["event"] == "jobs.rescued"]
+    assert [line["worker_name"] for line in lines] == [
+        f"{socket.gethostname()}:{dead.pid}" for dead in fleet.workers[:3]
+    ]
+    assert [line["job_ids"] for line in lines] == [job_id] * 3
+    assert [(line["rescued"], line["failed"], line.get("crashes")) for line in lines] == [
+        (1, 0, None),
+        (1, 0, f"{job_id}:2"),
+        (0, 1, f"{job_id}:3"),
+    ]
+    assert all(2 <= line["stood"] < 60 for line in lines)
+    assert len(fleet.starts(job_id)) == 3
 
 
 def test_worker_that_stands_still_keeps_its_jobs(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:
@@ -194,7 +208,7 @@ def test_worker_that_stands_still_keeps_its_jobs(fleet: Fleet, queue: JobQueue, 
     still.send_signal(signal.SIGSTOP)
     fleet.start()
     eventually(lambda: asleep(conn) == 1)  # the other one: this one is awake, with a job
-    # Well past the grace, with every round of upkeep that there could be: time alone takes nothing.
+    # Well past the grace, with every round of maintenance that there could be: time alone takes nothing.
     deadline = time.monotonic() + 4
     while time.monotonic() < deadline:
         assert conn.execute("select rescued, failed from rescue_jobs()").fetchone() == (0, 0)
@@ -331,8 +345,8 @@ def test_worker_taken_for_dead_by_its_heartbeat_is_told_and_goes_on(
     assert [job.id for job in held] == ["a"]
     conn.execute("update workers set heartbeat_at = heartbeat_at - interval '31 seconds'")
     assert conn.execute("select rescued from rescue_jobs('0')").fetchone() == (1,)
-    upkeep = storage.maintain(held)
-    assert [job.id for job in upkeep.lost] == ["a"]
+    found = storage.maintain(held)
+    assert [job.id for job in found.lost] == ["a"]
     assert [job.attempts for job in other.dequeue_many(1)] == [2]
     storage.enqueue("b", "t", {})
     assert [job.id for job in storage.dequeue_many(1)] == ["b"]  # as a worker anew

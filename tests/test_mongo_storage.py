@@ -428,8 +428,14 @@ def test_job_of_a_worker_that_is_not_registered_is_rescued(mongo: MongoStorage, 
     a, last = mongo.get_job("a"), mongo.get_job("last")
     assert a is not None
     assert last is not None
-    assert (a.status, a.attempts, last.status) == ("pending", 1, "failed")
-    assert last.error == f"worker {held[0].worker_id} stopped or died while it held this job (try 1 of 1)"
+    assert (a.status, a.attempts, last.status) == ("pending", 1, "pending")
+    told = f"worker {held[0].worker_id} stopped or died while it held this job"
+    assert last.error == f"{told} (try 1 of 1, crash 1 of 3)"
+    database.jobs.update_one({"_id": "last"}, {"$set": {"status": "running", "crashes": 2, "attempts": 3}})
+    assert mongo.rescue() == 1
+    last = mongo.get_job("last")
+    assert last is not None
+    assert last.error == f"{told} (try 1 of 1, crash 3 of 3); it failed because of its crashes"
     assert last.failed_at == last.finished_at is not None
 
 

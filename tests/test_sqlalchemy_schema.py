@@ -17,7 +17,7 @@ from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 COLUMNS = {
     "id", "type", "data", "status", "error", "attempts", "max_retries", "priority", "execute_at", "created_at",
-    "updated_at", "queue", "started_at", "finished_at", "failed_at", "worker_id", "claim_id",
+    "updated_at", "queue", "started_at", "finished_at", "failed_at", "worker_id", "claim_id", "crashes",
 }  # fmt: skip
 INDEXES = {
     "idx_status_priority": ["status", "priority"],

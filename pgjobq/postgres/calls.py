@@ -247,9 +247,9 @@ class Calls:
 
     def watch_workers(
         self, worker_id: int | None, queues: Sequence[str] | None, unanswered: list[int], grace: float, known: list[int]
-    ) -> FunctionCall[tuple[int, int, int, list[str], list[int], bool, int | None]]:
-        """A round of maintenance: rescued, failed, watched, the jobs' ids, pollers, waiting, unknown."""
-        text = """select rescued, failed, watched, job_ids, pollers, waiting, unknown
+    ) -> FunctionCall[tuple[int, list[dict[str, Any]], int, list[int], bool, int | None]]:
+        """A round of maintenance: rescued, the dead workers, watched, pollers, waiting, unknown."""
+        text = """select rescued, dead, watched, pollers, waiting, unknown
             from {schema}.watch_workers(%s, %s::text[], %s::integer[], make_interval(secs => %s), %s::bigint[])"""
         return FunctionCall(self._sql[text], [worker_id, _list(queues), unanswered, grace, known], _row)
 

@@ -12,7 +12,7 @@ from typing import Any
 from pgjobq.arrival import ArrivalOrder, arriving, place_of
 from pgjobq.errors import StorageError
 from pgjobq.models import Job, JobStatus, NewJob, utc_now
-from pgjobq.outcomes import Outcome, Released, Upkeep
+from pgjobq.outcomes import Maintenance, Outcome, Released
 from pgjobq.storage.dynamodb.claiming import claim, promote
 from pgjobq.storage.dynamodb.connection import PAGE, Table
 from pgjobq.storage.dynamodb.enqueueing import add
@@ -79,7 +79,7 @@ class DynamoDBStorage(LeasedStorage):
         poll_interval: float = 1.0,
     ) -> None:
         super().__init__(lease=lease, poll_interval=poll_interval)
-        location = Location.of(table, region=region, endpoint=endpoint, client=client, timeout=timeout)
+        location = Location.from_table_or_url(table, region=region, endpoint=endpoint, client=client, timeout=timeout)
         self._table = Table(location, create=create)
         self._leases = Leases(self._table, self.lease)
         self._arrivals = ArrivalOrder()
@@ -142,7 +142,9 @@ class DynamoDBStorage(LeasedStorage):
             while (found := self._table.get(job_id)) is not None and found["status"] in _WAITING:
                 to = pending_after(found["queue"], found["priority"], delay, self._clock)
                 seen = {"status": found["status"], "updated_at": found["updated_at"]}
-                if self._table.change(job_id, Change(to=to, when=seen))[0]:
+                crashes = found.get("crashes", 0)
+                change = Change(to={**to, "crashes": 0}, add={"attempts": -crashes} if crashes else {}, when=seen)
+                if self._table.change(job_id, change)[0]:
                     return True
         return False
 
@@ -157,12 +159,12 @@ class DynamoDBStorage(LeasedStorage):
                     found[job.id] = stored_job(item)
             return list(found.values())
 
-    def maintain(self, running: Sequence[Job]) -> Upkeep:
+    def maintain(self, running: Sequence[Job]) -> Maintenance:
         """Rescue, and find out which of these running jobs were lost."""
-        upkeep = super().maintain(running)
+        found = super().maintain(running)
         if time.monotonic() < self._sweep_until and self._worker_id is not None:
             self._give_back_unknown(self._worker_id)
-        return upkeep
+        return found
 
     def _give_back_unknown(self, worker_id: int) -> None:
         """Give back starts whose answer was lost, and which the index did not show when the next claim looked."""

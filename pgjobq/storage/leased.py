@@ -1,7 +1,7 @@
 """LeasedStorage: what storages share whose database cannot tell by itself that a worker died.
 
 A worker is registered with a lease, which a thread of its process renews: one write a process and interval,
-however many jobs it holds. When the lease runs out, any other worker's upkeep puts its jobs back in line, and
+however many jobs it holds. When the lease runs out, any other worker's maintenance puts its jobs back in line, and
 every settle of the late worker is refused, because it names the claim that made the start.
 """
 
@@ -21,7 +21,8 @@ from pgjobq.errors import StorageError, StorageUnavailable
 from pgjobq.events import EventLog
 from pgjobq.forks import renew_in_child
 from pgjobq.models import Job, NewJob
-from pgjobq.outcomes import Outcome, Released, Upkeep
+from pgjobq.outcomes import Maintenance, Outcome, Released
+from pgjobq.rescued import Suspects
 from pgjobq.storage.fenced import FencedStorage
 from pgjobq.storage.holds import Claimant, Holds, Start, start
 from pgjobq.storage.lease import RENEWALS, Keeper
@@ -56,15 +57,15 @@ class LeasedStorage(FencedStorage):
         self._renewed_at = 0.0  # seconds of time.monotonic
         self._keeper: Keeper | None = None
         self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
-        self._poked, self._pause = threading.Event(), POLL_MIN
+        self._poked, self._pause, self._suspects = threading.Event(), POLL_MIN, Suspects()
         renew_in_child(self)
 
     def after_fork(self) -> None:
         """Be no worker in a child that was just forked: the registration, its thread and the locks are the parent's."""
         self._joining, self._claiming = threading.Lock(), threading.RLock()
         self._worker_id, self._keeper, self._holds, self._unsure = None, None, Holds(), False
+        self._poked, self._pause, self._suspects = threading.Event(), POLL_MIN, Suspects()
         self._left_types = []
-        self._poked, self._pause = threading.Event(), POLL_MIN
 
     # -- what a subclass does, each atomically; it raises StorageUnavailable when its database does not answer ----
 
@@ -103,7 +104,8 @@ class LeasedStorage(FencedStorage):
     def _rescue(self) -> int:
         """Running jobs whose worker is not registered, or its lease ran out -> pending, due now; how many.
 
-        A start that ended so counts: a job without tries left -> failed. Forgets the dead workers.
+        A start that ended so counts in crashes, and uses up no try; at MAX_CRASHES the job -> failed. Forgets the dead
+        workers, and tells the log of each.
         """
 
     # -- the seam -------------------------------------------------------------------------------------
@@ -118,6 +120,8 @@ class LeasedStorage(FencedStorage):
     def _dequeue(self, limit: int, queues: Sequence[str] | None) -> list[Job]:
         worker_id = self._join()
         with self._claiming:  # in turn: what another thread has claimed a moment ago must be known to be ours
+            if self.suspects_alone and self._suspects.must_wait(self._holds.all()):
+                return []
             if self._unsure:
                 known = self._holds.starts()
                 self._give_back([job for job in self._held_by(worker_id) if start(job) not in known])
@@ -127,6 +131,10 @@ class LeasedStorage(FencedStorage):
             except StorageError:
                 self._unsure = True
                 raise
+            if self.suspects_alone and any(job.crashes for job in jobs):
+                jobs, left = self._suspects.apart(jobs, self._holds.all())
+                if left:
+                    self._settle(left)
             self._holds.add(jobs)
         if jobs:
             self._pause = POLL_MIN
@@ -176,15 +184,13 @@ class LeasedStorage(FencedStorage):
         """Put the jobs of dead workers back in line; returns how many. A worker does this by itself."""
         return self._rescue()
 
-    def maintain(self, running: Sequence[Job]) -> Upkeep:
+    def maintain(self, running: Sequence[Job]) -> Maintenance:
         """Rescue, and find out which of these running jobs were lost."""
         rescued = self._rescue()
-        if rescued:
-            log.warning("jobs.rescued", extra={"rescued": rescued})
         workers = {int(job.worker_id) for job in running if job.worker_id is not None}
         held = self._starts_of(workers) if workers else set()
         again_in = min(1.0 if running else 5.0, self.lease / RENEWALS)
-        return Upkeep(lost=[job for job in running if start(job) not in held], rescued=rescued, again_in=again_in)
+        return Maintenance(lost=[job for job in running if start(job) not in held], rescued=rescued, again_in=again_in)
 
     def leave(self) -> None:
         """Stop being a worker: jobs still held go back in line."""

@@ -22,7 +22,7 @@ from pgjobq.storage.mongo.errors import duplicate_id
 from pgjobq.storage.mongo.leases import Leases
 from pgjobq.storage.mongo.rows import Document, arrived_document, new_document, stored_job
 from pgjobq.storage.mongo.schema import HOLDERS
-from pgjobq.storage.mongo.settling import due_after, mark, updates
+from pgjobq.storage.mongo.settling import cleared, due_after, mark, updates
 
 ALL = [str(status) for status in JobStatus]
 
@@ -106,7 +106,7 @@ class MongoStorage(LeasedStorage):
     def _put_back(self, job_id: str, delay: float) -> bool:
         with self._database.translated():
             waiting = {"_id": job_id, "status": {"$in": ["failed", "cancelled", "pending"]}}
-            return self._database.jobs.update_one(waiting, [due_after(delay)]).matched_count == 1
+            return self._database.jobs.update_one(waiting, [due_after(delay, **cleared())]).matched_count == 1
 
     def _held_by(self, worker_id: int) -> list[Job]:
         with self._database.translated():

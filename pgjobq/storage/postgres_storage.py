@@ -13,7 +13,7 @@ from pgjobq.checks import check_seconds, check_whole_number
 from pgjobq.errors import JobsHeld
 from pgjobq.forks import renew_in_child
 from pgjobq.models import Job, JobStatus, NewJob
-from pgjobq.outcomes import JobTransaction, Outcome, Pruned, Upkeep
+from pgjobq.outcomes import JobTransaction, Maintenance, Outcome, Pruned
 from pgjobq.postgres import callers
 from pgjobq.postgres.claiming import Claiming
 from pgjobq.postgres.database import Database
@@ -178,17 +178,17 @@ class PostgresStorage(FencedStorage):
         """Put the jobs of dead workers back in line; returns how many. A worker does this by itself."""
         return self.maintain([]).rescued
 
-    def maintain(self, running: Sequence[Job]) -> Upkeep:
-        """One round of upkeep: a sign of life, a rescue, and which of these running jobs were lost."""
+    def maintain(self, running: Sequence[Job]) -> Maintenance:
+        """One round of maintenance: a sign of life, a rescue, and which of these running jobs were lost."""
         self._database.open()
         with translated():
-            upkeep, unknown = self._presence.maintain(running, self._claiming.holds.claims())
-            self._claiming.holds.drop(upkeep.lost)
+            found, unknown = self._presence.maintain(running, self._claiming.holds.claims())
+            self._claiming.holds.drop(found.lost)
             if unknown:
                 self._claiming.release_unknown(self._presence.worker_id)
             if running or self._claiming.since_floors:
                 self._claiming.advance_floors()
-            return upkeep
+            return found
 
     def on_watch(self, callback: Callable[[], None]) -> None:
         """Call back, in the waiting thread, when another worker asks to be looked after."""

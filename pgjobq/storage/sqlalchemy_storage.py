@@ -146,7 +146,7 @@ class SQLAlchemyStorage(LeasedStorage):
         return self._database.read(lambda conn: leases.starts_of(conn, sorted(worker_ids)))
 
     def _rescue(self) -> int:
-        return leases.rescue(self._database, self._not_rescued)
+        return leases.rescue(self._database, self._not_rescued, self.lease)
 
     # -- looking after --------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 -- fail_job: running -> failed for good, for the start that belongs to this claim.
 --
--- Keeps the error.  False: that start is over, because the job was rescued, cancelled or
+-- Keeps the error.  Starts that ended with a crash are taken out of attempts, as by
+-- retry_job.  False: that start is over, because the job was rescued, cancelled or
 -- settled otherwise, and nothing changed.
 create or replace function fail_job(id text, claim_id bigint, error text)
   returns boolean
@@ -14,6 +15,7 @@ begin
   update jobs
      set status      = 'failed',
          error       = fail_job.error,
+         attempts    = greatest(jobs.attempts - jobs.crashes, 0),
          crashes     = 0,
          failed_at   = clock_timestamp(),
          finished_at = clock_timestamp(),

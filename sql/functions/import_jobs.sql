@@ -1,7 +1,7 @@
 -- import_jobs: add jobs with their state, from an array of objects that have the columns
 -- of jobs as their keys; returns how many were added.
 --
--- The other end of export_jobs: attempts, error and times stay as they are.  A job whose
+-- The other end of export_jobs: attempts, crashes, error and times stay as they are.  A job whose
 -- id exists is left as it is.  What is missing has the default; a finished job without
 -- finished_at or failed_at has its updated_at there.  A running job is refused, for it
 -- runs nowhere here; worker_id is not taken over.  All jobs or none; null adds none.
@@ -21,7 +21,7 @@ begin
       hint    = 'Give an array of objects, such as jsonb_agg(to_jsonb(job)).';
   end if;
   insert into jobs as kept (id, queue, type, data, status, priority, attempts, max_retries, execute_at, error,
-                            created_at, updated_at, started_at, finished_at, failed_at)
+                            created_at, updated_at, started_at, finished_at, failed_at, crashes)
   select coalesce(given.id, new_job_id()), coalesce(given.queue, 'default'), given.type, coalesce(given.data, '{}'),
          coalesce(given.status, 'pending'), coalesce(given.priority, 5), coalesce(given.attempts, 0),
          coalesce(given.max_retries, 3), given.execute_at, given.error,
@@ -30,7 +30,8 @@ begin
          case when given.status in ('completed', 'failed', 'cancelled')
               then coalesce(given.finished_at, given.failed_at, given.updated_at, given.created_at, now()) end,
          case when given.status = 'failed'
-              then coalesce(given.failed_at, given.finished_at, given.updated_at, given.created_at, now()) end
+              then coalesce(given.failed_at, given.finished_at, given.updated_at, given.created_at, now()) end,
+         coalesce(given.crashes, 0)
     from jsonb_populate_recordset(null::jobs, import_jobs.jobs) as given
   on conflict (id) do nothing;
   get diagnostics v_added = row_count;

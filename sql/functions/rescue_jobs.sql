@@ -6,11 +6,14 @@
 -- back, too.  Waits for nothing: a job that another transaction holds is left to a later
 -- call, and so is a worker that another call is giving away.
 --
--- rescued, failed: how many jobs went back in line, or failed because they had no try
--- left; job_ids: which.  watched: how many other workers hold jobs or poll for them now,
--- that is, whether to come again soon.
+-- rescued, failed: how many jobs went back in line, or failed because of their crashes;
+-- job_ids: which.  watched: how many other workers hold jobs or poll for them now, that
+-- is, whether to come again soon.  dead: an array with an object for each worker that held
+-- jobs: worker_id, name, stood, the seconds since it last gave a sign of life (its last
+-- claim or heartbeat), and what give_back_claims tells of its jobs.
 create or replace function rescue_jobs(grace interval default '2 seconds', worker_id integer default null,
-                                       out rescued integer, out failed integer, out watched integer, out job_ids text[])
+                                       out rescued integer, out failed integer, out watched integer, out job_ids text[],
+                                       out dead jsonb)
   language plpgsql
   volatile
   security definer
@@ -21,13 +24,13 @@ create or replace function rescue_jobs(grace interval default '2 seconds', worke
 as $$
 #variable_conflict use_column
 declare
-  v_live  constant integer[] := array(select live_workers());
-  v_known integer[];
-  v_dead  integer;
-  v_given record;
+  v_live   constant integer[] := array(select live_workers());
+  v_known  integer[];
+  v_dead   integer;
+  v_worker jsonb;
+  v_given  record;
 begin
-  rescued := 0;
-  failed  := 0;
+  rescued := 0; failed := 0; dead := '[]';
   select count(*)
     from (select claims.worker_id from claims
           union
@@ -53,12 +56,21 @@ begin
     having min(suspects.seen_at) <= clock_timestamp() - rescue_jobs.grace
      order by suspects.worker_id
   loop
+    select jsonb_build_object(
+             'worker_id', v_dead, 'name', min(workers.name),
+             'stood', round(extract(epoch from clock_timestamp() - greatest(
+                        max(workers.heartbeat_at), max(workers.started_at), max(claims.claimed_at))), 3))
+      from claims
+      left join workers on workers.id = claims.worker_id
+     where claims.worker_id = v_dead
+      into v_worker;
     -- Its lock, until the end of this transaction: a worker that comes back meanwhile registers as another.
     if pg_try_advisory_xact_lock(lock_class('alive'), v_dead) and give_away_worker(v_dead) then
       v_given := give_back_claims(v_dead, '{}', 'crashed');
       rescued := rescued + v_given.rescued;
       failed  := failed + v_given.failed;
       job_ids := job_ids || v_given.job_ids;
+      dead    := dead || case when v_given.job_ids is not null then v_worker || v_given.told else '[]' end;
     end if;
   end loop;
 end;

@@ -3,7 +3,8 @@
 -- By its worker, with the claim_id of its start: running -> pending, only while that start
 -- goes on.  By an operator, without one: failed, cancelled or pending -> pending; this
 -- grants one try even when all are used up.  Keeps the last error unless a new one is
--- given.  False: the job is in no such state, nothing changed.
+-- given.  Starts that ended with a crash are taken out of attempts, because they used up no
+-- try, and crashes begins at 0 again.  False: the job is in no such state, nothing changed.
 create or replace function retry_job(id text, delay_seconds double precision default 0, error text default null,
                                      claim_id bigint default null)
   returns boolean
@@ -22,6 +23,7 @@ begin
   update jobs
      set status      = 'pending',
          error       = coalesce(retry_job.error, jobs.error),
+         attempts    = greatest(jobs.attempts - jobs.crashes, 0),
          crashes     = 0,
          execute_at  = clock_timestamp() + make_interval(secs => retry_job.delay_seconds),
          failed_at   = null,

@@ -8,11 +8,11 @@
 -- call this or set_worker_state.  pollers: the other workers that poll for queues it
 -- wants.  waiting: a job that it wants may be waiting.  unknown: how many claims there are in
 -- its name, but for those that it knows; null: it is not registered, because it was given
--- away.  rescued, failed, watched, job_ids: see rescue_jobs.
+-- away.  rescued, failed, watched, job_ids, dead: see rescue_jobs.
 create or replace function watch_workers(worker_id integer, queues text[] default null, unanswered integer[] default '{}',
                                          grace interval default '2 seconds', known bigint[] default '{}',
                                          out rescued integer, out failed integer, out watched integer, out job_ids text[],
-                                         out pollers integer[], out waiting boolean, out unknown integer)
+                                         out pollers integer[], out waiting boolean, out unknown integer, out dead jsonb)
   language plpgsql
   volatile
   security definer
@@ -26,9 +26,9 @@ as $$
 declare
   v_queues constant text[] collate "C" := coalesce(watch_workers.queues, array(select ready_queues()));
 begin
-  select rescue.rescued, rescue.failed, rescue.watched, rescue.job_ids
+  select rescue.rescued, rescue.failed, rescue.watched, rescue.job_ids, rescue.dead
     from rescue_jobs(watch_workers.grace, watch_workers.worker_id) as rescue
-    into rescued, failed, watched, job_ids;
+    into rescued, failed, watched, job_ids, dead;
   pollers := array(
     select doorbell.worker_id
       from doorbell

@@ -94,6 +94,11 @@ class QueueMachine(RuleBasedStateMachine):
         job = self.model.get(start[0])
         return job is not None and (job["status"], job["claim"]) == (status, start[1])
 
+    def cleanly(self, id_: str) -> None:
+        """Starts that ended with a crash used up no try."""
+        job = self.model[id_]
+        job.update(attempts=job["attempts"] - job["crashes"], crashes=0)
+
     def holds(self, start: tuple[str, int]) -> bool:
         return self.ended(start, "running")
 
@@ -110,14 +115,16 @@ class QueueMachine(RuleBasedStateMachine):
         row = self.conn.execute("select fail_job(%s, %s, 'boom')", start).fetchone()
         assert row == (self.holds(start) or self.ended(start, "failed"),)
         if self.holds(start):
-            self.model[start[0]].update(status="failed", crashes=0)
+            self.cleanly(start[0])
+            self.model[start[0]].update(status="failed")
 
     @rule(start=starts)
     def retry(self, start: tuple[str, int]) -> None:
         row = self.conn.execute("select retry_job(%s, 0, 'boom', %s)", start).fetchone()
         assert row == (self.holds(start) or self.ended(start, "pending"),)
         if self.holds(start):
-            self.place(start[0], status="pending", future=False, crashes=0)
+            self.cleanly(start[0])
+            self.place(start[0], status="pending", future=False)
 
     @rule(start=starts)
     def release(self, start: tuple[str, int]) -> None:
@@ -146,8 +153,9 @@ class QueueMachine(RuleBasedStateMachine):
         row = self.conn.execute("select retry_job(%s)", [id_]).fetchone()
         assert row == (job["status"] in ("pending", "failed", "cancelled"),)
         if row == (True,):
+            self.cleanly(id_)
             # A job that is still in its place keeps it: an old place is as good as any.
-            self.place(id_, status="pending", future=False, crashes=0)
+            self.place(id_, status="pending", future=False)
             self.conn.execute(
                 "delete from ready where job_id = %s and seq < (select max(seq) from ready where job_id = %s)",
                 [id_, id_],
@@ -184,7 +192,7 @@ class QueueMachine(RuleBasedStateMachine):
         order = [row[0] for row in reversed(places)]
         for id_, job in sorted(mine, key=lambda one: order.index(one[0]) if one[0] in order else -1):
             job.update(crashes=job["crashes"] + 1, claim=None)
-            if job["attempts"] > job["retries"] or job["crashes"] == 3:
+            if job["crashes"] == 3:
                 job["status"] = "failed"
             else:
                 self.place(id_, status="pending")

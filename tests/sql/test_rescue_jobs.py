@@ -127,9 +127,10 @@ def test_worker_that_comes_back_during_its_rescue_is_told_to_try_again(
 @pytest.mark.parametrize(
     ("max_retries", "max_crashes", "told"),
     [
-        (1, None, "try 2 of 2, crash 2 of 3"),
-        (9, None, "try 3 of 10, crash 3 of 3"),
-        (9, "2", "try 2 of 10, crash 2 of 2"),
+        (0, None, "try 1 of 1, crash 3 of 3"),
+        (1, None, "try 1 of 2, crash 3 of 3"),
+        (9, None, "try 1 of 10, crash 3 of 3"),
+        (9, "2", "try 1 of 10, crash 2 of 2"),
     ],
 )
 def test_job_that_kills_its_workers_fails_in_the_end(
@@ -138,7 +139,7 @@ def test_job_that_kills_its_workers_fails_in_the_end(
     conn.execute("select enqueue_job('t', job_id => 'poison', max_retries => %s)", [max_retries])
     if max_crashes:
         conn.execute(f"set pgjobq.max_crashes = {max_crashes}")
-    starts = int(told.split()[1])
+    starts = int(told.rsplit(maxsplit=1)[-1])
     for start in range(1, starts + 1):
         session = connect()
         assert session.execute("select id from claim_jobs(%s)", [register(session)]).fetchall() == [("poison",)]
@@ -147,7 +148,68 @@ def test_job_that_kills_its_workers_fails_in_the_end(
     row = conn.execute("select status, attempts, failed_at is not null, error from jobs").fetchone()
     assert row is not None
     assert row[:3] == ("failed", starts, True)
-    assert told in row[3]
+    assert f"{told}); it failed because of its crashes" in row[3]
+
+
+def test_tries_used_up_by_errors_leave_the_crashes_theirs(connect: Connect, conn: Connection) -> None:
+    """A job with one retry: crashes before, between and after its first error cost it neither of its two tries."""
+    conn.execute("select enqueue_job('t', job_id => 'a', max_retries => 1)")
+    seen = "select status, attempts, crashes from jobs"
+    worker, start = register(conn), None
+    for errors in (1, 2):
+        for crashes in (1, 2):
+            session = connect()
+            session.execute("select from claim_jobs(%s)", [register(session)])
+            end(session, conn)
+            assert rescue(conn)[:2] == (1, 0)
+            assert conn.execute(seen).fetchone() == ("pending", errors - 1 + crashes, crashes)
+        start = conn.execute("select claim_id, attempts - crashes from claim_jobs(%s)", [worker]).fetchone()
+        assert start is not None
+        assert start[1] == errors  # what a worker compares with max_retries
+        if errors == 1:
+            conn.execute("select retry_job('a', 0, 'boom', %s)", [start[0]])
+            assert conn.execute(seen).fetchone() == ("pending", 1, 0)
+    assert start is not None
+    conn.execute("select fail_job('a', %s, 'boom')", [start[0]])
+    assert conn.execute(seen).fetchone() == ("failed", 2, 0)
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled", "pending"])
+def test_retry_by_hand_begins_the_crashes_again(connect: Connect, conn: Connection, state: str) -> None:
+    conn.execute("select enqueue_job('t', job_id => 'a', max_retries => 0)")
+    conn.execute("update jobs set status = %s, attempts = 3, crashes = 3", [state])
+    assert conn.execute("select retry_job('a')").fetchone() == (True,)
+    assert conn.execute("select status, attempts, crashes from jobs").fetchone() == ("pending", 0, 0)
+
+
+def test_rescue_tells_of_each_dead_worker(connect: Connect, conn: Connection) -> None:
+    ends = []
+    for name, job_ids in (("one", "{a,b}"), ("two", "{c}"), ("idle", "{}")):
+        conn.execute(
+            "select enqueue_jobs(array_fill('t'::text, array[cardinality(%s::text[])]), job_ids => %s)",
+            [job_ids, job_ids],
+        )
+        session = connect()
+        given = session.execute("select register_worker(%s)", [name]).fetchone()
+        assert given is not None
+        session.execute("select from claim_jobs(%s, max_jobs => 9)", given)
+        ends.append((given[0], session))
+    conn.execute("update jobs set crashes = 2 where id = 'b'")
+    conn.execute("update claims set claimed_at = claimed_at - interval '1 hour'")
+    conn.execute("update workers set started_at = started_at - interval '1 day'")
+    for _, session in ends:
+        end(session, conn)
+    row = conn.execute("select dead from rescue_jobs('0')").fetchone()
+    assert row is not None
+    dead: list[dict[str, Any]] = row[0]
+    stood = [worker.pop("stood") for worker in dead]
+    assert all(3600 <= seconds < 3700 for seconds in stood)
+    dead[0]["job_ids"].sort()
+    assert dead == [
+        {"worker_id": ends[0][0], "name": "one", "rescued": 1, "failed": 1, "job_ids": ["a", "b"], "failed_ids": ["b"], "crashes": {"b": 3}},
+        {"worker_id": ends[1][0], "name": "two", "rescued": 1, "failed": 0, "job_ids": ["c"], "failed_ids": None, "crashes": None},
+    ]  # fmt: skip
+    assert conn.execute("select dead from rescue_jobs('0')").fetchone() == ([],)
 
 
 def test_crashes_count_one_after_the_other(connect: Connect, conn: Connection) -> None:
@@ -209,8 +271,12 @@ def test_rescue_leaves_a_worker_whose_claim_is_under_way_to_the_next(
     assert rescue(conn) == (2, 0, 1)
 
 
-def test_retired_worker_gives_its_jobs_back_at_once(conn: Connection, held: tuple[Connection, int]) -> None:
+@pytest.mark.parametrize("max_retries", [0, 3])
+def test_retired_worker_gives_its_jobs_back_at_once(
+    conn: Connection, held: tuple[Connection, int], max_retries: int
+) -> None:
     session, worker = held
+    conn.execute("update jobs set max_retries = %s", [max_retries])
     session.execute("select retire_worker(%s)", [worker])
     assert conn.execute("select status, attempts, crashes from jobs").fetchone() == ("pending", 1, 0)
     assert conn.execute("select count(*) from live_workers()").fetchone() == (0,)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from pgjobq.models import utc_now
+from pgjobq.rescued import MAX_CRASHES, tell_crashes
 from pgjobq.storage.dynamodb.connection import Table
 from pgjobq.storage.dynamodb.expressions import Change, Value
 from pgjobq.storage.dynamodb.rows import Item, in_text, ready, running
@@ -53,19 +54,30 @@ class Leases:
         entries = list(self._table.lane(running(worker["worker_id"])))
         if not entries and "dead_since" in worker:
             self._table.delete(key, Change(when={"lease_until": dead["lease_until"]}), meta=True)
-        return sum(self._table.each(self._give_away, entries))
+        given = dict(one for one in self._table.each(self._give_away, entries) if one is not None)
+        if given:
+            renewed = datetime.fromisoformat(worker["lease_until"]) - timedelta(seconds=self._lease)
+            tell_crashes(worker["worker_id"], worker.get("name"), (utc_now() - renewed).total_seconds(), given)
+        return len(given)
 
-    def _give_away(self, entry: Item) -> bool:
-        tries = f"try {entry['attempts']} of {entry['max_retries'] + 1}"
-        error = f"worker {entry['worker_id']} stopped or died while it held this job ({tries})"
+    def _give_away(self, entry: Item) -> tuple[str, int] | None:
+        """The job's id and its crashes; None when it was settled meanwhile."""
+        job = self._table.get(entry["id"])  # the index does not have its crashes
+        if job is None:
+            return None
+        before = job.get("crashes", 0)
+        told = f"try {job['attempts'] - before} of {job['max_retries'] + 1}, crash {before + 1} of {MAX_CRASHES}"
+        error = f"worker {entry['worker_id']} stopped or died while it held this job ({told})"
         held = {"status": "running", "attempts": entry["attempts"], "worker_id": entry["worker_id"]}
         values: dict[str, Value | None]
-        if entry["attempts"] > entry["max_retries"]:
+        if before + 1 >= MAX_CRASHES:
             values = finished("failed")
             values["failed_at"] = values["finished_at"]
+            error += "; it failed because of its crashes"
         else:
             values = {"status": "pending", "updated_at": in_text(utc_now()), "lane": ready(entry["queue"])}
-        return self._table.change(entry["id"], Change(to={**values, "error": error}, when=held))[0]
+        change = Change(to={**values, "error": error, "crashes": before + 1}, when=held)
+        return (entry["id"], before + 1) if self._table.change(entry["id"], change)[0] else None
 
 
 def _key(worker_id: int) -> str:

@@ -30,7 +30,7 @@ SCHEDULED = "scheduled"
 
 _TIMES = ("execute_at", "created_at", "updated_at", "started_at", "finished_at", "failed_at")
 
-_OTHERS = ("status", "queue", "priority", "attempts", "max_retries", "error")
+_OTHERS = ("status", "queue", "priority", "attempts", "max_retries", "crashes", "error")
 
 
 def encode(values: Mapping[str, str | int | None]) -> dict[str, dict[str, str]]:
@@ -142,6 +142,7 @@ def arrived_item(job: Job, encoded: str, number: int, now: datetime) -> Item:
         "priority": job.priority,
         "attempts": job.attempts,
         "max_retries": job.max_retries,
+        "crashes": job.crashes,
         "error": None if job.error is None else storable_error(job.error, MAX_ERROR),
         "seq": seq,
     }

@@ -19,7 +19,10 @@ def settle(table: Table, outcome: Outcome, clock: Clock) -> bool:
     mark = f"{claim_of(job)}/{type(outcome).__name__.lower()}"
     held: dict[str, Value] = {"status": "running", "claim": claim_of(job)}
     to, back = _changes(outcome, clock)
-    change = Change(to={**to, "settled": mark}, add={"attempts": -1} if back else {}, when=held)
+    if job.crashes and not isinstance(outcome, Released):  # a clean end: starts that ended with a crash were no tries
+        to = {**to, "crashes": 0}
+        back = 0 if isinstance(outcome, Completed) else job.crashes
+    change = Change(to={**to, "settled": mark}, add={"attempts": -back} if back else {}, when=held)
     changed, item = table.change(job.id, change)
     return changed or (item is not None and item.get("settled") == mark)
 
@@ -44,19 +47,19 @@ def pending_after(queue: str, priority: int, delay: float, clock: Clock) -> dict
     }
 
 
-def _changes(outcome: Outcome, clock: Clock) -> tuple[dict[str, Value | None], bool]:
-    """New values, and whether the start is taken back."""
+def _changes(outcome: Outcome, clock: Clock) -> tuple[dict[str, Value | None], int]:
+    """New values, and how many starts are taken back."""
     match outcome:
         case Completed():
-            return {**finished("completed"), "error": None}, False
+            return {**finished("completed"), "error": None}, 0
         case Failed(_, error):
             values = finished("failed")
-            return {**values, "failed_at": values["finished_at"], "error": storable_error(error, MAX_ERROR)}, False
+            return {**values, "failed_at": values["finished_at"], "error": storable_error(error, MAX_ERROR)}, 0
         case Retried(job, delay, error):
             kept: dict[str, Value | None] = {} if error is None else {"error": storable_error(error, MAX_ERROR)}
-            return {**pending_after(job.queue, job.priority, delay, clock), **kept}, False
+            return {**pending_after(job.queue, job.priority, delay, clock), **kept}, 0
         case Released(job, 0):
             # It keeps its place, and so its turn.
-            return {"status": "pending", "updated_at": in_text(utc_now()), "lane": ready(job.queue)}, True
+            return {"status": "pending", "updated_at": in_text(utc_now()), "lane": ready(job.queue)}, 1
         case Released(job, delay):
-            return pending_after(job.queue, job.priority, delay, clock), True
+            return pending_after(job.queue, job.priority, delay, clock), 1

@@ -30,17 +30,22 @@ def updates(outcomes: Sequence[Outcome]) -> list[Update]:
     same: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         match outcome:
+            case Completed(job) if job.crashes:
+                change = _finished("completed", outcome, error=None)
+                change["$set"]["crashes"] = 0
+                found.append(_one(job, change))
             case Completed() | Released(_, 0):
                 same[mark(outcome)].append(outcome)
             case Failed(job, error):
                 change = _finished("failed", outcome, error=storable_error(error, MAX_ERROR))
                 change["$currentDate"]["failed_at"] = True
+                if job.crashes:
+                    change["$set"]["crashes"] = 0
+                    change["$inc"] = {"attempts": -job.crashes}
                 found.append(_one(job, change))
-            case Retried(job, delay, None):
-                found.append(_one(job, [due_after(delay, settled=mark(outcome))]))
-            case Retried(job, delay, str(error)):
-                kept = {"$literal": storable_error(error, MAX_ERROR)}
-                found.append(_one(job, [due_after(delay, settled=mark(outcome), error=kept)]))
+            case Retried(job, delay, error):
+                kept: Document = {} if error is None else {"error": {"$literal": storable_error(error, MAX_ERROR)}}
+                found.append(_one(job, [due_after(delay, settled=mark(outcome), **kept, **cleared())]))
             case Released(job, delay):
                 change = due_after(delay, settled=mark(outcome), attempts={"$subtract": ["$attempts", 1]})
                 found.append(_one(job, [change]))
@@ -72,6 +77,12 @@ def due_after(delay: float, **values: Any) -> Document:
             **values,
         }
     }
+
+
+def cleared() -> Document:
+    """What a clean end makes of the counts: starts that ended with a crash were no tries."""
+    crashes = {"$ifNull": ["$crashes", 0]}
+    return {"attempts": {"$subtract": ["$attempts", crashes]}, "crashes": 0}
 
 
 def _held(jobs: Sequence[Job]) -> Document:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
+from pgjobq.rescued import MAX_CRASHES, tell_crashes
 from pgjobq.storage.redis.connection import Server
-from pgjobq.storage.redis.rows import delay_of
+from pgjobq.storage.redis.rows import delay_of, text_of
 
 PAGE = 500  # jobs that a script rescues at once
 
@@ -27,9 +30,15 @@ class Leases:
         self._server.call("retire", worker_id)
 
     def rescue(self) -> int:
-        """Give away the jobs of workers that are not registered, or whose lease ran out; how many."""
-        rescued = found = int(self._server.call("rescue", PAGE))
-        while found == PAGE:
-            found = int(self._server.call("rescue", PAGE))
-            rescued += found
+        """Give away the jobs of workers whose lease ran out; how many."""
+        rescued, looked_at = 0, PAGE
+        while looked_at == PAGE:
+            looked_at, *rows = self._server.call("rescue", PAGE, MAX_CRASHES, self._lease)
+            workers: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
+            for row in rows:
+                *worker, job_id, crashes = text_of(row).split("\0")
+                workers[worker[0], worker[1], worker[2]][job_id] = int(crashes)
+            for (worker_id, name, stood), jobs in workers.items():
+                tell_crashes(int(worker_id), name, int(stood) / 1e6, jobs)
+            rescued += len(rows)
         return rescued

@@ -6,7 +6,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pgjobq.models import Job, JobStatus, UnreadableData, trusted_job
+from pgjobq.errors import InvalidJob
+from pgjobq.models import Job, JobStatus, NewJob, UnreadableData, trusted_job
 from pgjobq.storage.holds import Claimant
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,11 +26,47 @@ def delay_of(seconds: float) -> int:
     return round(seconds * 1e6)
 
 
+def new_row(job: NewJob) -> bytes:
+    """A job for enqueue.lua."""
+    when = ""
+    if job.delay is not None:
+        when = f"d{delay_of(job.delay)}"
+    elif job.execute_at is not None:
+        try:
+            when = str(microseconds(job.execute_at.astimezone(UTC)))
+        except OverflowError:
+            raise InvalidJob("execute_at: is not within the years 1 to 9999, in UTC", field="execute_at") from None
+    row = (job.id, job.type, job.queue, str(job.priority), str(job.max_retries), when, job.json)
+    return "\0".join(row).encode()
+
+
+def arriving_row(job: Job, encoded: str) -> bytes:
+    """A job for import.lua, with its data as JSON."""
+    values: dict[str, Any] = {
+        "type": job.type,
+        "queue": job.queue,
+        "data": encoded,
+        "status": job.status,
+        "priority": job.priority,
+        "attempts": job.attempts,
+        "max_retries": job.max_retries,
+        "crashes": job.crashes or None,
+        "error": job.error,
+    }
+    times = ("created_at", "updated_at", "execute_at", "started_at", "finished_at", "failed_at")
+    for name in times:
+        moment = getattr(job, name)
+        values[name] = None if moment is None else microseconds(moment)
+    due = values["created_at"] if job.execute_at is None else values["execute_at"]
+    pairs = [str(word) for name, value in values.items() if value is not None for word in (name, value)]
+    return "\0".join([job.id, str(due), str(values["created_at"]), *pairs]).encode()
+
+
 def job_of(row: bytes | str) -> Job:
     """The job of a row that a script gave."""
     (
         id_, type_, data, status, queue, priority, attempts, max_retries, execute_at, error, created_at, updated_at,
-        started_at, finished_at, failed_at, worker_id, claim,
+        started_at, finished_at, failed_at, worker_id, claim, crashes,
     ) = text_of(row).split("\0")  # fmt: skip
     return trusted_job(
         id_,
@@ -48,6 +85,7 @@ def job_of(row: bytes | str) -> Job:
         moment_of(finished_at),
         moment_of(failed_at),
         Claimant.stored(int(worker_id) if worker_id else None, int(claim) if claim else None),
+        crashes=int(crashes or 0),
     )
 
 

@@ -46,6 +46,7 @@ _NEEDED = (
     jobs.c.execute_at,
     jobs.c.error,
     jobs.c.created_at,
+    jobs.c.crashes,
 )
 Rows = list[Row[Any]]
 
@@ -187,6 +188,7 @@ class _Claim:
             None,
             None,
             self._worker_id,
+            crashes=row.crashes,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 from sqlalchemy import Connection, delete, select
 
 from pgjobq.errors import StorageError
+from pgjobq.events import EventLog
 from pgjobq.storage.sqlalchemy.apart import each_apart
 from pgjobq.storage.sqlalchemy.conditions import AMONG_IDS, chunks, met
 from pgjobq.storage.sqlalchemy.connection import Database
 from pgjobq.storage.sqlalchemy.table import jobs
 
-log = logging.getLogger("pgjobq.storage")
+log = EventLog("pgjobq.storage")
 
 
 def prune(

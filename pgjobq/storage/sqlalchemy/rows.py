@@ -31,6 +31,7 @@ COLUMNS = (
     jobs.c.failed_at,
     jobs.c.worker_id,
     jobs.c.claim_id,
+    jobs.c.crashes,
 )
 _STATUSES = {str(status): status for status in JobStatus}
 _MICROSECOND = timedelta(microseconds=1)
@@ -39,7 +40,7 @@ _MICROSECOND = timedelta(microseconds=1)
 def job_of(row: Sequence[Any]) -> Job:
     """The job of a row of COLUMNS. Raises InvalidJob for a status that is none."""
     id_, type_, data, status, queue, priority, attempts, max_retries, execute_at, error, created_at, *rest = row
-    *times, worker_id, claim_id = rest
+    *times, worker_id, claim_id, crashes = rest
     return trusted_job(
         id_,
         type_,
@@ -54,6 +55,7 @@ def job_of(row: Sequence[Any]) -> Job:
         created_at,
         *times,
         Claimant.stored(worker_id, claim_id),
+        crashes=crashes,
     )
 
 

@@ -70,6 +70,8 @@ def cancel(conn: Connection, job_id: str, now: datetime) -> bool:
 def put_back(conn: Connection, job_id: str, due: datetime, now: datetime) -> bool:
     """failed, cancelled or pending -> pending, due then; False when it is in no such state."""
     values = {"status": "pending", "execute_at": due, "updated_at": now}
+    # MySQL reads the new value of a column that was set before, and crashes is the last of the table.
+    values |= {"attempts": jobs.c.attempts - jobs.c.crashes, "crashes": 0}
     values |= dict.fromkeys(("finished_at", "failed_at", "claim_id"), null())
     return _change_one(conn, job_id, ("pending", "failed", "cancelled"), values)
 
@@ -84,16 +86,22 @@ def _change_one(conn: Connection, job_id: str, states: Sequence[str], values: di
 def _change(outcome: Outcome, now: datetime | None) -> _Change:
     match outcome:
         case Completed():
-            return _Change("completed", ("finished_at",), (("error", None),))
+            return _Change("completed", ("finished_at",), (("error", None), *_cleared(outcome.job)))
         case Failed(_, error):
-            return _Change("failed", ("finished_at", "failed_at"), (("error", _stored(error)),))
-        case Retried(_, delay, error):
+            values = (("error", _stored(error)), *_cleared(outcome.job))
+            return _Change("failed", ("finished_at", "failed_at"), values, taken_back=outcome.job.crashes)
+        case Retried(job, delay, error):
             kept = () if error is None else (("error", _stored(error)),)
-            return _Change("pending", *_due(delay, now, kept))
+            return _Change("pending", *_due(delay, now, (*kept, *_cleared(job))), taken_back=job.crashes)
         case Released(_, delay) if delay > 0:
             return _Change("pending", *_due(delay, now), taken_back=1)
         case Released():
             return _Change("pending", taken_back=1)
+
+
+def _cleared(job: Job) -> Values:
+    """A clean end begins the count of crashes again."""
+    return (("crashes", 0),) if job.crashes else ()
 
 
 def _due(delay: float, now: datetime | None, values: Values = ()) -> tuple[tuple[str, ...], Values]:

@@ -47,6 +47,7 @@ class JobRecord(Base):
     failed_at: Mapped[datetime | None] = mapped_column(Moment)
     worker_id: Mapped[int | None] = mapped_column(BigInteger)
     claim_id: Mapped[int | None] = mapped_column(BigInteger)
+    crashes: Mapped[int] = mapped_column(Integer, server_default=text("0"))
 
 
 class WorkerRecord(Base):
@@ -88,4 +89,4 @@ Index("idx_created_at", jobs.c.created_at.desc())
 # What DBJobQ's table has, and what came later.
 BASE_COLUMNS = ("id", "type", "data", "status", "error", "attempts", "max_retries", "priority")
 BASE_TIMES = ("execute_at", "created_at", "updated_at")
-LATER_COLUMNS = ("queue", "started_at", "finished_at", "failed_at", "worker_id", "claim_id")
+LATER_COLUMNS = ("queue", "started_at", "finished_at", "failed_at", "worker_id", "claim_id", "crashes")

@@ -1,12 +1,13 @@
 -- give_back_claims: put the running jobs of a worker's claims, except those of known claims, back in line.
 --
--- why: 'crashed', the worker died: the start counts as a try and as a crash, and a job fails when its tries are used up
--- or at its pgjobq.max_crashes-th crash (3), so that one which kills its workers does not go round for ever; 'left': the
--- start counts as a try; 'unknown': the start is taken back, because the worker never learned of it.
+-- why: 'crashed', the worker died: the start counts as a crash, which uses up no try, and a job fails at its
+-- pgjobq.max_crashes-th crash (3), so that one which kills its workers does not go round for ever; 'left': the start
+-- counts as a try; 'unknown': the start is taken back, because the worker never learned of it.
 --
--- Waits for nothing: a job or a claim that another transaction holds is left to the next call.
+-- told: for a log, rescued, failed, and the first 40 of job_ids and failed_ids, and of those jobs that have crashed more
+-- than once their crashes.  Waits for nothing: a job or a claim that another transaction holds is left to the next call.
 create or replace function give_back_claims(worker_id integer, known bigint[], why text,
-                                            out rescued integer, out failed integer, out job_ids text[])
+                                            out rescued integer, out failed integer, out job_ids text[], out told jsonb)
   language plpgsql
   volatile
   set search_path from current
@@ -22,7 +23,9 @@ begin
      where claims.worker_id = give_back_claims.worker_id and claims.id <> all (give_back_claims.known)
        for update skip locked
   ), held as materialized (
-    select job.id, give_back_claims.why <> 'unknown' and (job.attempts > job.max_retries or job.crashes + v_crash >= v_most) as fails
+    select job.id, v_crash = 1 and job.crashes + 1 >= v_most as fails,
+           format('(try %s of %s, crash %s of %s)', greatest(job.attempts - job.crashes, 1), job.max_retries + 1,
+                  job.crashes + v_crash, v_most) as which
       from claim
      cross join lateral unnest(claim.job_ids) as given (id)
      cross join lateral (
@@ -37,19 +40,24 @@ begin
            crashes     = jobs.crashes + v_crash,
            claim_id    = null,
            error       = case when give_back_claims.why = 'unknown' then jobs.error
-                              else format('worker %s stopped or died while it held this job (try %s of %s, crash %s of %s)',
-                                          give_back_claims.worker_id, jobs.attempts, jobs.max_retries + 1,
-                                          jobs.crashes + v_crash, v_most) end,
+                              else format('worker %s stopped or died while it held this job %s', give_back_claims.worker_id, held.which)
+                                   || case when held.fails then '; it failed because of its crashes' else '' end end,
            failed_at   = case when held.fails then clock_timestamp() end,
            finished_at = case when held.fails then clock_timestamp() end,
            updated_at  = clock_timestamp()
       from held
      where jobs.id = any (array(select held.id from held)) and jobs.id = held.id
-    returning jobs.id, held.fails
+    returning jobs.id, held.fails, jobs.crashes
   )
-  select count(*) filter (where not given_back.fails), count(*) filter (where given_back.fails), array_agg(given_back.id)
+  select count(*) filter (where not given_back.fails), count(*) filter (where given_back.fails), array_agg(given_back.id),
+         jsonb_build_object(
+           'rescued', count(*) filter (where not given_back.fails), 'failed', count(*) filter (where given_back.fails),
+           'job_ids', to_jsonb((array_agg(given_back.id))[:40]),
+           'failed_ids', to_jsonb((array_agg(given_back.id) filter (where given_back.fails))[:40]),
+           'crashes', (select jsonb_object_agg(often.id, often.crashes)
+                         from (select given_back.id, given_back.crashes from given_back where given_back.crashes > 1 limit 40) as often))
     from given_back
-    into give_back_claims.rescued, give_back_claims.failed, give_back_claims.job_ids;
+    into give_back_claims.rescued, give_back_claims.failed, give_back_claims.job_ids, give_back_claims.told;
   perform forget_claims(give_back_claims.worker_id, array(
             select claims.id
               from claims

@@ -26,9 +26,10 @@ local NOW = clock[1] * 1000000 + clock[2]
 local STATUSES = {'pending', 'running', 'completed', 'failed', 'cancelled'}
 local FIELDS = {
   'type', 'data', 'status', 'queue', 'priority', 'attempts', 'max_retries', 'execute_at', 'error', 'created_at',
-  'updated_at', 'started_at', 'finished_at', 'failed_at', 'worker_id', 'claim', 'entry', 'due', 'settled',
+  'updated_at', 'started_at', 'finished_at', 'failed_at', 'worker_id', 'claim', 'crashes',
+  'entry', 'due', 'settled',
 }
-local SHOWN = 16  -- so many of them a caller sees
+local SHOWN = 17  -- so many of them a caller sees
 local F, WITHOUT_DATA = {}, {}
 for n, name in ipairs(FIELDS) do
   F[name] = n
@@ -138,6 +139,12 @@ local function put_in_line(id, job, due, ...)
   if job[F.finished_at] then redis.call('HDEL', key(id), 'finished_at', 'failed_at') end
   if job[F.status] == 'pending' then displace(id, job) else move(id, job, 'pending') end
   place(id, job[F.queue], tonumber(job[F.priority]), due, job[F.entry])
+end
+
+-- The starts of a job that count as tries, and, when it has crashed, the changes that a clean end makes.
+local function tries(job) return tonumber(job[F.attempts]) - tonumber(job[F.crashes] or 0) end
+local function clear(id, job)
+  if job[F.crashes] and job[F.crashes] ~= '0' then set(id, 'attempts', whole(tries(job)), 'crashes', '0') end
 end
 
 local function fail(id, job, error, ...)

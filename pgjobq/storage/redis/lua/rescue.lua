@@ -1,31 +1,36 @@
--- The jobs of workers whose lease ran out -> pending, or failed without tries left; those workers are forgotten.
--- ARGV: jobs at most. Returns how many there were; as many as the most: there may be more.
-local dead = redis.call('ZRANGEBYSCORE', P .. 'workers', '-inf', whole(NOW))
-if #dead == 0 then return 0 end
+-- The jobs of workers whose lease ran out -> pending, or failed when they have crashed too often; those workers are
+-- forgotten. ARGV: jobs at most, how often is too often, the length of a lease. Returns a row for each job, its worker,
+-- the worker's name, microseconds since its last sign of life, id and crashes; and how many were looked at: as many as
+-- the most, there may be more.
+local dead = redis.call('ZRANGEBYSCORE', P .. 'workers', '-inf', whole(NOW), 'WITHSCORES')
+if #dead == 0 then return {0} end
 redis.call('INCRBY', P .. 'seq', 0)
-local left, rescued = tonumber(ARGV[1]), 0
+local left, rows = tonumber(ARGV[1]), {0}
 
-local function rescue(id, worker)
+local function rescue(id, worker, told)
   redis.call('SREM', P .. 'held:' .. worker, id)
   local job = load(id)
   if not job or job[F.status] ~= 'running' or job[F.worker_id] ~= worker then return end
-  local attempts, tries = tonumber(job[F.attempts]), job[F.max_retries] + 1
-  local error = 'worker ' .. worker .. ' stopped or died while it held this job (try ' .. whole(attempts) .. ' of '
-    .. whole(tries) .. ')'
-  if attempts >= tries then
-    fail(id, job, error)
+  local crashes = whole((job[F.crashes] or 0) + 1)
+  local error = 'worker ' .. worker .. ' stopped or died while it held this job (try ' .. whole(tries(job)) .. ' of '
+    .. whole(job[F.max_retries] + 1) .. ', crash ' .. crashes .. ' of ' .. ARGV[2] .. ')'
+  if tonumber(crashes) >= tonumber(ARGV[2]) then
+    fail(id, job, error .. '; it failed because of its crashes', 'crashes', crashes)
   else
-    put_in_line(id, job, NOW, 'error', error)
+    put_in_line(id, job, NOW, 'error', error, 'crashes', crashes)
   end
-  rescued = rescued + 1
+  rows[#rows + 1] = table.concat({told, id, crashes}, '\0')
 end
 
-for _, worker in ipairs(dead) do
+for n = 1, #dead, 2 do
+  local worker = dead[n]
+  local name = redis.call('HGET', P .. 'worker:' .. worker, 'name') or ''
+  local told = table.concat({worker, name, whole(NOW - dead[n + 1] + ARGV[3])}, '\0')
   local held = redis.call('SRANDMEMBER', P .. 'held:' .. worker, left)
-  for _, id in ipairs(held) do rescue(id, worker) end
-  left = left - #held
+  for _, id in ipairs(held) do rescue(id, worker, told) end
+  left, rows[1] = left - #held, rows[1] + #held
   if redis.call('EXISTS', P .. 'held:' .. worker) == 1 then break end
   forget_worker(worker)
 end
 ring_for_arrivals()
-return rescued
+return rows

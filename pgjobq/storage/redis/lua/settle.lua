@@ -10,11 +10,14 @@ local function settle(id, job, what, worker, delay, error, mark)
   if what == 'completed' then
     set(id, 'status', 'completed', 'finished_at', whole(NOW), 'settled', mark)
     if job[F.error] then redis.call('HDEL', key(id), 'error') end
+    if job[F.crashes] then redis.call('HDEL', key(id), 'crashes') end
     move(id, job, 'completed')
   elseif what == 'failed' then
+    clear(id, job)
     fail(id, job, string.sub(error, 2), 'settled', mark)
   elseif what == 'retried' then
     local due = NOW + delay
+    clear(id, job)
     put_in_line(id, job, due, 'execute_at', whole(due), 'settled', mark)
     if error ~= '' then set(id, 'error', string.sub(error, 2)) end
   else

@@ -28,13 +28,13 @@ ROW = f"insert into bare (type, data) values ('ignore_all', '{TEXT}') returning 
 INSERT = f"insert into bare (type, data) values ('ignore_all', '{TEXT}') returning id;"
 NO_TRIGGER = "enqueue_job without its trigger"
 STEPS = {
-    "insert into a second table, too, by hand": f"""
+    "explicit insert into a second table, too": f"""
         with job as ({ROW})
         insert into bare_ready (queue, lane, job_id) select queue, - priority::bigint, id from job returning job_id;""",
     NO_TRIGGER: CALL,
     "insert and notify": f"with job as ({ROW}) select pg_notify('jobs', queue) from job;",
 }
-NOBODY, IDLE, BUSY = "nobody there", "idle workers of another queue", "workers consuming"
+ALONE, IDLE, BUSY = "without workers", "idle workers of another queue", "workers consuming"
 
 
 def enqueue(bench: Bench) -> list[Line]:
@@ -59,12 +59,12 @@ def _rows(bench: Bench, measure: str, clients: Sequence[int], disk: str) -> list
     most = max(clients)
     for _ in range(bench.sizes.repeat_long):
         for count in clients:
-            floors[count].append(_rate(bench, INSERT, count, NOBODY))
-            crews = (NOBODY, IDLE, BUSY) if count in bench.sizes.fleet_clients else (NOBODY,)
+            floors[count].append(_rate(bench, INSERT, count, ALONE))
+            crews = (ALONE, IDLE, BUSY) if count in bench.sizes.fleet_clients else (ALONE,)
             for crew in crews:
                 figures.setdefault((count, crew), []).append(_rate(bench, CALL, count, crew))
         for step, statement in STEPS.items() if disk else ():
-            steps[step].append(_rate(bench, statement, most, NOBODY, trigger=False))
+            steps[step].append(_rate(bench, statement, most, ALONE, trigger=False))
     lines: list[Line] = [
         Row(
             measure=measure,
@@ -88,7 +88,7 @@ def _rows(bench: Bench, measure: str, clients: Sequence[int], disk: str) -> list
             floor_name=NO_TRIGGER,
             aim=">= 0.8",
         )
-        for crew in (NOBODY, IDLE, BUSY)
+        for crew in (ALONE, IDLE, BUSY)
         if disk
     ]
     for step, rates in steps.items():
@@ -101,7 +101,7 @@ def _rows(bench: Bench, measure: str, clients: Sequence[int], disk: str) -> list
 
 
 def _named(crew: str, count: int) -> str:
-    return crew if crew == NOBODY else f"{count} {crew}"
+    return crew if crew == ALONE else f"{count} {crew}"
 
 
 def _rate(bench: Bench, statement: str, clients: int, crew: str, *, trigger: bool = True) -> float:
@@ -110,7 +110,7 @@ def _rate(bench: Bench, statement: str, clients: int, crew: str, *, trigger: boo
             conn.execute(BARE)
             if not trigger:
                 conn.execute("alter table pgjobq.jobs disable trigger jobs_inserted")
-        if crew != NOBODY:
+        if crew != ALONE:
             queue = "other" if crew == IDLE else "default"
             stack.enter_context(fleet(dsn, bench.sizes.fleet, queues=queue))
         return pgbench(dsn, statement, clients, bench.sizes.enqueue_seconds)

@@ -67,12 +67,12 @@ def closing(report: dict[str, Any]) -> str:
     machine, versions, settings = report["machine"], report["versions"], report["settings"]
     return (
         f"\n{machine['cores']} cores of {machine['processor'] or 'an unnamed processor'}, {machine['memory']},"
-        f" {machine['system']}, load before {machine['load_before']:.1f}.\n"
+        f" {machine['system']}, load average {machine['load_before']:.1f} before the run.\n"
         f"PostgreSQL {versions['postgresql']}, Python {versions['python']}, pgjobq {versions['pgjobq']}"
         f" {versions['commit']}, psycopg {versions['psycopg']} ({versions['psycopg_impl']});"
         f" fsync {settings['fsync']} ({settings['wal_sync_method']}),"
         f" synchronous_commit {settings['synchronous_commit']},"
         f" shared_buffers {settings['shared_buffers']}, max_wal_size {settings['max_wal_size']}.\n"
-        f"{report['size']} run, {report['seconds']:.0f} s. Figures and floors are medians of n repetitions;"
-        " a ratio is the median of the repetitions' own. The JSON has them all."
+        f"{report['size']} run, {report['seconds']:.0f} s. Figures and floors are medians of n repetitions."
+        " A ratio is the median of the ratios of the repetitions. The JSON file has them all."
     )

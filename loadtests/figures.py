@@ -62,7 +62,7 @@ def filled(page: str, report: dict[str, Any]) -> str:
 def _part(name: str, report: dict[str, Any]) -> str:
     if name == "run":
         later = (
-            f"\nMeasured again later: {', '.join(run['measures'])}.\n{closing(run)}\n"
+            f"\nThese measures were repeated later: {', '.join(run['measures'])}.\n{closing(run)}\n"
             for run in report.get("later", [])
         )
         return closing(report).strip() + "\n" + "".join(later)

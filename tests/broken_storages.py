@@ -27,8 +27,8 @@ from broken_elsewhere import (
 from memory_storages import DictStorage, Memory, MemoryStorage
 
 from pgjobq import BaseStorage, DuplicateJob, Job, JobStatus, NewJob
+from pgjobq.arrival import arriving
 from pgjobq.outcomes import Failed, Outcome, Released
-from pgjobq.storage.arrival import arriving
 from pgjobq.storage.base import Maintenance
 from pgjobq.storage.holds import Claimant
 from pgjobq.testing import StorageContract

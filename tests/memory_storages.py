@@ -15,9 +15,9 @@ from json import loads
 from typing import Any, ClassVar
 
 from pgjobq import BaseStorage, DuplicateJob, Job, JobNotFound, JobStatus, LostJob, NewJob
+from pgjobq.arrival import arriving
 from pgjobq.checks import check_delay
 from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried, status_after
-from pgjobq.storage.arrival import arriving
 from pgjobq.storage.holds import Claimant, start
 from pgjobq.storage.leased import LeasedStorage
 

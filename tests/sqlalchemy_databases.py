@@ -11,7 +11,7 @@ from typing import Any
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import create_engine, make_url
 
-from pgjobq.sa.engine import OPTIMISTIC
+from pgjobq.storage.sqlalchemy.engine import OPTIMISTIC
 from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 

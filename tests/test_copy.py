@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from pgjobq import BaseStorage, Job, JobStatus, NewJob, Unsupported, open_storage
+from pgjobq.arrival import arriving
 from pgjobq.copying import MAX_BATCH_DATA, CopyReport, copy_jobs
 from pgjobq.models import UnreadableData
 from pgjobq.postgres.schema import migrate
-from pgjobq.storage.arrival import arriving
 from pgjobq.storage.base import Completed, Failed, Outcome, Retried
 from pgjobq.storage.postgres_storage import PostgresStorage
 

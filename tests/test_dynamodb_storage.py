@@ -43,12 +43,12 @@ from pgjobq import (
     open_storage,
 )
 from pgjobq.copying import copy_jobs
-from pgjobq.dynamodb import claiming
-from pgjobq.dynamodb.table import Table
 from pgjobq.errors import NotMigrated
 from pgjobq.models import JobStatus
 from pgjobq.storage import dynamodb_storage
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
+from pgjobq.storage.dynamodb import claiming
+from pgjobq.storage.dynamodb.connection import Table
 from pgjobq.storage.dynamodb_storage import DynamoDBStorage
 from pgjobq.testing import StorageContract
 
@@ -684,7 +684,7 @@ def test_missing_region_and_credentials_are_told_with_the_mend(monkeypatch: pyte
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    from pgjobq.dynamodb import location
+    from pgjobq.storage.dynamodb import location
 
     location._session.cache_clear()  # one that knows no credentials yet
     try:

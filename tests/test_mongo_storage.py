@@ -38,8 +38,8 @@ from pgjobq import (
 )
 from pgjobq.copying import copy_jobs
 from pgjobq.models import JobStatus
-from pgjobq.mongo import adding, claiming
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
+from pgjobq.storage.mongo import claiming, enqueueing
 from pgjobq.storage.mongo_storage import MongoStorage
 from pgjobq.testing import StorageContract
 
@@ -346,7 +346,7 @@ def test_standalone_server_takes_back_what_it_added_before_a_known_id(
     with pytest.raises(DuplicateJob, match="job_id: 'known' exists already; give another id"):
         storage.enqueue_many(new)
     # As if it had come between the look and the insert.
-    monkeypatch.setattr(adding, "_unknown", lambda _, documents: documents)
+    monkeypatch.setattr(enqueueing, "_unknown", lambda _, documents: documents)
     with pytest.raises(DuplicateJob, match="job_id: 'known' exists already"):
         storage.enqueue_many(new)
     monkeypatch.undo()

@@ -33,7 +33,7 @@ from pgjobq import (
     open_storage,
 )
 from pgjobq.models import UnreadableData
-from pgjobq.redis import rows
+from pgjobq.storage.redis import enqueueing, rows
 from pgjobq.storage.redis_storage import PAGE, RedisStorage
 from pgjobq.testing import StorageContract
 
@@ -235,7 +235,7 @@ def test_one_job_with_more_data_than_an_answer_has_is_given_alone(storage: Redis
 
 
 def test_calls_that_are_too_large_are_refused(storage: RedisStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "MAX_DATA", 1000)
+    monkeypatch.setattr(enqueueing, "MAX_DATA", 1000)
     with pytest.raises(InvalidJob, match=r"data: [0-9]+ bytes in one call are more than the 1000") as refused:
         storage.enqueue("a", "t", {"text": "x" * 1000})
     assert refused.value.field == "data"

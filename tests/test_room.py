@@ -15,9 +15,9 @@ from sqlalchemy_databases import driven, mariadb_database, postgres_url
 from working import eventually, finished
 
 from pgjobq import JobQueue, JobStatus, Registry, RunningJob, StorageUnavailable, Worker, job
+from pgjobq.room import OWN_CALLS, Room
 from pgjobq.storage.base import BaseStorage
 from pgjobq.storage.postgres_storage import PostgresStorage
-from pgjobq.storage.room import OWN_CALLS, Room
 from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 AT_ONCE = 20

@@ -22,8 +22,8 @@ from sqlalchemy_databases import mariadb_database, postgres_url
 from pgjobq import NewJob, Registry, Worker, job
 from pgjobq.errors import InvalidJob, StorageError, StorageUnavailable
 from pgjobq.models import Job, JobStatus
-from pgjobq.sa import database as databases
 from pgjobq.storage.base import Completed
+from pgjobq.storage.sqlalchemy import connection as databases
 from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 PATIENCE = 30.0  # seconds

@@ -29,9 +29,9 @@ from pgjobq.errors import (
     Unsupported,
 )
 from pgjobq.models import JobStatus
-from pgjobq.sa import engine as engines
-from pgjobq.sa import sqlite as sqlite_files
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
+from pgjobq.storage.sqlalchemy import engine as engines
+from pgjobq.storage.sqlalchemy import sqlite as sqlite_files
 from pgjobq.storage.sqlalchemy_storage import JobRecord, SQLAlchemyStorage
 
 EACH = ("sqlite", "mariadb", "postgresql")

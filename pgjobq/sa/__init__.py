@@ -1,1 +1,1 @@
-"""Jobs in any database that SQLAlchemy reaches: the parts of SQLAlchemyStorage."""
+"""The former place of the tables of SQLAlchemyStorage, kept for migration tools that name it."""

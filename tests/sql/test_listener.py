@@ -45,7 +45,7 @@ def test_worker_to_watch_that_was_heard_of_during_a_statement_is_watched(
     socket = listener._conn.fileno()
     conn.execute("select pg_notify(%s, '17')", [f"{listener.channel}?"])
     until(lambda: readable(socket))
-    storage._presence._value("next_due")
+    storage._presence._value(storage._database.calls.next_due())
     assert not asked
     began = time.monotonic()
     storage.wait(3)

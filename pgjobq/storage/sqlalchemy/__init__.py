@@ -1,0 +1,1 @@
+"""Jobs in any database that SQLAlchemy reaches: the parts of SQLAlchemyStorage."""

@@ -243,6 +243,9 @@ def test_job_is_found_soon_after_the_commit(
             storage.wait(0.2)
     threading.Timer(0.3, caller.commit).start()
     began = time.monotonic()
+    if asleep:
+        storage.wait(10)
+        assert time.monotonic() - began < 3, "it was not notified"
     while not storage.dequeue_many(1):
         assert time.monotonic() - began < 3, "left to the fallback poll"
         storage.wait(3)

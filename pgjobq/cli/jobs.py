@@ -185,7 +185,7 @@ def _moment(field: str, text: str | None) -> datetime | None:
     try:
         return None if text is None else datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidJob(f"{field}: {text!r} is not a time; give 2030-01-31T09:00+01:00", field=field) from None
+        raise InvalidJob(f"{field}: {text!r} is no time; give 2030-01-31T09:00+01:00", field=field) from None
 
 
 def _seconds(option: str, text: str | None) -> float | None:

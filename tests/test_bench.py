@@ -167,7 +167,7 @@ def test_measures_of_a_later_run_take_the_place_of_the_first(report: dict[str, A
     assert whole["series"] == report["series"]
     assert set(whole["measures"]) == set(report["measures"])
     page = figures.filled("<!-- figures: run -->\n<!-- end -->\n", whole)
-    assert "Measured again later: bulk.\n" in page
+    assert "These measures were repeated later: bulk.\n" in page
     assert "tiny run, 77 s." in page
     assert figures.together([whole, later])["later"] == [whole["later"][0]] * 2
 

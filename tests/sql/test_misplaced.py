@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from working import eventually
+from helpers.working import eventually
 
 from pgjobq import Job, JobQueue, NewJob, Registry, Retry, Worker, job
 from pgjobq.backoff import constant

@@ -17,7 +17,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from helpers.cli import DONE, NOT_DONE, NOT_FOUND, NOWHERE, USAGE, Cli, environment, eventually, made
+from helpers.cli import DONE, NOT_DONE, NOT_FOUND, NOWHERE, USAGE, Cli, environment, made
+from helpers.until import until
 from psycopg.conninfo import conninfo_to_dict
 
 from pgjobq import JobQueue
@@ -375,7 +376,7 @@ def test_check_finds_a_queue_that_nobody_serves(cli: Cli, queue: JobQueue) -> No
     assert "FAIL  unserved queues: due jobs without a worker: mail (1)" in done.stdout
     assert "pgjobq worker MODULE --queues NAME" in done.stdout
     worker = cli.start("worker", "handlers", "--queues", "default")
-    eventually(lambda: cli.json("stats")["workers"])
+    until(lambda: cli.json("stats")["workers"])
     assert cli.run("check").returncode == NOT_DONE  # it serves another queue
     worker.terminate()
     assert worker.wait(10) == DONE
@@ -386,7 +387,7 @@ def test_types_that_no_worker_takes_are_told(cli: Cli, queue: JobQueue) -> None:
     assert cli.json("stats")["unserved_types"] == [{"queue": "mail", "type": "foreign", "jobs": 1}]
     assert re.search(r"(?m)^mail +foreign +1$", cli.said("stats"))
     worker = cli.start("worker", "handlers")
-    eventually(
+    until(
         lambda: (
             "FAIL  unserved types: due jobs of types that no worker takes: foreign (1 in mail)"
             in cli.run("check").stdout
@@ -395,7 +396,7 @@ def test_types_that_no_worker_takes_are_told(cli: Cli, queue: JobQueue) -> None:
     worker.terminate()
     assert worker.wait(10) == DONE
     worker = cli.start("worker", "handlers", "--fail-unknown")
-    eventually(lambda: (found := queue.get_job(left)) and found.status == "failed")
+    until(lambda: (found := queue.get_job(left)) and found.status == "failed")
     worker.terminate()
     assert worker.wait(10) == DONE
 
@@ -422,8 +423,8 @@ def test_check_finds_an_old_snapshot(connect: Callable[..., Connection], dsn: st
 def test_worker_runs_jobs_until_sigterm(cli: Cli, tmp_path: Path) -> None:
     worker = cli.start("worker", "handlers")
     ids = [cli.said("enqueue", "touch", json.dumps({"name": f"t{n}"})).strip() for n in range(2)]
-    eventually(lambda: (tmp_path / "t0").exists() and (tmp_path / "t1").exists())
-    eventually(lambda: {cli.json("show", job_id)["status"] for job_id in ids} == {"completed"})
+    until(lambda: (tmp_path / "t0").exists() and (tmp_path / "t1").exists())
+    until(lambda: {cli.json("show", job_id)["status"] for job_id in ids} == {"completed"})
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(10) == DONE
     lines = [line.split(maxsplit=2) for line in cli.log().splitlines()]
@@ -441,7 +442,7 @@ def test_worker_imports_nothing_that_it_does_without(cli: Cli, tmp_path: Path, q
     (tmp_path / "telling.py").write_text(f"{told}    Path('told').write_text(' '.join(sys.modules))\n")
     queue.enqueue("tell")
     cli.start("worker", "telling")
-    modules = eventually(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text()).split()
+    modules = until(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text()).split()
     assert "pgjobq.worker" in modules
     assert not {"rich", "sqlalchemy", "pydantic", "pgjobq.cli.admin", "pgjobq.cli.supervisor"} & set(modules)
 
@@ -450,8 +451,8 @@ def test_worker_serves_the_queues_it_is_told(cli: Cli, tmp_path: Path, queue: Jo
     for name in ("mail", "news", "default"):
         queue.enqueue("touch", {"name": name}, queue=name)
     cli.start("worker", "handlers", "--queues", "mail, news", "--log-json")
-    eventually(lambda: (tmp_path / "mail").exists() and (tmp_path / "news").exists())
-    eventually(lambda: conn.execute("select count(*) from doorbell").fetchone() == (1,))  # it is asleep
+    until(lambda: (tmp_path / "mail").exists() and (tmp_path / "news").exists())
+    until(lambda: conn.execute("select count(*) from doorbell").fetchone() == (1,))  # it is asleep
     assert [job.queue for job in queue.get_pending_jobs()] == ["default"]
     started = json.loads(cli.log().splitlines()[0])
     assert (started["event"], started["queues"], started["level"]) == ("worker.started", "mail,news", "INFO")
@@ -461,20 +462,20 @@ def test_worker_runs_as_many_at_once_as_it_is_told(cli: Cli, tmp_path: Path, que
     for n in range(3):
         queue.enqueue("hold", {"name": f"h{n}"}, priority=9 - n)
     cli.start("worker", "handlers", "--concurrency", "2")
-    eventually(lambda: (tmp_path / "h0.began").exists() and (tmp_path / "h1.began").exists())
+    until(lambda: (tmp_path / "h0.began").exists() and (tmp_path / "h1.began").exists())
     time.sleep(0.3)  # time enough for a third one, were there room
     assert not (tmp_path / "h2.began").exists()
     assert conn.execute("select count(*) from jobs where status = 'running'").fetchone() == (2,)
     (tmp_path / "go").touch()
-    eventually(lambda: len(queue.get_completed_jobs()) == 3)
+    until(lambda: len(queue.get_completed_jobs()) == 3)
 
 
 def test_sigterm_lets_a_running_job_finish(cli: Cli, tmp_path: Path, queue: JobQueue) -> None:
     job_id = queue.enqueue("hold", {"name": "h"})
     worker = cli.start("worker", "handlers")
-    eventually((tmp_path / "h.began").exists)
+    until((tmp_path / "h.began").exists)
     worker.send_signal(signal.SIGTERM)
-    eventually(lambda: "worker.signal" in cli.log())
+    until(lambda: "worker.signal" in cli.log())
     late = queue.enqueue("touch", {"name": "late"})
     (tmp_path / "go").touch()
     assert worker.wait(10) == DONE
@@ -492,16 +493,16 @@ def until_it_ends(process: subprocess.Popen[str], number: signal.Signals) -> Non
         process.send_signal(number)
         return process.poll() is not None
 
-    eventually(has_ended)
+    until(has_ended)
 
 
 @pytest.mark.parametrize("how", ["second signal", "grace is over"])
 def test_job_that_does_not_end_is_released(cli: Cli, tmp_path: Path, queue: JobQueue, how: str) -> None:
     job_id = queue.enqueue("hold", {"name": "h"})
     worker = cli.start("worker", "handlers", *(["--grace", "0.2"] if how == "grace is over" else []))
-    eventually((tmp_path / "h.began").exists)
+    until((tmp_path / "h.began").exists)
     worker.send_signal(signal.SIGTERM)
-    eventually(lambda: "worker.signal" in cli.log())
+    until(lambda: "worker.signal" in cli.log())
     if how == "second signal":
         assert worker.poll() is None  # the grace is 30 seconds
         until_it_ends(worker, signal.SIGTERM)
@@ -513,7 +514,7 @@ def test_job_that_does_not_end_is_released(cli: Cli, tmp_path: Path, queue: JobQ
 
 def test_ctrl_c_stops_a_worker_in_good_order(cli: Cli) -> None:
     worker = cli.start("worker", "handlers")
-    eventually(lambda: "worker.started" in cli.log())
+    until(lambda: "worker.started" in cli.log())
     worker.send_signal(signal.SIGINT)
     assert worker.wait(10) == DONE
     assert "Traceback" not in cli.log()

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.cli import DONE, HANDLERS, NOT_DONE, NOT_FOUND, USAGE, Cli, eventually
+from helpers.cli import DONE, HANDLERS, NOT_DONE, NOT_FOUND, USAGE, Cli
 from helpers.places import KINDS, place
+from helpers.until import until
 
 from pgjobq import BaseStorage, Job, open_storage
 
@@ -57,7 +58,7 @@ def take(storage: BaseStorage, count: int) -> list[Job]:
         jobs.extend(storage.dequeue_many(count - len(jobs)))
         return len(jobs) == count
 
-    eventually(all_there)
+    until(all_there)
     return jobs
 
 
@@ -68,8 +69,8 @@ def test_a_job_from_its_enqueue_to_its_end(cli: Cli, tmp_path: Path) -> None:
     assert (job["type"], job["data"], job["queue"], job["priority"]) == ("touch", {"name": "Ünal"}, "mail", 9)
     assert (job["max_retries"], job["status"], job["attempts"]) == (1, "pending", 0)
     worker = cli.start("worker", "handlers", "--queues", "mail")
-    eventually((tmp_path / "Ünal").exists)
-    eventually(lambda: cli.json("show", "mine")["status"] == "completed")
+    until((tmp_path / "Ünal").exists)
+    until(lambda: cli.json("show", "mine")["status"] == "completed")
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(20) == DONE
     assert [line.split()[2] for line in cli.log().splitlines()] == ["worker.started", "worker.signal", "worker.stopped"]
@@ -87,7 +88,7 @@ def test_list_filters(cli: Cli, storage: BaseStorage) -> None:
     def ids(*words: str) -> list[str]:
         return [job["id"] for job in cli.json("list", *words)]
 
-    eventually(lambda: ids() == ["m0", "d2", "d1", "d0"])
+    until(lambda: ids() == ["m0", "d2", "d1", "d0"])
     assert ids("--limit", "2") == ["m0", "d2"]
     assert ids("--limit", "0") == []
     assert ids("--status", "failed") == ["m0"]
@@ -124,14 +125,14 @@ def test_stats_and_prune(cli: Cli, storage: BaseStorage) -> None:
         storage.enqueue(name, "t", {})
     (held,) = take(storage, 1)
     storage.complete(held.id)
-    eventually(lambda: sum(row["jobs"] for row in cli.json("stats")["jobs"]) == 3)
+    until(lambda: sum(row["jobs"] for row in cli.json("stats")["jobs"]) == 3)
     jobs: dict[str, int] = {}
     for row in cli.json("stats")["jobs"]:
         jobs[row["status"]] = jobs.get(row["status"], 0) + row["jobs"]
     assert jobs == {"pending": 2, "completed": 1}
     assert re.search(r"(?m) completed +1", cli.said("stats"))
     assert cli.said("prune", "--days", "1") == "0 jobs deleted\n"
-    eventually(lambda: cli.said("prune", "--days", "0") == "1 jobs deleted\n")
+    until(lambda: cli.said("prune", "--days", "0") == "1 jobs deleted\n")
     for days in ("-1", "nan", "1e300"):
         cli.complaint(NOT_DONE, "prune", "--days", days)
     assert len(cli.json("list")) == 2
@@ -149,7 +150,7 @@ def test_jobs_of_a_killed_worker_are_run_by_the_next(cli: Cli, tmp_path: Path, s
     storage.close()  # without leave: as if it had died; its lease is 5 seconds
     (tmp_path / "go").touch()
     cli.start("worker", "handlers")
-    eventually(lambda: cli.json("show", "held")["status"] == "completed", 30)
+    until(lambda: cli.json("show", "held")["status"] == "completed", 30)
     assert cli.json("show", "held")["attempts"] == 2
 
 

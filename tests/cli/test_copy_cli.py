@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.until import until
 from psycopg.conninfo import conninfo_to_dict
 
 from pgjobq import NewJob, Worker, job, open_storage
@@ -167,10 +167,7 @@ def test_interrupted_it_says_so_and_the_next_one_goes_on(
     conn.execute("select pg_advisory_lock(4711)")
     process = cli.start(*words)
     waits = "select exists (select from pg_locks where locktype = 'advisory' and objid = 4711 and not granted)"
-    deadline = time.monotonic() + 30
-    while conn.execute(waits).fetchone() != (True,):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: conn.execute(waits).fetchone() == (True,), seconds=30)
     process.send_signal(signal.SIGINT)
     output, complaints = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from helpers.until import until
 
 from pgjobq.devserver import DevServer, DevServerError, DevServerRunning, default_folder, find_bindir, temporary_root
 
@@ -38,13 +38,6 @@ def gone(pid: int) -> bool:
         return True
     # A zombie that init has not reaped yet is gone, too.
     return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.05)
 
 
 def test_the_server_gets_variables_of_its_own() -> None:
@@ -141,7 +134,7 @@ def test_killed_program_leaves_no_server_and_its_folder_goes_at_the_next_start(r
     program, pid, folder = run_one()
     program.kill()
     program.wait()
-    eventually(lambda: gone(pid))
+    until(lambda: gone(pid))
     assert folder.is_dir()
     _, _, another = run_one()
     assert not folder.exists()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from helpers.memory_storages import ENDS, DictStorage
+from helpers.until import until
 
 from pgjobq import (
     BaseStorage,
@@ -58,10 +59,7 @@ def start(jobs: JobQueue, registry: Registry) -> Iterator[Callable[..., Worker]]
 
 def finished(memory: DictStorage, job_id: str) -> Job:
     """The job, when it has come to its end."""
-    deadline = time.monotonic() + 10
-    while memory.jobs[job_id].status not in ENDS:
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
+    until(lambda: memory.jobs[job_id].status in ENDS, seconds=10)
     return memory.jobs[job_id]
 
 

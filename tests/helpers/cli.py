@@ -6,8 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,6 @@ def hold(name: str) -> None:
     while not (HERE / "go").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
 '''
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
-    """Wait until a condition holds; its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
-    return value
 
 
 def environment(**more: str) -> dict[str, str]:

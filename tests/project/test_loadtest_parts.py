@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from helpers.until import until
 
 from pgjobq import JobQueue, Registry, Worker
 from pgjobq.storage.postgres_storage import PostgresStorage
@@ -50,10 +50,7 @@ def test_worker_for_all_queues_is_refused(
     worker = Worker(JobQueue(storage, registry=registry), registry=registry)
     worker.start()
     try:
-        deadline = time.monotonic() + 10
-        while not workers(conn, target):
-            assert time.monotonic() < deadline, "the worker did not register"
-            time.sleep(0.02)
+        until(lambda: workers(conn, target), seconds=10)
         with pytest.raises(Refused, match="serves all queues, and would take the load test's jobs"):
             prepare(target)
     finally:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.until import until
 from services import Valkey
 
 from pgjobq import Fail, Job, JobQueue, JobStatus, Registry, Retry, Unsupported, Worker, job
@@ -96,10 +96,7 @@ def test_worker_runs_jobs_on_the_example(make: Make, registry: Registry) -> None
     worker = Worker(storage, registry=registry)
     worker.start()
     try:
-        deadline = time.monotonic() + 20
-        while len(queue.get_completed_jobs()) < 4 or len(queue.get_failed_jobs()) < 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: len(queue.get_completed_jobs()) == 4 and len(queue.get_failed_jobs()) == 1)
     finally:
         worker.stop()
     assert sorted(seen, key=str) == [("again", None), ("async", ids[0]), ("greet", "Ada"), ("greet", "é")]

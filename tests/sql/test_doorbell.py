@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.until import until
 
 from pgjobq import Registry, Worker, job
 from pgjobq.postgres.listener import Heard, Listener
@@ -410,14 +411,6 @@ class Listening:
                 self.looks = self.storage.wait(3600) is not False
 
 
-def until(done: Callable[[], bool], seconds: float = 5) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("then", ["full", "asleep"])
 def test_enqueue_that_counted_on_a_poller_is_not_missed_when_that_stops(
     connect: Connect, conn: Connection, make_storage: MakeStorage, then: str
@@ -428,7 +421,7 @@ def test_enqueue_that_counted_on_a_poller_is_not_missed_when_that_stops(
     assert len(poller.dequeue_many(10)) == 10  # as much as it asked for: it polls
     other = Listening(make_storage(poll_interval=3600)) if then == "full" else None
     if other is not None:
-        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (1,))
+        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (1,), seconds=5)
         time.sleep(0.3)  # past the last claim before sleep
     writer = connect(autocommit=False)
     writer.execute("select enqueue_job('t', job_id => 'late')")
@@ -436,11 +429,11 @@ def test_enqueue_that_counted_on_a_poller_is_not_missed_when_that_stops(
         poller.note_load(busy=True, full=True)
     else:
         other = Listening(poller)
-        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (1,))
+        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (1,), seconds=5)
     time.sleep(0.3)
     assert other.claimed == []
     writer.commit()
-    until(lambda: other.claimed == ["late"])
+    until(lambda: other.claimed == ["late"], seconds=5)
 
 
 def test_enqueue_that_counted_on_a_poller_that_died_is_seen_by_one_that_fell_asleep_beside_it(
@@ -469,11 +462,11 @@ def test_enqueue_that_counted_on_a_poller_that_died_is_seen_by_one_that_fell_asl
     worker = Worker(make_storage(poll_interval=3600), registry=registry)
     worker.start()
     try:
-        until(lambda: asked_last("next_due") == 1)  # it sleeps
+        until(lambda: asked_last("next_due") == 1, seconds=5)  # it sleeps
         writer = connect(autocommit=False)
         writer.execute("select enqueue_job('t')")
         poller.conn.close()
-        until(lambda: asked_last("open_transactions") == 1)  # it falls asleep anew, and waits for the writer
+        until(lambda: asked_last("open_transactions") == 1, seconds=5)  # it falls asleep anew, and waits for the writer
         writer.commit()
         assert ran.wait(1)
     finally:
@@ -500,11 +493,11 @@ def test_worker_that_stops_or_pauses_tells_the_others(
     stopping = threading.Thread(target=getattr(first, then))
     try:
         conn.execute("select enqueue_job('long')")
-        until(lambda: conn.execute("select count(*) from jobs where status = 'running'").fetchone() == (1,))
+        until(lambda: conn.execute("select count(*) from jobs where status = 'running'").fetchone() == (1,), seconds=5)
         second.start()
-        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (2,))
+        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (2,), seconds=5)
         stopping.start()
-        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (1,))
+        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (1,), seconds=5)
         conn.execute("select enqueue_job('t')")
         assert done.wait(3)
     finally:
@@ -539,7 +532,7 @@ def test_job_of_a_worker_that_was_rung_and_died_is_seen_by_the_one_that_looks_af
     worker = Worker(make_storage(poll_interval=3600), registry=registry)
     worker.start()
     try:
-        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (2,))
+        until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (2,), seconds=5)
         time.sleep(0.3)
         conn.execute("select enqueue_job('t')")  # rings the first, which never claims
         doomed.conn.close()
@@ -556,7 +549,7 @@ def test_bell_that_another_thread_reads_wakes_the_one_that_sleeps(conn: Connecti
     listener = storage._presence._listener
     assert listener is not None
     conn.execute("select enqueue_job('t')")
-    until(lambda: _readable(listener))
+    until(lambda: _readable(listener), seconds=5)
     listener.keep()  # reads it
     assert not _readable(listener)
     listener._heard = Heard()  # as when the sleeper looked just before

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.until import until
 from psycopg.conninfo import make_conninfo
 
 from pgjobq.postgres.schema import migrate
@@ -184,9 +185,7 @@ def test_database_of_another_encoding(conn: Connection, dsn: str, encoding: str)
         sleeping = threading.Thread(target=lambda: waited.append(sleep_until_notified(storage, [name])))
         sleeping.start()
         with psycopg.connect(there, autocommit=True, client_encoding="utf8") as other:
-            deadline = time.monotonic() + 20
-            while other.execute(f'select from "q {name}".worker_status where asleep').fetchone() is None:
-                assert time.monotonic() < deadline
+            until(lambda: other.execute(f'select from "q {name}".worker_status where asleep').fetchone() is not None)
             other.execute(
                 f'select "q {name}".enqueue_job(%s, %s, queue => %s, job_id => %s)',
                 [name, f'{{"{name}": 1}}', name, name],

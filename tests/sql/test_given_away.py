@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import psycopg
 import pytest
+from helpers.until import until_row
 from psycopg_pool import ConnectionPool
 
 from pgjobq import StorageUnavailable
@@ -220,23 +220,15 @@ def test_claim_that_appears_later_is_given_back_by_its_worker(lonely_server: str
         with pool.connection() as claimer:
             claimer.execute("set synchronous_commit = on")
         claiming.start()
-        pid = wait_for(conn, "select pid from pg_stat_activity where wait_event = 'SyncRep'")
+        pid = until_row(conn, "select pid from pg_stat_activity where wait_event = 'SyncRep'")
         with socket.socket(fileno=os.dup(claimer.fileno())) as network:
             network.shutdown(socket.SHUT_RDWR)
         claiming.join(20)
         assert failures
         assert storage.dequeue() is None  # gives back what it does not know, which cannot be seen yet
         conn.execute("select pg_terminate_backend(%s)", pid)  # ends its wait, as the standby would
-        wait_for(conn, "select from claims")
+        until_row(conn, "select from claims")
         assert job(conn) == ("running", 1, 0)
         storage.maintain([])
         assert job(conn) == ("pending", 0, 0)
         assert conn.execute("select from claims").fetchall() == []
-
-
-def wait_for(conn: Connection, query: str) -> Any:
-    """The first row of a query that has none yet."""
-    deadline = time.monotonic() + 20
-    while (row := conn.execute(query).fetchone()) is None:
-        assert time.monotonic() < deadline, query
-    return row

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.until import until
 from psycopg.conninfo import make_conninfo
 
 from pgjobq import Registry, Worker, job
@@ -50,14 +51,6 @@ def one(conn: Connection, query: str, *arguments: Any) -> Any:
     row = conn.execute(query, arguments).fetchone()
     assert row is not None
     return row[0]
-
-
-def until(done: Callable[[], bool], seconds: float = 15) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
 
 
 class Frozen:

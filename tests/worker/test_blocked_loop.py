@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers.working import eventually, finished
+from helpers.until import until
+from helpers.working import finished
 
 from pgjobq import JobQueue, JobStatus, Registry, Worker, job
 from pgjobq.worker import tasks
@@ -89,7 +90,7 @@ def test_loop_that_a_job_blocks_past_its_deadline_is_replaced(
     assert [record.job_id for record in told(caplog, "job.released")] == [beside]
     assert loops() == before + 2
     go.set()
-    eventually(lambda: loops() == before + 1)  # the old one ends, once it can
+    until(lambda: loops() == before + 1)  # the old one ends, once it can
     assert finished(queue, queue.enqueue(quick)).status == JobStatus.COMPLETED
     assert len(starts) == 2
 
@@ -104,7 +105,7 @@ def test_every_job_that_blocks_has_the_loop_replaced(
     start(concurrency=1)
     jobs = [queue.enqueue(blocks) for _ in range(3)]
     assert {finished(queue, job_id).status for job_id in jobs} == {JobStatus.FAILED}
-    eventually(lambda: len(told(caplog, "loop.replaced")) == 3)
+    until(lambda: len(told(caplog, "loop.replaced")) == 3)
     assert {record.job_id for record in told(caplog, "loop.replaced")} == set(jobs)
 
 
@@ -122,7 +123,7 @@ def test_job_without_a_timeout_that_blocks_the_loop_is_named_once(
 
     culprit = queue.enqueue(blocks)
     worker = start()
-    (line,) = eventually(lambda: told(caplog, "loop.blocked"))
+    (line,) = until(lambda: told(caplog, "loop.blocked"))
     assert line.job_id == culprit
     assert line.levelno == logging.WARNING
     assert line.at.startswith(f"{__file__}:")
@@ -158,7 +159,7 @@ def test_callback_that_blocks_the_loop_after_its_job_has_ended(
     assert finished(queue, culprit).status == JobStatus.COMPLETED
     waiting = [queue.enqueue(quick) for _ in range(3)]
     assert {finished(queue, job_id).status for job_id in waiting} == {JobStatus.COMPLETED}
-    eventually(lambda: [finished(queue, queue.enqueue(quick)), told(caplog, "loop.replaced")][1])
+    until(lambda: [finished(queue, queue.enqueue(quick)), told(caplog, "loop.replaced")][1])
     assert [record.job_id for record in told(caplog, "loop.replaced")] == [culprit]
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import psycopg
 import pytest
 from helpers.stalling_proxy import StallingProxy
-from helpers.working import eventually, finished
+from helpers.until import until
+from helpers.working import finished
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgjobq import JobQueue, JobStatus, Registry, RunningJob, Worker, job
@@ -115,25 +116,25 @@ def test_process_ends_in_time_whatever_the_network_swallows(
     tmp_path: Path,
     moment: str,
 ) -> None:
-    until, locker = tmp_path / "until", connect(autocommit=False)
+    gate, locker = tmp_path / "until", connect(autocommit=False)
     if moment == "connect":
         proxy.stall()
     held = [
-        queue.enqueue(type, {"until": str(until)}) for type in ("waits", "waits_too") if moment in {"running", "settle"}
+        queue.enqueue(type, {"until": str(gate)}) for type in ("waits", "waits_too") if moment in {"running", "settle"}
     ]
     process = run()
     if held:
-        eventually(lambda: queue.storage.counts()[JobStatus.RUNNING] == 2)
+        until(lambda: queue.storage.counts()[JobStatus.RUNNING] == 2)
     elif moment != "connect":
-        eventually(lambda: asleep(queue))
+        until(lambda: asleep(queue))
     if moment == "claim":
         locker.execute("lock table claims in exclusive mode")
-        held = [queue.enqueue("waits", {"until": str(until)})]
-        eventually(lambda: waits_for_a_lock(conn, "claim_jobs"))
+        held = [queue.enqueue("waits", {"until": str(gate)})]
+        until(lambda: waits_for_a_lock(conn, "claim_jobs"))
     elif moment == "settle":
         locker.execute("lock table claims in exclusive mode")
-        until.touch()
-        eventually(lambda: waits_for_a_lock(conn, "complete_jobs"))
+        gate.touch()
+        until(lambda: waits_for_a_lock(conn, "complete_jobs"))
     proxy.stall()
     locker.rollback()
     assert process.end() < GRACE + BOUND
@@ -147,7 +148,7 @@ def test_process_ends_in_time_whatever_the_network_swallows(
         assert set(named) <= set(held)
         assert len(named) >= 1
     proxy.flow()  # what the process left on the way comes too late, or not at all
-    until.touch()
+    gate.touch()
     with PostgresStorage(dsn)._database.connection():
         pass
 
@@ -158,8 +159,8 @@ def test_supervisor_ends_in_time_whatever_the_network_swallows(
 ) -> None:
     process = run("--processes", "2")
     held = [queue.enqueue("waits", {"until": str(tmp_path / "until")}) for _ in range(4)]
-    eventually(lambda: len(queue.storage.workers()) == 2)
-    eventually(lambda: queue.storage.counts()[JobStatus.RUNNING] == 4)
+    until(lambda: len(queue.storage.workers()) == 2)
+    until(lambda: queue.storage.counts()[JobStatus.RUNNING] == 4)
     proxy.stall()
     assert process.end() < GRACE + BOUND
     assert process.popen.returncode == 0
@@ -173,7 +174,7 @@ def test_thread_that_python_would_wait_for_does_not_hold_up_the_end(
 ) -> None:
     process = run()
     job_id = queue.enqueue("in_a_thread", {"until": str(tmp_path / "until")})
-    eventually((tmp_path / "until.began").exists)
+    until((tmp_path / "until.began").exists)
     assert process.end() < GRACE + BOUND
     assert process.popen.returncode == 0
     assert process.logged("worker.threads_left"), process.log.read_text()
@@ -201,7 +202,7 @@ def test_worker_that_is_cut_off_says_so_once_and_finds_its_jobs_lost(
     @job(registry=ours, type="long", max_retries=0)
     def long(job: RunningJob) -> None:
         began.release()
-        eventually(lambda: job.lost, 60)
+        until(lambda: job.lost, 60)
         lost.append(job.id)
 
     @job(registry=ours, type="long_async", max_retries=0)
@@ -226,7 +227,7 @@ def test_worker_that_is_cut_off_says_so_once_and_finds_its_jobs_lost(
         for _ in jobs:
             assert began.acquire(timeout=10)
         proxy.stall()
-        (line,) = eventually(lambda: told(caplog, "worker.cut_off"), 20)
+        (line,) = until(lambda: told(caplog, "worker.cut_off"), 20)
         assert line.jobs_in_hand == 2
         # The server has noticed, too, by its own keepalive.
         conn.execute(
@@ -239,9 +240,9 @@ def test_worker_that_is_cut_off_says_so_once_and_finds_its_jobs_lost(
         assert len(told(caplog, "worker.cut_off")) == 1
         assert not lost
         proxy.flow()
-        eventually(lambda: sorted(lost) == sorted(jobs), 30)
+        until(lambda: sorted(lost) == sorted(jobs), 30)
         assert {record.job_id for record in told(caplog, "job.lost")} == set(jobs)
-        eventually(lambda: told(caplog, "worker.reconnected"), 30)
+        until(lambda: told(caplog, "worker.reconnected"), 30)
         assert len(told(caplog, "worker.cut_off")) == 1
     finally:
         proxy.flow()
@@ -265,7 +266,7 @@ def test_worker_ends_in_time_while_a_name_is_not_resolved(
     worker = Worker(storage, registry=Registry())
     worker.start()
     try:
-        eventually(lambda: asleep(queue))
+        until(lambda: asleep(queue))
         monkeypatch.setattr(socket, "getaddrinfo", silent)
         conn.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from helpers.sqlalchemy_databases import mariadb_database, postgres_url
 from helpers.stalling_proxy import StallingProxy
-from helpers.working import eventually
+from helpers.until import until
 
 from pgjobq import JobQueue, JobStatus, Registry, Worker, job
 from pgjobq.connect import open_storage
@@ -69,5 +69,5 @@ def test_worker_ends_in_time_when_the_network_swallows_everything(
         assert took < GRACE + BOUND
         lines: list[Any] = [record for record in caplog.records if getattr(record, "event", "") == "worker.unsettled"]
         assert [line.job_ids for line in lines] == [job_id]
-        found = eventually(lambda: queue.get_job(job_id))
+        found = until(lambda: queue.get_job(job_id))
         assert found.status in {JobStatus.RUNNING, JobStatus.PENDING}

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers.working import eventually, finished
+from helpers.until import until
+from helpers.working import finished
 
 from pgjobq import Job, JobQueue, JobStatus, Registry, Worker, job
 from pgjobq.handlers import Handler
@@ -183,7 +184,7 @@ def test_deadline_holds_without_the_handler(
     assert finished(queue, queue.enqueue(quick)).status == JobStatus.COMPLETED  # its place is free
     go.set()
     assert ended.wait(5)
-    eventually(lambda: "job.ended_late" in caplog.text)
+    until(lambda: "job.ended_late" in caplog.text)
     assert finished(queue, job_id).status == JobStatus.FAILED
 
 
@@ -199,7 +200,7 @@ def test_nearer_deadline_is_met_while_a_farther_one_is_waited_for(
     registry.register(Handler(type="near", function=waits, timeout=0.1, max_retries=0))
     first = queue.enqueue("far")
     start()
-    eventually(lambda: (found := queue.get_job(first)) and found.status == JobStatus.RUNNING)
+    until(lambda: (found := queue.get_job(first)) and found.status == JobStatus.RUNNING)
     assert str(finished(queue, queue.enqueue("near", max_retries=0)).error).startswith("JobTimeout")
     go.set()
     assert finished(queue, first).status == JobStatus.COMPLETED
@@ -246,7 +247,7 @@ def test_context_variables_do_not_leak_into_the_next_job(
     queue.enqueue_many([queue.new_job(handler) for _ in range(20)])
     leaky.set("of the program")
     start(concurrency=1)
-    eventually(lambda: len(seen) == 20)
+    until(lambda: len(seen) == 20)
     assert seen == ["clean"] * 20
 
 
@@ -266,7 +267,7 @@ def test_runner_that_has_stopped_takes_no_more_orders() -> None:
     async def quick() -> None: ...
 
     runner.submit_many([(Job(id="a", type="t"), Handler(type="t", function=quick))])
-    (outcome,) = eventually(lambda: list(hand.outcomes))
+    (outcome,) = until(lambda: list(hand.outcomes))
     assert isinstance(outcome, Completed)
     runner.stop()
     runner.stop()

@@ -9,20 +9,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.until import until
 
 from pgjobq import Registry, Worker, job
 from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
 Start = Callable[..., Worker]
-
-
-def until(done: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -42,7 +35,7 @@ def start(make_storage: Callable[..., PostgresStorage], registry: Registry) -> I
 
 def all_asleep(conn: Connection, count: int) -> None:
     """Until so many workers sleep, and are past their last claim."""
-    until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (count,))
+    until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (count,), seconds=10)
     time.sleep(0.3)
 
 
@@ -88,7 +81,7 @@ def test_slow_jobs_spread_over_the_workers(conn: Connection, start: Start, regis
     running = "select count(*), count(distinct worker_id) from jobs where status = 'running'"
     for n in range(1, 5):
         conn.execute("select enqueue_job('slow')")
-        until(lambda n=n: conn.execute(running).fetchone() == (n, n))  # type: ignore[misc]  # mypy infers no n
+        until(lambda n=n: conn.execute(running).fetchone() == (n, n), seconds=10)  # type: ignore[misc]  # mypy infers no n
         time.sleep(0.1)  # it counts as busy now
     go_on.set()
 
@@ -105,7 +98,7 @@ def test_full_worker_leaves_its_jobs_to_others(conn: Connection, start: Start, r
     all_asleep(conn, 3)
     conn.execute("select enqueue_jobs(array_fill('slow'::text, array[6]))")
     running = "select worker_id, count(*) from jobs where status = 'running' group by worker_id"
-    until(lambda: sorted(count for _, count in conn.execute(running).fetchall()) == [2, 2, 2])
+    until(lambda: sorted(count for _, count in conn.execute(running).fetchall()) == [2, 2, 2], seconds=10)
     go_on.set()
 
 
@@ -163,6 +156,8 @@ def test_worker_with_nothing_in_the_way_polls_alone(conn: Connection, start: Sta
     stop.set()
     watcher.join()
     assert 1 in seen
-    until(lambda: conn.execute("select count(*) from jobs where status = 'completed'").fetchone() == (1500,))
+    until(
+        lambda: conn.execute("select count(*) from jobs where status = 'completed'").fetchone() == (1500,), seconds=10
+    )
     all_asleep(conn, 3)
     assert conn.execute(polling).fetchone() == (0,)

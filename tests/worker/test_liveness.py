@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.until import until
 from psycopg.conninfo import conninfo_to_dict
 
 from pgjobq import JobQueue, Registry
@@ -45,15 +46,6 @@ def hold(job: RunningJob) -> None:
 '''
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
-    """Wait until a condition holds; its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
-    return value
-
-
 class Fleet:
     """Worker processes on one database, and what their handlers wrote down."""
 
@@ -82,7 +74,7 @@ class Fleet:
 
     def wait_for_starts(self, job_id: str, starts: int) -> list[tuple[int, int, float]]:
         """The starts of a job, when it has had so many."""
-        eventually(lambda: len(self.starts(job_id)) == starts, RESCUED_WITHIN + 5)
+        until(lambda: len(self.starts(job_id)) == starts, RESCUED_WITHIN + 5)
         return self.starts(job_id)
 
     def allow(self, job_id: str) -> None:
@@ -129,13 +121,13 @@ def test_job_of_a_killed_worker_runs_on_an_idle_one(
     fleet: Fleet, queue: JobQueue, conn: Connection, moment: str, record_property: Callable[[str, object], None]
 ) -> None:
     victim = fleet.start()
-    eventually(lambda: asleep(conn) == 1)
+    until(lambda: asleep(conn) == 1)
     job_id = queue.enqueue("hold", max_retries=1)
-    eventually(lambda: fleet.starts(job_id))
+    until(lambda: fleet.starts(job_id))
     if moment == "while it runs":
         # Long enough that the job counts as a long one, and with a worker that fell asleep after it began.
         fleet.start()
-        eventually(lambda: asleep(conn) == 2)
+        until(lambda: asleep(conn) == 2)
     victim.kill()
     killed = time.time()
     victim.wait()
@@ -149,7 +141,7 @@ def test_job_of_a_killed_worker_runs_on_an_idle_one(
     assert (first[1], second[1]) == (victim.pid, fleet.workers[-1].pid)
     assert status(conn, job_id) == ("running", 2)
     fleet.allow(job_id)
-    eventually(lambda: status(conn, job_id) == ("completed", 2))
+    until(lambda: status(conn, job_id) == ("completed", 2))
     assert fleet.ends(job_id) == [(2, fleet.workers[-1].pid)]
 
 
@@ -157,9 +149,9 @@ def test_worker_asleep_takes_over_a_job_whose_worker_died_at_its_start(
     fleet: Fleet, queue: JobQueue, conn: Connection, record_property: Callable[[str, object], None]
 ) -> None:
     workers = {fleet.start().pid: fleet.workers[-1] for _ in range(2)}
-    eventually(lambda: asleep(conn) == 2)
+    until(lambda: asleep(conn) == 2)
     job_id = queue.enqueue("hold")
-    ((_, pid, _),) = eventually(lambda: fleet.starts(job_id))
+    ((_, pid, _),) = until(lambda: fleet.starts(job_id))
     workers[pid].kill()
     killed = time.time()
     _, second = fleet.wait_for_starts(job_id, 2)
@@ -179,7 +171,7 @@ def test_job_that_kills_its_workers_fails_when_its_tries_are_used_up(
         fleet.workers[-1].kill()
         fleet.workers[-1].wait()
     fleet.start()
-    eventually(lambda: status(conn, job_id) == ("failed", 2), RESCUED_WITHIN + 2)
+    until(lambda: status(conn, job_id) == ("failed", 2), RESCUED_WITHIN + 2)
     job = queue.get_job(job_id)
     assert job is not None
     assert "stopped or died while it held this job (try 2 of 2, crash 2 of 3)" in str(job.error)
@@ -188,12 +180,12 @@ def test_job_that_kills_its_workers_fails_when_its_tries_are_used_up(
 
 def test_worker_that_stands_still_keeps_its_jobs(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:
     still = fleet.start("--concurrency", "1")
-    eventually(lambda: asleep(conn) == 1)
+    until(lambda: asleep(conn) == 1)
     job_id = queue.enqueue("hold", max_retries=5)
-    eventually(lambda: fleet.starts(job_id))
+    until(lambda: fleet.starts(job_id))
     still.send_signal(signal.SIGSTOP)
     fleet.start()
-    eventually(lambda: asleep(conn) == 1)  # the other one: this one is awake, with a job
+    until(lambda: asleep(conn) == 1)  # the other one: this one is awake, with a job
     # Well past the grace, with every round of upkeep that there could be: time alone takes nothing.
     deadline = time.monotonic() + 4
     while time.monotonic() < deadline:
@@ -202,7 +194,7 @@ def test_worker_that_stands_still_keeps_its_jobs(fleet: Fleet, queue: JobQueue, 
     assert status(conn, job_id) == ("running", 1)
     still.send_signal(signal.SIGCONT)
     fleet.allow(job_id)
-    eventually(lambda: status(conn, job_id) == ("completed", 1))
+    until(lambda: status(conn, job_id) == ("completed", 1))
     assert fleet.starts(job_id)[0][1] == still.pid
     assert fleet.ends(job_id) == [(1, still.pid)]
     assert len(fleet.starts(job_id)) == 1
@@ -213,31 +205,31 @@ def test_worker_whose_listener_is_cut_keeps_its_jobs_and_goes_on(
     fleet: Fleet, queue: JobQueue, conn: Connection, times: int
 ) -> None:
     worker = fleet.start()
-    eventually(lambda: asleep(conn) == 1)
+    until(lambda: asleep(conn) == 1)
     fleet.start()  # it would take the jobs, were they given away
-    eventually(lambda: asleep(conn) == 2)
+    until(lambda: asleep(conn) == 2)
     first = queue.enqueue("hold")
-    ((_, owner, _),) = eventually(lambda: fleet.starts(first))
+    ((_, owner, _),) = until(lambda: fleet.starts(first))
     holder = "select worker_id from jobs where id = %s"
     lock = "select pid from pg_locks where locktype = 'advisory' and classid = 'workers'::regclass and objsubid = 2 and objid = %s"
     worker_id = conn.execute(holder, [first]).fetchone()
     assert worker_id is not None
     gone: list[int] = []
     for _ in range(times):
-        (backend,) = eventually(lambda: conn.execute(lock, worker_id).fetchone())
+        (backend,) = until(lambda: conn.execute(lock, worker_id).fetchone())
         assert conn.execute("select pg_terminate_backend(%s, 5000)", [backend]).fetchone() == (True,)
         # It takes its lock again, on another connection, within the grace.
         gone.append(backend)
-        eventually(lambda: (now := conn.execute(lock, worker_id).fetchone()) and now[0] not in gone, 5)
+        until(lambda: (now := conn.execute(lock, worker_id).fetchone()) and now[0] not in gone, 5)
     assert conn.execute("select rescued, failed from rescue_jobs('0')").fetchone() == (0, 0)
     fleet.allow(first)
-    eventually(lambda: status(conn, first) == ("completed", 1))
+    until(lambda: status(conn, first) == ("completed", 1))
     assert fleet.ends(first) == [(1, owner)]
     # Both hear the bell: jobs start at once, and each worker lives.
-    eventually(lambda: asleep(conn) == 2)
+    until(lambda: asleep(conn) == 2)
     began = time.time()
     again = queue.enqueue("hold")
-    ((_, _, at),) = eventually(lambda: fleet.starts(again))
+    ((_, _, at),) = until(lambda: fleet.starts(again))
     assert at - began < 2  # not by the fallback poll of 30 seconds
     fleet.allow(again)
     assert worker.poll() is None
@@ -256,26 +248,26 @@ def test_worker_survives_a_restart_of_the_server(registry: Registry) -> None:
             migrate(server.dsn)
             worker = fleet.start()
             with JobQueue(server.dsn, registry=registry) as queue, psycopg.connect(server.dsn, autocommit=True) as conn:
-                eventually(lambda: asleep(conn) == 1)
+                until(lambda: asleep(conn) == 1)
                 across = queue.enqueue("hold", job_id="across")
-                eventually(lambda: fleet.starts(across))
+                until(lambda: fleet.starts(across))
             server.stop()
             fleet.allow("across")  # it ends while there is no server: its outcome waits
-            eventually(lambda: fleet.ends("across"))
+            until(lambda: fleet.ends("across"))
             server = DevServer(folder / "server", port=port).start()
             with JobQueue(server.dsn, registry=registry) as queue, psycopg.connect(server.dsn, autocommit=True) as conn:
                 began = time.time()
                 new = queue.enqueue("hold", job_id="new")
                 fleet.allow("new")
-                eventually(lambda: status(conn, new) == ("completed", 1), 20)
+                until(lambda: status(conn, new) == ("completed", 1), 20)
                 print(f"a new job ran {fleet.starts(new)[0][2] - began:.2f} s after the server was back")
-                eventually(lambda: (status(conn, "across") or ("",))[0] == "completed", 20)
+                until(lambda: (status(conn, "across") or ("",))[0] == "completed", 20)
                 # And it hears the bell again.
-                eventually(lambda: asleep(conn) == 1, 20)
+                until(lambda: asleep(conn) == 1, 20)
                 rung = time.time()
                 last = queue.enqueue("hold", job_id="last")
                 fleet.allow("last")
-                eventually(lambda: status(conn, last) == ("completed", 1))
+                until(lambda: status(conn, last) == ("completed", 1))
                 assert fleet.starts(last)[0][2] - rung < 2
             assert worker.poll() is None
             assert {pid for _, pid in fleet.ends("across") + fleet.ends("new") + fleet.ends("last")} == {worker.pid}
@@ -287,17 +279,17 @@ def test_worker_survives_a_restart_of_the_server(registry: Registry) -> None:
 def test_worker_that_sends_heartbeats_runs_jobs(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:
     worker = fleet.start("--pooled")
     alive = "select alive, asleep from worker_status"
-    eventually(lambda: conn.execute(alive).fetchone() == (True, False))
+    until(lambda: conn.execute(alive).fetchone() == (True, False))
     assert conn.execute("select count(heartbeat_at) from workers").fetchone() == (1,)
     assert conn.execute("select count(*) from pg_locks where locktype = 'advisory' and objsubid = 2").fetchone() == (0,)
     job_id = queue.enqueue("hold")
-    eventually(lambda: fleet.starts(job_id))
+    until(lambda: fleet.starts(job_id))
     beat = conn.execute("select heartbeat_at from workers").fetchone()
     assert beat is not None
     # It sends a sign of life about once a second while it runs a job.
-    eventually(lambda: conn.execute("select heartbeat_at > %s from workers", beat).fetchone() == (True,), 5)
+    until(lambda: conn.execute("select heartbeat_at > %s from workers", beat).fetchone() == (True,), 5)
     fleet.allow(job_id)
-    eventually(lambda: status(conn, job_id) == ("completed", 1))
+    until(lambda: status(conn, job_id) == ("completed", 1))
     worker.terminate()
     assert worker.wait(10) == 0
     assert conn.execute("select count(*) from workers").fetchone() == (0,)
@@ -305,13 +297,13 @@ def test_worker_that_sends_heartbeats_runs_jobs(fleet: Fleet, queue: JobQueue, c
 
 def test_killed_worker_that_sent_heartbeats_is_rescued(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:
     victim = fleet.start("--pooled")
-    eventually(lambda: conn.execute("select count(*) from workers").fetchone() == (1,))
+    until(lambda: conn.execute("select count(*) from workers").fetchone() == (1,))
     job_id = queue.enqueue("hold")
-    eventually(lambda: fleet.starts(job_id))
+    until(lambda: fleet.starts(job_id))
     victim.kill()
     victim.wait()
     fleet.start("--pooled")
-    eventually(lambda: conn.execute("select count(*) from workers").fetchone() == (2,))
+    until(lambda: conn.execute("select count(*) from workers").fetchone() == (2,))
     assert conn.execute("select rescued, failed from rescue_jobs('0')").fetchone() == (0, 0)  # not for 30 seconds yet
     assert status(conn, job_id) == ("running", 1)
     dead = "update workers set heartbeat_at = heartbeat_at - interval '31 seconds' where id = (select worker_id from jobs where id = %s)"
@@ -319,7 +311,7 @@ def test_killed_worker_that_sent_heartbeats_is_rescued(fleet: Fleet, queue: JobQ
     starts = fleet.wait_for_starts(job_id, 2)
     assert [(n, pid) for n, pid, _ in starts] == [(1, victim.pid), (2, fleet.workers[-1].pid)]
     fleet.allow(job_id)
-    eventually(lambda: status(conn, job_id) == ("completed", 2))
+    until(lambda: status(conn, job_id) == ("completed", 2))
 
 
 def test_worker_taken_for_dead_by_its_heartbeat_is_told_and_goes_on(

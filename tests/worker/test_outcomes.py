@@ -14,7 +14,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from helpers.working import eventually, finished
+from helpers.until import until
+from helpers.working import finished
 
 from pgjobq import Fail, Job, JobQueue, JobStatus, LostJob, Registry, Retry, Worker, job
 from pgjobq.backoff import constant
@@ -368,4 +369,4 @@ def test_results_and_errors_of_a_job_do_not_outlive_it(queue: JobQueue, registry
     start()
     for kind in both(registry, returns):
         finished(queue, queue.enqueue(kind))
-    eventually(lambda: len(seen) == 2 and not any(ref() for ref in seen))
+    until(lambda: len(seen) == 2 and not any(ref() for ref in seen))

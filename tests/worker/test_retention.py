@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 from helpers.memory_storages import DictStorage
+from helpers.until import until
 
 from pgjobq import ConfigurationError, Fail, JobNotFound, JobQueue, LostJob, NewJob, Registry, Worker, job
 from pgjobq.postgres import pruning
@@ -26,15 +26,6 @@ Connection = psycopg.Connection[Any]
 MakeStorage = Callable[..., PostgresStorage]
 AGED = """update jobs set created_at = created_at - interval '9 days', finished_at = finished_at - interval '8 days'
            where status in ('completed', 'failed', 'cancelled')"""
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
-    """Wait until a condition holds; its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
-    return value
 
 
 def finish(storage: PostgresStorage, completed: int = 0, failed: int = 0, cancelled: int = 0) -> None:
@@ -194,9 +185,9 @@ def test_worker_that_keeps_nothing(
         queue.enqueue("good", job_id=f"good-{n}")
     queue.enqueue("bad", job_id="bad")
     start(keep=timedelta(0))
-    eventually(lambda: ids(storage) == ["bad"])
+    until(lambda: ids(storage) == ["bad"])
     assert queue.get_failed_jobs()[0].id == "bad"
-    eventually(lambda: conn.execute("select count(*) from claims").fetchone() == (0,))
+    until(lambda: conn.execute("select count(*) from claims").fetchone() == (0,))
 
 
 def test_worker_deletes_what_is_past_its_age(
@@ -208,7 +199,7 @@ def test_worker_deletes_what_is_past_its_age(
     storage.cancel("young")
     with caplog.at_level(logging.INFO, "pgjobq.worker"):
         worker = start(keep=timedelta(days=7))
-        eventually(lambda: ids(storage) == ["failed-0", "young"])
+        until(lambda: ids(storage) == ["failed-0", "young"])
         worker.stop()
     told = [record for record in caplog.records if vars(record).get("event") == "jobs.pruned"]
     assert told
@@ -265,8 +256,8 @@ def test_command_prunes_and_keeps_nothing(storage: PostgresStorage, tmp_path: Pa
     conn.execute(AGED)
     storage.enqueue("new", "touch", {})
     with command(tmp_path, dsn, "--keep", "7d", "--processes", "2") as process:
-        eventually(lambda: ids(storage) == ["failed-0", "new"])
-        eventually(lambda: [job.status for job in storage.list_jobs() if job.id == "new"] == ["completed"])
+        until(lambda: ids(storage) == ["failed-0", "new"])
+        until(lambda: [job.status for job in storage.list_jobs() if job.id == "new"] == ["completed"])
         process.terminate()
         _, log = process.communicate(timeout=20)
     assert {"event": "jobs.pruned", "jobs": 3}.items() <= next(
@@ -274,7 +265,7 @@ def test_command_prunes_and_keeps_nothing(storage: PostgresStorage, tmp_path: Pa
     ).items()
     storage.enqueue("newer", "touch", {})
     with command(tmp_path, dsn, "--keep", "0") as process:
-        eventually(lambda: ids(storage) == ["failed-0"])
+        until(lambda: ids(storage) == ["failed-0"])
         process.terminate()
         assert process.wait(20) == 0
         process.communicate()

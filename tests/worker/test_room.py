@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from helpers.sqlalchemy_databases import driven, mariadb_database, postgres_url
-from helpers.working import eventually, finished
+from helpers.until import until
+from helpers.working import finished
 from psycopg_pool import ConnectionPool
 from sqlalchemy import create_engine
 
@@ -116,7 +117,7 @@ def test_callers_pool_is_left_alone_and_keeps_room_for_claims_and_settles(
     with caplog.at_level(logging.WARNING, logger="pgjobq"):
         worker.start()
         ends.callback(worker.stop, grace=1)
-        told = eventually(lambda: [r for r in caplog.records if "pool.too_small" in r.getMessage()])
+        told = until(lambda: [r for r in caplog.records if "pool.too_small" in r.getMessage()])
         beside = [queue.enqueue(quick) for _ in range(5)]
         assert {finished(queue, job_id).status for job_id in beside} == {JobStatus.COMPLETED}
         go.set()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
-from typing import Any
+
+from helpers.until import until
 
 from pgjobq import Job, Registry, job
 from pgjobq.models import NewJob
@@ -13,14 +12,6 @@ from pgjobq.storage.base import Completed
 from pgjobq.storage.postgres_storage import PostgresStorage
 from pgjobq.worker.hand import Hand
 from pgjobq.worker.threads import ThreadRunner
-
-
-def until(look: Callable[[], Any]) -> None:
-    """Wait for it to be true."""
-    deadline = time.monotonic() + 10
-    while not look():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.005)
 
 
 def test_run_that_ended_meanwhile_is_abandoned_without_the_next_of_its_thread(storage: PostgresStorage) -> None:

@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy
 from helpers.memory_storages import DictStorage
 from helpers.places import place
+from helpers.until import until
 from pymongo import MongoClient
 
 from pgjobq import BaseStorage, Job, NewJob, Registry, StorageUnavailable, Worker, job, open_storage
@@ -48,15 +49,6 @@ REFUSALS_OF_MONGO = {  # validators of the collection
     "new.status <> 'running'": '{"$nor": [{"_id": {"$regex": "^bad"}, "status": {"$ne": "running"}}]}',
 }
 COMPLETED, ANYTHING = "new.status = 'completed'", "new.status <> 'running'"
-
-
-def until(look: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Wait for it to be true; its value."""
-    deadline = time.monotonic() + seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
-    return seen
 
 
 class Place:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.working import eventually, finished
+from helpers.until import until
+from helpers.working import finished
 
 from pgjobq import JobQueue, JobStatus, Registry, Worker
 from pgjobq.signals import ONE_SIGNAL, StopSignals
@@ -64,11 +65,11 @@ def test_signals_in_quick_succession_are_one(
     """`timeout` sends two; and a storm of them interrupts what the first began, wherever it is."""
     job_id = queue.enqueue("hold")
     programs.append(program := Program(tmp_path, dsn, *words))
-    eventually((tmp_path / "began").exists, 20)
+    until((tmp_path / "began").exists, 20)
     began = time.monotonic()
     while time.monotonic() - began < ONE_SIGNAL / 2:
         program.process.send_signal(signal.SIGTERM)
-    eventually(lambda: ".signal " in program.log())
+    until(lambda: ".signal " in program.log())
     assert program.process.poll() is None
     (tmp_path / "go").touch()
     assert program.process.wait(20) == 0
@@ -83,7 +84,7 @@ def test_signals_do_not_kill_a_worker_that_ends(
 ) -> None:
     """An idle worker has stopped before the second one comes."""
     programs.append(program := Program(tmp_path, dsn, *words))
-    eventually(lambda: program.log().count("worker.started") == (2 if words else 1), 20)
+    until(lambda: program.log().count("worker.started") == (2 if words else 1), 20)
     while program.process.poll() is None:
         program.process.send_signal(signal.SIGTERM)
         time.sleep(0.001)

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from helpers.until import until
 
 from pgjobq import JobQueue
 
@@ -38,15 +39,6 @@ def hold(job: RunningJob) -> None:
     while not (HERE / "go").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
 '''
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 15.0) -> Any:
-    """Wait until a condition holds; its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
-    return value
 
 
 def is_alive(pid: int) -> bool:
@@ -82,7 +74,7 @@ class Fleet:
     def started(self, processes: int, *words: str) -> subprocess.Popen[bytes]:
         """The same, when so many workers work."""
         process = self.start("handlers", "--concurrency", "1", "--processes", str(processes), *words)
-        eventually(lambda: len(self.log("worker.started")) == processes)
+        until(lambda: len(self.log("worker.started")) == processes)
         return process
 
     def log(self, event: str) -> list[dict[str, Any]]:
@@ -99,7 +91,7 @@ class Fleet:
     def began(self, job_id: str, attempt: int) -> int:
         """Which process began this start of a job, when it has."""
         path = self.folder / f"{job_id}.{attempt}"
-        return int(eventually(lambda: path.exists() and path.read_text(), REPLACED_WITHIN))
+        return int(until(lambda: path.exists() and path.read_text(), REPLACED_WITHIN))
 
     def allow(self) -> None:
         """Let the jobs end."""
@@ -141,7 +133,7 @@ def test_each_process_works_and_names_itself(fleet: Fleet, conn: Connection, que
     assert conn.execute("select count(*) from worker_status where alive").fetchone() == (3,)
     assert sorted(line["worker"] for line in fleet.log("worker.started")) == [1, 2, 3]
     fleet.allow()
-    eventually(lambda: len(queue.get_completed_jobs()) == 3)
+    until(lambda: len(queue.get_completed_jobs()) == 3)
 
 
 def test_killed_child_is_replaced_and_its_job_rescued(fleet: Fleet, conn: Connection, queue: JobQueue) -> None:
@@ -150,19 +142,19 @@ def test_killed_child_is_replaced_and_its_job_rescued(fleet: Fleet, conn: Connec
     victim = fleet.began("a", 1)
     number = {pid: number for number, pid in fleet.pids().items()}[victim]
     os.kill(victim, signal.SIGKILL)
-    (ended,) = eventually(lambda: fleet.log("process.ended"))
+    (ended,) = until(lambda: fleet.log("process.ended"))
     assert (ended["worker"], ended["pid"], ended["signal"], ended["retry_in"]) == (number, victim, "SIGKILL", 1.0)
     assert fleet.began("a", 2) != victim
-    eventually(lambda: fleet.pids()[number] != victim, REPLACED_WITHIN)
+    until(lambda: fleet.pids()[number] != victim, REPLACED_WITHIN)
     fleet.allow()
-    eventually(lambda: status(conn, "a") == ("completed", 2))
-    eventually(lambda: conn.execute("select count(*) from worker_status where alive").fetchone() == (2,))
+    until(lambda: status(conn, "a") == ("completed", 2))
+    until(lambda: conn.execute("select count(*) from worker_status where alive").fetchone() == (2,))
 
 
 def test_child_killed_by_a_signal_without_a_name_is_replaced(fleet: Fleet) -> None:
     supervisor = fleet.started(2)
     os.kill(fleet.pids()[1], signal.SIGRTMIN + 7)
-    (ended,) = eventually(lambda: fleet.log("process.ended"))
+    (ended,) = until(lambda: fleet.log("process.ended"))
     assert (ended["worker"], ended["signal"]) == (1, str(signal.SIGRTMIN + 7))
     assert supervisor.poll() is None
 
@@ -170,9 +162,9 @@ def test_child_killed_by_a_signal_without_a_name_is_replaced(fleet: Fleet) -> No
 def test_child_that_is_told_to_stop_is_replaced(fleet: Fleet) -> None:
     fleet.started(2)
     os.kill(fleet.pids()[1], signal.SIGTERM)
-    (ended,) = eventually(lambda: fleet.log("process.ended"))
+    (ended,) = until(lambda: fleet.log("process.ended"))
     assert (ended["worker"], ended["status"]) == (1, 0)
-    eventually(lambda: len(fleet.log("worker.started")) == 3, REPLACED_WITHIN)
+    until(lambda: len(fleet.log("worker.started")) == 3, REPLACED_WITHIN)
 
 
 @pytest.mark.parametrize("how", ["grace is over", "second signal"])
@@ -184,7 +176,7 @@ def test_sigterm_ends_all_and_releases_their_jobs(fleet: Fleet, conn: Connection
         fleet.began(name, 1)
     supervisor.send_signal(signal.SIGTERM)
     if how == "second signal":
-        eventually(lambda: fleet.log("supervisor.signal"))
+        until(lambda: fleet.log("supervisor.signal"))
         assert supervisor.poll() is None
         # Again and again: those within a second of the first count as one with it.
         while supervisor.poll() is None:
@@ -206,8 +198,8 @@ def test_signal_to_the_whole_group_is_one_signal(
     queue.enqueue("hold", job_id="a")
     fleet.began("a", 1)
     os.killpg(supervisor.pid, number)
-    eventually(lambda: fleet.log("supervisor.signal"))
-    eventually(lambda: len(fleet.log("process.ended")) == 1)  # the one that was idle
+    until(lambda: fleet.log("supervisor.signal"))
+    until(lambda: len(fleet.log("process.ended")) == 1)  # the one that was idle
     fleet.allow()
     assert supervisor.wait(10) == 0
     assert status(conn, "a") == ("completed", 1)
@@ -220,9 +212,9 @@ def test_signal_that_was_passed_on_before_it_came_is_one_signal(
     queue.enqueue("hold", job_id="a")
     child = fleet.began("a", 1)
     supervisor.terminate()
-    eventually(lambda: len(fleet.log("process.ended")) == 1)
+    until(lambda: len(fleet.log("process.ended")) == 1)
     os.kill(child, signal.SIGTERM)
-    eventually(lambda: fleet.log("worker.signal"))
+    until(lambda: fleet.log("worker.signal"))
     fleet.allow()
     assert supervisor.wait(10) == 0
     assert status(conn, "a") == ("completed", 1)
@@ -235,9 +227,9 @@ def test_children_end_in_good_order_when_the_supervisor_is_killed(
     queue.enqueue("hold", job_id="a")
     fleet.began("a", 1)
     supervisor.kill()
-    eventually(lambda: len(fleet.log("supervisor.gone")) == 2)
+    until(lambda: len(fleet.log("supervisor.gone")) == 2)
     fleet.allow()
-    eventually(fleet.are_gone)
+    until(fleet.are_gone)
     assert status(conn, "a") == ("completed", 1)
     assert conn.execute("select count(*) from workers").fetchone() == (0,)
 
@@ -246,7 +238,7 @@ def test_crash_loop_backs_off(fleet: Fleet) -> None:
     supervisor = fleet.started(2)
     (fleet.folder / "broken").touch()
     os.kill(fleet.pids()[2], signal.SIGKILL)
-    ended = eventually(lambda: len(found := fleet.log("process.ended")) == 3 and found, 20)
+    ended = until(lambda: len(found := fleet.log("process.ended")) == 3 and found, 20)
     assert [line["retry_in"] for line in ended] == [1.0, 2.0, 4.0]
     assert [line.get("status") for line in ended] == [None, 7, 7]
     assert is_alive(fleet.pids()[1])
@@ -277,7 +269,7 @@ def test_what_is_wrong_with_all_is_said_once(fleet: Fleet, words: list[str], exi
 def test_sigterm_before_any_works_ends_it(fleet: Fleet) -> None:
     (fleet.folder / "slow.py").write_text("import time\ntime.sleep(60)")
     supervisor = fleet.start("slow", "--processes", "2")
-    eventually(fleet.pids)
+    until(fleet.pids)
     supervisor.terminate()
     assert supervisor.wait(10) == 0
     assert fleet.are_gone()
@@ -321,9 +313,9 @@ boss ="""
         command = [sys.executable, "-c", SCRIPT.replace("boss =", failing, 1)]
         (fleet.folder / "starts").write_text("xxxxxx")  # the first to start stays
         fleet.process = subprocess.Popen(command, stderr=log, cwd=fleet.folder)
-    eventually(lambda: fleet.log("process.started"))
+    until(lambda: fleet.log("process.started"))
     assert [line["error"] for line in fleet.log("process.not_started")] == ["no more processes"] * 2
-    eventually(lambda: (fleet.folder / "starts").stat().st_size == 7)
+    until(lambda: (fleet.folder / "starts").stat().st_size == 7)
     fleet.process.terminate()
     assert fleet.process.wait(10) == 0
 
@@ -331,10 +323,10 @@ boss ="""
 def test_backoff_is_capped_and_begins_anew_after_a_life_long_enough(fleet: Fleet) -> None:
     with (fleet.folder / "log").open("wb") as log:
         fleet.process = subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=log, cwd=fleet.folder)
-    eventually(lambda: len(fleet.log("process.started")) == 7)
+    until(lambda: len(fleet.log("process.started")) == 7)
     ended = fleet.log("process.ended")
     assert [line["status"] for line in ended] == [1, 2, 3, 4, 5, 6]
     assert [line["retry_in"] for line in ended] == [0.01, 0.02, 0.04, 0.04, 0.01, 0.02]
-    eventually(lambda: (fleet.folder / "starts").stat().st_size == 7)
+    until(lambda: (fleet.folder / "starts").stat().st_size == 7)
     fleet.process.terminate()
     assert fleet.process.wait(10) == 0

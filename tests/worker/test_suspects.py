@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import psycopg
+from helpers.until import until
 
 from pgjobq import Registry, Worker, job
 from pgjobq.storage.postgres_storage import PostgresStorage
@@ -36,9 +36,7 @@ def test_suspect_runs_alone_while_other_jobs_are_waiting(
     worker = Worker(storage, registry=registry, concurrency=4, grace=0)
     worker.start()
     try:
-        deadline = time.monotonic() + 20
-        while conn.execute("select count(*) from jobs where status = 'completed'").fetchone() == (0,):
-            assert time.monotonic() < deadline
+        until(lambda: conn.execute("select count(*) from jobs where status = 'completed'").fetchone() != (0,))
         with conn.transaction():
             conn.execute("select enqueue_job('suspect', priority => 9, job_id => 'suspect')")
             conn.execute("update jobs set crashes = 1 where id = 'suspect'")

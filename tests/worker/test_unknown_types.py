@@ -12,7 +12,8 @@ import psycopg
 import pytest
 from helpers.memory_storages import DictStorage, MemoryStorage
 from helpers.places import KINDS, place
-from helpers.working import eventually, finished
+from helpers.until import until
+from helpers.working import finished
 
 from pgjobq import BaseStorage, Job, JobQueue, JobStatus, Registry, Worker, job, open_storage
 from pgjobq.postgres.doctor import examine
@@ -109,7 +110,7 @@ def test_unknown_types_are_left_and_claimed_once(
     left = [queue.enqueue("foreign", priority=9) for _ in range(5)]
     start(storage, here)
     finished(queue, queue.enqueue("known"))
-    eventually(lambda: all(found.status == "pending" for found in map(queue.get_job, left) if found))
+    until(lambda: all(found.status == "pending" for found in map(queue.get_job, left) if found))
     before = sum(job.type == "foreign" for jobs in claims for job in jobs)
     left += [queue.enqueue("foreign", priority=9) for _ in range(5)]
     finished(queue, queue.enqueue("known"))
@@ -135,7 +136,7 @@ def test_storage_of_the_seven_methods_hides_the_job_for_a_while(
     left = queue.enqueue("foreign", priority=9)
     worker = start(storage, here)
     finished(queue, queue.enqueue("known"))
-    found = eventually(lambda: (found := queue.get_job(left)) and found.status == "pending" and found)
+    found = until(lambda: (found := queue.get_job(left)) and found.status == "pending" and found)
     assert found.attempts == 1
     assert found.execute_at is not None
     assert (found.execute_at - found.updated_at).total_seconds() == pytest.approx(fetcher.LEAVE_FOR, abs=0.1)
@@ -145,7 +146,7 @@ def test_storage_of_the_seven_methods_hides_the_job_for_a_while(
     monkeypatch.setattr(fetcher, "LEAVE_FOR", 0.05)
     again = queue.enqueue("foreign")
     worker.start()
-    eventually(lambda: (found := queue.get_job(again)) and found.attempts > 1)
+    until(lambda: (found := queue.get_job(again)) and found.attempts > 1)
     worker.stop()
     start(storage, elsewhere)
     assert finished(queue, again).status == JobStatus.COMPLETED
@@ -232,7 +233,7 @@ def test_types_that_no_worker_takes_are_told(
     types = {(row["queue"], row["type"], row["jobs"]) for row in storage.unserved_types()}
     assert types == {("mail", "foreign", 1), ("mail", "known", 1)}
     start(make_storage(), here)
-    eventually(lambda: storage.unserved_types() == [{"queue": "mail", "type": "foreign", "jobs": 1}])
+    until(lambda: storage.unserved_types() == [{"queue": "mail", "type": "foreign", "jobs": 1}])
     assert unserved(dsn) == (False, "due jobs of types that no worker takes: foreign (1 in mail)")
     # A worker that says nothing of types, as one in psql does, takes all.
     conn.execute("select register_worker('by hand', '{other}')")
@@ -270,7 +271,7 @@ def test_new_types_that_are_left_need_no_claim_in_between(
     start(storage, here)
     for _ in range(3):
         finished(queue, queue.enqueue("known"))
-    eventually(lambda: {found.status for found in map(queue.get_job, left) if found} == {"pending"})
+    until(lambda: {found.status for found in map(queue.get_job, left) if found} == {"pending"})
     made = len(claims)
     threading.Event().wait(1.0)
     assert len(claims) - made <= 20

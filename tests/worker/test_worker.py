@@ -10,7 +10,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from helpers.working import eventually, finished
+from helpers.until import until
+from helpers.working import finished
 
 from pgjobq import ConfigurationError, Fail, Job, JobQueue, JobStatus, LostJob, Registry, Retry, Worker, job
 from pgjobq.backoff import constant
@@ -99,9 +100,7 @@ def test_handler_may_ask_for_a_retry_or_fail_at_once(queue: JobQueue, registry: 
     start()
     failed = finished(queue, fails)
     assert (failed.status, failed.attempts, failed.error) == (JobStatus.FAILED, 1, "Fail: no such customer")
-    waiting = eventually(
-        lambda: (found := queue.get_job(waits)) and found.attempts and found.status == "pending" and found
-    )
+    waiting = until(lambda: (found := queue.get_job(waits)) and found.attempts and found.status == "pending" and found)
     assert waiting.error == "Retry: rate limit"
     assert 3590 < (waiting.execute_at - waiting.updated_at).total_seconds() < 3610
 
@@ -228,7 +227,7 @@ def test_transaction_of_a_lost_job_is_rolled_back(
     job_id = queue.enqueue(effect)
     start()
     assert finished(queue, job_id).status == JobStatus.CANCELLED
-    eventually(lambda: raised)
+    until(lambda: raised)
     assert conn.execute("select count(*) from public.effects").fetchone() == (0,)
 
 
@@ -262,7 +261,7 @@ def test_pause_and_resume(queue: JobQueue, registry: Registry, start: StartWorke
     worker.pause()
     assert worker.is_paused()
     # A claim may be under way when pause returns: wait until the worker stands still.
-    eventually(lambda: not worker._fetcher.resumed.is_set())
+    until(lambda: not worker._fetcher.resumed.is_set())
     time.sleep(0.1)
     held = queue.enqueue(quick)
     time.sleep(0.5)
@@ -334,7 +333,7 @@ def test_scheduled_job_runs_when_it_falls_due(queue: JobQueue, registry: Registr
     time.sleep(0.3)  # let it fall asleep, with nothing scheduled
     asked = time.monotonic()
     queue.enqueue(timed, delay=0.7)
-    eventually(lambda: ran)
+    until(lambda: ran)
     assert 0.65 < ran[0] - asked < 3
 
 
@@ -359,9 +358,9 @@ def test_worker_goes_on_after_its_connections_were_cut(
     go.set()
     # The job it ran meanwhile is settled by this worker, or by the rescue and another try; either way once.
     completed = "select status from jobs where id = %s"
-    eventually(lambda: conn.execute(completed, [cut]).fetchone() == ("completed",))
+    until(lambda: conn.execute(completed, [cut]).fetchone() == ("completed",))
     again = conn.execute("select enqueue_job('quick')").fetchone()
-    eventually(lambda: conn.execute(completed, again).fetchone() == ("completed",))
+    until(lambda: conn.execute(completed, again).fetchone() == ("completed",))
 
 
 def test_storage_is_one_worker(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
@@ -390,7 +389,7 @@ def test_many_jobs_run_once_each_and_leave_nothing_behind(
     jobs = [queue.new_job(count if n % 2 else count_async, {"n": n}) for n in range(3000)]
     queue.enqueue_many(jobs)
     workers = [start(), start(make_storage())]
-    eventually(lambda: queue.counts()[JobStatus.COMPLETED] == 3000, 30)
+    until(lambda: queue.counts()[JobStatus.COMPLETED] == 3000, 30)
     assert sorted(ran) == list(range(3000))
     for worker in workers:
         worker.stop()

@@ -24,6 +24,7 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import EndpointConnectionError
+from helpers.until import until
 from services import Server
 from services.dynamodb import DynamoDBLocal
 
@@ -171,14 +172,6 @@ def through(make: Make, tables: str, between: Between) -> DynamoDBStorage:
     storage.ping()
     between.calls.clear()
     return storage
-
-
-def until(look: Callable[[], Any], seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
-    return seen
 
 
 # -- what an item holds -----------------------------------------------------------------------------
@@ -558,13 +551,13 @@ def test_dead_worker_is_looked_at_again_a_lease_later(
     assert through.rescue() == 0
     assert len(through._table.workers()) == 1
     hidden.clear()
-    assert until(through.rescue) == 2
+    assert until(through.rescue, seconds=30) == 2
     a, last = through.get_job("a"), through.get_job("last")
     assert a is not None
     assert last is not None
     assert (a.status, a.attempts, last.status) == ("pending", 1, "failed")
     assert str(last.error).endswith("stopped or died while it held this job (try 1 of 1)")
-    until(lambda: through.rescue() == 0 and not through._table.workers())  # then it is forgotten
+    until(lambda: through.rescue() == 0 and not through._table.workers(), seconds=30)  # then it is forgotten
 
 
 def test_worker_given_up_for_dead_takes_a_fresh_id(make: Make, client: Any, tables: str) -> None:
@@ -762,10 +755,10 @@ def test_server_that_went_away_is_named_and_worked_with_when_it_is_back(own_serv
         assert storage.settle(outcomes) == []
         assert [found.id for found in storage.dequeue_many(5, ["default"])] == ["c"]
         for name in ("slow", "soon"):
-            until(functools.partial(_completed, storage, name))
+            until(functools.partial(_completed, storage, name), seconds=30)
         hasty = make("jobs", client=connect(server.url, ONCE.merge(Config(read_timeout=1))))
         server.freeze()
-        error = until(lambda: _unavailable(hasty))
+        error = until(lambda: _unavailable(hasty), seconds=30)
         assert "Read timeout" in str(error)
     finally:
         server.thaw()

@@ -10,7 +10,6 @@ import functools
 import multiprocessing
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 from bson import Int64
+from helpers.until import until
 from pymongo import MongoClient, monitoring
 from pymongo.errors import AutoReconnect
 from services import SecantusDB, Server
@@ -94,14 +94,6 @@ def make(mongo_url: str, name: str) -> Iterator[Callable[..., MongoStorage]]:
 def mongo(make: Callable[..., MongoStorage]) -> MongoStorage:
     """One such storage."""
     return make()
-
-
-def until(look: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
-    return seen
 
 
 # -- what a document holds --------------------------------------------------------------------------

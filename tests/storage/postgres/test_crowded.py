@@ -6,13 +6,13 @@ A commit that waits for a standby that is not there holds the line just as one t
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import psycopg
 import pytest
+from helpers.until import until
 from psycopg.conninfo import make_conninfo
 
 from pgjobq import Registry, Worker, job
@@ -22,14 +22,6 @@ from pgjobq.postgres.schema import migrate
 from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
-
-
-def until(look: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Wait for it to be true."""
-    deadline = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")

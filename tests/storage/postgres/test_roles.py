@@ -6,7 +6,6 @@ import os
 import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.until import until
 from psycopg.conninfo import make_conninfo
 
 from pgjobq import JobQueue, Registry, StorageError, Worker, job
@@ -191,10 +191,7 @@ def test_worker_command_of_each_role(
         [sys.executable, "-m", "pgjobq", "worker", "handlers", "--keep", "1d"],
         cwd=tmp_path, env=kept | {"PGJOBQ_DSN": login(role)}, stderr=subprocess.PIPE, text=True,
     ) as worker:  # fmt: skip
-        deadline = time.monotonic() + 20
-        while conn.execute("select from jobs where status = 'completed'").fetchone() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: conn.execute("select from jobs where status = 'completed'").fetchone() is not None)
         worker.terminate()
         said = worker.communicate()[1]
     assert worker.returncode == 0

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import redis
+from helpers.until import until
 from services import Redis, Server, Valkey
 
 from pgjobq import (
@@ -39,15 +40,6 @@ from pgjobq.storage.redis_storage import RedisStorage
 OwnServer = Callable[..., Server]
 BOTH = pytest.mark.parametrize("kind", [Valkey, Redis])
 STRESS_JOBS = int(os.environ.get("PGJOBQ_STRESS_JOBS", "2000"))
-
-
-def until(look: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """Wait for it to be true; its value."""
-    deadline = time.monotonic() + seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
-    return seen
 
 
 def password_of(server: Server) -> str:
@@ -150,7 +142,7 @@ def test_worker_survives_a_server_that_is_killed_again_and_again(
     try:
         for _ in range(4):
             seen = len(added)
-            until(lambda seen=seen: len(added) > seen + 150 and len(runs) > seen)  # type: ignore[misc]  # a default
+            until(lambda seen=seen: len(added) > seen + 150 and len(runs) > seen, seconds=30)  # type: ignore[misc]  # a default
             server.kill()
             server.start()
         enough.set()
@@ -194,7 +186,7 @@ def test_claim_whose_answer_was_lost_is_given_back(own_server: OwnServer, make: 
     with pytest.raises(StorageUnavailable):
         storage.dequeue_many(2)
     server.thaw()
-    until(lambda: storage.counts()[JobStatus.RUNNING] == 3)
+    until(lambda: storage.counts()[JobStatus.RUNNING] == 3, seconds=30)
     found = storage.dequeue_many(9)
     assert [(started.id, started.attempts) for started in found] == [("b", 1), ("c", 1)]
     assert storage.complete_many([first, *found]) == []
@@ -256,7 +248,7 @@ def test_replica_takes_no_jobs_until_it_is_the_primary(own_server: OwnServer, ma
     with pytest.raises(StorageUnavailable, match="it is a replica, and takes no jobs; give the primary"):
         theirs.dequeue()
     with redis.Redis.from_url(replica.url) as client:
-        until(lambda: client.dbsize() > 0)
+        until(lambda: client.dbsize() > 0, seconds=30)
         primary.kill()
         client.replicaof("NO", "ONE")
     found = theirs.dequeue()
@@ -406,12 +398,12 @@ def test_stress(own_server: OwnServer, make: MakeStorage, kind: type[Valkey], tm
     for worker in workers:
         worker.start()
     try:
-        until(lambda: len(storage.workers()) == 4)
+        until(lambda: len(storage.workers()) == 4, seconds=30)
         for at in range(0, STRESS_JOBS, 1000):
             storage.enqueue_many(
                 [NewJob(type="note", id=job_id, priority=len(job_id)) for job_id in ids[at : at + 1000]]
             )
-        until(lambda: storage.counts()[JobStatus.COMPLETED] > STRESS_JOBS // 4)
+        until(lambda: storage.counts()[JobStatus.COMPLETED] > STRESS_JOBS // 4, seconds=30)
         held = kill_amid_work(storage, workers[0].pid or 0)
         until(lambda: storage.counts()[JobStatus.COMPLETED] == STRESS_JOBS, 60 + STRESS_JOBS / 200)
     finally:

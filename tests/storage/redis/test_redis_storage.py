@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import redis
+from helpers.until import until
 from redis.backoff import ConstantBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
@@ -43,15 +44,6 @@ OwnServer = Callable[..., Server]
 
 def fresh_prefix() -> str:
     return f"test-{secrets.token_hex(4)}"
-
-
-def until(look: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Wait for it to be true; its value."""
-    deadline = time.monotonic() + seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
-    return seen
 
 
 class TestOnValkey(StorageContract):

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from helpers.sqlalchemy_databases import mariadb_database, postgres_url
+from helpers.until import until
 from services import MariaDB, Server
 from sqlalchemy import URL, create_engine, event, make_url
 
@@ -27,14 +28,6 @@ from pgjobq.storage.base import Completed
 from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 PATIENCE = 30.0  # seconds
-
-
-def eventually(look: Callable[[], bool], pause: float = 0.02) -> None:
-    """Wait until look returns true, looking at these intervals."""
-    deadline = time.monotonic() + PATIENCE
-    while not look():
-        assert time.monotonic() < deadline
-        time.sleep(pause)
 
 
 def start(storage: SQLAlchemyStorage) -> Job:
@@ -123,7 +116,7 @@ def test_worker_goes_on_when_the_server_is_back(mariadb: Server, how: str) -> No
     worker = Worker(storage, registry=registry, concurrency=2)
     worker.start()
     storage.enqueue_many([NewJob(type="t", data={"n": n}) for n in range(500)])
-    eventually(lambda: len(done) > 50)
+    until(lambda: len(done) > 50, seconds=PATIENCE)
     if how == "kill":
         mariadb.kill()
         mariadb.start()
@@ -132,7 +125,7 @@ def test_worker_goes_on_when_the_server_is_back(mariadb: Server, how: str) -> No
         mariadb.start()
     other = SQLAlchemyStorage(mariadb.url)
     other.enqueue_many([NewJob(type="t", data={"n": n}) for n in range(500, 600)])
-    eventually(lambda: other.counts()[JobStatus.COMPLETED] == 600)
+    until(lambda: other.counts()[JobStatus.COMPLETED] == 600, seconds=PATIENCE)
     worker.stop()
     assert set(done) == set(range(600))
     storage.close()
@@ -318,7 +311,7 @@ def test_lock_that_is_released_in_time(database: str) -> None:
             settled: list[Any] = []
             thread = threading.Thread(target=lambda: settled.append(storage.settle([Completed(a)])))
             thread.start()
-            eventually(lambda: errors == [1205])
+            until(lambda: errors == [1205], seconds=PATIENCE)
         thread.join()
         assert settled == [[]]
         assert status(storage, "a") == "completed"
@@ -336,7 +329,9 @@ def test_deadlock(database: str) -> None:
             settled: list[Any] = []
             thread = threading.Thread(target=lambda: settled.append(storage.settle([Completed(one) for one in held])))
             thread.start()
-            eventually(lambda: waiting_for_locks(storage) == 1, pause=0.2)  # a view that is renewed every 0.1 s
+            until(
+                lambda: waiting_for_locks(storage) == 1, pause=0.2, seconds=PATIENCE
+            )  # a view that is renewed every 0.1 s
             conn.exec_driver_sql("update jobs set updated_at = now() where id = 'a'")
             conn.rollback()
         thread.join()

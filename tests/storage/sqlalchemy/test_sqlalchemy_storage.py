@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from helpers.sqlalchemy_databases import at_isolation, driven, mariadb_database, postgres_url
+from helpers.until import until
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
@@ -748,10 +749,7 @@ def test_a_worker_stopped_beyond_its_lease_claims_under_a_new_name(make: MakeSto
     first = stopped.dequeue()
     assert first is not None
     stopped._stop_keeper()  # nothing of it runs for longer than the lease
-    deadline = time.monotonic() + 20
-    while not other.rescue():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(other.rescue)
     second = stopped.dequeue()
     assert second is not None
     assert second.worker_id != first.worker_id

@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from helpers.cli import DONE, NOT_DONE, NOT_FOUND, NOWHERE, USAGE, Cli, environment, made
+from helpers.cli import DONE, NOT_DONE, NOT_FOUND, NOWHERE, USAGE, Cli, environment
 from helpers.until import until
 from psycopg.conninfo import conninfo_to_dict
 
@@ -28,25 +25,7 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 Connection = psycopg.Connection[Any]
 
 
-@pytest.fixture
-def cli(dsn: str, tmp_path: Path) -> Iterator[Cli]:
-    """On the test's database, with the schema in it."""
-    yield from made(dsn, tmp_path)
-
-
-@pytest.fixture
-def empty_cli(empty_dsn: str, tmp_path: Path) -> Iterator[Cli]:
-    """On a database without the schema."""
-    yield from made(empty_dsn, tmp_path)
-
-
-@pytest.fixture
-def lone_cli(tmp_path: Path) -> Iterator[Cli]:
-    """Without a database: what it complains of, it finds before it asks one."""
-    yield from made(NOWHERE, tmp_path)
-
-
-# -- help and usage ---------------------------------------------------------------------------------
+# -- help and usage --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("words", [["--help"], ["worker", "--help"], ["enqueue", "--help"], ["demo", "--help"]])
@@ -104,7 +83,7 @@ def test_wrong_usage_is_status_2(lone_cli: Cli, words: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-# -- the database -----------------------------------------------------------------------------------
+# -- the database ----------------------------------------------------------------------------------
 
 
 def test_migrate_installs_and_may_run_again(empty_cli: Cli) -> None:
@@ -180,7 +159,7 @@ def test_dsn_that_is_none_is_told_in_one_line(lone_cli: Cli, command: list[str],
     assert "dsn: " in lone_cli.complaint(NOT_DONE, *command, "--dsn", bad)
 
 
-# -- jobs -------------------------------------------------------------------------------------------
+# -- jobs ------------------------------------------------------------------------------------------
 
 
 def test_enqueue_with_everything(cli: Cli) -> None:
@@ -332,7 +311,7 @@ def test_prune_deletes_what_is_past_its_age(
     assert {job.id for job in queue.list_jobs()} == {"young", "waits"}
 
 
-# -- check ------------------------------------------------------------------------------------------
+# -- check -----------------------------------------------------------------------------------------
 
 
 def test_check_finds_a_database_that_is_not_migrated(empty_cli: Cli) -> None:
@@ -415,155 +394,3 @@ def test_check_finds_an_old_snapshot(connect: Callable[..., Connection], dsn: st
     assert not finding.ok
     assert f"session {holder.info.backend_pid} of postgres (analyst, idle in transaction), held " in finding.detail
     assert "pg_terminate_backend" in finding.remedy
-
-
-# -- worker -----------------------------------------------------------------------------------------
-
-
-def test_worker_runs_jobs_until_sigterm(cli: Cli, tmp_path: Path) -> None:
-    worker = cli.start("worker", "handlers")
-    ids = [cli.said("enqueue", "touch", json.dumps({"name": f"t{n}"})).strip() for n in range(2)]
-    until(lambda: (tmp_path / "t0").exists() and (tmp_path / "t1").exists())
-    until(lambda: {cli.json("show", job_id)["status"] for job_id in ids} == {"completed"})
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(10) == DONE
-    lines = [line.split(maxsplit=2) for line in cli.log().splitlines()]
-    assert [(level, event.split()[0]) for _, level, event in lines] == [
-        ("INFO", "worker.started"),
-        ("INFO", "worker.signal"),
-        ("INFO", "worker.stopped"),
-    ]
-    assert "concurrency=8 queues=all" in cli.log()
-    assert cli.json("stats")["workers"] == []
-
-
-def test_worker_imports_nothing_that_it_does_without(cli: Cli, tmp_path: Path, queue: JobQueue) -> None:
-    told = "import sys\nfrom pathlib import Path\nfrom pgjobq import job\n@job\ndef tell() -> None:\n"
-    (tmp_path / "telling.py").write_text(f"{told}    Path('told').write_text(' '.join(sys.modules))\n")
-    queue.enqueue("tell")
-    cli.start("worker", "telling")
-    modules = until(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text()).split()
-    assert "pgjobq.worker" in modules
-    assert not {"rich", "sqlalchemy", "pydantic", "pgjobq.cli.admin", "pgjobq.cli.supervisor"} & set(modules)
-
-
-def test_worker_serves_the_queues_it_is_told(cli: Cli, tmp_path: Path, queue: JobQueue, conn: Connection) -> None:
-    for name in ("mail", "news", "default"):
-        queue.enqueue("touch", {"name": name}, queue=name)
-    cli.start("worker", "handlers", "--queues", "mail, news", "--log-json")
-    until(lambda: (tmp_path / "mail").exists() and (tmp_path / "news").exists())
-    until(lambda: conn.execute("select count(*) from doorbell").fetchone() == (1,))  # it is asleep
-    assert [job.queue for job in queue.get_pending_jobs()] == ["default"]
-    started = json.loads(cli.log().splitlines()[0])
-    assert (started["event"], started["queues"], started["level"]) == ("worker.started", "mail,news", "INFO")
-
-
-def test_worker_runs_as_many_at_once_as_it_is_told(cli: Cli, tmp_path: Path, queue: JobQueue, conn: Connection) -> None:
-    for n in range(3):
-        queue.enqueue("hold", {"name": f"h{n}"}, priority=9 - n)
-    cli.start("worker", "handlers", "--concurrency", "2")
-    until(lambda: (tmp_path / "h0.began").exists() and (tmp_path / "h1.began").exists())
-    time.sleep(0.3)  # time enough for a third one, were there room
-    assert not (tmp_path / "h2.began").exists()
-    assert conn.execute("select count(*) from jobs where status = 'running'").fetchone() == (2,)
-    (tmp_path / "go").touch()
-    until(lambda: len(queue.get_completed_jobs()) == 3)
-
-
-def test_sigterm_lets_a_running_job_finish(cli: Cli, tmp_path: Path, queue: JobQueue) -> None:
-    job_id = queue.enqueue("hold", {"name": "h"})
-    worker = cli.start("worker", "handlers")
-    until((tmp_path / "h.began").exists)
-    worker.send_signal(signal.SIGTERM)
-    until(lambda: "worker.signal" in cli.log())
-    late = queue.enqueue("touch", {"name": "late"})
-    (tmp_path / "go").touch()
-    assert worker.wait(10) == DONE
-    job, after = queue.get_job(job_id), queue.get_job(late)
-    assert job is not None
-    assert after is not None
-    assert (job.status, job.attempts) == ("completed", 1)
-    assert (after.status, after.attempts) == ("pending", 0)
-
-
-def until_it_ends(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Send it the signal again and again: those within a second of the first count as one with it."""
-
-    def has_ended() -> bool:
-        process.send_signal(number)
-        return process.poll() is not None
-
-    until(has_ended)
-
-
-@pytest.mark.parametrize("how", ["second signal", "grace is over"])
-def test_job_that_does_not_end_is_released(cli: Cli, tmp_path: Path, queue: JobQueue, how: str) -> None:
-    job_id = queue.enqueue("hold", {"name": "h"})
-    worker = cli.start("worker", "handlers", *(["--grace", "0.2"] if how == "grace is over" else []))
-    until((tmp_path / "h.began").exists)
-    worker.send_signal(signal.SIGTERM)
-    until(lambda: "worker.signal" in cli.log())
-    if how == "second signal":
-        assert worker.poll() is None  # the grace is 30 seconds
-        until_it_ends(worker, signal.SIGTERM)
-    assert worker.wait(10) == DONE
-    job = queue.get_job(job_id)
-    assert job is not None
-    assert (job.status, job.attempts) == ("pending", 0)
-
-
-def test_ctrl_c_stops_a_worker_in_good_order(cli: Cli) -> None:
-    worker = cli.start("worker", "handlers")
-    until(lambda: "worker.started" in cli.log())
-    worker.send_signal(signal.SIGINT)
-    assert worker.wait(10) == DONE
-    assert "Traceback" not in cli.log()
-    assert cli.json("stats")["workers"] == []
-
-
-@pytest.mark.parametrize(
-    ("words", "status", "message"),
-    [
-        (["nothing.here"], USAGE, "module: there is no 'nothing' here or installed; give its dotted name"),
-        (["handlers.py"], USAGE, "module: there is no 'handlers.py' here or installed; give its dotted name"),
-        (["json"], USAGE, "json: no handlers; decorate functions with @job from pgjobq"),
-        (["handlers", "--concurrency", "0"], NOT_DONE, "concurrency: 0 is not allowed"),
-        (["handlers", "--grace", "-1"], NOT_DONE, "grace: -1.0 is not allowed"),
-        (["handlers", "--queues", ","], NOT_DONE, r"queues: \[\] is not a list of names"),
-        (["handlers", "--log-level", "loud"], NOT_DONE, "log-level: 'loud' is not a level; give debug, info"),
-    ],
-)
-def test_worker_set_up_wrongly_says_how_to_mend_it(cli: Cli, words: list[str], status: int, message: str) -> None:
-    assert re.match(f"pgjobq: {message}", cli.complaint(status, "worker", *words))
-
-
-def test_worker_on_a_database_that_is_not_migrated(empty_cli: Cli) -> None:
-    assert "run: pgjobq migrate" in empty_cli.complaint(NOT_DONE, "worker", "handlers")
-
-
-# -- dev --------------------------------------------------------------------------------------------
-
-
-def test_dev_server_stays_until_ctrl_c_and_is_found_by_a_second_one(cli: Cli) -> None:
-    # A folder that the server's user gets through to, when that is another than this one.
-    with tempfile.TemporaryDirectory(prefix="pgjobq-dev-") as folder:
-        Path(folder).chmod(0o755)
-        words = ("dev", "--folder", f"{folder}/server")
-        server = cli.start(*words)
-        assert server.stdout is not None
-        lines = [server.stdout.readline() for _ in range(4)]
-        assert f"is running, in {folder}/server" in lines[0]
-        found = re.fullmatch(r"  export PGJOBQ_DSN='(.*)'\n", lines[2])
-        assert found is not None
-        told = cli.complaint(NOT_DONE, *words)
-        assert found[1] in told
-        job_id = cli.said("enqueue", "t", "--dsn", found[1]).strip()
-        server.send_signal(signal.SIGINT)
-        assert server.wait(20) == DONE
-        assert server.stdout.read() == "stopped\n"
-        again = cli.start(*words)
-        assert again.stdout is not None
-        anew = [again.stdout.readline() for _ in range(4)][2].split("'")[1]
-        assert cli.json("list", "--dsn", anew)[0]["id"] == job_id  # its data stays
-        again.send_signal(signal.SIGTERM)
-        assert again.wait(20) == DONE

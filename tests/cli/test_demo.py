@@ -27,15 +27,6 @@ def temporary() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def demos() -> Iterator[list[Demo]]:
-    """Those started; nothing of them outlives the test."""
-    started: list[Demo] = []
-    yield started
-    for demo in started:
-        demo.kill()
-
-
 def test_every_order_gets_its_invoice(temporary: Path, demos: list[Demo]) -> None:
     invoices = temporary / "out" / "invoices"
     demos.append(demo := Demo(temporary, "--folder", str(invoices)))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-import helpers.broken_storages
+import helpers.broken_storages  # fills CASES
 import pytest
-from helpers.broken_storages import CASES
+from helpers.broken_cases import CASES
 from helpers.memory_storages import DictStorage, Memory, MemoryStorage
 
 import pgjobq.testing

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import register
 from helpers.until import until
 from psycopg.conninfo import make_conninfo
 
@@ -20,12 +21,6 @@ Connect = Callable[..., Connection]
 MakeStorage = Callable[..., PostgresStorage]
 
 MOST = 2**31 - 1
-
-
-def register(conn: Connection) -> int:
-    row = conn.execute("select register_worker('w')").fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def claim(conn: Connection, worker: int, *arguments: Any) -> list[str]:

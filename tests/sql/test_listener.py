@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import one
 from helpers.until import until
 
 from pgjobq.errors import PgjobqError
@@ -16,13 +17,6 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
 MakeStorage = Callable[..., PostgresStorage]
-
-
-def one(conn: Connection, query: str, *arguments: Any) -> Any:
-    """The first column of the first row."""
-    row = conn.execute(query, arguments).fetchone()
-    assert row is not None
-    return row[0]
 
 
 def test_worker_to_watch_that_was_heard_of_during_a_statement_is_watched(

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import register
 from helpers.until import until
 
 Connection = psycopg.Connection[Any]
@@ -14,13 +15,6 @@ Connect = Callable[..., Connection]
 
 
 COMPLETE = "select complete_jobs(%s, '{a}', '{1}')"  # the first claim of the database
-
-
-def register(conn: Connection, **options: Any) -> int:
-    names = "".join(f", {name} => %s" for name in options)
-    row = conn.execute(f"select register_worker('w'{names})", list(options.values())).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def end(session: Connection, watcher: Connection) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import register
 from helpers.until import until_row
 
 from pgjobq import JobsHeld, Registry, Worker, job
@@ -26,12 +27,6 @@ def conn(connect: Connect) -> Connection:
     conn = connect()
     conn.execute("set lock_timeout = '2s'; set statement_timeout = '10s'")
     return conn
-
-
-def register(conn: Connection, *, heartbeat: bool = False) -> int:
-    row = conn.execute("select register_worker('w', heartbeat => %s)", [heartbeat]).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def dead_worker_with(connect: Connect, conn: Connection, *ids: str) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import one
 from helpers.until import until
 from psycopg.conninfo import make_conninfo
 
@@ -44,13 +45,6 @@ def long():
 
 Worker(PostgresStorage(sys.argv[1], poll_interval=float(sys.argv[2])), registry=registry, grace=0.5).run()
 """
-
-
-def one(conn: Connection, query: str, *arguments: Any) -> Any:
-    """The first column of the first row."""
-    row = conn.execute(query, arguments).fetchone()
-    assert row is not None
-    return row[0]
 
 
 class Frozen:

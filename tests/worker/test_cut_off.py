@@ -19,7 +19,7 @@ import pytest
 from helpers.stalling_proxy import StallingProxy
 from helpers.until import until
 from helpers.working import finished
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from pgjobq import JobQueue, JobStatus, Registry, RunningJob, Worker, job
 from pgjobq.postgres import listener
@@ -47,13 +47,6 @@ async def waits_too(until: str) -> None:
 async def in_a_thread(until: str) -> None:
     await asyncio.to_thread(waits, until)
 """
-
-
-@pytest.fixture
-def proxy(dsn: str) -> Iterator[StallingProxy]:
-    parts = conninfo_to_dict(dsn)
-    with StallingProxy(str(parts["host"]), int(str(parts["port"]))) as made:
-        yield made
 
 
 class Process:

@@ -7,8 +7,6 @@ real server will be is told here by the indexes that are named, not by EXPLAIN.
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,53 +15,27 @@ from typing import Any
 
 import pytest
 from bson import Int64
-from helpers.until import until
+from helpers.mongo import LEASE
 from pymongo import MongoClient, monitoring
 from pymongo.errors import AutoReconnect
 from services import SecantusDB, Server
 
 from pgjobq import (
-    ConfigurationError,
     DuplicateJob,
     InvalidJob,
     Job,
     NewJob,
-    Registry,
-    SchemaConflict,
-    SchemaTooNew,
     StorageUnavailable,
-    Worker,
-    job,
-    open_storage,
 )
 from pgjobq.copying import copy_jobs
 from pgjobq.models import JobStatus
 from pgjobq.mongo import adding, claiming
-from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
+from pgjobq.storage.base import Completed, Failed, Released, Retried
 from pgjobq.storage.mongo_storage import MongoStorage
 from pgjobq.testing import StorageContract
 
 OwnServer = Callable[..., Server]
 Database = Any  # pymongo's is generic in its documents
-
-LEASE = 2.0  # seconds
-URI_QUICK = "serverSelectionTimeoutMS=300&connectTimeoutMS=500&socketTimeoutMS=500"
-
-
-@pytest.fixture
-def name(mongo_url: str) -> Iterator[str]:
-    """The test's own database, empty; dropped at the end."""
-    name = f"pgjobq_{secrets.token_hex(6)}"
-    yield name
-    with MongoClient[Any](mongo_url) as client:
-        client.drop_database(name)
-
-
-@pytest.fixture
-def database(mongo_url: str, name: str) -> Iterator[Database]:
-    """The same, as pymongo sees it."""
-    with MongoClient[Any](mongo_url) as client:
-        yield client[name]
 
 
 class TestContract(StorageContract):
@@ -76,27 +48,7 @@ class TestContract(StorageContract):
         return functools.partial(MongoStorage, mongo_url, name, lease=LEASE, poll_interval=0.1)
 
 
-@pytest.fixture
-def make(mongo_url: str, name: str) -> Iterator[Callable[..., MongoStorage]]:
-    """Makes storages on the test's database; closed at the end."""
-    made: list[MongoStorage] = []
-
-    def make(uri: Any = mongo_url, **options: Any) -> MongoStorage:
-        made.append(MongoStorage(uri, name, **{"lease": LEASE, "poll_interval": 0.1, **options}))
-        return made[-1]
-
-    yield make
-    for storage in made:
-        storage.close()
-
-
-@pytest.fixture
-def mongo(make: Callable[..., MongoStorage]) -> MongoStorage:
-    """One such storage."""
-    return make()
-
-
-# -- what a document holds --------------------------------------------------------------------------
+# -- what a document holds -------------------------------------------------------------------------
 
 
 def test_microseconds_of_execute_at_are_kept_and_keep_their_order(mongo: MongoStorage) -> None:
@@ -188,7 +140,7 @@ def test_any_error_can_be_kept(mongo: MongoStorage, error: str) -> None:
         assert len(found.error.encode()) <= 2**17
 
 
-# -- claims -----------------------------------------------------------------------------------------
+# -- claims ----------------------------------------------------------------------------------------
 
 
 class Watch(monitoring.CommandListener):
@@ -318,7 +270,7 @@ def test_dropped_database_is_begun_anew(mongo: MongoStorage, database: Database)
     assert [found.id for found in mongo.dequeue_many(2)] == ["a"]
 
 
-# -- adding -----------------------------------------------------------------------------------------
+# -- adding ----------------------------------------------------------------------------------------
 
 
 class Standalone(SecantusDB):
@@ -390,7 +342,7 @@ def test_copied_jobs_keep_their_state_and_order(make: Callable[..., MongoStorage
     assert (order[0], order[1:]) == ("8", ["1", "4", "7", "3", "6"])
 
 
-# -- who is alive -----------------------------------------------------------------------------------
+# -- who is alive ----------------------------------------------------------------------------------
 
 
 def test_worker_given_up_for_dead_takes_a_fresh_id(make: Callable[..., MongoStorage], database: Database) -> None:
@@ -423,184 +375,3 @@ def test_job_of_a_worker_that_is_not_registered_is_rescued(mongo: MongoStorage, 
     assert (a.status, a.attempts, last.status) == ("pending", 1, "failed")
     assert last.error == f"worker {held[0].worker_id} stopped or died while it held this job (try 1 of 1)"
     assert last.failed_at == last.finished_at is not None
-
-
-# -- where ------------------------------------------------------------------------------------------
-
-
-def test_uri_names_the_database(mongo_url: str, name: str, database: Database) -> None:
-    storage = open_storage(f"{mongo_url}/{name}", lease=5, collection="mine")
-    storage.ping()
-    assert "pgjobq_claim" in database.mine.index_information()
-    storage.close()
-    assert MongoStorage(f"{mongo_url}/admin")._database._names[0] == "jobqueue"  # admin is where users log in
-    assert MongoStorage(mongo_url)._database._names == ("jobqueue", "jobs")
-
-
-def test_client_of_the_callers_is_not_closed(mongo_url: str, name: str) -> None:
-    with MongoClient[Any](mongo_url, w=1) as client:
-        storage = MongoStorage(client, name)
-        storage.enqueue("a", "t", {})
-        assert storage._database.jobs.write_concern.document == {"w": 1}
-        storage.close()
-        assert client[name].jobs.count_documents({}) == 1
-
-
-def test_writes_wait_for_a_majority_and_reads_go_to_the_primary(mongo: MongoStorage) -> None:
-    jobs = mongo._database.jobs
-    assert jobs.write_concern.document["w"] == "majority"
-    assert jobs.read_preference.mongos_mode == "primary"
-
-
-def test_collection_of_someone_else_is_left_alone(mongo: MongoStorage, database: Database) -> None:
-    database.jobs.insert_one({"_id": 1, "title": "Baker"})
-    with pytest.raises(SchemaConflict, match=rf"the collection {database.name}.jobs holds documents that are no jobs"):
-        mongo.enqueue("a", "t", {})
-    assert list(database.jobs.find()) == [{"_id": 1, "title": "Baker"}]
-    assert database.list_collection_names() == ["jobs"]
-    assert list(database.jobs.index_information()) == ["_id_"]
-
-
-def test_newer_version_is_told(make: Callable[..., MongoStorage], database: Database) -> None:
-    make().ping()
-    database.jobs_meta.update_one({"_id": "schema"}, {"$set": {"version": 2}})
-    with pytest.raises(SchemaTooNew, match=r"is of version 2, and this pgjobq knows 1; upgrade it"):
-        make().ping()
-
-
-@pytest.mark.parametrize("uri", ["mongodb://u:s3cret/x@h", "http://u:s3cret@h", "mongodb://u:s3cret@h:port"])
-def test_uri_that_is_none_is_refused_without_its_password(uri: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"^uri: is none that MongoDB understands") as told:
-        MongoStorage(uri)
-    assert "s3cret" not in str(told.value)
-
-
-@pytest.mark.parametrize("options", [{"database": "a b"}, {"collection": "a$b"}, {"timeout": 0}, {"lease": 0}])
-def test_settings_that_are_none_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match=next(iter(options))):
-        MongoStorage("mongodb://127.0.0.1:1", **options)
-
-
-# -- faults -----------------------------------------------------------------------------------------
-
-
-def test_server_that_is_not_there_is_named_without_password(make: Callable[..., MongoStorage]) -> None:
-    storage = make("mongodb://user:s3cret@127.0.0.1:1", timeout=0.2)
-    with pytest.raises(StorageUnavailable, match=r"^MongoDB at 127\.0\.0\.1:1 does not answer: ") as told:
-        storage.enqueue("a", "t", {})
-    assert "s3cret" not in str(told.value)
-
-
-def test_server_that_stops_answering_is_given_up(own_server: OwnServer, make: Callable[..., MongoStorage]) -> None:
-    server = own_server(SecantusDB)
-    storage = make(f"{server.url}/?{URI_QUICK}")
-    storage.enqueue("a", "t", {})
-    server.freeze()
-    try:
-        error = until(lambda: _unavailable(storage))  # the signal takes its time
-        assert "does not answer" in str(error)
-    finally:
-        server.thaw()
-    until(lambda: storage.get_job("a"))
-
-
-def test_every_call_says_that_the_server_went_away_and_works_when_it_is_back(
-    own_server: OwnServer, make: Callable[..., MongoStorage]
-) -> None:
-    server = own_server(SecantusDB, durable=True)
-    storage = make(f"{server.url}/?{URI_QUICK}", lease=60)
-    storage.enqueue_many([NewJob(id=name, type="t") for name in "abc"])
-    a, b = storage.dequeue_many(2)
-    server.kill()
-    calls: list[Callable[[], object]] = [
-        lambda: storage.enqueue("d", "t", {}),
-        lambda: storage.enqueue_many([NewJob(type="t"), NewJob(type="t")]),
-        storage.dequeue,
-        lambda: storage.complete("a"),
-        lambda: storage.settle([Failed(b, "boom")]),
-        lambda: storage.get_job("a"),
-        lambda: storage.maintain([a]),
-        storage.keep,
-    ]
-    for call in calls:
-        with pytest.raises(StorageUnavailable, match=rf"^MongoDB at 127\.0\.0\.1:{server.port} does not answer: "):
-            call()
-    server.start()
-    until(lambda: not _unavailable(storage))
-    outcomes: list[Outcome] = [Completed(a), Failed(b, "boom")]
-    assert storage.settle(outcomes) == []
-    assert [found.id for found in storage.dequeue_many(5)] == ["c"]
-    assert {str(status): n for status, n in storage.counts().items() if n} == {
-        "completed": 1,
-        "failed": 1,
-        "running": 1,
-    }
-
-
-def _unavailable(storage: MongoStorage) -> StorageUnavailable | None:
-    try:
-        storage.ping()
-    except StorageUnavailable as error:
-        return error
-    return None
-
-
-def test_worker_goes_on_when_the_server_is_back(own_server: OwnServer, make: Callable[..., MongoStorage]) -> None:
-    server, registry = own_server(SecantusDB, durable=True), Registry()
-    began, go = threading.Event(), threading.Event()
-
-    @job(registry=registry)
-    def slow() -> None:
-        began.set()
-        go.wait(30)
-
-    @job(registry=registry)
-    def quick() -> None: ...
-
-    storage = make(f"{server.url}/?{URI_QUICK}", lease=60)
-    worker = Worker(storage, registry=registry)
-    storage.enqueue_many([NewJob(id="slow", type="slow"), NewJob(id="soon", type="quick", delay=1.0)])
-    worker.start()
-    try:
-        assert began.wait(10)
-        server.kill()
-        go.set()  # it ends while there is nobody to tell
-        server.start()
-        for name in ("slow", "soon"):
-            until(functools.partial(_completed, storage, name))
-    finally:
-        go.set()
-        worker.stop(grace=1)
-
-
-def _completed(storage: MongoStorage, job_id: str) -> bool:
-    try:
-        found = storage.get_job(job_id)
-    except StorageUnavailable:
-        return False
-    assert found is not None, "what was acknowledged is still there"
-    return found.status == JobStatus.COMPLETED
-
-
-def test_forked_child_is_a_worker_of_its_own(mongo: MongoStorage) -> None:
-    mongo.enqueue_many([NewJob(id=name, type="t") for name in "ab"])
-    held = mongo.dequeue()
-    assert held is not None
-    ours, theirs = multiprocessing.Pipe()
-
-    def child() -> None:
-        found = mongo.dequeue()
-        theirs.send(None if found is None else (found.id, found.worker_id))
-        mongo.complete("b")
-        mongo.leave()
-
-    process = multiprocessing.get_context("fork").Process(target=child)
-    process.start()
-    assert ours.poll(20)
-    started = ours.recv()
-    process.join(20)
-    assert process.exitcode == 0
-    assert started[0] == "b"
-    assert started[1] != held.worker_id
-    mongo.complete("a")
-    assert mongo.counts()[JobStatus.COMPLETED] == 2

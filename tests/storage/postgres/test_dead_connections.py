@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -94,13 +94,6 @@ def test_connections_that_die_as_they_are_made_do_not_slow_down_what_follows(
         back = timed(caller.join)
     assert done, "the call failed"
     assert back < SOON
-
-
-@pytest.fixture
-def proxy(dsn: str) -> Iterator[StallingProxy]:
-    parts = psycopg.conninfo.conninfo_to_dict(dsn)
-    with StallingProxy(str(parts["host"]), int(str(parts["port"]))) as made:
-        yield made
 
 
 CALLS: dict[str, Callable[[PostgresStorage], Any]] = {

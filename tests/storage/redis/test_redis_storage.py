@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import secrets
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
 import pytest
-import redis
+from helpers.redis_keys import fresh_prefix
 from helpers.until import until
-from redis.backoff import ConstantBackoff
-from redis.cluster import ClusterNode, RedisCluster
-from redis.retry import Retry
-from services import Server, Valkey
 
 from pgjobq import (
-    ConfigurationError,
     InvalidJob,
     Job,
     JobStatus,
     NewJob,
-    Registry,
     SchemaTooNew,
-    StorageError,
-    Worker,
-    job,
-    open_storage,
 )
 from pgjobq.models import UnreadableData
 from pgjobq.redis import rows
@@ -39,11 +26,6 @@ from pgjobq.storage.redis_storage import PAGE, RedisStorage
 from pgjobq.testing import StorageContract
 
 MakeStorage = Callable[..., RedisStorage]
-OwnServer = Callable[..., Server]
-
-
-def fresh_prefix() -> str:
-    return f"test-{secrets.token_hex(4)}"
 
 
 class TestOnValkey(StorageContract):
@@ -64,60 +46,7 @@ class TestOnRedis(TestOnValkey):
         return partial(RedisStorage, debian_redis_url, prefix=fresh_prefix(), lease=3.0)
 
 
-@pytest.fixture
-def prefix() -> str:
-    """Of the test's own keys."""
-    return fresh_prefix()
-
-
-@pytest.fixture
-def make(redis_url: str, prefix: str) -> Iterator[MakeStorage]:
-    """Makes storages on the test's keys; closed at the end."""
-    made: list[RedisStorage] = []
-
-    def make(url: Any = redis_url, **options: Any) -> RedisStorage:
-        made.append(RedisStorage(url, **{"prefix": prefix, **options}))
-        return made[-1]
-
-    yield make
-    for storage in made:
-        storage.close()
-
-
-@pytest.fixture
-def storage(make: MakeStorage) -> RedisStorage:
-    """One such storage."""
-    return make()
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[Any]:
-    """The server, as redis-py sees it."""
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
-def start(registry: Registry) -> Iterator[Callable[..., Worker]]:
-    """Starts workers; stopped at the end."""
-    workers: list[Worker] = []
-
-    def start(storage: RedisStorage, **options: Any) -> Worker:
-        workers.append(Worker(storage, registry=registry, **options))
-        workers[-1].start()
-        return workers[-1]
-
-    yield start
-    for worker in workers:
-        worker.stop(grace=1)
-
-
-def asleep(client: Any, prefix: str, queue: str = "") -> int:
-    """How many workers are asleep."""
-    return int(client.scard(f"{{{prefix}}}:asleep:{queue}"))
-
-
-# -- keys -------------------------------------------------------------------------------------------------
+# -- keys ------------------------------------------------------------------------------------------
 
 
 def test_two_prefixes_do_not_meet(make: MakeStorage) -> None:
@@ -189,7 +118,7 @@ def test_newer_layout_is_told(make: MakeStorage, client: Any, prefix: str) -> No
             getattr(make(), call)()
 
 
-# -- order and batches ------------------------------------------------------------------------------------
+# -- order and batches -----------------------------------------------------------------------------
 
 
 def test_many_queues_are_one_line(storage: RedisStorage) -> None:
@@ -324,268 +253,3 @@ def test_stats_and_workers(make: MakeStorage) -> None:
     assert [row["alive"] for row in storage.workers()] == [True]
     storage.leave()
     assert storage.workers() == []
-
-
-# -- the bell ---------------------------------------------------------------------------------------------
-
-
-def test_sleeping_worker_starts_a_job_of_another_process_at_once(
-    make: MakeStorage, start: Callable[..., Worker], registry: Registry, client: Any, prefix: str
-) -> None:
-    started: list[float] = []
-
-    @job(registry=registry)
-    def note() -> None:
-        started.append(time.monotonic())
-
-    start(make(poll_interval=60.0))
-    other = make()
-    waits: list[float] = []
-    for n in range(10):
-        until(lambda: asleep(client, prefix) == 1)
-        began = time.monotonic()
-        other.enqueue(f"{n}", "note", {})
-        until(lambda: len(started) > len(waits))
-        waits.append(started[-1] - began)
-    # The median, and generously: the machine has other things to do.
-    assert sorted(waits)[5] < 0.25
-
-
-def test_sleeping_worker_wakes_for_a_job_that_falls_due_before_all_it_knew(
-    make: MakeStorage, start: Callable[..., Worker], registry: Registry, client: Any, prefix: str
-) -> None:
-    started: dict[str, datetime] = {}
-
-    @job(registry=registry)
-    def note(job: Job) -> None:
-        assert job.started_at is not None
-        assert job.execute_at is not None
-        started[job.id] = job.started_at
-
-    other = make()
-    other.enqueue_many([NewJob(type="note", id="far", delay=3600)])
-    start(make(poll_interval=3600.0))
-    until(lambda: asleep(client, prefix) == 1)
-    for job_id, delay in (("later", 1.0), ("soon", 0.3)):
-        other.enqueue_many([NewJob(type="note", id=job_id, delay=delay)])
-        until(lambda: asleep(client, prefix) == 1)
-    until(lambda: len(started) == 2, 10)
-    assert list(started) == ["soon", "later"]
-
-
-def test_each_of_several_jobs_wakes_a_worker(
-    make: MakeStorage, start: Callable[..., Worker], registry: Registry, client: Any, prefix: str
-) -> None:
-    """Of those that serve its queue; a job that one took too many of is passed on."""
-    together = threading.Barrier(3, timeout=20)
-
-    @job(registry=registry, queue="mail")
-    def meet() -> None:
-        together.wait()
-
-    for queues in (["mail"], ["mail", "other"], None, ["other"]):
-        start(make(poll_interval=3600.0), concurrency=1, queues=queues)
-    until(
-        lambda: (asleep(client, prefix, "mail"), asleep(client, prefix), asleep(client, prefix, "other")) == (2, 1, 2)
-    )
-    other = make()
-    other.enqueue_many([NewJob(type="meet", queue="mail", id=f"{n}") for n in range(3)])
-    until(lambda: other.counts()[JobStatus.COMPLETED] == 3)
-
-
-def test_bell_of_a_worker_that_died_rings_for_the_next(
-    make: MakeStorage, start: Callable[..., Worker], registry: Registry, client: Any, prefix: str
-) -> None:
-    done = threading.Event()
-
-    @job(registry=registry)
-    def note() -> None:
-        done.set()
-
-    client.sadd(f"{{{prefix}}}:asleep:", *(f"dead{n}" for n in range(20)))
-    start(make(poll_interval=3600.0))
-    until(lambda: asleep(client, prefix) == 21)
-    make().enqueue("a", "note", {})
-    assert done.wait(10)
-
-
-def test_worker_that_may_not_listen_polls(
-    make: MakeStorage, start: Callable[..., Worker], registry: Registry, client: Any, prefix: str, redis_url: str
-) -> None:
-    done = threading.Event()
-
-    @job(registry=registry)
-    def note() -> None:
-        done.set()
-
-    user = f"user-{prefix}"
-    client.acl_setuser(user, enabled=True, passwords=["+secret"], keys=[f"{{{prefix}}}:*"], commands=["+@all"])
-    try:
-        url = f"redis://{user}:secret@{redis_url.rpartition('@')[2]}"
-        start(make(url, poll_interval=0.05))
-        producer = make(url)
-        producer.enqueue("a", "note", {})
-        assert done.wait(10)
-        until(lambda: producer.counts()[JobStatus.COMPLETED] == 1)
-        assert asleep(client, prefix) == 0
-    finally:
-        client.acl_deluser(user)
-
-
-def test_stopping_a_sleeping_worker_takes_no_time(
-    make: MakeStorage, start: Callable[..., Worker], client: Any, prefix: str
-) -> None:
-    worker = start(make(poll_interval=3600.0))
-    until(lambda: asleep(client, prefix) == 1)
-    began = time.monotonic()
-    worker.stop()
-    assert time.monotonic() - began < 5
-
-
-def test_bell_ends_with_its_storage(redis_url: str, prefix: str) -> None:
-    storage = RedisStorage(redis_url, prefix=prefix)
-    storage.dequeue()
-    storage.wait(0.01)
-    bell = storage._bell
-    assert bell is not None
-    assert bell.is_alive()
-    del storage  # without close
-    bell.join(20)
-    assert not bell.is_alive()
-
-
-# -- how it is told where to go ---------------------------------------------------------------------------
-
-
-def test_urls(make: MakeStorage, redis_url: str) -> None:
-    opened = open_storage(redis_url.replace("redis://", "valkey://"), prefix=fresh_prefix())
-    opened.ping()
-    opened.close()
-    make(f"{redis_url}?socket_timeout=3").ping()
-
-
-def test_unix_socket(own_server: OwnServer, make: MakeStorage) -> None:
-    server = own_server(partial(Valkey, "unixsocket s.sock"))
-    password = server.url.split(":")[2].split("@")[0]
-    storage = make(f"unix://:{password}@{server.folder}/s.sock")
-    storage.ping()
-    server.kill()
-    with pytest.raises(StorageError, match=r"Redis at /.*/s.sock does not answer"):
-        storage.ping()
-
-
-@pytest.mark.parametrize(
-    "url", ["redis://:secret@localhost:port/0", "redis://:sec/ret@localhost:6379/0", "http://localhost", ""]
-)
-def test_url_that_is_none_is_refused_without_its_password(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="url: is none that redis understands") as refused:
-        RedisStorage(url)
-    assert "sec" not in str(refused.value)
-    assert refused.value.__cause__ is None
-
-
-@pytest.mark.parametrize(
-    ("options", "field"),
-    [
-        ({"prefix": ""}, "prefix"),
-        ({"prefix": "a{b}"}, "prefix"),
-        ({"prefix": "a b"}, "prefix"),
-        ({"prefix": "x" * 65}, "prefix"),
-        ({"prefix": None}, "prefix"),
-        ({"timeout": 0}, "timeout"),
-        ({"lease": 0}, "lease"),
-        ({"poll_interval": -1}, "poll_interval"),
-    ],
-)
-def test_settings_that_are_none_are_refused(options: dict[str, Any], field: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"^{field}: "):
-        RedisStorage("redis://localhost", **options)
-
-
-def test_client_of_the_callers_is_used_and_not_closed(make: MakeStorage, redis_url: str) -> None:
-    retry = Retry(ConstantBackoff(0.01), 3)
-    with redis.Redis.from_url(redis_url, decode_responses=True, retry=retry) as theirs:
-        storage = make(theirs)
-        storage.enqueue("a", "t", {"text": "é☃"})
-        found = storage.dequeue()
-        assert found is not None
-        assert found.data == {"text": "é☃"}
-        storage.complete("a")
-        assert storage.counts()[JobStatus.COMPLETED] == 1
-        assert [row["queue"] for row in storage.stats()] == ["default"]
-        storage.ping()
-        storage.close()
-        assert theirs.ping()
-
-
-def test_policy_that_throws_jobs_away_is_warned_of(
-    own_server: OwnServer, make: MakeStorage, caplog: pytest.LogCaptureFixture
-) -> None:
-    server = own_server(partial(Valkey, "maxmemory 100mb", "maxmemory-policy allkeys-lru"))
-    with caplog.at_level(logging.WARNING, "pgjobq.storage"):
-        make(server.url).ping()
-    assert [(vars(record)["event"], vars(record)["maxmemory_policy"]) for record in caplog.records] == [
-        ("redis.evicts", "allkeys-lru")
-    ]
-
-
-# -- clusters ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cluster(own_server: OwnServer) -> list[Any]:
-    """Two nodes, which have half of the slots each."""
-    nodes = [own_server(partial(Valkey, "cluster-enabled yes")) for _ in range(2)]
-    clients: list[Any] = [redis.Redis.from_url(node.url, decode_responses=True) for node in nodes]
-    for node, low, high in zip(clients, (0, 8192), (8191, 16383), strict=True):
-        node.execute_command("CLUSTER", "ADDSLOTSRANGE", low, high)
-        node.config_set("masterauth", "")
-    clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
-    until(lambda: all(node.cluster("info")["cluster_state"] == "ok" for node in clients))
-    until(lambda: all(len(node.cluster("nodes")) == 2 for node in clients))
-    return [*zip(nodes, clients, strict=True)]
-
-
-def _drained(storage: RedisStorage, jobs: int) -> None:
-    until(lambda: storage.counts()[JobStatus.COMPLETED] == jobs)
-
-
-def slot_of(client: Any, prefix: str) -> int:
-    return int(client.execute_command("CLUSTER", "KEYSLOT", f"{{{prefix}}}:"))
-
-
-def test_cluster(cluster: list[Any], make: MakeStorage, start: Callable[..., Worker], registry: Registry) -> None:
-    """Prefixes in slots of both nodes; and one that moves to the other node."""
-    (node, first), (_, second) = cluster
-    done: list[str] = []
-
-    @job(registry=registry)
-    def note(job: Job) -> None:
-        done.append(job.id)
-
-    password = node.url.split(":")[2].split("@")[0]
-    passwords = [server.url.split(":")[2].split("@")[0] for server, _ in cluster]
-    for client in (first, second):  # one password for all, as a cluster needs
-        client.config_set("requirepass", password)
-    assert passwords[0] == password
-    start_at: Any = partial(ClusterNode, "127.0.0.1")
-    with RedisCluster(startup_nodes=[start_at(node.port)], password=password) as theirs:
-        prefixes = [next(p for p in map(str, range(99)) if (slot_of(first, p) < 8192) is low) for low in (True, False)]
-        for prefix in prefixes:
-            storage = make(theirs, prefix=prefix, poll_interval=0.2)
-            storage.ping()
-            storage.enqueue_many([NewJob(type="note", id=f"{prefix}-{n}") for n in range(20)])
-            worker = start(storage)
-            _drained(storage, 20)
-            worker.stop()
-        assert len(done) == 40
-        moved = next(p for p in map(str, range(99, 199)) if slot_of(first, p) < 8192)
-        owner = second.cluster("myid")
-        for client in (second, first):
-            client.execute_command("CLUSTER", "SETSLOT", slot_of(first, moved), "NODE", owner)
-        storage = make(theirs, prefix=moved)  # whose client does not know yet
-        storage.enqueue("a", "note", {})
-        assert storage.counts()[JobStatus.PENDING] == 1
-        plain = make(f"redis://:{password}@127.0.0.1:{node.port}", prefix=prefixes[1])
-        with pytest.raises(StorageError, match=r"is part of a cluster; give a redis\.cluster\.RedisCluster"):
-            plain.ping()

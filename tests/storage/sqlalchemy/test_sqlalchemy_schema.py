@@ -6,10 +6,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from helpers.sqlalchemy_databases import driven, mariadb_database, postgres_url
+from helpers.sqlalchemy_databases import driven
 from sqlalchemy import Engine, create_engine, inspect, text
 
 from pgjobq.errors import ConfigurationError, NotMigrated, SchemaConflict
@@ -52,18 +51,6 @@ insert into jobs values ('ran', 't', '{}', 'running', null, 0, 3, 5, null, '2026
 insert into jobs values ('wait', 't', '{}', 'pending', null, null, null, null, null, null, null);
 insert into jobs values ('due', 't', '{}', 'pending', null, 0, 3, 9, '2026-07-01 12:30:00.250000', '2026-07-01 12:00:04', '2026-07-01 12:00:04')
 """
-
-
-@pytest.fixture(params=["sqlite", "mariadb", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/jobs.db"
-    elif request.param == "postgresql":
-        yield postgres_url(request.getfixturevalue("empty_dsn"))
-    else:
-        with mariadb_database(request.getfixturevalue("mariadb_url")) as made:
-            yield made
 
 
 @pytest.fixture

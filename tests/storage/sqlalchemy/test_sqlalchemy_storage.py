@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,66 +15,21 @@ from helpers.sqlalchemy_databases import at_isolation, driven, mariadb_database,
 from helpers.until import until
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool, QueuePool
 
-from pgjobq import Job, JobQueue, NewJob, Registry, Worker, job
+from pgjobq import Job, NewJob, Registry, Worker, job
 from pgjobq.errors import (
     ConfigurationError,
     DuplicateJob,
     InvalidJob,
-    LostJob,
-    StorageError,
-    Unsupported,
 )
 from pgjobq.models import JobStatus
 from pgjobq.sa import engine as engines
 from pgjobq.sa import sqlite as sqlite_files
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
-from pgjobq.storage.sqlalchemy_storage import JobRecord, SQLAlchemyStorage
+from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
-EACH = ("sqlite", "mariadb", "postgresql")
 MakeStorage = Callable[..., SQLAlchemyStorage]
-
-
-@pytest.fixture(params=EACH)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/jobs.db"
-    elif request.param == "postgresql":
-        yield postgres_url(request.getfixturevalue("empty_dsn"))
-    else:
-        with mariadb_database(request.getfixturevalue("mariadb_url")) as made:
-            yield made
-
-
-@pytest.fixture
-def make(url: str) -> Iterator[MakeStorage]:
-    """Makes storages on it, or on what is given instead; closed at the end."""
-    made: list[SQLAlchemyStorage] = []
-
-    def make(target: Any = None, **options: Any) -> SQLAlchemyStorage:
-        made.append(SQLAlchemyStorage(target if target is not None else url, **options))
-        return made[-1]
-
-    yield make
-    for storage in made:
-        storage.close()
-
-
-@pytest.fixture
-def storage(make: MakeStorage) -> SQLAlchemyStorage:
-    """One such storage."""
-    return make()
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[SQLAlchemyStorage]:
-    """A storage on a SQLite file."""
-    storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/jobs.db")
-    yield storage
-    storage.close()
 
 
 def statements(engine: Engine) -> list[str]:
@@ -90,7 +43,7 @@ def statements(engine: Engine) -> list[str]:
     return seen
 
 
-# -- engines ------------------------------------------------------------------------------------------
+# -- engines ---------------------------------------------------------------------------------------
 
 
 def test_engine_of_ones_own_with_a_pool(url: str) -> None:
@@ -182,7 +135,7 @@ def test_plain_postgresql_is_for_psycopg_3(empty_dsn: str) -> None:
     storage.close()
 
 
-# -- SQLite -------------------------------------------------------------------------------------------
+# -- SQLite ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", [None, (3, 35)], ids=["shared", "file"])
@@ -287,7 +240,7 @@ def test_forked_child_has_connections_of_its_own(storage: SQLAlchemyStorage) -> 
     storage.leave()
 
 
-# -- order, times, rows by hand -----------------------------------------------------------------------
+# -- order, times, rows by hand --------------------------------------------------------------------
 
 
 def test_jobs_of_one_batch_and_one_due_time_keep_their_order(storage: SQLAlchemyStorage) -> None:
@@ -393,248 +346,7 @@ def test_row_with_data_that_is_no_object_does_not_stop_the_queue(sqlite: SQLAlch
     assert "BadArguments" in (bad.error or "")
 
 
-# -- sessions -----------------------------------------------------------------------------------------
-
-
-def test_clean_up_with_a_session(storage: SQLAlchemyStorage) -> None:
-    """The clean-up that people write: with a naive time, which is a local one."""
-    storage.enqueue_many([NewJob(id=name, type="t") for name in ("old", "new", "open")])
-    done = storage.dequeue_many(2)
-    storage.complete_many(done)
-    record = storage.session.get(JobRecord, "old")  # in the session already when it is deleted
-    assert record is not None
-    assert record.updated_at.tzinfo is UTC
-    record.updated_at -= timedelta(days=31)
-    storage.session.commit()
-    assert storage.session.get(JobRecord, "new") is not None
-
-    cutoff = datetime.now() - timedelta(days=30)  # noqa: DTZ005  # naive, as people write it
-    storage.session.query(JobRecord).filter(JobRecord.status == "completed", JobRecord.updated_at < cutoff).delete()
-    storage.session.commit()
-
-    assert {job.id for job in storage.list_jobs()} == {"new", "open"}
-    storage.leave()
-
-
-def test_naive_time_in_a_query_is_local(sqlite: SQLAlchemyStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    sqlite.enqueue("a", "t", {})
-    monkeypatch.setenv("TZ", "Pacific/Auckland")
-    time.tzset()
-    try:
-        now = datetime.now()  # noqa: DTZ005
-        found = sqlite.session.query(JobRecord).filter(JobRecord.created_at <= now).count()
-        earlier = sqlite.session.query(JobRecord).filter(JobRecord.created_at <= now - timedelta(hours=1)).count()
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-    assert (found, earlier) == (1, 0)
-
-
-def test_session_is_a_threads_own(sqlite: SQLAlchemyStorage) -> None:
-    seen: list[Session] = []
-    thread = threading.Thread(target=lambda: seen.append(sqlite.session()))
-    thread.start()
-    thread.join()
-    assert sqlite.session() is sqlite.session()
-    assert sqlite.session() is not seen[0]
-
-
-def test_open_session_in_memory_keeps_nobody_waiting() -> None:
-    storage = SQLAlchemyStorage("sqlite:///:memory:", timeout=2.0)
-    storage.enqueue("a", "t", {})
-    assert storage.session.query(JobRecord).count() == 1  # and no commit
-    assert storage.dequeue().id == "a"  # type: ignore[union-attr]
-    storage.complete("a")
-    storage.leave()
-    storage.close()
-
-
-# -- the caller's transaction -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def business(storage: SQLAlchemyStorage) -> Iterator[Engine]:
-    """An engine of the caller's own on the storage's database, with a table of business data."""
-    engine = create_engine(storage.engine.url)
-    with engine.begin() as conn:
-        conn.execute(text("create table orders (id integer primary key)"))
-    yield engine
-    engine.dispose()
-
-
-@pytest.mark.parametrize("first", ["order", "job"])
-@pytest.mark.parametrize("kind", ["connection", "session"])
-def test_enqueue_in_the_callers_transaction(
-    storage: SQLAlchemyStorage, business: Engine, kind: str, first: str
-) -> None:
-    storage.ping()
-    queue = JobQueue(storage)
-    for number, commits in ((1, False), (2, True)):
-        with Session(business) if kind == "session" else business.connect() as conn:
-            steps = [
-                lambda conn=conn, number=number: conn.execute(text(f"insert into orders values ({number})")),
-                lambda conn=conn, number=number: queue.enqueue("ship", {}, job_id=f"ship-{number}", connection=conn),
-            ]
-            for step in steps if first == "order" else reversed(steps):
-                step()
-            assert storage.get_job(f"ship-{number}") is None  # not before the commit
-            conn.commit() if commits else conn.rollback()
-        with business.connect() as conn:
-            orders = conn.execute(text("select count(*) from orders")).scalar()
-        assert (orders, storage.get_job(f"ship-{number}") is not None) == ((1, True) if commits else (0, False))
-
-
-def test_first_use_of_all_in_the_callers_transaction(storage: SQLAlchemyStorage, business: Engine) -> None:
-    """The tables are not there yet, and SQLite's write lock is the caller's."""
-    with business.begin() as conn:
-        conn.execute(text("insert into orders values (1)"))
-        storage.enqueue_many([NewJob(id="a", type="t")], conn)
-    assert storage.dequeue().id == "a"  # type: ignore[union-attr]
-    storage.leave()
-
-
-def test_duplicate_in_the_callers_transaction_leaves_the_rest(storage: SQLAlchemyStorage, business: Engine) -> None:
-    storage.enqueue("there", "t", {})
-    new = [NewJob(id="a", type="t"), NewJob(id="there", type="t"), NewJob(id="b", type="t")]
-    with business.begin() as conn:
-        conn.execute(text("insert into orders values (1)"))
-        with pytest.raises(DuplicateJob, match="'there'"):
-            storage.enqueue_many(new, conn)
-        storage.enqueue_many([NewJob(id="c", type="t")], conn)
-    assert {job.id for job in storage.list_jobs()} == {"there", "c"}
-    with business.connect() as conn:
-        assert conn.execute(text("select count(*) from orders")).scalar() == 1
-
-
-@pytest.mark.parametrize("given", [object(), "a", sqlite3])
-def test_connection_that_is_none(sqlite: SQLAlchemyStorage, given: object) -> None:
-    with pytest.raises(ConfigurationError, match="connection: "):
-        sqlite.enqueue_many([NewJob(type="t")], given)
-
-
-def test_connection_to_another_kind_of_database(sqlite: SQLAlchemyStorage, empty_dsn: str) -> None:
-    engine = create_engine(driven(postgres_url(empty_dsn)))
-    with engine.connect() as conn, pytest.raises(ConfigurationError, match="leads to postgresql"):
-        sqlite.enqueue_many([NewJob(type="t")], conn)
-    engine.dispose()
-
-
-def test_enqueue_in_an_async_transaction(empty_dsn: str) -> None:
-    storage = SQLAlchemyStorage(postgres_url(empty_dsn))
-    queue = JobQueue(storage)
-
-    async def enqueue() -> None:
-        engine = create_async_engine(driven(postgres_url(empty_dsn)))
-        async with engine.connect() as conn:
-            await queue.enqueue_async("t", {}, job_id="dropped", connection=conn)
-            await conn.rollback()
-            await queue.enqueue_async("t", {}, job_id="kept", connection=conn)
-            await conn.commit()
-            with pytest.raises(ConfigurationError, match="async"):
-                queue.enqueue("t", {}, connection=conn)
-        with storage.engine.connect() as sync, pytest.raises(ConfigurationError, match="event loop"):
-            await queue.enqueue_async("t", {}, connection=sync)
-        await queue.enqueue_async("t", {}, job_id="alone")
-        await engine.dispose()
-
-    asyncio.run(enqueue())
-    assert {job.id for job in storage.list_jobs()} == {"kept", "alone"}
-    storage.close()
-
-
-# -- the handler's transaction ------------------------------------------------------------------------
-
-
-def held(storage: SQLAlchemyStorage, name: str = "a") -> Job:
-    """A start of a job, by this storage."""
-    storage.enqueue(name, "t", {})
-    found = storage.dequeue()
-    assert found is not None
-    return found
-
-
-def orders(engine: Engine) -> int:
-    """How many there are."""
-    with engine.connect() as conn:
-        return int(conn.execute(text("select count(*) from orders")).scalar_one())
-
-
-def test_transaction_completes_the_job_with_the_handlers_work(storage: SQLAlchemyStorage, business: Engine) -> None:
-    transaction = storage.transaction(held(storage))
-    with transaction as conn:
-        conn.execute(text("insert into orders values (1)"))
-    assert transaction.settled
-    assert storage.get_job("a").status == "completed"  # type: ignore[union-attr]
-    assert orders(business) == 1
-    with pytest.raises(LostJob):
-        storage.complete("a")
-    storage.leave()
-
-
-def test_transaction_rolls_back_with_the_handlers_error(storage: SQLAlchemyStorage, business: Engine) -> None:
-    transaction = storage.transaction(held(storage))
-
-    def work() -> None:
-        with transaction as conn:
-            conn.execute(text("insert into orders values (1)"))
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        work()
-    assert not transaction.settled
-    assert storage.get_job("a").status == "running"  # type: ignore[union-attr]
-    assert orders(business) == 0
-    storage.complete("a")
-    storage.leave()
-
-
-def test_transaction_of_a_lost_job_rolls_back(storage: SQLAlchemyStorage, business: Engine) -> None:
-    start = held(storage)
-    storage.cancel("a")
-    with pytest.raises(LostJob, match="a was given"), storage.transaction(start) as conn:
-        conn.execute(text("insert into orders values (1)"))
-    assert orders(business) == 0
-    assert storage.get_job("a").status == "cancelled"  # type: ignore[union-attr]
-    storage.leave()
-
-
-@pytest.mark.parametrize("end", ["commit", "rollback"])
-def test_transaction_that_the_handler_ends_by_itself(storage: SQLAlchemyStorage, end: str) -> None:
-    with pytest.raises(StorageError, match="by itself"), storage.transaction(held(storage)) as conn:
-        getattr(conn, end)()
-    assert storage.get_job("a").status == "running"  # type: ignore[union-attr]
-    storage.complete("a")
-    storage.leave()
-
-
-def test_transaction_in_a_worker(storage: SQLAlchemyStorage, business: Engine) -> None:
-    registry = Registry()
-
-    @job(type="ship", registry=registry)
-    def ship(order: int, job: Any) -> None:
-        with job.transaction() as conn:
-            conn.execute(text("insert into orders values (:order)"), {"order": order})
-
-    storage.enqueue_many([NewJob(type="ship", data={"order": n % 8}) for n in range(10)])
-    Worker(storage, registry=registry).run_once()
-    counts = storage.counts()
-    # Two orders were there already: their jobs are tried again, and left nothing behind.
-    assert (orders(business), counts[JobStatus.COMPLETED], counts[JobStatus.PENDING]) == (8, 8, 2)
-
-
-def test_transaction_is_not_for_async_handlers(sqlite: SQLAlchemyStorage) -> None:
-    start = held(sqlite)
-
-    async def handler() -> None:
-        async with sqlite.transaction(start):
-            pass
-
-    with pytest.raises(Unsupported, match="plain function"):
-        asyncio.run(handler())
-    sqlite.leave()
-
-
-# -- settling -----------------------------------------------------------------------------------------
+# -- settling --------------------------------------------------------------------------------------
 
 
 def test_outcomes_of_all_kinds_in_one_call(storage: SQLAlchemyStorage) -> None:

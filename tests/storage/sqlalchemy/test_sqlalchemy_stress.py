@@ -10,11 +10,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.sqlalchemy_databases import mariadb_database, postgres_url
 
 from pgjobq import NewJob
 from pgjobq.models import JobStatus
@@ -44,18 +42,6 @@ def handler(job):
 storage = SQLAlchemyStorage(url, lease=float(lease), poll_interval=0.1)
 Worker(storage, registry=registry, concurrency=4).run()
 """
-
-
-@pytest.fixture(params=["sqlite", "mariadb", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/jobs.db"
-    elif request.param == "postgresql":
-        yield postgres_url(request.getfixturevalue("empty_dsn"))
-    else:
-        with mariadb_database(request.getfixturevalue("mariadb_url")) as made:
-            yield made
 
 
 def starts(path: Path) -> list[tuple[str, int]]:

@@ -17,7 +17,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.chart import draw
 from bench.table import aim, closing, number
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -33,9 +32,9 @@ def main(*runs: str) -> int:
     """Keep the runs as one, draw its charts, fill the page."""
     report = together([json.loads(Path(run).read_text()) for run in runs])
     RECORD.write_text(json.dumps(report, indent=1) + "\n")
-    for path in draw(report["series"], IMAGES / "figures"):
-        if path.suffix == ".png":
-            path.unlink()  # a page shows the SVG
+    from bench.chart import draw
+
+    draw(report["series"], IMAGES / "figures")
     PAGE.write_text(filled(PAGE.read_text(), report))
     print(f"written to {PAGE}")
     return 0

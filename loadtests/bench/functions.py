@@ -1,6 +1,6 @@
 """What one job costs in each function of the SQL interface: time, buffers and WAL, as pg_stat_statements tells.
 
-The floor of an enqueue is an insert without trigger; that of a claim and of a completion, the naive single table's.
+The floor of an enqueue is an insert without trigger; that of a claim and of a completion, the single table's.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def _enqueues(conn: Connection) -> list[Case]:
 def _claim_cases(conn: Connection, batch: int) -> tuple[Case, Case]:
     """The completions are of what was claimed, call by call."""
     held: list[Sequence[Any]] = []
-    naive_held: list[list[int]] = []
+    single_held: list[list[int]] = []
 
     def claim() -> None:
         query = "select claim_id, id from pgjobq.claim_jobs(1, '{default}', %s)"
@@ -191,20 +191,20 @@ def _claim_cases(conn: Connection, batch: int) -> tuple[Case, Case]:
     return (
         Case(
             jobs=batch,
-            floor_name="the naive single table's",
+            floor_name="the single table's",
             name=f"claim_jobs, {batch} at a time",
             call=claim,
             pattern=r"claim_jobs\(",
-            floor=lambda: naive_held.append(single_table.claim(conn, batch)),
-            floor_pattern="update naive",
+            floor=lambda: single_held.append(single_table.claim(conn, batch)),
+            floor_pattern="update single_table",
         ),
         Case(
             jobs=batch,
-            floor_name="the naive single table's",
+            floor_name="the single table's",
             name=f"complete_jobs, {batch} at a time",
             call=complete,
             pattern=r"complete_jobs\(",
-            floor=lambda: single_table.complete(conn, naive_held.pop(0)),
-            floor_pattern="update naive",
+            floor=lambda: single_table.complete(conn, single_held.pop(0)),
+            floor_pattern="update single_table",
         ),
     )

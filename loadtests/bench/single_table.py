@@ -9,7 +9,7 @@ import psycopg
 Connection = psycopg.Connection[Any]
 
 TABLE = """
-    create table naive (
+    create table single_table (
       id          bigint generated always as identity primary key,
       type        text not null,
       data        jsonb not null default '{}',
@@ -20,24 +20,26 @@ TABLE = """
       started_at  timestamptz,
       finished_at timestamptz
     );
-    create index naive_pending on naive (priority desc, id) where status = 'pending';
+    create index single_table_pending on single_table (priority desc, id) where status = 'pending';
 """
-FILL = "insert into naive (type, data) select 'noop', jsonb_build_object('n', n) from generate_series(1, %s) as n"
+FILL = (
+    "insert into single_table (type, data) select 'noop', jsonb_build_object('n', n) from generate_series(1, %s) as n"
+)
 CLAIM = """
     with next as materialized (
-      select id from naive
+      select id from single_table
        where status = 'pending'
        order by priority desc, id
        limit %s
          for update skip locked)
-    update naive
+    update single_table
        set status = 'running', attempts = attempts + 1, started_at = statement_timestamp()
       from next
-     where naive.id = next.id
-    returning naive.id, naive.type, naive.data, naive.attempts
+     where single_table.id = next.id
+    returning single_table.id, single_table.type, single_table.data, single_table.attempts
 """
 COMPLETE = """
-    update naive set status = 'completed', finished_at = statement_timestamp()
+    update single_table set status = 'completed', finished_at = statement_timestamp()
      where id = any (%s) and status = 'running'
 """
 
@@ -46,7 +48,7 @@ def create(conn: Connection, jobs: int) -> None:
     """The table, filled and analysed, and the statistics that it would have in use."""
     conn.execute(TABLE)
     conn.execute(FILL, [jobs])
-    conn.execute("vacuum analyze naive")
+    conn.execute("vacuum analyze single_table")
 
 
 def claim(conn: Connection, batch: int) -> list[int]:

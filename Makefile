@@ -9,7 +9,7 @@ TEST_PROCESSES ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo dev test services check lint types contract format bench bench-record bench-storages loadtest docs sql install-sql build requirements clean
+.PHONY: help env demo dev test services check lint types contract format bench bench-record bench-storages loadtest stress docs sql install-sql build requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench-storages: $(STAMP) ## every storage at the same work, on the servers that 
 SECONDS ?= 60
 loadtest: $(STAMP) ## load as people make it, by locust: make loadtest SECONDS=60 OPTIONS="--help"
 	@$(BIN)/python loadtests/locust/loadtest.py --seconds $(SECONDS) $(OPTIONS)
+
+stress: $(STAMP) ## random transactions and killed workers, with no fallback poll: make stress SECONDS=300
+	@$(BIN)/python loadtests/stress/doorbell.py --seconds $(SECONDS)
 
 docs: $(STAMP) ## build the documentation into site/
 	@$(BIN)/zensical build --strict --clean

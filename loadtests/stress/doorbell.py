@@ -1,5 +1,6 @@
 """The doorbell under random fire: no job waits longer than its bound, with the fallback poll off.
 
+    make stress SECONDS=300
     python loadtests/stress/doorbell.py --seconds 300 --seed 7
 
 Rounds: some clients commit transactions of random length, isolation level, savepoints and rollbacks; workers are killed

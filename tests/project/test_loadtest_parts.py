@@ -31,7 +31,7 @@ def target(dsn: str) -> Target:
     return Target(dsn=dsn, schema="pgjobq", queue="loadtest")
 
 
-# -- the ground ------------------------------------------------------------------------------------------
+# -- the database under test -----------------------------------------------------------------------------
 
 
 def test_prepare_lays_the_table_and_tells_that_no_worker_is_there(target: Target, conn: Connection) -> None:

@@ -201,7 +201,7 @@ def test_claim_that_arrives_late_is_refused(own_server: OwnServer, make: MakeSto
     storage.dequeue()  # gives up every claim that may be on its way
     storage.enqueue_many([NewJob(type="t", id="a")])
     late = next(storage._numbers) - 2
-    assert storage._server.call("claim", worker, late, 9, 10**6, 10**6, "", 1) == [b""]
+    assert storage._server.call("claim", worker, late, 9, 10**6, 10**6, "", 1, 0) == [b""]
     assert storage.counts()[JobStatus.PENDING] == 1
     found = storage.dequeue()
     assert found is not None

@@ -144,7 +144,7 @@ def test_vacuum_that_runs_by_itself_gives_way() -> None:
         conn.execute("delete from jobs")
         changed_by_hand(conn)
         at_work = "select pid from pg_stat_progress_vacuum where relid = 'jobs'::regclass"
-        vacuum = until(conn.execute(at_work).fetchone, seconds=60)
+        vacuum = until(lambda: conn.execute(at_work).fetchone(), seconds=60, pause=0.001)
         migrate(server.dsn, patience=0)
         assert conn.execute(at_work).fetchone() != vacuum
 

@@ -27,6 +27,11 @@ begin
         ('column',   'jobs.worker_id',         'The worker that runs or last ran the job.'),
         ('column',   'jobs.claim_id',          'The claim that the last start belongs to; null when it was ended by another than its worker.'),
         ('column',   'jobs.crashes',           'How many starts since the last clean end have ended because the worker died; they use up no try.'),
+        ('column',   'jobs.expires_at',        'When the job may no longer be started: the claim cancels it then; null: never.'),
+
+        ('table',    'pauses',                 'Private: the queues and types that are paused, see pause_queue and pause_type.'),
+        ('column',   'pauses.paused_until',    'When the pause ends by itself; null: when it is resumed.'),
+        ('column',   'pauses.paused_by',       'The setting pgjobq.actor of the session that paused it, or else its role.'),
 
         ('sequence', 'place_seq',              'The order of places in ready and scheduled.'),
 

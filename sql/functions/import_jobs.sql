@@ -21,7 +21,7 @@ begin
       hint    = 'Give an array of objects, such as jsonb_agg(to_jsonb(job)).';
   end if;
   insert into jobs as kept (id, queue, type, data, status, priority, attempts, max_retries, execute_at, error,
-                            created_at, updated_at, started_at, finished_at, failed_at, crashes)
+                            created_at, updated_at, started_at, finished_at, failed_at, crashes, expires_at)
   select coalesce(given.id, new_job_id()), coalesce(given.queue, 'default'), given.type, coalesce(given.data, '{}'),
          coalesce(given.status, 'pending'), coalesce(given.priority, 5), coalesce(given.attempts, 0),
          coalesce(given.max_retries, 3), given.execute_at, given.error,
@@ -31,7 +31,7 @@ begin
               then coalesce(given.finished_at, given.failed_at, given.updated_at, given.created_at, now()) end,
          case when given.status = 'failed'
               then coalesce(given.failed_at, given.finished_at, given.updated_at, given.created_at, now()) end,
-         coalesce(given.crashes, 0)
+         coalesce(given.crashes, 0), given.expires_at
     from jsonb_populate_recordset(null::jobs, import_jobs.jobs) as given
   on conflict (id) do nothing;
   get diagnostics v_added = row_count;

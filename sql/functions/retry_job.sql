@@ -2,7 +2,7 @@
 --
 -- By its worker, with the claim_id of its start: running -> pending, only while that start
 -- goes on.  By an operator, without one: failed, cancelled or pending -> pending; this
--- grants one try even when all are used up.  Keeps the last error unless a new one is
+-- grants one try even when all are used up, and lifts expires_at.  Keeps the last error unless a new one is
 -- given.  Starts that ended with a crash are taken out of attempts, because they used up no
 -- try, and crashes begins at 0 again.  False: the job is in no such state, nothing changed.
 create or replace function retry_job(id text, delay_seconds double precision default 0, error text default null,
@@ -26,6 +26,7 @@ begin
          attempts    = greatest(jobs.attempts - jobs.crashes, 0),
          crashes     = 0,
          execute_at  = clock_timestamp() + make_interval(secs => retry_job.delay_seconds),
+         expires_at  = case when retry_job.claim_id is not null then jobs.expires_at end,
          failed_at   = null,
          finished_at = null,
          updated_at  = clock_timestamp()

@@ -1,6 +1,6 @@
 -- drop_orphans: of these places of ready, remove those whose jobs may not be claimed.
 --
--- A place is an orphan when its job was deleted, cancelled, changed or postponed by hand, or claimed by another place.
+-- A place is an orphan when its job was deleted, cancelled, has expired, was changed or postponed by hand, or claimed by another place.
 -- Dropping it loses nothing, because what made the job claimable elsewhere gave it a place there.  One whose job is only
 -- not due is dropped if the job has a place in scheduled; it may have none when a clock was set back.
 --
@@ -16,6 +16,7 @@ declare
   v_orphans tid[];
   v_seen    bigint;
 begin
+  perform expire_jobs(drop_orphans.places);
   with found as materialized (
     select place.ctid as tid, job.id, job.crashes, job.type = any (drop_orphans.except_types) as excepted,
            case when job.execute_at > clock_timestamp() then job.execute_at end as later

@@ -16,7 +16,8 @@ as $$
    where jobs.id = any (array(
            select job.id
              from unnest(expire_jobs.places) as given (tid)
-            cross join lateral (select ready.job_id from ready where ready.ctid = given.tid) as place
+            cross join lateral (
+              select ready.job_id from ready where ready.ctid = given.tid for update skip locked) as place
             cross join lateral (
               select jobs.id from jobs
                where jobs.id = place.job_id and jobs.status = 'pending' and jobs.expires_at <= clock_timestamp()

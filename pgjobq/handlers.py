@@ -152,7 +152,7 @@ class Registry:
             known = ", ".join(sorted(self._by_type)) or "none"
             raise UnknownJobType(f"no handler for jobs of type {job_type!r}; registered: {known}") from None
 
-    def of(self, function: Callable[..., Any]) -> Handler:
+    def for_function(self, function: Callable[..., Any]) -> Handler:
         """The handler of a decorated function; UnknownJobType when it is not registered here."""
         try:
             return self._by_function[function]

@@ -219,7 +219,7 @@ class NewJob:
         object.__setattr__(self, "json", encode_data(self.data))
 
     @classmethod
-    def of(
+    def from_enqueue(
         cls,
         job_id: str,
         job_type: str,
@@ -229,7 +229,7 @@ class NewJob:
         execute_at: datetime | None,
         queue: str,
     ) -> NewJob:
-        """The job of a call of BaseStorage.enqueue, whose id the caller must give."""
+        """The job that a call of BaseStorage.enqueue describes, whose id the caller must give."""
         check_name("job_id", job_id, "a name for the job", MAX_NAME)
         options: dict[str, Any] = {"priority": priority, "max_retries": max_retries, "execute_at": execute_at}
         return cls(type=job_type, data=data, id=job_id, queue=queue, **options)

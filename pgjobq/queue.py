@@ -113,7 +113,7 @@ class JobQueue:
         """A checked NewJob for enqueue_many; what is left out comes from the handler. Raises InvalidJob."""
         values: dict[str, Any] = {"type": job}
         if not isinstance(job, str):
-            handler = self._registry.of(job)
+            handler = self._registry.for_function(job)
             values = {key: getattr(handler, key) for key in ("type", "priority", "max_retries", "queue")}
         given = {"priority": priority, "max_retries": max_retries, "queue": queue, "id": job_id, "data": data}
         values |= {key: value for key, value in given.items() if value is not None}

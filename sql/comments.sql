@@ -1,6 +1,6 @@
--- comments: what each table and column is, as `\d+` shows it.
+-- comments: describe each table and column, as `\d+` shows it.
 --
--- Only where it differs: a comment on a table waits for a vacuum of it, and holds up the next one.
+-- A comment is written only if it differs, because that waits for a vacuum of the table, and blocks the next one.
 do $$
 declare
   v record;
@@ -10,51 +10,51 @@ begin
       from (values
         ('table',    'schema_version',         'Migrations of pgjobq applied to this schema, one row each.'),
 
-        ('table',    'jobs',                   'One row a job, kept until pruned.  Insert freely; change a job through the functions.'),
-        ('column',   'jobs.id',                'Unique name of the job; a UUID v7 unless given.'),
-        ('column',   'jobs.queue',             'Workers serve queues by name.'),
-        ('column',   'jobs.type',              'Names the handler that runs the job.'),
+        ('table',    'jobs',                   'One row for each job, kept until it is pruned. Rows may be inserted directly; use the functions to change a job.'),
+        ('column',   'jobs.id',                'The job''s unique name; a UUID version 7 unless one is given.'),
+        ('column',   'jobs.queue',             'The name of the queue; workers serve queues by name.'),
+        ('column',   'jobs.type',              'The name of the handler that runs the job.'),
         ('column',   'jobs.data',              'The handler''s arguments: a JSON object.'),
         ('column',   'jobs.status',            'pending, running, completed, failed or cancelled.'),
         ('column',   'jobs.priority',          'Higher runs first.'),
-        ('column',   'jobs.attempts',          'How many times the job was started.'),
-        ('column',   'jobs.max_retries',       'Tries allowed after the first.'),
-        ('column',   'jobs.execute_at',        'Not before this moment; null: at once.'),
-        ('column',   'jobs.error',             'Why the last try failed: type, message, traceback.'),
-        ('column',   'jobs.started_at',        'When the last try was claimed.'),
+        ('column',   'jobs.attempts',          'How many times the job was started; a released start is not counted.'),
+        ('column',   'jobs.max_retries',       'How many tries are allowed after the first.'),
+        ('column',   'jobs.execute_at',        'The job does not start before this time; null: it may start at once.'),
+        ('column',   'jobs.error',             'Why the last try failed: type, message and traceback.'),
+        ('column',   'jobs.started_at',        'When the job was last claimed.'),
         ('column',   'jobs.finished_at',       'When the job was completed, failed or cancelled.'),
         ('column',   'jobs.failed_at',         'When the job failed for good; null in every other status.'),
-        ('column',   'jobs.worker_id',         'The worker that runs or last ran the job.'),
-        ('column',   'jobs.claim_id',          'The claim that the last start belongs to; null when it was ended by another than its worker.'),
-        ('column',   'jobs.crashes',           'How many starts since the last clean end have ended because the worker died; they use up no try.'),
-        ('column',   'jobs.expires_at',        'When the job may no longer be started: the claim cancels it then; null: never.'),
+        ('column',   'jobs.worker_id',         'The worker that runs the job, or ran it last.'),
+        ('column',   'jobs.claim_id',          'The claim that the last start belongs to; null if something other than its worker ended that start.'),
+        ('column',   'jobs.crashes',           'How many workers have died while they held the job, since its handler last ended or it was retried. A crash uses up no try.'),
+        ('column',   'jobs.expires_at',        'A claim after this time cancels the job and does not start it; null: never.'),
 
-        ('table',    'pauses',                 'Private: the queues and types that are paused, see pause_queue and pause_type.'),
+        ('table',    'pauses',                 'Private: the queues and types that are paused (see pause_queue and pause_type).'),
         ('column',   'pauses.paused_until',    'When the pause ends by itself; null: when it is resumed.'),
-        ('column',   'pauses.paused_by',       'The setting pgjobq.actor of the session that paused it, or else its role.'),
+        ('column',   'pauses.paused_by',       'The setting pgjobq.actor of the session that paused it, or its role if that is not set.'),
 
-        ('sequence', 'place_seq',              'The order of places in ready and scheduled.'),
+        ('sequence', 'place_seq',              'Numbers the places in ready and scheduled in their order.'),
 
-        ('table',    'ready',                  'Private: places in line of the jobs that may be claimed.  Hints, checked against jobs when claimed.'),
+        ('table',    'ready',                  'Private: the places of jobs that may be claimed. A place is a hint, which a claim checks against jobs.'),
 
-        ('table',    'scheduled',              'Private: jobs that are not due yet.  Hints, like ready.'),
+        ('table',    'scheduled',              'Private: the places of jobs that are not due yet. A place is a hint, as in ready.'),
 
-        ('table',    'workers',                'Worker processes, from register_worker to retire_worker or their rescue.'),
-        ('column',   'workers.queues',         'The queues it serves; null: all.'),
-        ('column',   'workers.heartbeat_at',   'Last heartbeat of a worker that cannot hold a session lock (behind a transaction pooler); null: alive while its lock is held.'),
-        ('table',    'suspects',               'Private: workers that were seen without their lock or heartbeat, and when first.'),
+        ('table',    'workers',                'Worker processes, from register_worker until retire_worker or a rescue.'),
+        ('column',   'workers.queues',         'The queues that the worker serves; null: all.'),
+        ('column',   'workers.heartbeat_at',   'The last heartbeat of a worker that cannot hold a session lock (behind a transaction pooler); null: the worker is alive while it holds its lock.'),
+        ('table',    'suspects',               'Private: workers that were seen without their lock or heartbeat, and when that was first seen.'),
 
-        ('table',    'claims',                 'Private: one row a claim, so that a dead worker''s jobs are found without an index on jobs.'),
-        ('sequence', 'claim_seq',              'The ids of claims, which never come again.'),
+        ('table',    'claims',                 'Private: one row for each claim, so that a dead worker''s jobs are found without an index on jobs.'),
+        ('sequence', 'claim_seq',              'The ids of claims; no id is used twice.'),
 
-        ('table',    'doorbell',               'Private: workers that can be notified. Whether one sleeps now is told by locks.'),
-        ('column',   'doorbell.alarm_seconds', 'The worker looks at what is scheduled this often by itself: no need to notify it of jobs due later.'),
-        ('column',   'doorbell.channel',       'Where it listens.'),
-        ('column',   'doorbell.passed_over',   'It was notified and did not answer: notify others first.'),
-        ('sequence', 'doorbell_turn',          'Private: the worker that was notified last.'),
+        ('table',    'doorbell',               'Private: workers that can be notified. Advisory locks show whether a worker sleeps now.'),
+        ('column',   'doorbell.alarm_seconds', 'How often, in seconds, the worker checks scheduled by itself; it is not notified of jobs that are due later than that.'),
+        ('column',   'doorbell.channel',       'The channel on which the worker listens.'),
+        ('column',   'doorbell.passed_over',   'The worker was notified and did not answer, so others are notified first.'),
+        ('sequence', 'doorbell_turn',          'Private: the id of the worker that was notified last.'),
 
         ('table',    'floors',                 'Private: where claims of a lane (a queue and a priority) begin.'),
-        ('column',   'floors.moved_at',        'When it last moved.')
+        ('column',   'floors.moved_at',        'When the floor last moved.')
       ) as wanted (kind, name, comment)
      where wanted.comment is distinct from
            case wanted.kind

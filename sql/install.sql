@@ -1,9 +1,10 @@
 -- Installs or upgrades pgjobq with psql alone:
 --   psql -d app -f sql/install.sql                    into the schema pgjobq
---   psql -d app -v schema=jobs -f sql/install.sql     into another
--- One transaction.  Safe to run again: tables are made once, functions are written again, and
--- what locks a table is done only where something differs.  The same as `pgjobq migrate`, which
--- also tries again when a table is in use.  Written by `make install-sql`: do not edit it.
+--   psql -d app -v schema=jobs -f sql/install.sql     into the schema jobs
+--
+-- It runs in one transaction, and is safe to run again. Tables are created once, functions are replaced, and what would
+-- lock a table is done only if something differs. `pgjobq migrate` does the same, and tries again if a table is in use.
+-- `make install-sql` writes this file: do not edit it.
 \set ON_ERROR_STOP on
 \set ON_ERROR_ROLLBACK off
 \if :{?schema}

@@ -1,9 +1,8 @@
--- ours: mark the functions that this run has written, and take them from PUBLIC.
+-- ours: mark the functions that this run has written, and revoke execute on them from PUBLIC.
 --
--- The mark, at the end of the comment, tells a function of an earlier version (see stale.sql)
--- from a user's own.  A row that this transaction has written, or one of its savepoints, is not
--- older than the transaction; nor is one that another transaction writes meanwhile, which must
--- not have the mark.
+-- The mark at the end of a function's comment distinguishes a function of an earlier version (see stale.sql) from a
+-- user's own. age(xmin) is 0 or less for rows that this transaction or its savepoints wrote, but also for rows that
+-- other transactions write meanwhile. So only rows whose xmin is this transaction itself get the mark.
 do $$
 declare
   v_mark constant text := '  Part of pgjobq.';

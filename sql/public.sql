@@ -1,9 +1,9 @@
--- public: put a thin enqueue_job into the schema public, so that
+-- public: create a thin enqueue_job in the schema public, so that
 -- select enqueue_job('send_email', '{"to": "a@b.c"}') works with any search_path.
 --
--- Its body is bound to the enqueue_job of this schema when it is created, and falls with it;
--- PostgreSQL puts that one in its place when it plans.  Left alone, with a notice, when public
--- has another one already or may not be written.
+-- Its body refers to this schema's enqueue_job by its oid, so `drop schema ... cascade` drops both. PostgreSQL inlines
+-- it. If public already has another function with this signature, or the installer may not create one there, nothing is
+-- changed, and a notice says so.
 do $$
 declare
   v_ours  constant regprocedure := 'enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text)';
@@ -14,13 +14,13 @@ begin
   elsif v_there is not null
      and not exists (select from pg_depend
                        join pg_proc as ours on ours.oid = pg_depend.refobjid
-                       -- To replace a function leaves it with its owner, who could change it later.
+                       -- A replaced function keeps its owner, which could change it later.
                        join pg_proc as there on there.oid = pg_depend.objid and there.proowner = ours.proowner
                       where (pg_depend.classid, pg_depend.objid) = ('pg_proc'::regclass, v_there)
                         and (pg_depend.refclassid, pg_depend.refobjid) = ('pg_proc'::regclass, v_ours)
-                        -- A user's own may call this schema's, too.
+                        -- A user's own function may call this schema's enqueue_job, too.
                         and obj_description(v_there, 'pg_proc') like '%Calls the enqueue_job of pgjobq''s schema.') then
-    raise notice 'public.enqueue_job exists and is not this schema''s: left alone. Call %.enqueue_job.', quote_ident(current_schema());
+    raise notice 'public.enqueue_job exists and does not belong to this schema, so it was not replaced. Call %.enqueue_job instead.', quote_ident(current_schema());
     return;
   end if;
   create or replace function public.enqueue_job(type text, data jsonb default '{}', priority bigint default 5,
@@ -36,6 +36,6 @@ begin
     'Add one job in the caller''s transaction; returns its id.  Calls the enqueue_job of pgjobq''s schema.';
   revoke execute on function public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text) from public;
 exception when insufficient_privilege then
-  raise notice 'public.enqueue_job: no right to create it in schema public. Call %.enqueue_job, or have an owner of public install it.', quote_ident(current_schema());
+  raise notice 'public.enqueue_job was not created, because role % may not create it. Call %.enqueue_job instead, or migrate as the owner of schema public.', quote_ident(current_user), quote_ident(current_schema());
 end;
 $$;

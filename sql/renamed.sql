@@ -1,7 +1,7 @@
--- renamed: after `alter schema rename`, have the functions look into the schema by its new name.
+-- renamed: after `alter schema rename`, make the functions use the schema's new name.
 --
--- A function keeps the search_path that it was created with, and would work in whatever schema
--- bears the old name now.  Before the migrations, whose statements may fire triggers.
+-- A function keeps the search_path with which it was created, so it would work in whatever schema has the old name now.
+-- This runs before the migrations, because their statements may fire triggers.
 do $$
 declare
   v_path constant text := quote_ident(current_schema()) || ', pg_temp';
@@ -20,7 +20,7 @@ begin
     v_renamed := true;
   end loop;
   if v_renamed then
-    raise notice 'schema % was renamed: its functions look into it again. Restart the workers.', quote_ident(current_schema());
+    raise notice 'schema % was renamed, and its functions now use the new name. Restart the workers.', quote_ident(current_schema());
   end if;
 end;
 $$;

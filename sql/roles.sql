@@ -1,10 +1,12 @@
--- roles: who may do what.  All rights go through functions and views; no role but the owner has
--- a right on a table, except to read schema_version.  Roles belong to the whole cluster and outlive a schema.
+-- roles: create the roles, and grant what each of them may do.
+--
+-- All rights are on functions and views. Only the owner has rights on tables, except that every role may read
+-- schema_version. Roles belong to the whole cluster, and remain when the schema is dropped.
 --
 --   pgjobq_enqueue  may enqueue, and sees nothing
---   pgjobq_work     may also claim, settle, rescue, prune and listen: what a worker needs
---   pgjobq_read     may look at jobs, workers and statistics
---   pgjobq_admin    all of these, and may retry and cancel by hand
+--   pgjobq_work     may also read, claim, settle, rescue, repair and prune: what a worker needs
+--   pgjobq_read     may read jobs, workers and statistics
+--   pgjobq_admin    may do all of this, and also cancel and import jobs
 do $$
 begin
   if not exists (select from pg_roles where rolname = 'pgjobq_enqueue') then create role pgjobq_enqueue nologin; end if;
@@ -13,14 +15,14 @@ begin
   if not exists (select from pg_roles where rolname = 'pgjobq_admin')   then create role pgjobq_admin   nologin; end if;
 exception
   when insufficient_privilege then
-    raise notice 'roles: no right to create pgjobq_enqueue, pgjobq_work, pgjobq_read, pgjobq_admin. Have an administrator create them, then migrate again.';
+    raise notice 'roles pgjobq_enqueue, pgjobq_work, pgjobq_read and pgjobq_admin do not all exist, and role % may not create them. Ask an administrator to create them, then migrate again.', quote_ident(current_user);
   when duplicate_object or unique_violation then
-    null;  -- another installer, in another database, was quicker
+    null;  -- an installer in another database has just created them
 end;
 $$;
 
--- What each may call, by name; a function that no line names is private (PUBLIC has lost its rights in ours.sql).
--- The messages about missing rights are made from these lines: see pgjobq/postgres/rights.py.
+-- These lines name the functions that each role may call. Only the owner may call a function that they do not name,
+-- because ours.sql has revoked the rights of PUBLIC. pgjobq/postgres/rights.py reads them for its error messages.
 do $$
 declare
   v_grant text;
@@ -51,7 +53,7 @@ begin
      to pgjobq_enqueue, pgjobq_work, pgjobq_read, pgjobq_admin;
   grant select on job_stats, worker_status, queues, paused_types
      to pgjobq_read, pgjobq_work, pgjobq_admin;
-  -- Not one that a user has put there.
+  -- This does not apply to a user's own function.
   if exists (select from pg_proc
               where pg_proc.oid = to_regprocedure('public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text)')
                 and age(pg_proc.xmin) <= 0) then
@@ -59,6 +61,6 @@ begin
        to pgjobq_enqueue, pgjobq_work, pgjobq_admin;
   end if;
 exception when insufficient_privilege then
-  raise notice 'roles: rights were not granted: %', sqlerrm;
+  raise notice 'the rights of the pgjobq roles were not granted: %', sqlerrm;
 end;
 $$;

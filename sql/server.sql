@@ -1,4 +1,4 @@
--- server: refuse a server that pgjobq cannot work on.  `pgjobq check` runs this, too.
+-- server: refuse a server on which pgjobq cannot work. `pgjobq check` runs this file too.
 do $$
 begin
   if current_setting('server_version_num')::integer < 150000 then
@@ -7,12 +7,12 @@ begin
       hint    = 'Use PostgreSQL 15 or later.';
   elsif pg_is_in_recovery() then
     raise exception using errcode = 'read_only_sql_transaction',
-      message = 'this server is a standby, which is read only',
+      message = 'this server is a standby, which is read-only',
       hint    = 'Connect to the primary server.';
   elsif current_setting('transaction_read_only') = 'on' then
     raise exception using errcode = 'read_only_sql_transaction',
-      message = format('database %I is read only for role %I', current_database(), current_user),
-      hint    = 'Set default_transaction_read_only to off for the database, or for the role.';
+      message = format('database %I is read-only for role %I', current_database(), current_user),
+      hint    = 'Set default_transaction_read_only to off for the database or the role.';
   end if;
 end;
 $$;

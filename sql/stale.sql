@@ -1,11 +1,12 @@
--- stale: drop the functions of an earlier version that this run has not written again.
+-- stale: drop the functions of an earlier version that this run has not replaced.
 --
--- So a function that has other parameters now leaves no overload behind, which calls could mean
--- or fail to choose from.  Functions without the mark of ours.sql are left alone.  One that
--- something depends on, such as a view of a user's, stays, with a notice.
+-- Without this, a function whose parameters have changed would leave an overload behind. A call could then reach the
+-- overload, or become ambiguous. A function is of an earlier version if it has the mark of ours.sql, or the comment of
+-- a private function and the name of a current one. All others are kept. A function that something depends on, such as
+-- a user's view, is kept too, with a notice.
 --
--- A new result, or new names of parameters under the same types, is beyond `create or replace`:
--- then a migration drops the function, and what depends on it, first.
+-- `create or replace` cannot change a function's result, or the names of parameters whose types stay the same. For
+-- these changes a migration must first drop the function and what depends on it.
 do $$
 declare
   v_function regprocedure;
@@ -40,7 +41,7 @@ begin
     begin
       execute format('drop function %s', v_function);
     exception when dependent_objects_still_exist then
-      raise notice 'function % is of an earlier version of pgjobq, and stays: something depends on it. See: drop function %;', v_function, v_function;
+      raise notice 'function % of an earlier version of pgjobq was kept, because other objects depend on it. To list them, run: drop function %;', v_function, v_function;
     end;
   end loop;
 end;

@@ -1,7 +1,7 @@
--- trust: refuse a schema in which another role has, or may put, something of its own.
+-- trust: refuse a schema in which another role owns objects, or may create them.
 --
--- The rest of the installation calls functions and operators by their bare names, so a role that
--- can create in the schema could have the installer, perhaps a superuser, run its code.
+-- The rest of the installation calls functions and operators without naming their schema. A role that can create
+-- objects in the schema could therefore make the installer, perhaps a superuser, run its code.
 do $$
 declare
   v_schema constant oid     := to_regnamespace(quote_ident(current_setting('pgjobq.schema')));
@@ -16,18 +16,18 @@ begin
     from pg_namespace, pg_database
    where pg_namespace.oid = v_schema and pg_database.datname = current_database()
     into v_owner;
-  -- One superuser may trust another.
+  -- A superuser trusts other superusers.
   if v_owner <> v_me and not (v_super and v_owner = any (v_supers)) then
     raise exception using errcode = 'JQ005',
-      message = format('schema %s belongs to role %s, and %I was to install into it', v_name, v_owner::regrole, current_user),
-      hint    = format('Connect as %s; or choose another schema: pgjobq migrate --schema NAME.', v_owner::regrole);
+      message = format('schema %s belongs to role %s, so role %I may not install into it', v_name, v_owner::regrole, current_user),
+      hint    = format('Connect as %s, or choose another schema: pgjobq migrate --schema NAME.', v_owner::regrole);
   end if;
 
   if exists (select from pg_namespace, aclexplode(pg_namespace.nspacl) as acl
               where pg_namespace.oid = v_schema and acl.grantee = 0 and acl.privilege_type = 'CREATE') then
     v_others := 'public';
   else
-    -- A member of the owner or of the installer can become it, and so is trusted like it.
+    -- A member of the owner or of the installer can act as that role, so it is trusted too.
     select string_agg(quote_ident(pg_roles.rolname), ', ' order by pg_roles.rolname)
       from pg_roles
      where has_schema_privilege(pg_roles.oid, v_schema, 'create')
@@ -38,7 +38,7 @@ begin
   end if;
   if v_others is not null then
     raise exception using errcode = 'JQ005',
-      message = format('roles other than its owner may create objects in schema %s: %s', v_name, v_others),
+      message = format('roles other than the owner may create objects in schema %s: %s', v_name, v_others),
       hint    = format('Run: revoke create on schema %s from %s; or choose another schema: pgjobq migrate --schema NAME.',
                        v_name, v_others);
   end if;
@@ -60,8 +60,8 @@ begin
     into v_others;
   if v_others is not null then
     raise exception using errcode = 'JQ005',
-      message = format('schema %s holds objects of other roles: %s', v_name, left(v_others, 200)),
-      hint    = format('Drop them or give them to %I; or choose another schema: pgjobq migrate --schema NAME.', current_user);
+      message = format('schema %s contains objects of other roles: %s', v_name, left(v_others, 200)),
+      hint    = format('Drop them or give them to %I, or choose another schema: pgjobq migrate --schema NAME.', current_user);
   end if;
 end;
 $$;

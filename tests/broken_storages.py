@@ -29,7 +29,7 @@ from memory_storages import DictStorage, Memory, MemoryStorage
 from pgjobq import BaseStorage, DuplicateJob, Job, JobStatus, NewJob
 from pgjobq.outcomes import Failed, Outcome, Released
 from pgjobq.storage.arrival import arriving
-from pgjobq.storage.base import Upkeep
+from pgjobq.storage.base import Maintenance
 from pgjobq.storage.holds import Claimant
 from pgjobq.testing import StorageContract
 
@@ -666,8 +666,8 @@ class IdsByQueue(MemoryStorage):
 
 @breaks({"test_maintain_finds_what_was_lost": "maintain: tells a worker which of its running jobs it has lost"})
 class NoticesNothing(MemoryStorage):
-    def maintain(self, running: Sequence[Job]) -> Upkeep:
-        return Upkeep()
+    def maintain(self, running: Sequence[Job]) -> Maintenance:
+        return Maintenance()
 
 
 @breaks({"test_import_jobs": "import_jobs: keeps the status"})

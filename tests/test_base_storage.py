@@ -28,7 +28,7 @@ from pgjobq import (
     job,
 )
 from pgjobq.backoff import constant
-from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried, Upkeep
+from pgjobq.storage.base import Completed, Failed, Maintenance, Outcome, Released, Retried
 
 
 @pytest.fixture
@@ -251,11 +251,11 @@ def test_default_export_gives_batches_oldest_first(memory: DictStorage) -> None:
     assert [[one.id for one in batch] for batch in memory.export_jobs(2)] == [["a", "b"], ["c", "d"], ["e"]]
 
 
-def test_default_upkeep_rescues_nobody_and_wait_is_short(memory: DictStorage) -> None:
+def test_default_maintenance_rescues_nobody_and_wait_is_short(memory: DictStorage) -> None:
     memory.enqueue("a", "t", {})
     running = memory.dequeue_many(1)
     assert memory.rescue() == 0
-    assert memory.maintain(running) == Upkeep(lost=(), rescued=0)
+    assert memory.maintain(running) == Maintenance(lost=(), rescued=0)
     began = time.monotonic()
     memory.wait(60)
     memory.wait(0.01)

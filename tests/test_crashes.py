@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from pgjobq import JobQueue
-from pgjobq.worker.hand import Hand
+from pgjobq.worker.in_flight import InFlight
 
 Connection = psycopg.Connection[Any]
 
@@ -132,25 +132,25 @@ def test_four_killers_beside_six_long_jobs(worker: Respawned, queue: JobQueue, c
 def test_slow_jobs_are_hardly_fetched_ahead(monkeypatch: pytest.MonkeyPatch, seconds: float, most: int) -> None:
     """Eight jobs at once, which all end at the same moment: they are no sign of a high rate."""
     now = 0.0
-    monkeypatch.setattr("pgjobq.worker.hand.time.monotonic", lambda: now)
-    hand = Hand(8)
+    monkeypatch.setattr("pgjobq.worker.in_flight.time.monotonic", lambda: now)
+    in_flight = InFlight(8)
     ahead: list[int] = []
     running = waiting = 0
     for _ in range(200):
         for _ in range(4):  # the fetcher looks often
-            room = hand.room()
-            hand.claimed(room)
-            hand.measure()
+            room = in_flight.room()
+            in_flight.note_claimed(room)
+            in_flight.measure_rate()
             waiting += room
         start = min(8 - running, waiting)
         running, waiting = running + start, waiting - start
         ahead.append(waiting)
         now += seconds
         for _ in range(running):
-            hand.finish(None)
+            in_flight.add_outcome(None)
             now += 0.00001
-            hand.measure()
-        hand.drain(running)
+            in_flight.measure_rate()
+        in_flight.take_outcomes(running)
         running = 0
     assert max(ahead[20:]) <= most
     assert most < 1000 or max(ahead) > 100  # quick ones are

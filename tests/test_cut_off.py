@@ -227,7 +227,7 @@ def test_worker_that_is_cut_off_says_so_once_and_finds_its_jobs_lost(
             assert began.acquire(timeout=10)
         proxy.stall()
         (line,) = eventually(lambda: told(caplog, "worker.cut_off"), 20)
-        assert line.jobs_in_hand == 2
+        assert line.jobs_in_flight == 2
         # The server has noticed, too, by its own keepalive.
         conn.execute(
             "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted"

@@ -91,7 +91,7 @@ def test_module_that_is_executed_again_takes_its_own_places(source: Source, how:
     assert before.keys() == after.keys()
     for name, function in after.items():
         assert function is not before[name]
-        assert registry.of(function).type == name
+        assert registry.for_function(function).type == name
 
 
 def test_function_that_captures_nothing_may_be_defined_again(source: Source) -> None:
@@ -107,7 +107,7 @@ def test_function_that_captures_nothing_may_be_defined_again(source: Source) -> 
     old, new = load(1), load(2)
     assert old is not new
     assert registry.get("mail").function is new
-    assert registry.of(new).priority == 2
+    assert registry.for_function(new).priority == 2
 
 
 def closure(n: Any) -> Callable[[], Any]:

@@ -15,7 +15,7 @@ from working import eventually, finished
 from pgjobq import Job, JobQueue, JobStatus, Registry, Worker, job
 from pgjobq.handlers import Handler
 from pgjobq.storage.base import BaseStorage, Completed
-from pgjobq.worker.hand import Hand
+from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.tasks import TaskRunner
 
 StartWorker = Callable[..., Worker]
@@ -260,13 +260,13 @@ class NoStorage(BaseStorage):
 
 
 def test_runner_that_has_stopped_takes_no_more_orders() -> None:
-    hand = Hand(1)
-    runner = TaskRunner(hand, NoStorage(), 1)
+    in_flight = InFlight(1)
+    runner = TaskRunner(in_flight, NoStorage(), 1)
 
     async def quick() -> None: ...
 
     runner.submit_many([(Job(id="a", type="t"), Handler(type="t", function=quick))])
-    (outcome,) = eventually(lambda: list(hand.outcomes))
+    (outcome,) = eventually(lambda: list(in_flight.outcomes))
     assert isinstance(outcome, Completed)
     runner.stop()
     runner.stop()

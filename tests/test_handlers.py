@@ -57,7 +57,7 @@ def test_bare_decorator_uses_the_default_registry() -> None:
 
     assert_type(test_handlers_bare("a"), str)
     handler = default_registry.get("test_handlers_bare")
-    assert default_registry.of(test_handlers_bare) is handler
+    assert default_registry.for_function(test_handlers_bare) is handler
     assert handler.function is test_handlers_bare
 
 
@@ -79,7 +79,7 @@ def test_settings_are_kept() -> None:
     @job(type="mail", queue="slow", priority=-7, max_retries=0, backoff=pause, timeout=1.5, registry=registry)
     def send_email() -> None: ...
 
-    handler = registry.of(send_email)
+    handler = registry.for_function(send_email)
     assert (handler.type, handler.queue, handler.priority, handler.max_retries) == ("mail", "slow", -7, 0)
     assert (handler.backoff, handler.timeout) == (pause, 1.5)
 
@@ -109,7 +109,7 @@ def test_unknown_type_is_told_the_known_ones() -> None:
 
 def test_function_that_is_no_handler_is_told_so() -> None:
     with pytest.raises(UnknownJobType, match=r"a_job is not a handler; decorate it with @job, or enqueue by type"):
-        Registry().of(a_job)
+        Registry().for_function(a_job)
 
 
 def test_second_function_for_a_type_is_refused_with_both_places() -> None:
@@ -126,7 +126,7 @@ def test_second_function_for_a_type_is_refused_with_both_places() -> None:
     assert "<locals>.second another with @job(type=...)" in str(caught.value)
     assert registry.get("mail").function is first
     with pytest.raises(UnknownJobType):
-        registry.of(second)
+        registry.for_function(second)
 
 
 def nothing() -> None: ...

@@ -208,7 +208,7 @@ def test_worker_that_stands_still_keeps_its_jobs(fleet: Fleet, queue: JobQueue, 
     still.send_signal(signal.SIGSTOP)
     fleet.start()
     eventually(lambda: asleep(conn) == 1)  # the other one: this one is awake, with a job
-    # Well past the grace, with every round of upkeep that there could be: time alone takes nothing.
+    # Well past the grace, with every round of maintenance that there could be: time alone takes nothing.
     deadline = time.monotonic() + 4
     while time.monotonic() < deadline:
         assert conn.execute("select rescued, failed from rescue_jobs()").fetchone() == (0, 0)
@@ -345,8 +345,8 @@ def test_worker_taken_for_dead_by_its_heartbeat_is_told_and_goes_on(
     assert [job.id for job in held] == ["a"]
     conn.execute("update workers set heartbeat_at = heartbeat_at - interval '31 seconds'")
     assert conn.execute("select rescued from rescue_jobs('0')").fetchone() == (1,)
-    upkeep = storage.maintain(held)
-    assert [job.id for job in upkeep.lost] == ["a"]
+    found = storage.maintain(held)
+    assert [job.id for job in found.lost] == ["a"]
     assert [job.attempts for job in other.dequeue_many(1)] == [2]
     storage.enqueue("b", "t", {})
     assert [job.id for job in storage.dequeue_many(1)] == ["b"]  # as a worker anew

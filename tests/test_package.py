@@ -120,7 +120,18 @@ INSTALL = re.compile(
 
 def texts() -> Iterator[tuple[Path, str]]:
     """Every line of what people read, or run, and of what the programs say."""
-    names = ("README.md", "CHANGELOG.md", "Makefile", "mkdocs.yml", ".ci", "docs", "pgjobq", "sql", "loadtests")
+    names = (
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "Makefile",
+        "mkdocs.yml",
+        ".ci",
+        "docs",
+        "pgjobq",
+        "sql",
+        "loadtests",
+    )
     for name in names:
         top = ROOT / name
         for path in [top] if top.is_file() else sorted(top.rglob("*")):

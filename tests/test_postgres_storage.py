@@ -208,7 +208,7 @@ def test_list_jobs_filters_and_limits(storage: PostgresStorage) -> None:
     assert len(storage.list_jobs("pending", 2)) == 2
     assert storage.list_jobs("pending", 0) == []
     assert [job.id for job in storage.list_jobs(None, None, "q")] == ["b", "a"]
-    with pytest.raises(InvalidJob, match="status: done is not a status"):
+    with pytest.raises(InvalidJob, match="status: 'done' is not a status"):
         storage.list_jobs("done")
     with pytest.raises(InvalidJob, match="limit: -1"):
         storage.list_jobs(limit=-1)

@@ -1,4 +1,4 @@
-"""Handlers inside job.transaction() leave connections for claims, settles and upkeep."""
+"""Handlers inside job.transaction() leave connections for claims, settles and maintenance."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pgjobq import Job, Registry, job
 from pgjobq.models import NewJob
 from pgjobq.storage.base import Completed
 from pgjobq.storage.postgres_storage import PostgresStorage
-from pgjobq.worker.hand import Hand
+from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.threads import ThreadRunner
 
 
@@ -24,7 +24,7 @@ def until(look: Callable[[], Any]) -> None:
 
 
 def test_run_that_ended_meanwhile_is_abandoned_without_the_next_of_its_thread(storage: PostgresStorage) -> None:
-    """Upkeep asks which running jobs were lost; one that has been settled since looks lost, and its thread runs another."""
+    """Maintenance asks which running jobs were lost; one that has been settled since looks lost, and its thread runs another."""
     registry, gates = Registry(), {"first": threading.Event(), "second": threading.Event()}
 
     @job(registry=registry)
@@ -33,8 +33,8 @@ def test_run_that_ended_meanwhile_is_abandoned_without_the_next_of_its_thread(st
 
     storage.enqueue_many([NewJob(type="wait", id=name) for name in gates])
     first, second = storage.dequeue_many(2)
-    hand = Hand(1)
-    runner = ThreadRunner(hand, storage, 1)
+    in_flight = InFlight(1)
+    runner = ThreadRunner(in_flight, storage, 1)
     runner.submit(first, registry.get("wait"))
     until(runner.running)
     (seen,) = runner.running()
@@ -44,8 +44,8 @@ def test_run_that_ended_meanwhile_is_abandoned_without_the_next_of_its_thread(st
     runner.abandon(seen, release=False)
     assert [run.job.id for run in runner.running()] == ["second"]
     gates["second"].set()
-    until(lambda: len(hand.outcomes) == 2)
-    assert [(type(outcome), outcome and outcome.job.id) for outcome in hand.outcomes] == [
+    until(lambda: len(in_flight.outcomes) == 2)
+    assert [(type(outcome), outcome and outcome.job.id) for outcome in in_flight.outcomes] == [
         (Completed, "first"),
         (Completed, "second"),
     ]

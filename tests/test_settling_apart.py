@@ -23,7 +23,7 @@ from pgjobq import BaseStorage, Job, NewJob, Registry, StorageUnavailable, Worke
 from pgjobq.storage.base import Completed, Failed, Outcome, Retried
 from pgjobq.storage.postgres_storage import PostgresStorage
 from pgjobq.worker import settler
-from pgjobq.worker.hand import Hand
+from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.settler import Settler
 
 # Triggers that refuse one job: to be completed, or to stop running at all.
@@ -138,7 +138,7 @@ def events(caplog: pytest.LogCaptureFixture, event: str) -> list[str]:
 def test_others_go_on_and_the_log_names_the_culprits(
     there: Place, registry: Registry, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settler, "AGAIN_MIN", 0.2)
+    monkeypatch.setattr(settler, "RETRY_MIN", 0.2)
     quick(registry)
     names = [f"bad-{n}" if n in {3, 60} else f"good-{n}" for n in range(there.jobs)]
     there.storage.enqueue_many([NewJob(id=name, type="quick") for name in names])
@@ -317,12 +317,12 @@ class Refusing(DictStorage):
         return self.dequeue_many(len(names))
 
 
-def handed(storage: BaseStorage, outcomes: Sequence[Outcome]) -> tuple[Settler, Hand]:
-    hand = Hand(1)
+def handed(storage: BaseStorage, outcomes: Sequence[Outcome]) -> tuple[Settler, InFlight]:
+    in_flight = InFlight(1)
     for outcome in outcomes:
-        hand.claimed(1)
-        hand.finish(outcome)
-    return Settler(storage, hand), hand
+        in_flight.note_claimed(1)
+        in_flight.add_outcome(outcome)
+    return Settler(storage, in_flight), in_flight
 
 
 def test_without_an_error_a_batch_is_one_call() -> None:
@@ -343,12 +343,12 @@ def test_culprits_are_found_by_halving() -> None:
 @pytest.mark.parametrize("away", [StorageUnavailable("it is away"), ConnectionResetError("it went")])
 def test_nothing_is_tried_apart_while_the_database_is_away(away: Exception) -> None:
     storage = Refusing("1", error=away)
-    one, hand = handed(storage, [Completed(job) for job in storage.start("0", "1", "2")])
+    one, in_flight = handed(storage, [Completed(job) for job in storage.start("0", "1", "2")])
     with pytest.raises(type(away)):
         one.run_once()
     assert storage.asked == [["0", "1", "2"]]
-    assert [outcome and outcome.job.id for outcome in hand.outcomes] == ["0", "1", "2"]
-    assert hand.unfinished() == 0
+    assert [outcome and outcome.job.id for outcome in in_flight.outcomes] == ["0", "1", "2"]
+    assert in_flight.unfinished() == 0
     storage.refused.clear()
     assert one.flush(1)
     assert len(storage.list_jobs("completed")) == 3
@@ -362,26 +362,26 @@ def test_database_that_goes_away_amid_the_search_loses_nothing() -> None:
             return super().settle(outcomes)
 
     storage = Leaving("0")
-    one, hand = handed(storage, [Completed(job) for job in storage.start(*map(str, range(8)))])
+    one, in_flight = handed(storage, [Completed(job) for job in storage.start(*map(str, range(8)))])
     with pytest.raises(StorageUnavailable):
         one.run_once()
     storage.refused.clear()
     assert one.flush(1)
     assert len(storage.list_jobs("completed")) == 8
-    assert not hand.outcomes
+    assert not in_flight.outcomes
 
 
 def test_those_set_aside_are_tried_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     storage = Refusing("bad")
-    one, hand = handed(storage, [Completed(job) for job in storage.start("bad")])
+    one, in_flight = handed(storage, [Completed(job) for job in storage.start("bad")])
     one.run_once()
     tries = []
     for _ in range(300):
         now += 1.0
         before = len(storage.asked)
-        hand.has_outcome.set()  # it need not wait for one
+        in_flight.has_outcome.set()  # it need not wait for one
         one.run_once()
         tries += [now] if len(storage.asked) > before else []
     pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
@@ -394,7 +394,7 @@ def test_log_of_many_is_short(caplog: pytest.LogCaptureFixture) -> None:
     storage = Refusing(*names)
     one, _ = handed(storage, [Completed(job) for job in storage.start(*names)])
     one.run_once()
-    assert len(events(caplog, "job.unsettled")) == settler.TOLD
+    assert len(events(caplog, "job.unsettled")) == settler.NAMED
     assert [
         vars(record)["more"]
         for record in caplog.records

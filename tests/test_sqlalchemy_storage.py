@@ -362,7 +362,7 @@ def test_row_inserted_by_hand_is_claimed(storage: SQLAlchemyStorage) -> None:
     storage.leave()
 
 
-def test_row_without_a_due_time_falls_due_at_the_next_upkeep(storage: SQLAlchemyStorage) -> None:
+def test_row_without_a_due_time_falls_due_at_the_next_maintenance(storage: SQLAlchemyStorage) -> None:
     storage.ping()
     with storage.engine.begin() as conn:
         conn.execute(

@@ -30,7 +30,7 @@ class Location:
     timeout: float = 5.0  # seconds for a connection, and for an answer
 
     @classmethod
-    def of(cls, table: str, **given: Any) -> Self:
+    def from_table_or_url(cls, table: str, **given: Any) -> Self:
         """From the name of a table, or a URL that names it, and what else is given."""
         if "://" in table:
             table, named = _read(table)

@@ -15,7 +15,7 @@ from pgjobq.events import EventLog
 from pgjobq.models import Job, utc_now
 from pgjobq.postgres.listener import LOCK_HELD, Heard, Listener
 from pgjobq.postgres.sleep import Action, Ask, Call, Look, Pause, SleepPolicy, Tell
-from pgjobq.storage.base import Upkeep
+from pgjobq.storage.base import Maintenance
 from pgjobq.storage.rescued import tell_rescued
 
 log = EventLog("pgjobq.presence")
@@ -23,7 +23,7 @@ log = EventLog("pgjobq.presence")
 Rows = Callable[[str, Sequence[Any]], list[Any]]  # rows("function", arguments) -> the rows of its statement
 
 GRACE = 2.0  # seconds that a worker may be without its lock
-IDLE_UPKEEP, BUSY_UPKEEP = 5.0, 1.0  # seconds between rounds of maintenance; busy: another holds jobs or polls
+IDLE_PAUSE, BUSY_PAUSE = 5.0, 1.0  # seconds between rounds of maintenance; busy: another holds jobs or polls
 LONG_RUN = 0.25  # seconds; a worker with a job that runs longer has two that sleep watch it
 WATCH_PAUSE = 5.0  # seconds between two such calls
 POLL_MIN, POLL_MAX = 0.01, 1.0  # seconds between claims of a worker that cannot be notified
@@ -138,7 +138,7 @@ class Presence:
         """Call back, in the thread that claims, when maintenance should run soon."""
         self._on_watch = callback
 
-    def maintain(self, running: Sequence[Job], known: list[int]) -> tuple[Upkeep, bool]:
+    def maintain(self, running: Sequence[Job], known: list[int]) -> tuple[Maintenance, bool]:
         """One round of maintenance, and whether there are claims in our name that we do not know.
 
         Says that we live, or sees that the lock is held; rescues the jobs of the dead; finds which of ours we lost.
@@ -164,8 +164,8 @@ class Presence:
                 self._listener.wake()
         busy = bool(running or watched or self._active)
         self._active = False
-        upkeep = Upkeep(lost=self._lost(running), rescued=rescued, again_in=BUSY_UPKEEP if busy else IDLE_UPKEEP)
-        return upkeep, bool(unknown)
+        found = Maintenance(lost=self._lost(running), rescued=rescued, again_in=BUSY_PAUSE if busy else IDLE_PAUSE)
+        return found, bool(unknown)
 
     def leave(self) -> None:
         """Retire: jobs still held go back in line."""

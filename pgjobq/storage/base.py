@@ -33,16 +33,16 @@ __all__ = [
     "Completed",
     "Failed",
     "JobTransaction",
+    "Maintenance",
     "Outcome",
     "Pruned",
     "Released",
     "Retried",
-    "Upkeep",
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upkeep:
+class Maintenance:
     """What one round of maintain found: starts that this worker lost, and when to come again (seconds)."""
 
     lost: Sequence[Job] = ()
@@ -200,9 +200,9 @@ class BaseStorage(ABC):
         """Put the jobs of dead workers back in line; returns how many. Here 0: it cannot know who is dead."""
         return 0
 
-    def maintain(self, running: Sequence[Job]) -> Upkeep:
-        """One round of upkeep for a worker that runs these jobs: rescue, and find out which it lost."""
-        return Upkeep(rescued=self.rescue())
+    def maintain(self, running: Sequence[Job]) -> Maintenance:
+        """One round of maintenance for a worker that runs these jobs: rescue, and find out which it lost."""
+        return Maintenance(rescued=self.rescue())
 
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status, all statuses named; exact."""

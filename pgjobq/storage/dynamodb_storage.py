@@ -31,7 +31,7 @@ from pgjobq.dynamodb.table import PAGE, Table
 from pgjobq.errors import StorageError
 from pgjobq.models import Job, JobStatus, NewJob, utc_now
 from pgjobq.storage.arrival import ArrivalOrder, arriving, place_of
-from pgjobq.storage.base import Outcome, Released, Upkeep
+from pgjobq.storage.base import Maintenance, Outcome, Released
 from pgjobq.storage.holds import Claimant, claim_of
 from pgjobq.storage.leased import LeasedStorage
 
@@ -79,7 +79,7 @@ class DynamoDBStorage(LeasedStorage):
         poll_interval: float = 1.0,
     ) -> None:
         super().__init__(lease=lease, poll_interval=poll_interval)
-        location = Location.of(table, region=region, endpoint=endpoint, client=client, timeout=timeout)
+        location = Location.from_table_or_url(table, region=region, endpoint=endpoint, client=client, timeout=timeout)
         self._table = Table(location, create=create)
         self._leases = Leases(self._table, self.lease)
         self._arrivals = ArrivalOrder()
@@ -159,12 +159,12 @@ class DynamoDBStorage(LeasedStorage):
                     found[job.id] = stored_job(item)
             return list(found.values())
 
-    def maintain(self, running: Sequence[Job]) -> Upkeep:
+    def maintain(self, running: Sequence[Job]) -> Maintenance:
         """Rescue, and find out which of these running jobs were lost."""
-        upkeep = super().maintain(running)
+        found = super().maintain(running)
         if time.monotonic() < self._sweep_until and self._worker_id is not None:
             self._give_back_unknown(self._worker_id)
-        return upkeep
+        return found
 
     def _give_back_unknown(self, worker_id: int) -> None:
         """Give back starts whose answer was lost, and which the index did not show when the next claim looked."""

@@ -78,7 +78,7 @@ class FencedStorage(BaseStorage):
         queue: str = "default",
     ) -> None:
         """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for a value not allowed."""
-        self.enqueue_many([NewJob.of(job_id, job_type, data, max_retries, priority, execute_at, queue)])
+        self.enqueue_many([NewJob.from_enqueue(job_id, job_type, data, max_retries, priority, execute_at, queue)])
 
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """Add jobs, all or none; their ids, in order. A worker on the same object wakes at once."""

@@ -1,7 +1,7 @@
 """LeasedStorage: what storages share whose database cannot tell by itself that a worker died.
 
 A worker is registered with a lease, which a thread of its process renews: one write a process and interval,
-however many jobs it holds. When the lease runs out, any other worker's upkeep puts its jobs back in line, and
+however many jobs it holds. When the lease runs out, any other worker's maintenance puts its jobs back in line, and
 every settle of the late worker is refused, because it names the claim that made the start.
 """
 
@@ -21,7 +21,7 @@ from pgjobq.events import EventLog
 from pgjobq.forks import renew_in_child
 from pgjobq.models import Job
 from pgjobq.outcomes import Released
-from pgjobq.storage.base import Upkeep
+from pgjobq.storage.base import Maintenance
 from pgjobq.storage.fenced import FencedStorage
 from pgjobq.storage.holds import Claimant, Holds, Start, start
 from pgjobq.storage.lease import RENEWALS, Keeper
@@ -173,13 +173,13 @@ class LeasedStorage(FencedStorage):
         """Put the jobs of dead workers back in line; returns how many. A worker does this by itself."""
         return self._rescue()
 
-    def maintain(self, running: Sequence[Job]) -> Upkeep:
+    def maintain(self, running: Sequence[Job]) -> Maintenance:
         """Rescue, and find out which of these running jobs were lost."""
         rescued = self._rescue()
         workers = {int(job.worker_id) for job in running if job.worker_id is not None}
         held = self._starts_of(workers) if workers else set()
         again_in = min(1.0 if running else 5.0, self.lease / RENEWALS)
-        return Upkeep(lost=[job for job in running if start(job) not in held], rescued=rescued, again_in=again_in)
+        return Maintenance(lost=[job for job in running if start(job) not in held], rescued=rescued, again_in=again_in)
 
     def leave(self) -> None:
         """Stop being a worker: jobs still held go back in line."""

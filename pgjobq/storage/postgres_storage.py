@@ -31,11 +31,11 @@ from pgjobq.storage.base import (
     Completed,
     Failed,
     JobTransaction,
+    Maintenance,
     Outcome,
     Pruned,
     Released,
     Retried,
-    Upkeep,
 )
 
 
@@ -110,7 +110,7 @@ class PostgresStorage(BaseStorage):
         queue: str = "default",
     ) -> None:
         """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for a value not allowed."""
-        self.enqueue_many([NewJob.of(job_id, job_type, data, max_retries, priority, execute_at, queue)])
+        self.enqueue_many([NewJob.from_enqueue(job_id, job_type, data, max_retries, priority, execute_at, queue)])
 
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """Add jobs in one statement: all or none; their ids, in order.
@@ -270,17 +270,17 @@ class PostgresStorage(BaseStorage):
         check_whole_number("batch", batch, 1, 2**31 - 1)
         return repair(self._rows, batch)
 
-    def maintain(self, running: Sequence[Job]) -> Upkeep:
-        """One round of upkeep: a sign of life, a rescue, and which of these running jobs were lost."""
+    def maintain(self, running: Sequence[Job]) -> Maintenance:
+        """One round of maintenance: a sign of life, a rescue, and which of these running jobs were lost."""
         self._database.open()
         with translated():
-            upkeep, unknown = self._presence.maintain(running, self._claiming.holds.claims())
-            self._claiming.holds.drop(upkeep.lost)
+            found, unknown = self._presence.maintain(running, self._claiming.holds.claims())
+            self._claiming.holds.drop(found.lost)
             if unknown:
                 self._claiming.release_unknown(self._presence.worker_id)
             if running or self._claiming.since_floors:
                 self._claiming.advance_floors()
-            return upkeep
+            return found
 
     def on_watch(self, callback: Callable[[], None]) -> None:
         """Call back, in the waiting thread, when another worker asks to be looked after."""

@@ -1,4 +1,4 @@
-"""Room in a pool of connections: handlers' transactions must leave some for claims, settles and upkeep."""
+"""Room in a pool of connections: handlers' transactions must leave some for claims, settles and maintenance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgjobq.events import EventLog
 
 log = EventLog("pgjobq.storage")
 
-OWN_CALLS = 4  # connections for a worker's own calls: a claim, a settle, upkeep, pruning
+OWN_CALLS = 4  # connections for a worker's own calls: a claim, a settle, maintenance, pruning
 LEFT = 2  # connections of a caller's pool that are kept free for these
 
 

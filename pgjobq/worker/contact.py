@@ -14,11 +14,11 @@ log = EventLog("pgjobq.worker")
 class Contact:
     """Says in the log once that the worker is cut off from its database, and once that it is not any more. Thread-safe.
 
-    in_hand: how many jobs the worker has claimed and not settled.
+    jobs_in_flight: tells how many jobs the worker has claimed and not settled.
     """
 
-    def __init__(self, in_hand: Callable[[], int]) -> None:
-        self._in_hand = in_hand
+    def __init__(self, jobs_in_flight: Callable[[], int]) -> None:
+        self._jobs_in_flight = jobs_in_flight
         self._lock = threading.Lock()
         self._away: set[str] = set()  # the loops that got no answer
         self._since = 0.0
@@ -31,7 +31,9 @@ class Contact:
             if is_news:
                 self._since = time.monotonic()
         if is_news:
-            log.warning("worker.cut_off", extra={"loop": loop, "error": error, "jobs_in_hand": self._in_hand()})
+            log.warning(
+                "worker.cut_off", extra={"loop": loop, "error": error, "jobs_in_flight": self._jobs_in_flight()}
+            )
         else:
             log.debug("worker.still_cut_off", extra={"loop": loop, "error": error})
 

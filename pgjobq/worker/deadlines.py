@@ -21,27 +21,27 @@ class Deadlines(Loop):
     def __init__(self, check: Callable[[], float | None]) -> None:
         super().__init__()
         self._check = check
-        self._began = False
-        self._next, self._sooner = math.inf, threading.Event()
+        self._started = False
+        self._next, self._woken = math.inf, threading.Event()
 
     def expect(self, deadline: float) -> None:
         """A run with this deadline is under way. Called by one thread."""
-        if not self._began:
-            self._began = True
+        if not self._started:
+            self._started = True
             self.start()
         elif deadline < self._next:
-            self._sooner.set()
+            self._woken.set()
 
     def run_once(self) -> None:
         """Look, and wait for the next deadline."""
-        self._sooner.clear()
+        self._woken.clear()
         self._next = math.inf  # one that comes while we look wakes us again
         pause = self._check()
         if pause is not None:
             self._next = time.monotonic() + pause
-        self._sooner.wait(pause)
+        self._woken.wait(pause)
 
     def stop(self) -> None:
         """End soon."""
         super().stop()
-        self._sooner.set()
+        self._woken.set()

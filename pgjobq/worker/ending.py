@@ -36,7 +36,7 @@ class Step:
             log.warning(f"worker.{self._name}_failed", extra={"error": error})
 
 
-def tell_unsettled(outcomes: list[Outcome]) -> None:
+def log_unsettled(outcomes: list[Outcome]) -> None:
     """Name the jobs whose outcomes could not be settled."""
     ids = list(dict.fromkeys(outcome.job.id for outcome in outcomes))
     log.error(

@@ -12,7 +12,7 @@ from pgjobq.handlers import Handler, Registry
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Released
 from pgjobq.worker.contact import Contact
-from pgjobq.worker.hand import Hand
+from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.loop import Loop
 from pgjobq.worker.running import verdict
 from pgjobq.worker.tasks import TaskRunner
@@ -35,7 +35,7 @@ class Fetcher(Loop):
     def __init__(
         self,
         storage: BaseStorage,
-        hand: Hand,
+        in_flight: InFlight,
         registry: Registry,
         threads: ThreadRunner,
         tasks: TaskRunner,
@@ -45,13 +45,13 @@ class Fetcher(Loop):
         contact: Contact | None = None,
     ) -> None:
         super().__init__(contact)
-        self._storage, self._hand, self._registry = storage, hand, registry
+        self._storage, self._in_flight, self._registry = storage, in_flight, registry
         self._threads, self._tasks = threads, tasks
         self._queues, self._fail_unknown = queues, fail_unknown
-        self._left: set[str] = set()  # types without handler, which are left to other workers
-        self._stay = True  # jobs of these types stay in line; False: the storage gives them out all the same
-        self._look = True  # whether there may be something to claim
-        self._full = False  # the others were told that there is no room
+        self._left_types: set[str] = set()  # types without handler, which are left to other workers
+        self._left_jobs_stay = True  # jobs of these types stay in line; False: the storage gives them out all the same
+        self._may_be_jobs = True  # whether there may be something to claim
+        self._told_full = False  # the others were told that there is no room
         self._claimed_at = 0.0
         self.resumed = threading.Event()
         self.resumed.set()
@@ -59,72 +59,72 @@ class Fetcher(Loop):
     def run_once(self) -> None:
         """Claim once, or wait: for room, for a job, or to be resumed."""
         if not self.resumed.is_set():
-            if not self._full:
-                self._full = True
+            if not self._told_full:
+                self._told_full = True
                 self._storage.note_load(busy=True, full=True)
             self.resumed.wait(1.0)
-            self._look = True
+            self._may_be_jobs = True
             return
-        self._hand.has_room.clear()
-        room = self._hand.room()
+        self._in_flight.has_room.clear()
+        room = self._in_flight.room()
         if not room:
             self._wait_for_room()
-        elif self._look:
-            self._full = False
+        elif self._may_be_jobs:
+            self._told_full = False
             self._claim(room)
         elif not self.stopping.is_set():
             self._wait_for_jobs()
 
     def _claim(self, room: int) -> None:
-        if self._left:
-            self._take_again([name for name in self._left if name in self._registry])
+        if self._left_types:
+            self._take_again([name for name in self._left_types if name in self._registry])
         jobs = self._storage.dequeue_many(room, self._queues)
         self.contact.answered(self.name)
         if jobs:
-            self._hand.measure()
-            self._hand.claimed(len(jobs))
+            self._in_flight.measure_rate()
+            self._in_flight.note_claimed(len(jobs))
             self._claimed_at = time.monotonic()
             if self.stopping.is_set():  # the worker may not have waited for this answer
                 for job in jobs:
-                    self._hand.finish(Released(job))
+                    self._in_flight.add_outcome(Released(job))
             else:
                 self.dispatch(jobs)
-        self._look = len(jobs) >= room
+        self._may_be_jobs = len(jobs) >= room
 
     def _wait_for_jobs(self) -> None:
-        """Sleep in the storage; tell the others first when the jobs in hand turn out not to be quick ones."""
+        """Sleep in the storage; tell the others first when the jobs in flight turn out not to be quick ones."""
         pause = MAX_WAIT
-        if self._hand.unfinished():
+        if self._in_flight.unfinished():
             left = self._claimed_at + BUSY_AFTER - time.monotonic()
             self._storage.note_load(left <= 0, full=False)
             pause = left if left > 0 else STALLED
             self._give_back_stalled()
         else:
             self._storage.note_load(busy=False, full=False)
-            self._hand.idle()
-        self._look = self._storage.wait(pause, self._queues) is not False
+            self._in_flight.reset_rate()
+        self._may_be_jobs = self._storage.wait(pause, self._queues) is not False
 
     def _wait_for_room(self) -> None:
         """Wait until a job ends; when none does for a while, others must take what this worker cannot."""
-        self._look = True
-        if not self._hand.has_room.wait(STALLED if self._full else FULL_AFTER) and not self._full:
-            self._full = True
+        self._may_be_jobs = True
+        if not self._in_flight.has_room.wait(STALLED if self._told_full else FULL_AFTER) and not self._told_full:
+            self._told_full = True
             self._storage.note_load(busy=True, full=True)
-        self._hand.measure()
+        self._in_flight.measure_rate()
         self._give_back_stalled()
 
     def _give_back_stalled(self) -> None:
         """Release what was claimed beforehand when no job ends any more: it would start sooner elsewhere."""
-        if self._hand.stalled(STALLED):
+        if self._in_flight.stalled(STALLED):
             self._threads.release()
             self._tasks.release()
-            self._hand.idle()
+            self._in_flight.reset_rate()
 
     def stop(self) -> None:
         """End soon, also out of a sleep."""
         super().stop()
         self.resumed.set()
-        self._hand.has_room.set()
+        self._in_flight.has_room.set()
         self._storage.wake()
 
     def pause(self) -> None:
@@ -136,20 +136,20 @@ class Fetcher(Loop):
         """Claim again."""
         self.resumed.set()
 
-    def _leave(self, job: Job, error: UnknownJobType) -> Released:
+    def _leave_to_others(self, job: Job, error: UnknownJobType) -> Released:
         """A job of a type without handler goes back: it is for another worker."""
-        if job.type not in self._left:
-            self._left.add(job.type)
-            self._stay = self._storage.leave_types(self._left)
-            hidden = {} if self._stay else {"hidden_for": LEAVE_FOR}
+        if job.type not in self._left_types:
+            self._left_types.add(job.type)
+            self._left_jobs_stay = self._storage.leave_types(self._left_types)
+            hidden = {} if self._left_jobs_stay else {"hidden_for": LEAVE_FOR}
             log.warning("type.left", extra={"job_type": job.type, "queue": job.queue, "reason": error} | hidden)
-        return Released(job) if self._stay else Released(job, LEAVE_FOR)
+        return Released(job) if self._left_jobs_stay else Released(job, LEAVE_FOR)
 
     def _take_again(self, types: Sequence[str]) -> None:
         """Handlers for these types were registered since."""
         if types:
-            self._left.difference_update(types)
-            self._storage.leave_types(self._left)
+            self._left_types.difference_update(types)
+            self._storage.leave_types(self._left_types)
 
     def dispatch(self, jobs: Sequence[Job]) -> None:
         """Hand claimed jobs to the runners."""
@@ -158,7 +158,9 @@ class Fetcher(Loop):
             try:
                 handler = self._registry.get(job.type)
             except UnknownJobType as error:
-                self._hand.finish(verdict(job, None, error) if self._fail_unknown else self._leave(job, error))
+                self._in_flight.add_outcome(
+                    verdict(job, None, error) if self._fail_unknown else self._leave_to_others(job, error)
+                )
                 continue
             if handler.is_async:
                 async_jobs.append((job, handler))

@@ -31,7 +31,7 @@ class RunningJob(Job):
     transactions: list[JobTransaction]
 
     @classmethod
-    def of(cls, job: Job, storage: BaseStorage) -> RunningJob:
+    def from_job(cls, job: Job, storage: BaseStorage) -> RunningJob:
         """A RunningJob with the fields of a job."""
         running = cls(**{f.name: getattr(job, f.name) for f in fields(Job)})
         for name, value in (("_storage", storage), ("lost", False), ("transactions", [])):
@@ -64,26 +64,26 @@ class Run:
         """The handler's keyword arguments; BadArguments when data does not fit."""
         if not self.handler.wants_job:
             return self.handler.arguments(self.job)
-        self.running_job = RunningJob.of(self.job, storage)
+        self.running_job = RunningJob.from_job(self.job, storage)
         return self.handler.arguments(self.job, self.running_job)
 
-    def ended(self, result: object, error: BaseException | None, *, tells: bool) -> Outcome | None:
+    def ended(self, result: object, error: BaseException | None, *, logs_each: bool) -> Outcome | None:
         """The outcome of a run that returned or raised; None when there is nothing left to settle. Never raises.
 
-        tells: log that it completed, too.
+        logs_each: log that it completed, too.
         """
         try:
-            wrong = nothing_ran(result) if error is None and result is not None else ""
+            wrong = problem_with_result(result) if error is None and result is not None else ""
             if self._is_settled():
                 if error is not None:
-                    log.error("job.error_after_settling", extra=described(self.job) | {"error": error}, exc_info=error)
+                    log.error("job.error_after_settling", extra=log_fields(self.job) | {"error": error}, exc_info=error)
                 return None
             if wrong:
                 misused = ConfigurationError(f"handler {place_of(self.handler.function)}: {wrong}")
                 return verdict(self.job, None, misused)
             if error is None:
-                if tells:
-                    log.debug("job.completed", extra=described(self.job))
+                if logs_each:
+                    log.debug("job.completed", extra=log_fields(self.job))
                 return Completed(self.job)
         except BaseException as broken:
             error = error or broken
@@ -91,11 +91,11 @@ class Run:
 
     def timed_out(self) -> Outcome:
         """The outcome of a run that is past its deadline."""
-        self.let_go()
+        self.mark_lost()
         error = JobTimeout(f"ran longer than {self.handler.timeout} seconds")
         return verdict(self.job, self.handler, error)
 
-    def let_go(self) -> None:
+    def mark_lost(self) -> None:
         """Tell the handler, if it looks, that its outcome counts no more."""
         if self.running_job is not None:
             object.__setattr__(self.running_job, "lost", True)
@@ -109,7 +109,7 @@ def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
     try:
         text = explain(error)
         final = isinstance(error, Fail | BadArguments | UnknownJobType) or handler is None
-        fields = described(job) | {"error": headline(error)}
+        fields = log_fields(job) | {"error": headline(error)}
         trace = None if isinstance(error, VERDICTS) else text
         if final or handler is None or job.tries > job.max_retries:
             log.warning("job.failed", extra=fields, trace=trace)
@@ -118,7 +118,7 @@ def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
         log.info("job.retried", extra=fields | {"delay": round(delay, 3)}, trace=trace)
         return Retried(job, delay, text)
     except BaseException as broken:
-        log.error("job.failed", extra=described(job) | {"error": class_name(error)}, exc_info=broken)
+        log.error("job.failed", extra=log_fields(job) | {"error": class_name(error)}, exc_info=broken)
         return Failed(job, class_name(error))
 
 
@@ -136,11 +136,11 @@ def _delay(job: Job, handler: Handler, error: BaseException, text: str) -> tuple
     except BaseException as broken:
         wrong = class_name(broken)
     problem = f"its delay, {wrong}, is not a number of seconds from 0 to {MAX_DELAY:.0f}, so the backoff decides"
-    log.warning("retry.bad_delay", extra=described(job) | {"delay": wrong})
+    log.warning("retry.bad_delay", extra=log_fields(job) | {"delay": wrong})
     return handler.delay(max(job.tries, 1)), f"{text}\n({problem})"
 
 
-def nothing_ran(result: object) -> str:
+def problem_with_result(result: object) -> str:
     """What is wrong with a result that is only the promise of one; empty when nothing is."""
     if inspect.isawaitable(result):
         wrong = "it returned an awaitable, which nothing awaits; await it in the handler; make its wrapper async"
@@ -170,6 +170,6 @@ async def _nothing_async() -> AsyncIterator[None]:
 _CONTEXT_MANAGERS = (type(_nothing()), type(_nothing_async()))
 
 
-def described(job: Job) -> dict[str, Any]:
+def log_fields(job: Job) -> dict[str, Any]:
     """The fields that log lines about a job carry."""
     return {"job_id": job.id, "job_type": job.type, "queue": job.queue, "attempts": job.attempts}

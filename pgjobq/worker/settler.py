@@ -10,18 +10,18 @@ from pgjobq.errors import JobsHeld, StorageUnavailable
 from pgjobq.events import EventLog
 from pgjobq.storage.base import BaseStorage, Completed, Outcome, Released
 from pgjobq.worker.contact import Contact
-from pgjobq.worker.hand import Hand
+from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.loop import Loop
-from pgjobq.worker.running import described
+from pgjobq.worker.running import log_fields
 
 log = EventLog("pgjobq.worker")
 
 MAX_BATCH = 1000  # outcomes
-BUSY = 10  # outcomes at once from which on it pays to wait for more
-LINGER = 0.004  # seconds to wait then
-AGAIN_MIN, AGAIN_MAX = 1.0, 60.0  # seconds before those set aside are tried again
-AWAY = (StorageUnavailable, OSError)  # errors that no outcome causes
-TOLD = 10  # outcomes set aside that the log names one by one, each time
+MANY_OUTCOMES = 10  # with this many outcomes waiting, linger for a bigger batch
+LINGER = 0.004  # seconds to linger
+RETRY_MIN, RETRY_MAX = 1.0, 60.0  # seconds before those set aside are tried again
+AWAY_ERRORS = (StorageUnavailable, OSError)  # errors that no outcome causes
+NAMED = 10  # outcomes set aside that the log names one by one, each time
 
 
 class Settler(Loop):
@@ -34,30 +34,30 @@ class Settler(Loop):
 
     name = "settle"
 
-    def __init__(self, storage: BaseStorage, hand: Hand, *, contact: Contact | None = None) -> None:
+    def __init__(self, storage: BaseStorage, in_flight: InFlight, *, contact: Contact | None = None) -> None:
         super().__init__(contact)
-        self._storage, self._hand = storage, hand
+        self._storage, self._in_flight = storage, in_flight
         self._under_way: list[Outcome] = []
-        self._aside: list[Outcome] = []
-        self._again_at, self._pause = 0.0, AGAIN_MIN
+        self._deferred: list[Outcome] = []
+        self._retry_at, self._retry_pause = 0.0, RETRY_MIN
 
     def run_once(self) -> None:
         """Settle what has come, and what was set aside when its time has come; wait for the first."""
-        if self._hand.has_outcome.wait(1.0):
-            if len(self._hand.outcomes) >= BUSY:
+        if self._in_flight.has_outcome.wait(1.0):
+            if len(self._in_flight.outcomes) >= MANY_OUTCOMES:
                 time.sleep(LINGER)
             self._settle_batch()
-        if self._aside and time.monotonic() >= self._again_at:
+        if self._deferred and time.monotonic() >= self._retry_at:
             self._try_again()
 
     def stop(self) -> None:
         """End soon; flush() settles what is left."""
         super().stop()
-        self._hand.has_outcome.set()
+        self._in_flight.has_outcome.set()
 
     def unsettled(self) -> list[Outcome]:
         """The outcomes that the database has not taken, or has not said that it took."""
-        return [*self._under_way, *(outcome for outcome in list(self._hand.outcomes) if outcome), *self._aside]
+        return [*self._under_way, *(outcome for outcome in list(self._in_flight.outcomes) if outcome), *self._deferred]
 
     def flush(self, seconds: float) -> bool:
         """When the loop has ended, settle what is left, trying for so long; whether the database has answered.
@@ -69,7 +69,7 @@ class Settler(Loop):
             return False
         while True:
             try:
-                while self._hand.outcomes:
+                while self._in_flight.outcomes:
                     self._settle_batch()
                 self._try_again()
                 self._give_back()
@@ -84,19 +84,19 @@ class Settler(Loop):
                 time.sleep(0.2)
 
     def _settle_batch(self) -> None:
-        batch = self._hand.drain(MAX_BATCH)
-        if self._hand.outcomes:
-            self._hand.has_outcome.set()
+        batch = self._in_flight.take_outcomes(MAX_BATCH)
+        if self._in_flight.outcomes:
+            self._in_flight.has_outcome.set()
         if batch:
             self._settle(batch)
 
     def _try_again(self) -> None:
-        outcomes, self._aside = self._aside, []
-        self._pause = min(self._pause * 2, AGAIN_MAX)
+        outcomes, self._deferred = self._deferred, []
+        self._retry_pause = min(self._retry_pause * 2, RETRY_MAX)
         if outcomes:
             self._settle(outcomes)
-        if not self._aside:
-            self._pause = AGAIN_MIN
+        if not self._deferred:
+            self._retry_pause = RETRY_MIN
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         """Settle these; set aside those that cannot be. Raises when the database is away, and puts them back."""
@@ -118,48 +118,48 @@ class Settler(Loop):
                 lost = error.lost
                 culprits += [(outcome, error) for outcome in error.outcomes]
             except Exception as error:
-                if isinstance(error, AWAY):
-                    self._hand.put_back([outcome for some in (part, *reversed(parts)) for outcome in some])
+                if isinstance(error, AWAY_ERRORS):
+                    self._in_flight.put_back([outcome for some in (part, *reversed(parts)) for outcome in some])
                     if culprits:
-                        self._set_aside(culprits)
+                        self._defer(culprits)
                     raise
                 if len(part) > 1:
                     half = len(part) // 2
                     parts += [part[half:], part[:half]]
-                elif (plainer := _plainer(part[0])) is not None:
-                    parts.append([plainer])
+                elif (in_ascii := _in_ascii(part[0])) is not None:
+                    parts.append([in_ascii])
                 else:
                     culprits.append((part[0], error))
                 continue
             for outcome in lost:
-                log.warning("job.lost", extra=_told(outcome))
+                log.warning("job.lost", extra=_outcome_fields(outcome))
         if culprits:
-            self._set_aside(culprits)
+            self._defer(culprits)
 
-    def _set_aside(self, culprits: Sequence[tuple[Outcome, Exception]]) -> None:
-        if not self._aside:
-            self._again_at = time.monotonic() + self._pause
-        self._aside += [outcome for outcome, _ in culprits]
-        retry_in = round(self._again_at - time.monotonic(), 3)
-        for outcome, error in culprits[:TOLD]:
-            log.error("job.unsettled", extra={**_told(outcome), "error": str(error), "retry_in": retry_in})
-        if len(culprits) > TOLD:
-            log.error("jobs.unsettled", extra={"more": len(culprits) - TOLD, "retry_in": retry_in})
+    def _defer(self, culprits: Sequence[tuple[Outcome, Exception]]) -> None:
+        if not self._deferred:
+            self._retry_at = time.monotonic() + self._retry_pause
+        self._deferred += [outcome for outcome, _ in culprits]
+        retry_in = round(self._retry_at - time.monotonic(), 3)
+        for outcome, error in culprits[:NAMED]:
+            log.error("job.unsettled", extra={**_outcome_fields(outcome), "error": str(error), "retry_in": retry_in})
+        if len(culprits) > NAMED:
+            log.error("jobs.unsettled", extra={"more": len(culprits) - NAMED, "retry_in": retry_in})
 
     def _give_back(self) -> None:
-        while self._aside:
-            outcome = self._aside[-1]
+        while self._deferred:
+            outcome = self._deferred[-1]
             try:
                 self._storage.settle([Released(outcome.job)])
-                log.warning("job.given_back", extra=_told(outcome))
-            except AWAY:
+                log.warning("job.given_back", extra=_outcome_fields(outcome))
+            except AWAY_ERRORS:
                 raise
             except Exception as error:
-                log.error("job.left_to_rescue", extra={**_told(outcome), "error": str(error)})
-            self._aside.pop()
+                log.error("job.left_to_rescue", extra={**_outcome_fields(outcome), "error": str(error)})
+            self._deferred.pop()
 
 
-def _plainer(outcome: Outcome) -> Outcome | None:
+def _in_ascii(outcome: Outcome) -> Outcome | None:
     """The same with its error in ASCII, which every encoding of a database has; None when that changes nothing."""
     if isinstance(outcome, Completed | Released) or outcome.error is None:
         return None
@@ -167,5 +167,5 @@ def _plainer(outcome: Outcome) -> Outcome | None:
     return None if plain == outcome.error else replace(outcome, error=plain)
 
 
-def _told(outcome: Outcome) -> dict[str, object]:
-    return {**described(outcome.job), "outcome": type(outcome).__name__}
+def _outcome_fields(outcome: Outcome) -> dict[str, object]:
+    return {**log_fields(outcome.job), "outcome": type(outcome).__name__}

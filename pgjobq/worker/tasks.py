@@ -13,10 +13,10 @@ from pgjobq.handlers import Handler
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Completed, Released
 from pgjobq.worker.deadlines import Deadlines
-from pgjobq.worker.hand import Hand
-from pgjobq.worker.looping import LoopThread
+from pgjobq.worker.event_loop import LoopThread
+from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.runner import Runner, log
-from pgjobq.worker.running import Run, described
+from pgjobq.worker.running import Run, log_fields
 
 LOOK_AFTER = 1.0  # seconds between two looks whether the loop answers
 BLOCKED_AFTER = 5.0  # seconds without an answer after which the log says so
@@ -31,13 +31,14 @@ class TaskRunner(Runner):
     blocked by a job whose time is over is left to itself, and another takes its place.
     """
 
-    def __init__(self, hand: Hand, storage: BaseStorage, concurrency: int) -> None:
-        super().__init__(hand, storage, concurrency)
+    def __init__(self, in_flight: InFlight, storage: BaseStorage, concurrency: int) -> None:
+        super().__init__(in_flight, storage, concurrency)
         self._loop: LoopThread | None = None
         self._backlog: deque[tuple[Job, Handler]] = deque()
         self._deadlines = Deadlines(self.check_deadlines)
-        self._look_at, self._told = 0.0, False  # when to look at the loop; whether the log says that it is blocked
-        self._over_at: float | None = None  # when it was first seen blocked by a job whose time is over
+        self._next_look_at = 0.0  # when to look whether the loop answers
+        self._told_blocked = False  # whether the log says that it does not
+        self._overdue_since: float | None = None  # when it was first seen blocked by a job whose time is over
 
     def submit_many(self, jobs: Sequence[tuple[Job, Handler]]) -> None:
         """Run jobs when there is room on the loop."""
@@ -51,7 +52,7 @@ class TaskRunner(Runner):
         for run in super().running():
             if run.handle is not None and run.handle.done():
                 self._end(run, None, asyncio.CancelledError("its task was cancelled before it began"))
-                self._let_go(run, replace=True)
+                self._detach(run, replace=True)
         return super().running()
 
     def release(self) -> None:
@@ -61,7 +62,7 @@ class TaskRunner(Runner):
                 job, _ = self._backlog.popleft()
             except IndexError:
                 return
-            self._hand.finish(Released(job))
+            self._in_flight.add_outcome(Released(job))
 
     def stop(self) -> None:
         """End the loop, once the tasks that were cancelled have ended, or after two seconds."""
@@ -73,38 +74,38 @@ class TaskRunner(Runner):
     def watch(self) -> None:
         """Look whether the loop answers; replace it, or say what blocks it. To be called several times a second."""
         loop, now = self._loop, time.monotonic()
-        if loop is None or now < self._look_at:
+        if loop is None or now < self._next_look_at:
             return
-        self._look_at = now + LOOK_AFTER
+        self._next_look_at = now + LOOK_AFTER
         blocked = loop.blocked()
         if blocked is None:
-            self._told, self._over_at = False, None
+            self._told_blocked, self._overdue_since = False, None
             return
-        told = {} if blocked.culprit is None else described(blocked.culprit)
+        told = {} if blocked.culprit is None else log_fields(blocked.culprit)
         told |= {"at": blocked.at, "seconds": round(blocked.seconds, 1)}
         # What is not known to be a job's may be anything, and end soon.
         if blocked.culprit is None or any(run.job is blocked.culprit for run in list(self._runs)):
-            self._over_at = None
-        elif self._over_at is None:
-            self._over_at = now
-        elif now - self._over_at >= REPLACED_AFTER:
+            self._overdue_since = None
+        elif self._overdue_since is None:
+            self._overdue_since = now
+        elif now - self._overdue_since >= REPLACED_AFTER:
             log.error("loop.replaced", extra=told)
             self._replace(loop)
             return
-        if blocked.seconds >= BLOCKED_AFTER and self._over_at is None and not self._told:
-            self._told = True
+        if blocked.seconds >= BLOCKED_AFTER and self._overdue_since is None and not self._told_blocked:
+            self._told_blocked = True
             log.warning("loop.blocked", extra=told)
 
     def _replace(self, old: LoopThread) -> None:
         """Leave a loop to its thread, which ends when it can. Its other runs cannot go on, and are given back."""
         stranded = super().running()
-        self._loop, self._told, self._over_at = LoopThread(self._blame), False, None
+        self._loop, self._told_blocked, self._overdue_since = LoopThread(self._blame), False, None
         old.end()
         for run in stranded:
             self.abandon(run, release=True)
         self._loop.call(self._start_tasks)
 
-    def _let_go(self, run: Run, *, replace: bool) -> None:
+    def _detach(self, run: Run, *, replace: bool) -> None:
         if (loop := self._loop) is not None:
             loop.call(self._cancel, run, loop)
             if replace:
@@ -126,7 +127,7 @@ class TaskRunner(Runner):
             except IndexError:  # released meanwhile
                 return
             self._runs[run] = run
-            work = self._work(run)
+            work = self._run_handler(run)
             try:
                 if run.deadline is not None:
                     self._deadlines.expect(run.deadline)
@@ -136,10 +137,10 @@ class TaskRunner(Runner):
                 work.close()
                 self._end(run, None, error)
 
-    async def _work(self, run: Run) -> None:
+    async def _run_handler(self, run: Run) -> None:
         running_job.set(run.job)
-        if self._tells:
-            log.debug("job.started", extra=described(run.job))
+        if self._logs_each:
+            log.debug("job.started", extra=log_fields(run.job))
         result: object = None
         error: BaseException | None = None
         try:
@@ -156,15 +157,15 @@ class TaskRunner(Runner):
     def _end(self, run: Run, result: object, error: BaseException | None) -> None:
         if self._runs.pop(run, None) is None:
             if not isinstance(error, asyncio.CancelledError):
-                log.info("job.ended_late", extra=described(run.job))
-        elif error is None and result is None and run.running_job is None and not self._tells:
-            self._hand.finish(Completed(run.job))
+                log.info("job.ended_late", extra=log_fields(run.job))
+        elif error is None and result is None and run.running_job is None and not self._logs_each:
+            self._in_flight.add_outcome(Completed(run.job))
         else:
-            self._hand.finish(run.ended(result, error, tells=self._tells))
+            self._in_flight.add_outcome(run.ended(result, error, logs_each=self._logs_each))
 
     def _blame(self, error: BaseException, culprit: Job | None) -> None:
         """An error has left the loop: a handler's task or callback raised it, and its run fails."""
-        told = {} if culprit is None else described(culprit)
+        told = {} if culprit is None else log_fields(culprit)
         log.error("loop.error", extra=told | {"error": error}, exc_info=error)
         for run in self.running():
             if run.job is culprit:

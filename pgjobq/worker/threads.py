@@ -11,9 +11,9 @@ from pgjobq.events import running_job
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Completed, Released
-from pgjobq.worker.hand import Hand
+from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.runner import Runner, log
-from pgjobq.worker.running import Run, described
+from pgjobq.worker.running import Run, log_fields
 
 
 class ThreadRunner(Runner):
@@ -23,8 +23,8 @@ class ThreadRunner(Runner):
     left to end by itself, and another takes its place.
     """
 
-    def __init__(self, hand: Hand, storage: BaseStorage, concurrency: int) -> None:
-        super().__init__(hand, storage, concurrency)
+    def __init__(self, in_flight: InFlight, storage: BaseStorage, concurrency: int) -> None:
+        super().__init__(in_flight, storage, concurrency)
         self._queue: SimpleQueue[tuple[Job, Handler] | None] = SimpleQueue()
         self._threads, self._count_lock = 0, threading.Lock()
 
@@ -42,14 +42,14 @@ class ThreadRunner(Runner):
             except Empty:
                 return
             if item is not None:
-                self._hand.finish(Released(item[0]))
+                self._in_flight.add_outcome(Released(item[0]))
 
     def stop(self) -> None:
         """End the threads as they fall idle."""
         for _ in range(self._threads):
             self._queue.put(None)
 
-    def _let_go(self, run: Run, *, replace: bool) -> None:
+    def _detach(self, run: Run, *, replace: bool) -> None:
         if replace:
             self._add_thread()
 
@@ -57,14 +57,15 @@ class ThreadRunner(Runner):
         with self._count_lock:
             self._threads += 1
         try:
-            threading.Thread(target=self._work, name=f"pgjobq-run-{self._threads}", daemon=True).start()
+            threading.Thread(target=self._run_jobs, name=f"pgjobq-run-{self._threads}", daemon=True).start()
         except RuntimeError as error:  # the system has no more; those there are go on, and a later job tries again
             with self._count_lock:
                 self._threads -= 1
             log.error("thread.not_started", extra={"error": error})
 
-    def _work(self) -> None:
-        get, runs, finish, storage, tells = self._queue.get, self._runs, self._hand.finish, self._storage, self._tells
+    def _run_jobs(self) -> None:
+        get, runs, add_outcome = self._queue.get, self._runs, self._in_flight.add_outcome
+        storage, logs_each = self._storage, self._logs_each
         while (item := get()) is not None:
             job, handler = item
             run = Run(job, handler)
@@ -73,26 +74,26 @@ class ThreadRunner(Runner):
             error: BaseException | None = None
             try:
                 # In a context of its own: what a handler sets there is not the next job's.
-                result = Context().run(_called, run, storage, tells)
+                result = Context().run(_call_handler, run, storage, logs_each)
             except BaseException as raised:  # whatever a handler raises, SystemExit too, is its job's failure
                 error = raised
             if runs.pop(run, None) is None:
                 # Timed out, released or lost meanwhile; a new thread has our place.
-                log.info("job.ended_late", extra=described(job))
+                log.info("job.ended_late", extra=log_fields(job))
                 with self._count_lock:
                     self._threads -= 1
                 return
-            if error is None and result is None and run.running_job is None and not tells:
-                finish(Completed(job))
+            if error is None and result is None and run.running_job is None and not logs_each:
+                add_outcome(Completed(job))
             else:
-                finish(run.ended(result, error, tells=tells))
+                add_outcome(run.ended(result, error, logs_each=logs_each))
                 del error, result  # they must not live until the next job
 
 
-def _called(run: Run, storage: BaseStorage, tells: bool) -> Any:
+def _call_handler(run: Run, storage: BaseStorage, logs_each: bool) -> Any:
     job, handler = run.job, run.handler
     running_job.set(job)
-    if tells:
-        log.debug("job.started", extra=described(job))
+    if logs_each:
+        log.debug("job.started", extra=log_fields(job))
     # As run.arguments does, a call less for most.
     return handler.function(**(run.arguments(storage) if handler.wants_job else handler.arguments(job)))

@@ -19,18 +19,18 @@ from pgjobq.handlers import Registry, default_registry
 from pgjobq.signals import SIGNALS, StopSignals
 from pgjobq.storage.base import BaseStorage, Released
 from pgjobq.worker.contact import Contact
-from pgjobq.worker.ending import END_TIME, LEAVE_TIME, Step, tell_unsettled
+from pgjobq.worker.ending import END_TIME, LEAVE_TIME, Step, log_unsettled
 from pgjobq.worker.fetcher import Fetcher
-from pgjobq.worker.hand import Hand
+from pgjobq.worker.in_flight import InFlight
+from pgjobq.worker.maintenance import MaintenanceLoop
 from pgjobq.worker.prune import PruneLoop
 from pgjobq.worker.settler import Settler
 from pgjobq.worker.tasks import TaskRunner
 from pgjobq.worker.threads import ThreadRunner
-from pgjobq.worker.upkeep import UpkeepLoop
 
 log = EventLog("pgjobq.worker")
 
-_at_work: WeakSet[BaseStorage] = WeakSet()  # a storage is one worker
+_storages_in_use: WeakSet[BaseStorage] = WeakSet()  # a storage is one worker
 
 FLUSH_TIME = 10.0  # seconds to go on trying to settle against a database that is away, when the grace allows it
 CLAIM_TIME = 1.0  # seconds to wait beyond the grace for the answer to a claim
@@ -83,28 +83,29 @@ class Worker:
         self._registry, self._fail_unknown, self._keep = registry, fail_unknown, keep
         self._running, self._paused = False, False
         self._lock = threading.Lock()
-        self._asked: SimpleQueue[None] = SimpleQueue()  # not an event: its set() takes a lock, which a signal may not
+        # Not an event, because its set() takes a lock, which a signal handler must not.
+        self._stop_requests: SimpleQueue[None] = SimpleQueue()
         self._hurry = False
-        self._heard = StopSignals()
+        self._stop_signals = StopSignals()
 
     def start(self) -> None:
         """Start working, in threads; returns at once. Does nothing when it works already."""
         with self._lock:
             if self._running:
                 return
-            if self.storage in _at_work:
+            if self.storage in _storages_in_use:
                 raise ConfigurationError("storage: another Worker works on it; give each Worker a storage of its own")
-            _at_work.add(self.storage)
-            hand = Hand(self.concurrency)
-            self._hand = hand
-            self._threads = ThreadRunner(hand, self.storage, self.concurrency)
-            self._tasks = TaskRunner(hand, self.storage, self.concurrency)
-            contact = Contact(lambda: hand.unfinished() + len(hand.outcomes))
-            self._settler = Settler(self.storage, hand, contact=contact)
-            self._upkeep = UpkeepLoop(self.storage, self._threads, self._tasks, contact=contact)
+            _storages_in_use.add(self.storage)
+            in_flight = InFlight(self.concurrency)
+            self._in_flight = in_flight
+            self._threads = ThreadRunner(in_flight, self.storage, self.concurrency)
+            self._tasks = TaskRunner(in_flight, self.storage, self.concurrency)
+            contact = Contact(lambda: in_flight.unfinished() + len(in_flight.outcomes))
+            self._settler = Settler(self.storage, in_flight, contact=contact)
+            self._maintenance = MaintenanceLoop(self.storage, self._threads, self._tasks, contact=contact)
             self._fetcher = Fetcher(
                 self.storage,
-                hand,
+                in_flight,
                 self._registry,
                 self._threads,
                 self._tasks,
@@ -118,7 +119,7 @@ class Worker:
             self._pruner = (
                 None if self._keep is None else PruneLoop(self.storage, self._keep, self.queues, contact=contact)
             )
-            for loop in (self._settler, self._upkeep, self._pruner, self._fetcher):
+            for loop in (self._settler, self._maintenance, self._pruner, self._fetcher):
                 if loop is not None:
                     loop.start()
         queues = "all" if self.queues is None else ",".join(self.queues)
@@ -134,10 +135,10 @@ class Worker:
             if not self._running:
                 return
             grace_ends = time.monotonic() + (self.grace if grace is None else grace)
-            self._attempt("fetch", self._fetcher.stop)
+            self._try_step("fetch", self._fetcher.stop)
             if self._pruner is not None:
                 self._pruner.stop()
-            fetch_ends = Step("note_load", self._fetched)
+            fetch_ends = Step("note_load", self._tell_no_room)
             self._release_waiting()
             self._wait_for_running(grace_ends, fetch_ends)
             now = time.monotonic()
@@ -145,16 +146,16 @@ class Worker:
             # A claim under way should end first: what it brings is released.
             fetch_ends.join(now + CLAIM_TIME)
             self._release_waiting()
-            self._upkeep.stop()
-            self._upkeep.release_running()
+            self._maintenance.stop()
+            self._maintenance.release_running()
             self._threads.stop()
             self._settle_rest(ends - LEAVE_TIME)
             Step("leave", self.storage.leave).join(ends)
-            _at_work.discard(self.storage)
+            _storages_in_use.discard(self.storage)
             self._running = self._hurry = False
         log.info("worker.stopped")
 
-    def _fetched(self) -> None:
+    def _tell_no_room(self) -> None:
         if self._fetcher.join():
             self.storage.note_load(busy=True, full=True)
 
@@ -170,14 +171,14 @@ class Worker:
         loops_end = Step("loop", self._tasks.stop)
         settling.join(until)
         if ended != [True] and (left := self._settler.unsettled()):
-            tell_unsettled(left)
-        for loop in (self._upkeep, self._pruner):
+            log_unsettled(left)
+        for loop in (self._maintenance, self._pruner):
             if loop is not None:
                 loop.join(max(0.0, until - time.monotonic()))
         loops_end.join(until)
 
     @staticmethod
-    def _attempt(name: str, step: Callable[[], None]) -> None:
+    def _try_step(name: str, step: Callable[[], None]) -> None:
         """One step of stopping: the others follow, whatever a storage raises."""
         try:
             step()
@@ -212,15 +213,15 @@ class Worker:
         """
         with self._signals():
             self.start()
-            self._asked.get()
+            self._stop_requests.get()
             self._tell_signals()
             self.stop()
-        self._asked = SimpleQueue()
+        self._stop_requests = SimpleQueue()
 
     def ask_to_stop(self, *, hurry: bool = False) -> None:
         """Have run(), in another thread, stop as a signal does; hurry: at once, as a second one does."""
         self._hurry = self._hurry or hurry
-        self._asked.put(None)
+        self._stop_requests.put(None)
 
     def run_once(self, limit: int | None = None) -> int:
         """Run the jobs that are due now, one after the other, at most limit; how many. For tests and scripts.
@@ -228,11 +229,11 @@ class Worker:
         Jobs that are left to other workers do not count.
         """
         done = 0
-        hand = Hand(1)
-        runner, tasks = ThreadRunner(hand, self.storage, 1), TaskRunner(hand, self.storage, 1)
+        in_flight = InFlight(1)
+        runner, tasks = ThreadRunner(in_flight, self.storage, 1), TaskRunner(in_flight, self.storage, 1)
         fetcher = Fetcher(
             self.storage,
-            hand,
+            in_flight,
             self._registry,
             runner,
             tasks,
@@ -244,14 +245,14 @@ class Worker:
             if not jobs:
                 break
             fetcher.dispatch(jobs)
-            hand.claimed(1)
-            while not hand.outcomes:
-                hand.has_outcome.wait(0.05)
-                hand.has_outcome.clear()
+            in_flight.note_claimed(1)
+            while not in_flight.outcomes:
+                in_flight.has_outcome.wait(0.05)
+                in_flight.has_outcome.clear()
                 runner.check_deadlines()
                 tasks.watch()
                 tasks.running()
-            outcomes = hand.drain(1)
+            outcomes = in_flight.take_outcomes(1)
             self.storage.settle(outcomes)
             done += not any(isinstance(outcome, Released) for outcome in outcomes)
         runner.stop()
@@ -261,23 +262,23 @@ class Worker:
 
     def _wait_for_running(self, until: float, fetch_ends: Step) -> None:
         patience = time.monotonic() + FLUSH_TIME
-        while self._hand.unfinished() > 0 or not (fetch_ends.join(0.0) or time.monotonic() >= patience):
+        while self._in_flight.unfinished() > 0 or not (fetch_ends.join(0.0) or time.monotonic() >= patience):
             if time.monotonic() >= until or self._hurry:
                 break
             time.sleep(0.01)
             self._tell_signals()
 
     def _tell_signals(self) -> None:
-        for name in self._heard.untold():
+        for name in self._stop_signals.untold():
             log.info("worker.signal", extra={"signal": name})
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        self._heard = StopSignals()  # counted here: one that ask_to_stop came before is still the first
+        self._stop_signals = StopSignals()  # counted here: one that ask_to_stop came before is still the first
 
         def ask(number: int, _: FrameType | None) -> None:
-            self._heard.hear(number)
-            self.ask_to_stop(hurry=self._heard.count > 1)
+            self._stop_signals.hear(number)
+            self.ask_to_stop(hurry=self._stop_signals.count > 1)
 
         before = {number: signal.signal(number, ask) for number in SIGNALS}
         try:

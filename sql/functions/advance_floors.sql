@@ -1,18 +1,18 @@
--- advance_floors: move the floors of all lanes up.
+-- advance_floors: raise the floors of all lanes, so that claims skip the places that were taken.
 --
--- Under an old snapshot (a dump, a forgotten transaction) vacuum removes nothing.  So that
--- claims need not walk all the places taken since, each lane, a queue and a priority, has a
--- floor where they begin: a seq below which no place is, or can appear.
+-- While an old snapshot is open (a dump, a forgotten transaction), vacuum removes nothing, and a claim would walk past
+-- every place that was taken since. Each lane, which is one queue and one priority, therefore has a floor: a seq below
+-- which no place is or can appear. A claim begins there.
 --
--- Call it now and then, with safe and open as the call before returned them, and with the
--- queues and priorities of jobs claimed since: a lane with no place in line is not found
--- otherwise.  The 400 floors that moved last are kept.  moved: how many did now.
+-- Call it now and then. Pass the safe and open that the previous call returned, and the queues and priorities of the
+-- jobs claimed since then; a lane without a place in ready is found only by these. moved is the number of floors that
+-- rose. A floor rises by 1,000 or more, and the 400 floors that rose last are kept.
 --
--- The proof: safe was read from the sequence before open, the transactions that might hold
--- a number below it.  A job is changed, and so its transaction has an id, before its place
--- draws a number (see open_transactions).  Once all of open have ended, every place below
--- safe is visible or gone, and a floor moves to safe, or to the lowest place of its lane.
--- A place whose taking is not committed is visible; a job put back in line gets a new seq.
+-- Why no place is missed: safe was read from the sequence before open, which lists the transactions that might hold a
+-- number below safe. A transaction changes a job, and so gets an id, before it draws a number for the job's place (see
+-- open_transactions). When all of open have ended, every place below safe is visible or gone. A floor may then rise to
+-- safe, or to the lowest place of its lane if that is less. A place stays visible until the claim that takes it
+-- commits, and a job that becomes pending again gets a new seq.
 create or replace function advance_floors(inout safe bigint default 0, inout open xid8[] default '{}',
                                           queues text[] default '{}', priorities integer[] default '{}', out moved integer)
   language plpgsql
@@ -29,11 +29,11 @@ declare
   v_safe bigint := advance_floors.safe;
 begin
   moved := 0;
-  -- An older snapshot would not see places that a floor must not pass.
+  -- The snapshot of an older transaction may not show every place that a floor must not pass.
   if current_setting('transaction_isolation') <> 'read committed' then
     return;
   end if;
-  -- When the sequence was set back, a floor would hide what is enqueued now.
+  -- Delete floors that would hide new jobs because the sequence was set back, and all but the last 400.
   delete from floors
    where floors.ctid = any (array(
            select floors.ctid from floors
@@ -76,4 +76,4 @@ begin
 end;
 $$;
 comment on function advance_floors(bigint, xid8[], text[], integer[]) is
-  'Move the floors of all lanes up, so that claims pass over what was taken.';
+  'Raise the floors of all lanes, so that claims skip the places that were taken.';

@@ -1,7 +1,10 @@
--- call_workers: ask workers that sleep to do something for this one.
+-- call_workers: ask sleeping workers to help a worker, or to watch it.
 --
--- call: 'help', there is more than it can take: one that wants its queues falls asleep
--- again, and so looks for jobs; 'watch': two look soon whether this one still works.
+-- call is 'help' or 'watch':
+--
+--   help   The worker has more jobs than it can run. One sleeping worker that serves any of its queues falls asleep
+--          again by all the steps, and claims jobs as it does so.
+--   watch  Two sleeping workers check soon whether the worker still takes jobs.
 create or replace function call_workers(worker_id integer, call text)
   returns void
   language plpgsql
@@ -15,4 +18,4 @@ begin
                          null, call_workers.worker_id, call_workers.call);
 end;
 $$;
-comment on function call_workers(integer, text) is 'Ask workers that sleep for help, or to watch this one.';
+comment on function call_workers(integer, text) is 'Ask sleeping workers to help a worker, or to watch it.';

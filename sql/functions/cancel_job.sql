@@ -1,8 +1,8 @@
--- cancel_job: pending or running -> cancelled.
+-- cancel_job: cancel a pending or running job.
 --
--- A running job's worker is not stopped here: it has lost the job, finds that out
--- within about a second or when it settles, and can change it no more; what its
--- handler did so far stays done.  False: the job was finished already, or is unknown.
+-- Cancelling does not stop the worker of a running job. The worker has lost the job: it finds out within about a
+-- second, or when it settles, and can no longer change the job. What its handler has done stays done. Returns false if
+-- the job had already finished, or is unknown.
 create or replace function cancel_job(id text)
   returns boolean
   language plpgsql
@@ -22,4 +22,4 @@ begin
 end;
 $$;
 comment on function cancel_job(text) is
-  'pending or running -> cancelled; false when the job was finished already or is unknown.';
+  'Cancel a pending or running job; returns false if it had already finished, or is unknown.';

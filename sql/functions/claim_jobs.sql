@@ -1,20 +1,20 @@
--- claim_jobs: hand up to max_jobs due jobs to one worker and mark them running.
+-- claim_jobs: hand up to max_jobs due jobs to one worker and mark them as running.
 --
--- Higher priority first, then the order in which the jobs became due, over all the queues asked for (null: every queue).
--- attempts counts this start; claim_id names it, and every settle gives it back.  An error, JQ006, when the worker is not
--- registered.
+-- Returns the jobs of these queues (null: all queues) by priority, highest first, then in the order in which they
+-- became due. attempts counts this start. claim_id names it, and every settle must pass it. Raises JQ006 if there is a
+-- job and the worker is not registered.
 --
--- A job that another transaction holds is skipped, never waited for.  except_types: leave jobs of these types to others.
--- alone true: the worker has no other job; then a job whose worker crashed is claimed by itself; false: it has, and such
--- a job is left; null: there is no difference.  The setting pgjobq.skipped says until the end of the transaction what a claim
--- passed over: a 'suspect', so look again when alone; and when it brings less than max_jobs, 'held' jobs, so look again
--- soon, or 'more' than one claim looks at, so look again now.
+-- It skips jobs that other transactions hold, and never waits. except_types: leave jobs of these types to other
+-- workers. alone: whether the worker holds no other job. If true, a suspect is claimed by itself; if false, suspects
+-- are skipped; if null, they are claimed like other jobs. Until the transaction ends, the setting pgjobq.skipped says
+-- what was skipped: 'suspect' (claim again when alone), 'held' jobs (claim again soon), or 'more' than one claim can
+-- read (claim again at once). 'held' and 'more' appear only if fewer than max_jobs jobs are returned.
 create or replace function claim_jobs(worker_id integer, queues text[] default null, max_jobs integer default 1,
                                       except_types text[] default '{}', alone boolean default null)
   returns table (claim_id bigint, id text, queue text, type text, data jsonb, priority integer, attempts integer,
                  max_retries integer, execute_at timestamptz, error text, created_at timestamptz,
                  started_at timestamptz, crashes integer)
-  language plpgsql  -- keeps its plan; a sql function plans on every call before PostgreSQL 18
+  language plpgsql  -- keeps its plan; before PostgreSQL 18, a sql function is planned on every call
   volatile
   security definer
   set search_path from current
@@ -22,8 +22,8 @@ create or replace function claim_jobs(worker_id integer, queues text[] default n
   set jit = off
   set enable_seqscan = off
   set enable_bitmapscan = off
-  set enable_memoize = off  -- the places and jobs of a line come once each
-  set enable_nestloop = off  -- the jobs are joined with their order by a hash, however few the planner expects
+  set enable_memoize = off  -- each place and each job is read only once
+  set enable_nestloop = off  -- join the jobs with their order by a hash, even if the planner expects few
 as $$
 #variable_conflict use_column
 declare
@@ -34,8 +34,8 @@ declare
   v_due    boolean; v_paused boolean; v_held boolean;
 begin
   if coalesce(claim_jobs.max_jobs, 0) < 1 then
-    raise exception using errcode = 'JQ001', hint = 'Give 1 or more.',
-      message = format('max_jobs: %s is not a number of jobs', coalesce(claim_jobs.max_jobs::text, 'null'));
+    raise exception using errcode = 'JQ001', hint = 'Use 1 or more.',
+      message = format('max_jobs: %s is not a positive number', coalesce(claim_jobs.max_jobs::text, 'null'));
   end if;
   select exists (select from scheduled
                   where scheduled.execute_at <= v_now and (v_queues is null or scheduled.queue = any (v_queues))),
@@ -45,18 +45,18 @@ begin
   if v_paused then select * from without_paused(v_queues, v_except, v_now) into v_queues, v_except; end if;
   loop
     v_ids := take_places(v_queues, claim_jobs.max_jobs, v_except, claim_jobs.alone, v_now);
-    exit when v_ids <> '{}' or not check_floors();  -- a floor that hid jobs is gone now
+    exit when v_ids <> '{}' or not check_floors();  -- it deleted a floor that hid jobs
   end loop;
   if v_ids = '{}' then
     perform set_config('pgjobq.skipped', 'held', true) where v_held; return;
   end if;
-  -- The lock holds a rescue off until this claim can be seen.  A worker that is being given away is refused at once.
+  -- The lock stops a rescue from removing the worker until this claim is visible. If a rescue holds it, this fails.
   insert into claims (worker_id, id, claimed_at, job_ids)
   select worker.id, nextval('claim_seq'), v_now, v_ids
     from (select workers.id from workers where workers.id = claim_jobs.worker_id for key share skip locked) as worker
   returning claims.id into v_claim;
   if v_claim is null then
-    raise exception using errcode = 'JQ006', hint = 'Call register_worker; a worker that was taken for dead registers again.',
+    raise exception using errcode = 'JQ006', hint = 'Call register_worker first. A worker whose jobs were rescued must register again.',
       message = format('worker_id: worker %s is not registered', coalesce(claim_jobs.worker_id::text, 'null'));
   end if;
   return query
@@ -77,4 +77,4 @@ begin
 end;
 $$;
 comment on function claim_jobs(integer, text[], integer, text[], boolean) is
-  'Hand up to max_jobs due jobs to one worker and mark them running; no row when nothing can be claimed.';
+  'Hand up to max_jobs due jobs to one worker and mark them as running; returns no row if there are none.';

@@ -1,14 +1,14 @@
--- complete_jobs: running -> completed, for the starts that belong to these claims.
+-- complete_jobs: mark running jobs as completed, if their starts still belong to these claims.
 --
--- ids and claim_ids are parallel.  Returns the ids whose start is over, because the job
--- was rescued, cancelled or settled otherwise; those are unchanged.  To settle the same
--- start twice does no harm: a caller that got no answer asks again.  An error, and no
--- change, after half a second behind a row that another transaction holds: settle one by
--- one then.
+-- Returns the ids whose start is over, because the job was rescued, cancelled or settled in another way; those jobs are
+-- not changed. It is safe to repeat a call whose answer was lost. If another transaction holds one of the rows for half
+-- a second, it raises 55P03 (lock_not_available) and changes nothing; settle the jobs one by one then.
 --
--- finished_claims: claims of which this settles the last job, and which are forgotten;
--- null: the function finds out itself.  keep false: the jobs are deleted; then one that
--- is not there is not reported, because an earlier call may have deleted it.
+--   claim_ids        parallel to ids
+--   finished_claims  claims of this worker that have no running job left after this call; their rows are deleted. If it
+--                    is null, the function finds these claims itself.
+--   keep             If it is false, the jobs are deleted. An id that does not exist is then not returned, because an
+--                    earlier call may have deleted the job.
 create or replace function complete_jobs(worker_id integer, ids text[], claim_ids bigint[],
                                          finished_claims bigint[] default null, keep boolean default true)
   returns setof text
@@ -21,14 +21,14 @@ create or replace function complete_jobs(worker_id integer, ids text[], claim_id
   set enable_seqscan = off
   set enable_nestloop = off
   set enable_mergejoin = off
-  set lock_timeout = '500ms'  -- a row that another transaction holds must not hold up the settling of the others
+  set lock_timeout = '500ms'  -- one row that another transaction holds must not delay the others
 as $$
 #variable_conflict use_column
 declare
   v_now  constant timestamptz := clock_timestamp();
   v_rows integer;
 begin
-  -- The path to the rows goes by their ids, and the starts are joined to them by a hash.
+  -- The rows are found by their ids through the primary key, and joined to the starts by a hash.
   if complete_jobs.keep then
     update jobs
        set status      = 'completed',
@@ -69,4 +69,4 @@ begin
 end;
 $$;
 comment on function complete_jobs(integer, text[], bigint[], bigint[], boolean) is
-  'running -> completed, for the starts that belong to these claims; returns the ids whose start is over.';
+  'Mark running jobs as completed, if their starts still belong to these claims; returns the ids whose start is over.';

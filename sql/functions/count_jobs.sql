@@ -1,6 +1,7 @@
--- count_jobs: how many jobs there are of each status; exact, and so a scan of jobs.
+-- count_jobs: count the jobs of each status.
 --
--- The view job_stats is cheap, and says where it estimates.
+-- The counts are exact, so this scans the whole table. The view job_stats is cheap, and marks the rows that it
+-- estimates.
 create or replace function count_jobs(out status text, out jobs bigint)
   returns setof record
   language sql
@@ -10,4 +11,4 @@ create or replace function count_jobs(out status text, out jobs bigint)
 as $$
   select jobs.status, count(*) from jobs group by jobs.status;
 $$;
-comment on function count_jobs() is 'How many jobs there are of each status; exact, and so a scan of jobs.';
+comment on function count_jobs() is 'Count the jobs of each status exactly; this scans the whole table.';

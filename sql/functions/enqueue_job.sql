@@ -1,8 +1,8 @@
--- enqueue_job: add one job; returns its id.
+-- enqueue_job: add one job and return its id.
 --
--- Part of the caller's transaction: the job exists when that commits, and not before.
--- Higher priority runs first.  execute_at null or past: at once.  An id that exists
--- already is an error (unique_violation, constraint job_id_exists_already).
+-- The job is part of the caller's transaction: it exists once that commits, and not before. A higher priority runs
+-- first. execute_at null or in the past: the job is due at once. job_id null: the job gets a new UUID. If job_id exists
+-- already, it raises unique_violation (constraint job_id_exists_already).
 create or replace function enqueue_job(type text, data jsonb default '{}', priority bigint default 5,
                                        execute_at timestamptz default null, max_retries integer default 3,
                                        queue text default 'default', job_id text default null)
@@ -18,16 +18,16 @@ begin
   if enqueue_job.type is null or enqueue_job.data is null or enqueue_job.queue is null
      or enqueue_job.priority is null or enqueue_job.max_retries is null then
     raise exception using errcode = 'JQ001',
-      message = 'type, data, queue, priority, max_retries: none may be null',
-      hint    = 'Leave an argument out to have its default.';
+      message = 'type, data, queue, priority, max_retries: none of these may be null',
+      hint    = 'Leave an argument out to use its default; type has none.';
   elsif enqueue_job.priority not between -2147483648 and 2147483647 then
     raise exception using errcode = 'JQ001',
       message = format('priority: %s is out of range', enqueue_job.priority),
-      hint    = 'Give an integer from -2147483648 to 2147483647; higher runs first.';
+      hint    = 'Use an integer from -2147483648 to 2147483647; higher runs first.';
   elsif enqueue_job.max_retries < 0 then
     raise exception using errcode = 'JQ001',
       message = format('max_retries: %s is negative', enqueue_job.max_retries),
-      hint    = 'Give 0 for a single try.';
+      hint    = 'Use 0 or more; 0 allows a single try.';
   end if;
   insert into jobs (id, queue, type, data, priority, max_retries, execute_at)
   values (v_id, enqueue_job.queue, enqueue_job.type, enqueue_job.data, enqueue_job.priority,

@@ -1,7 +1,6 @@
--- enqueue_jobs: add many jobs in one round trip; returns their ids in the order given.
+-- enqueue_jobs: add many jobs in one round trip and return their ids in the given order.
 --
--- All arrays but types may be null: every job then has the default.  Otherwise they are
--- parallel to types, and a null element means the default.  All jobs or none.
+-- It adds all jobs or none. Every array must be as long as types, or null. A null array or element means the default.
 create or replace function enqueue_jobs(types text[], datas jsonb[] default null, priorities integer[] default null,
                                         execute_ats timestamptz[] default null, max_retries integer[] default null,
                                         queues text[] default null, job_ids text[] default null)
@@ -18,11 +17,11 @@ begin
      or array_position(enqueue_jobs.types, null) is not null then
     raise exception using errcode = 'JQ001',
       message = 'types: the arrays differ in length, or a type is null',
-      hint    = 'Give each array as many elements as types, or null for the default everywhere.';
+      hint    = 'Make each array as long as types, or null to use the default for all jobs. Every job needs a type.';
   elsif 0 > any (enqueue_jobs.max_retries) then
     raise exception using errcode = 'JQ001',
-      message = 'max_retries: a number is negative',
-      hint    = 'Give 0 for a single try.';
+      message = 'max_retries: an element is negative',
+      hint    = 'Use 0 or more; 0 allows a single try.';
   end if;
   return query
   insert into jobs (id, queue, type, data, priority, max_retries, execute_at)
@@ -35,4 +34,4 @@ begin
 end;
 $$;
 comment on function enqueue_jobs(text[], jsonb[], integer[], timestamptz[], integer[], text[], text[]) is
-  'Add many jobs in one round trip; returns their ids in the order given.';
+  'Add many jobs in one round trip; returns their ids in the given order.';

@@ -1,8 +1,7 @@
--- export_jobs: one page of all jobs, oldest first: those after the job given.
+-- export_jobs: return one page of all jobs, oldest first, for copying a queue elsewhere.
 --
--- For copying a queue elsewhere: give created_at and id of the last job of the page
--- before, and nothing for the first.  An empty page is the end.  Jobs of transactions
--- that commit meanwhile may be missing: they may lie before a page that was read.
+-- Pass created_at and id of the last job of the previous page, or nothing for the first page. An empty page is the end.
+-- A job whose transaction commits meanwhile may be missed, because it may belong to a page that was already read.
 create or replace function export_jobs(max_jobs integer default 1000, after_created_at timestamptz default null,
                                        after_id text default null)
   returns setof jobs
@@ -19,8 +18,8 @@ as $$
 begin
   if coalesce(export_jobs.max_jobs, 0) < 1 then
     raise exception using errcode = 'JQ001',
-      message = format('max_jobs: %s is not a number of jobs', coalesce(export_jobs.max_jobs::text, 'null')),
-      hint    = 'Give 1 or more.';
+      message = format('max_jobs: %s is not a positive number', coalesce(export_jobs.max_jobs::text, 'null')),
+      hint    = 'Use 1 or more.';
   end if;
   return query
   select jobs.*
@@ -32,4 +31,4 @@ begin
 end;
 $$;
 comment on function export_jobs(integer, timestamptz, text) is
-  'One page of all jobs, oldest first: those after the job given.';
+  'Return one page of all jobs, oldest first, beginning after the given job.';

@@ -1,8 +1,8 @@
--- fail_job: running -> failed for good, for the start that belongs to this claim.
+-- fail_job: mark a running job as failed for good, if its start still belongs to this claim.
 --
--- Keeps the error.  Starts that ended with a crash are taken out of attempts, as by
--- retry_job.  False: that start is over, because the job was rescued, cancelled or
--- settled otherwise, and nothing changed.
+-- Stores the error, and subtracts crashes from attempts, as retry_job does. Returns false, and changes nothing, if the
+-- start is over because the job was rescued, cancelled or settled in another way. It is safe to repeat a call. Raises
+-- 55P03 (lock_not_available) if another transaction holds the row for half a second.
 create or replace function fail_job(id text, claim_id bigint, error text)
   returns boolean
   language plpgsql
@@ -27,4 +27,4 @@ begin
 end;
 $$;
 comment on function fail_job(text, bigint, text) is
-  'running -> failed for good, for the start that belongs to this claim; false when that is over.';
+  'Mark a running job as failed for good, if its start still belongs to this claim; returns false if that is over.';

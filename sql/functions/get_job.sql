@@ -1,4 +1,4 @@
--- get_job: one job by its id; no row when there is none.
+-- get_job: return the job with this id, or no row if there is none.
 create or replace function get_job(id text)
   returns setof jobs
   language sql
@@ -8,4 +8,4 @@ create or replace function get_job(id text)
 as $$
   select jobs.* from jobs where jobs.id = get_job.id collate "C";
 $$;
-comment on function get_job(text) is 'One job by its id; no row when there is none.';
+comment on function get_job(text) is 'Return the job with this id, or no row if there is none.';

@@ -1,8 +1,8 @@
--- heartbeat_worker: say that a worker without a session lock is alive.
+-- heartbeat_worker: record that a worker without a session lock is alive.
 --
--- False: the worker was taken for dead and its jobs were given away; it must register
--- again.  Waits for no transaction that holds its row, such as a rescue that is giving it
--- away just now: then the next call tells.
+-- Returns false if the worker was found dead and its jobs were rescued; it must register again. If another transaction
+-- holds the worker's row, such as a rescue that is removing the worker, it does not wait and returns true; the next
+-- call then shows the outcome.
 create or replace function heartbeat_worker(worker_id integer)
   returns boolean
   language plpgsql
@@ -19,4 +19,4 @@ begin
 end;
 $$;
 comment on function heartbeat_worker(integer) is
-  'Say that a worker without a session lock is alive; false when its jobs were given away.';
+  'Record that a worker without a session lock is alive; returns false if its jobs were rescued.';

@@ -1,7 +1,7 @@
--- held_jobs: which of these jobs another transaction holds; locks the others until the end of this one.
+-- held_jobs: return which of these jobs another transaction holds, and lock the others.
 --
--- A settle of many jobs fails as a whole when one of them is held.  Then settle those that
--- are free in one transaction with this call, and the rest later.
+-- The locks last until the end of the caller's transaction. If a settle of many jobs fails because one of them is held,
+-- call this and settle the free jobs in the same transaction, and settle the held jobs later.
 create or replace function held_jobs(ids text[])
   returns setof text
   language plpgsql
@@ -26,4 +26,4 @@ begin
 end;
 $$;
 comment on function held_jobs(text[]) is
-  'Which of these jobs another transaction holds; locks the others until the end of this one.';
+  'Return which of these jobs another transaction holds, and lock the others until the end of this transaction.';

@@ -1,10 +1,9 @@
--- import_jobs: add jobs with their state, from an array of objects that have the columns
--- of jobs as their keys; returns how many were added.
+-- import_jobs: add jobs with their state and return how many were added.
 --
--- The other end of export_jobs: attempts, crashes, error and times stay as they are.  A job whose
--- id exists is left as it is.  What is missing has the default; a finished job without
--- finished_at or failed_at has its updated_at there.  A running job is refused, for it
--- runs nowhere here; worker_id is not taken over.  All jobs or none; null adds none.
+-- jobs is an array of objects whose keys are columns of the table jobs, such as export_jobs returns. It adds all of
+-- them or none; null adds none. A job whose id exists already is skipped. attempts, crashes, error and times are stored
+-- as given; worker_id and claim_id are ignored. A missing key means the default, except that a finished job without
+-- finished_at or failed_at gets its updated_at there. A running job is refused, because no worker here runs it.
 create or replace function import_jobs(jobs jsonb)
   returns integer
   language plpgsql
@@ -18,7 +17,7 @@ begin
   if jsonb_typeof(import_jobs.jobs) <> 'array' then
     raise exception using errcode = 'JQ001',
       message = 'jobs: is not a JSON array',
-      hint    = 'Give an array of objects, such as jsonb_agg(to_jsonb(job)).';
+      hint    = 'Pass an array of objects, such as jsonb_agg(to_jsonb(job)).';
   end if;
   insert into jobs as kept (id, queue, type, data, status, priority, attempts, max_retries, execute_at, error,
                             created_at, updated_at, started_at, finished_at, failed_at, crashes, expires_at)
@@ -39,4 +38,4 @@ begin
 end;
 $$;
 comment on function import_jobs(jsonb) is
-  'Add jobs with their state, from an array of objects with the columns of jobs; returns how many were added.';
+  'Add jobs with their state, from an array of objects whose keys are columns of jobs; returns how many were added.';

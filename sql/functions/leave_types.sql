@@ -1,7 +1,8 @@
--- leave_types: a worker says which types of jobs it leaves to other workers, because it has no handler for them.
+-- leave_types: record which types of jobs a worker leaves to others, because it has no handler for them.
 --
--- In place of what it said before.  Call it when that changes, not with every claim.  claim_jobs does not go by it: give
--- the same types there.  unserved_types does, and workers that leave no type are notified first.
+-- Replaces the types of the previous call. Call it when the types change, not with every claim. claim_jobs does not
+-- read them, so pass the same types to it. unserved_types reads them, and so do enqueues: a worker is not notified of a
+-- job whose type it leaves to others.
 create or replace function leave_types(worker_id integer, types text[])
   returns void
   language sql
@@ -14,4 +15,4 @@ as $$
    where workers.id = leave_types.worker_id;
 $$;
 comment on function leave_types(integer, text[]) is
-  'A worker says which types of jobs it leaves to other workers, because it has no handler for them.';
+  'Record which types of jobs a worker leaves to others, because it has no handler for them.';

@@ -1,9 +1,9 @@
--- list_jobs: jobs, newest first; of one status and one queue, or of all (null).
+-- list_jobs: return jobs of one status and one queue (null: of all), newest first.
 --
--- Cheap on a table with millions of finished jobs: failed jobs have an index of their own;
--- running ones, and pending ones while they are few, are found there by the tables that hold
--- them alone, so that it does not find misplaced_jobs.  Everything else is a walk down
--- created_at that stops at max_jobs (null: no end).
+-- It is cheap on a table with millions of finished jobs. Failed jobs have their own index. In a table of more than
+-- 10,000 pages, running jobs are found through claims, and pending jobs through ready and scheduled, if there are at
+-- most 10,000; misplaced jobs (see misplaced_jobs) are not found then. In all other cases it walks the index on
+-- created_at and stops after max_jobs (null: no limit).
 create or replace function list_jobs(status text default null, max_jobs integer default null,
                                      queue text default null)
   returns setof jobs
@@ -14,18 +14,18 @@ create or replace function list_jobs(status text default null, max_jobs integer 
 as $$
 declare
   v_few   constant integer := 10000;
-  -- As many pages as job_stats counts jobs in.
+  -- The size up to which job_stats counts the whole table.
   v_large constant boolean := pg_relation_size('jobs') > 10000 * current_setting('block_size')::bigint;
   v_ids   text[] collate "C";
 begin
   if not coalesce(list_jobs.status = any ('{pending,running,completed,failed,cancelled}'), true) then
     raise exception using errcode = 'JQ001',
-      message = format('status: %s is not a status', list_jobs.status),
-      hint    = 'Give pending, running, completed, failed or cancelled, or null for all.';
+      message = format('status: %L is not a status', list_jobs.status),
+      hint    = 'Use pending, running, completed, failed or cancelled, or null for all.';
   elsif list_jobs.max_jobs < 0 then
     raise exception using errcode = 'JQ001',
       message = format('max_jobs: %s is negative', list_jobs.max_jobs),
-      hint    = 'Give 0 or more, or null for no limit.';
+      hint    = 'Use 0 or more, or null for no limit.';
   end if;
   if list_jobs.status = 'failed' then
     return query
@@ -65,4 +65,4 @@ begin
 end;
 $$;
 comment on function list_jobs(text, integer, text) is
-  'Jobs, newest first; of one status and one queue, or of all.';
+  'Return jobs of one status and one queue, or of all, newest first.';

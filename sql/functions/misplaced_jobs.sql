@@ -1,8 +1,9 @@
--- misplaced_jobs: up to max_jobs pending jobs that have no place in line, and running ones that no claim holds.
+-- misplaced_jobs: return pending jobs that have no place in line, and running jobs that no claim holds.
 --
--- No worker finds them.  Such rows come in while triggers are off (session_replication_role, pg_restore
--- --disable-triggers), in a restore of the table jobs alone, and by changes to the other tables by hand.  repair_jobs
--- takes them up.  A scan of jobs, until max_jobs are found.  version: of the row that was looked at, for repair_jobs.
+-- No worker finds such jobs. They appear when rows are inserted while triggers are off (session_replication_role,
+-- pg_restore --disable-triggers), when the table jobs alone is restored, and when the other tables are changed
+-- manually. repair_jobs repairs them. This scans jobs until it has found max_jobs. version is the ctid of the row that
+-- was read, for repair_jobs.
 create or replace function misplaced_jobs(max_jobs integer default 1000)
   returns table (id text, status text, version tid)
   language plpgsql
@@ -12,20 +13,20 @@ create or replace function misplaced_jobs(max_jobs integer default 1000)
   set plan_cache_mode = force_generic_plan
   set jit = off
   set enable_seqscan = on
-  set enable_nestloop = off  -- by a hash, however few the planner expects
+  set enable_nestloop = off  -- compare by a hash, even if the planner expects few rows
   set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 begin
   if coalesce(misplaced_jobs.max_jobs, 0) < 1 then
-    raise exception using errcode = 'JQ001', hint = 'Give 1 or more.',
-      message = format('max_jobs: %s is not a number of jobs', coalesce(misplaced_jobs.max_jobs::text, 'null'));
+    raise exception using errcode = 'JQ001', hint = 'Use 1 or more.',
+      message = format('max_jobs: %s is not a positive number', coalesce(misplaced_jobs.max_jobs::text, 'null'));
   end if;
   return query
   select jobs.id, jobs.status::text, jobs.ctid
     from jobs
    where jobs.status in ('pending', 'running')
-     -- A place counts in the job's own queue and lane, because a claim drops it elsewhere.
+     -- Only a place in the job's own queue and lane counts, because a claim deletes any other.
      and not exists (
            select from (select 'pending' as status, ready.job_id as id, ready.queue, ready.lane as number,
                                null::timestamptz as execute_at
@@ -45,4 +46,4 @@ begin
 end;
 $$;
 comment on function misplaced_jobs(integer) is
-  'Pending jobs that have no place in line, and running ones that no claim holds: no worker finds them.';
+  'Return pending jobs that have no place in line, and running jobs that no claim holds; no worker finds them.';

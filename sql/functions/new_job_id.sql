@@ -1,9 +1,10 @@
--- new_job_id: a fresh UUID version 7 as text: 48 bits of milliseconds, then random.
+-- new_job_id: return a new UUID version 7 as text.
 --
--- The time, as twelve hexadecimal digits, stands before the last 74 random bits and the variant
--- of a random UUID (version 4).  PostgreSQL 18 has uuidv7(); this one serves 15 and later alike.
--- Without a search_path of its own, and with every name and operator qualified instead: so PostgreSQL can
--- inline it, which halves its cost.
+-- The first twelve hexadecimal digits are the time in milliseconds. The variant and the last 74 random bits come from a
+-- random UUID (version 4). PostgreSQL 18 has uuidv7(); this function works on PostgreSQL 15 and later.
+--
+-- Without a search_path of its own, this function can be inlined, which halves its cost. Every name and operator in it
+-- is therefore qualified.
 create or replace function new_job_id()
   returns text
   language sql
@@ -18,4 +19,4 @@ as $$
          operator(pg_catalog.||) '-7'
          operator(pg_catalog.||) pg_catalog.substr(pg_catalog.gen_random_uuid()::text, 16);
 $$;
-comment on function new_job_id() is 'A fresh UUID version 7 as text.';
+comment on function new_job_id() is 'Return a new UUID version 7 as text.';

@@ -1,5 +1,6 @@
--- next_due: when the next scheduled job falls due, in seconds from now; null: none is
--- scheduled.  0 or less: one is due already.
+-- next_due: return the seconds until the next scheduled job falls due.
+--
+-- Returns 0 or less if a job is due already, and null if none is scheduled.
 create or replace function next_due()
   returns double precision
   language sql
@@ -11,4 +12,4 @@ as $$
                                   (select min(pauses.paused_until) from pauses where pauses.paused_until > clock_timestamp()))
                             - clock_timestamp())::double precision;
 $$;
-comment on function next_due() is 'Seconds until the next scheduled job falls due; null when none is scheduled.';
+comment on function next_due() is 'Return the seconds until the next scheduled job falls due; null if none is scheduled.';

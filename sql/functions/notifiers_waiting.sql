@@ -1,8 +1,8 @@
--- notifiers_waiting: how many transactions of the cluster stand in line to notify.
+-- notifiers_waiting: count the transactions of the cluster that are waiting to notify.
 --
--- A commit that carries a NOTIFY holds one lock of the cluster until it is on disk.  Where
--- flushes are slow the line for it bounds how often a worker can be notified, so that it
--- cannot tell from its notifications alone that it would do better to poll.
+-- A commit that carries a NOTIFY holds one lock of the whole cluster until it is on disk. If flushes are slow, the
+-- queue for that lock limits how often a worker can be notified, so a worker cannot tell from its notifications alone
+-- that it should poll.
 create or replace function notifiers_waiting()
   returns integer
   language sql
@@ -18,4 +18,4 @@ as $$
      and pg_locks.objid = 0::oid
      and not pg_locks.granted;
 $$;
-comment on function notifiers_waiting() is 'How many transactions of the cluster stand in line to notify.';
+comment on function notifiers_waiting() is 'Count the transactions of the cluster that are waiting to notify.';

@@ -1,12 +1,11 @@
--- open_transactions: the open transactions of others that may have inserted into a table of pgjobq.
+-- open_transactions: return the open transactions of other sessions that may have inserted into a table of pgjobq.
 --
--- Those that hold RowExclusiveLock on it and have an id.  An insert takes the lock first,
--- and an id before its triggers run.  So a transaction that is not in the answer has ended,
--- and what it inserted is visible to the next statement, or it runs its triggers later.
--- Prepared transactions are among them.
+-- These are the transactions that have an id and hold RowExclusiveLock on the table, including prepared ones. An insert
+-- takes the lock first, and gets an id before its triggers run. So if a transaction is not returned, then either it has
+-- ended, and the next statement sees its rows, or its triggers run later.
 --
--- among: which of these are still open.  That looks at no lock, and costs next to nothing;
--- the first look reads pg_locks, which stops all other sessions for a moment.
+-- among: return only those of these transactions that are still open. That reads no locks and costs almost nothing. A
+-- call without it reads pg_locks, which blocks all other sessions for a moment.
 create or replace function open_transactions(relation regclass, among xid8[] default null)
   returns xid8[]
   language plpgsql
@@ -26,7 +25,7 @@ begin
     with lock as materialized (
       select * from pg_locks where pg_locks.locktype in ('relation', 'transactionid') and pg_locks.granted
     ), own as (
-      -- Locks show the lower 32 bits; the rest are those of the next id, or one less.
+      -- pg_locks shows only the lower 32 bits of an id. The upper ones are those of the next id, or one less.
       select distinct v_next - (((v_next - lock.transactionid::text::bigint + 2147483648) & 4294967295) - 2147483648) as id
         from lock
         join lock as insert on insert.virtualtransaction = lock.virtualtransaction
@@ -41,4 +40,4 @@ begin
 end;
 $$;
 comment on function open_transactions(regclass, xid8[]) is
-  'The open transactions of others that may have inserted into a table of pgjobq.';
+  'Return the open transactions of other sessions that may have inserted into a table of pgjobq.';

@@ -1,9 +1,8 @@
--- promote_jobs: move due jobs of these queues (null: of every queue) from scheduled to ready, earliest first.
+-- promote_jobs: move due jobs of these queues (null: all queues) from scheduled to ready, earliest first.
 --
--- Returns how many moved, at most max_jobs; 0 when none is due.  Places that another
--- transaction is moving are skipped.  The jobs themselves are not read: a place in ready
--- is a hint, checked when claimed.  A claim moves only what is due in its own queues, so
--- that one in a transaction that is left open hides no job of other queues.
+-- Returns how many it moved, at most max_jobs. It skips places that another transaction is moving. It does not read the
+-- jobs themselves, because a place in ready is a hint that a claim checks. Each claim moves only the due jobs of its
+-- own queues, so that a claim in a transaction that is left open hides no job of other queues.
 create or replace function promote_jobs(max_jobs integer default 1000, queues text[] default null)
   returns integer
   language plpgsql
@@ -41,4 +40,4 @@ begin
 end;
 $$;
 comment on function promote_jobs(integer, text[]) is
-  'Move due jobs from scheduled to ready, earliest first; returns how many.';
+  'Move due jobs from scheduled to ready, earliest first; returns how many it moved.';

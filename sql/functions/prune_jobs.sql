@@ -1,11 +1,13 @@
--- prune_jobs: delete jobs that finished longer ago than older_than, oldest first.
+-- prune_jobs: delete one batch of jobs that finished longer ago than older_than, oldest first.
 --
--- One batch of at most max_jobs, in the order of created_at, for a job finishes after it was
--- created.  pruned: how many were deleted; less than max_jobs: there are no more.  To go on,
--- call again in a transaction of its own, from reached: the batches before left dead entries
--- in the index, and jobs of other statuses may stand there in masses.  Jobs that another
--- transaction holds are skipped.  One caller works at a time: for others pruned is null, but
--- for no longer than a minute, should its transaction be left open.  queues: only jobs of these.
+-- It walks the jobs in the order of created_at, up to older_than ago, because no job finishes before it is created. It
+-- skips jobs that another transaction holds. Only one caller can prune at a time, and pruned is null for the others,
+-- but a transaction that is left open excludes them for no longer than a minute.
+--
+--   queues     delete only jobs of these queues; null: of all queues
+--   pruned     how many jobs were deleted; fewer than max_jobs means that no more are left
+--   reached_*  where the batch ended. To delete the next batch, call the function in a new transaction and pass these as
+--              after_created_at and after_id, so that it does not walk the same dead index entries and other jobs again.
 create or replace function prune_jobs(older_than interval default '7 days',
                                       statuses text[] default '{completed,cancelled}',
                                       max_jobs integer default 1000,
@@ -28,16 +30,16 @@ declare
 begin
   if not coalesce(prune_jobs.statuses <@ '{completed,failed,cancelled}', false) then
     raise exception using errcode = 'JQ001',
-      message = format('statuses: %s holds a status that is not a final one', prune_jobs.statuses),
-      hint    = 'Give some of completed, failed, cancelled.';
+      message = format('statuses: %s is not a list of final statuses', coalesce(prune_jobs.statuses::text, 'null')),
+      hint    = 'Use one or more of completed, failed and cancelled.';
   elsif coalesce(prune_jobs.max_jobs, 0) < 1 then
     raise exception using errcode = 'JQ001',
-      message = format('max_jobs: %s is not a number of jobs', coalesce(prune_jobs.max_jobs::text, 'null')),
-      hint    = 'Give 1 or more.';
+      message = format('max_jobs: %s is not a positive number', coalesce(prune_jobs.max_jobs::text, 'null')),
+      hint    = 'Use 1 or more.';
   elsif coalesce(prune_jobs.older_than < interval '0', true) then
     raise exception using errcode = 'JQ001',
       message = format('older_than: %s is not an age', coalesce(prune_jobs.older_than::text, 'null')),
-      hint    = 'Give an interval of 0 or more.';
+      hint    = 'Use an interval of 0 or more.';
   elsif not pg_try_advisory_xact_lock(lock_class('pruning'), (extract(epoch from clock_timestamp()) / 60)::integer) then
     return;
   end if;
@@ -71,4 +73,4 @@ begin
 end;
 $$;
 comment on function prune_jobs(interval, text[], integer, timestamptz, text, text[]) is
-  'Delete one batch of jobs that finished longer ago than older_than; how many, and from where to go on.';
+  'Delete one batch of jobs that finished longer ago than older_than; returns how many, and where the next batch begins.';

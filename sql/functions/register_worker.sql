@@ -1,11 +1,12 @@
--- register_worker: enter a worker and take its lock; returns its id.
+-- register_worker: register a worker, take its lock, and return its id.
 --
--- The lock belongs to the session and falls with it: call this on a connection that
--- lives as long as the worker.  heartbeat: true for a worker that cannot keep a session
--- (behind a transaction pooler); it must call heartbeat_worker instead.  After a lost
--- connection, give the old worker_id: it is kept, unless its jobs were given away
--- meanwhile; then the worker is a new one.  An error, JQ007, while another session still
--- holds the old lock: the server has not noticed yet that the old connection is gone.
+-- The lock belongs to the session and is released when the session ends, so call this on a connection that lives as
+-- long as the worker. Raises JQ007 if another session still holds the lock of worker_id, because the server has not
+-- noticed yet that the worker's old connection is gone.
+--
+--   heartbeat  true: the worker cannot keep a session (behind a transaction pooler), and calls heartbeat_worker instead
+--   worker_id  the previous id of a worker that has lost its connection. The worker keeps it, unless its jobs were
+--              rescued meanwhile; then it gets a new id.
 create or replace function register_worker(name text, queues text[] default null, heartbeat boolean default false,
                                            worker_id integer default null)
   returns integer
@@ -21,8 +22,8 @@ begin
     if not hold_keys(register_worker.worker_id, '{alive}') then
       raise exception using errcode = 'JQ007',
         message = format('worker_id: another session holds the lock of worker %s', register_worker.worker_id),
-        hint    = 'Try again: the server ends a lost connection within seconds.  Or register as a new worker.';
-    -- A rescue that was under way may have given it away before this session had the lock.
+        hint    = 'Try again in a few seconds, when the server has ended the lost connection, or register as a new worker.';
+    -- A rescue may have removed the worker before this session got the lock.
     elsif exists (select from workers where workers.id = register_worker.worker_id) then
       return register_worker.worker_id;
     end if;
@@ -32,7 +33,7 @@ begin
     insert into workers (name, queues, heartbeat_at)
     values (register_worker.name, register_worker.queues,
             case when register_worker.heartbeat then clock_timestamp() end)
-    on conflict on constraint workers_pkey do nothing  -- the ids have gone round
+    on conflict on constraint workers_pkey do nothing  -- the ids wrap around
     returning workers.id into v_id;
     continue when v_id is null;
     if register_worker.heartbeat or hold_keys(v_id, '{alive}') then
@@ -42,8 +43,8 @@ begin
   end loop;
   raise exception using errcode = 'JQ007',
     message = 'worker_id: another session holds the locks of workers that do not exist',
-    hint    = 'See in pg_locks which one it is, and end it.';
+    hint    = 'Find that session in pg_locks and end it.';
 end;
 $$;
 comment on function register_worker(text, text[], boolean, integer) is
-  'Enter a worker and take its session lock; returns its id.';
+  'Register a worker, take its session lock, and return its id.';

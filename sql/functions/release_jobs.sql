@@ -1,8 +1,8 @@
--- release_jobs: give back claimed jobs that were not started.
+-- release_jobs: give back claimed jobs that were not run.
 --
--- running -> pending, due at once or after a delay, and the start that the claim counted
--- is taken back.  ids and claim_ids are parallel.  Returns the ids whose start is over;
--- those are unchanged.  To release the same start twice does no harm.
+-- The running jobs become pending again, due at once or after the delay, and their starts are subtracted from attempts.
+-- ids and claim_ids are parallel. Returns the ids whose start is over; those jobs are not changed. It is safe to repeat
+-- a call. Raises 55P03 (lock_not_available), and changes nothing, if another transaction holds a row for half a second.
 create or replace function release_jobs(ids text[], claim_ids bigint[], delay_seconds double precision default 0)
   returns setof text
   language plpgsql
@@ -14,7 +14,7 @@ create or replace function release_jobs(ids text[], claim_ids bigint[], delay_se
   set enable_seqscan = off
   set enable_nestloop = off
   set enable_mergejoin = off
-  set lock_timeout = '500ms'  -- a row that another transaction holds must not hold up the settling of the others
+  set lock_timeout = '500ms'  -- one row that another transaction holds must not delay the others
 as $$
 #variable_conflict use_column
 declare
@@ -43,4 +43,4 @@ begin
 end;
 $$;
 comment on function release_jobs(text[], bigint[], double precision) is
-  'Give back claimed jobs that were not started; returns the ids whose start is over.';
+  'Give back claimed jobs that were not run; returns the ids whose start is over.';

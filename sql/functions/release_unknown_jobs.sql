@@ -1,10 +1,9 @@
--- release_unknown_jobs: give back what a worker claimed without learning of it.
+-- release_unknown_jobs: give back jobs that a worker claimed without learning of them.
 --
--- When the answer to claim_jobs is lost, jobs are running under a live worker that does
--- not know them.  claim_ids: the claims that it does know.  Jobs of its other claims go
--- back in line, and their start is taken back; those whose rows another transaction holds
--- wait for the next call.  Returns how many.  Only for a worker that is not claiming at
--- the same time.
+-- If the answer to claim_jobs is lost, jobs are running under a live worker that does not know them. claim_ids are the
+-- claims that the worker does know. The jobs of its other claims become pending again, and their starts are subtracted
+-- from attempts. Jobs that another transaction holds are left to the next call. Returns how many jobs were given back.
+-- The worker must not be claiming at the same time, because it would not know that claim yet.
 create or replace function release_unknown_jobs(worker_id integer, claim_ids bigint[])
   returns integer
   language plpgsql
@@ -20,4 +19,4 @@ begin
 end;
 $$;
 comment on function release_unknown_jobs(integer, bigint[]) is
-  'Give back what a worker claimed without learning of it; returns how many jobs.';
+  'Give back jobs that a worker claimed without learning of them; returns how many.';

@@ -1,10 +1,14 @@
--- repair_jobs: give up to max_jobs of the misplaced jobs (misplaced_jobs) what they lack.
+-- repair_jobs: repair up to max_jobs of the jobs that misplaced_jobs finds.
 --
--- placed: pending jobs that have their place in line now, in the order of their due times.  given_back, failed: running
--- jobs that no claim held, back in line, or failed when their tries are used up; a worker that still runs one has lost it.
--- held: jobs that another transaction holds or has just changed, left to a later call.  When the four together are
--- max_jobs there may be more: call again, in a transaction of its own.  Safe beside workers: it waits for nothing, and
--- what is claimed, settled or placed meanwhile is not placed a second time.
+-- It is safe while workers run, because it waits for nothing, and gives no second place to a job that is claimed,
+-- settled or placed meanwhile. A worker that still runs a job that was given back or failed has lost it.
+--
+--   placed      pending jobs that now have a place in line, in the order of their due times
+--   given_back  running jobs that are pending again
+--   failed      running jobs that failed because their tries are used up
+--   held        jobs that another transaction holds or has just changed; a later call repairs them
+--
+-- If the four numbers add up to max_jobs, there may be more jobs: call it again in a new transaction.
 create or replace function repair_jobs(max_jobs integer default 10000, out placed bigint, out given_back bigint,
                                        out failed bigint, out held bigint)
   language plpgsql
@@ -14,14 +18,14 @@ create or replace function repair_jobs(max_jobs integer default 10000, out place
   set plan_cache_mode = force_generic_plan
   set jit = off
   set enable_seqscan = off
-  set enable_nestloop = off  -- the jobs are joined by a hash, however few the planner expects
+  set enable_nestloop = off  -- join the jobs by a hash, even if the planner expects few
 as $$
 #variable_conflict use_column
 declare
   v_now constant timestamptz := clock_timestamp();
   v_ids text[] collate "C";
 begin
-  -- To change a row says to another call of this, and to whoever has read it, that it was taken up.
+  -- Every job is updated, because its new version tells a concurrent call that it was repaired.
   with found as materialized (
     select misplaced.id, misplaced.status, misplaced.version from misplaced_jobs(repair_jobs.max_jobs) as misplaced
   ), job as materialized (
@@ -53,7 +57,7 @@ begin
          count(*) filter (where repaired.fails), (select count(*) from found) - count(*)
     from repaired
     into v_ids, repair_jobs.placed, repair_jobs.given_back, repair_jobs.failed, repair_jobs.held;
-  -- The trigger has placed those that were running.
+  -- The trigger has given the jobs that were running their places.
   insert into scheduled (execute_at, queue, lane, job_id)
   select jobs.execute_at, jobs.queue, - jobs.priority::bigint, jobs.id
     from jobs
@@ -71,4 +75,4 @@ begin
 end;
 $$;
 comment on function repair_jobs(integer) is
-  'Give misplaced jobs what they lack: pending ones their place in line; running ones that no claim holds go back.';
+  'Give misplaced pending jobs their place in line, and make running jobs that no claim holds pending again.';

@@ -1,16 +1,16 @@
--- rescue_jobs: put the jobs of dead workers back in line.
+-- rescue_jobs: make the running jobs of dead workers pending again.
 --
--- A worker is dead when it has been without its lock or heartbeat for the grace, counted
--- from the first call that saw it so: time to reconnect.  Time alone never takes a job
--- from a worker that holds its lock.  A claim whose worker is not registered is given
--- back, too.  Waits for nothing: a job that another transaction holds is left to a later
--- call, and so is a worker that another call is giving away.
+-- A worker is dead if it has been without its lock or heartbeat for the grace, which leaves it time to reconnect. The
+-- grace counts from the first call that saw it so. Time alone never takes a job from a worker that holds its lock. A
+-- claim whose worker is not registered counts as the claim of a dead worker. This waits for nothing: a later call takes
+-- a job that another transaction holds, or a worker that another call is removing.
 --
--- rescued, failed: how many jobs went back in line, or failed because of their crashes;
--- job_ids: which.  watched: how many other workers hold jobs or poll for them now, that
--- is, whether to come again soon.  dead: an array with an object for each worker that held
--- jobs: worker_id, name, stood, the seconds since it last gave a sign of life (its last
--- claim or heartbeat), and what give_back_claims tells of its jobs.
+--   rescued  how many jobs became pending again
+--   failed   how many jobs failed because of their crashes
+--   watched  how many workers other than worker_id hold claims or poll now; if there are any, call again soon
+--   job_ids  the jobs that were rescued or failed
+--   dead     an array with an object for each dead worker that held jobs: worker_id, name, stood (the seconds since its
+--            last claim, heartbeat or registration), and the keys of told in give_back_claims
 create or replace function rescue_jobs(grace interval default '2 seconds', worker_id integer default null,
                                        out rescued integer, out failed integer, out watched integer, out job_ids text[],
                                        out dead jsonb)
@@ -64,7 +64,7 @@ begin
       left join workers on workers.id = claims.worker_id
      where claims.worker_id = v_dead
       into v_worker;
-    -- Its lock, until the end of this transaction: a worker that comes back meanwhile registers as another.
+    -- This transaction holds the worker's lock to its end, so that the worker, if it comes back, gets a new id.
     if pg_try_advisory_xact_lock(lock_class('alive'), v_dead) and give_away_worker(v_dead) then
       v_given := give_back_claims(v_dead, '{}', 'crashed');
       rescued := rescued + v_given.rescued;
@@ -76,4 +76,4 @@ begin
 end;
 $$;
 comment on function rescue_jobs(interval, integer) is
-  'Put the jobs of dead workers back in line; a worker is dead when it has been without its lock for the grace.';
+  'Make the running jobs of dead workers pending again; a worker is dead if it has been without its lock for the grace.';

@@ -1,7 +1,7 @@
--- retire_worker: a worker leaves in good order.
+-- retire_worker: remove a worker that stops.
 --
--- Jobs that it still holds go back in line at once, their starts counted.  Call it on the
--- connection that registered it: its lock is let go with the last statement.
+-- The jobs that it still holds become pending again at once, and their starts count as tries. Call it on the connection
+-- that registered the worker, because its last statement releases the worker's lock.
 create or replace function retire_worker(worker_id integer)
   returns void
   language plpgsql
@@ -21,4 +21,4 @@ begin
 end;
 $$;
 comment on function retire_worker(integer) is
-  'A worker leaves in good order: jobs that it still holds go back in line.';
+  'Remove a worker that stops; the jobs that it still holds become pending again.';

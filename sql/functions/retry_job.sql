@@ -1,10 +1,10 @@
--- retry_job: give a job another try after a delay in seconds.
+-- retry_job: make a job pending again, due after a delay in seconds.
 --
--- By its worker, with the claim_id of its start: running -> pending, only while that start
--- goes on.  By an operator, without one: failed, cancelled or pending -> pending; this
--- grants one try even when all are used up, and lifts expires_at.  Keeps the last error unless a new one is
--- given.  Starts that ended with a crash are taken out of attempts, because they used up no
--- try, and crashes begins at 0 again.  False: the job is in no such state, nothing changed.
+-- A worker passes the claim_id of its start: its running job becomes pending, if that start is not over. An operator
+-- passes no claim_id: a failed, cancelled or pending job becomes pending, gets one try even if all are used up, and does not expire. The
+-- last error is kept unless a new one is given. crashes is subtracted from attempts, because crashes use up no try, and
+-- is set to 0. Returns false, and changes nothing, if the job is not in such a state. It is safe to repeat a call.
+-- Raises 55P03 (lock_not_available) if another transaction holds the row for half a second.
 create or replace function retry_job(id text, delay_seconds double precision default 0, error text default null,
                                      claim_id bigint default null)
   returns boolean
@@ -18,7 +18,7 @@ begin
   if retry_job.delay_seconds is null or not retry_job.delay_seconds between 0 and 3.2e9 then
     raise exception using errcode = 'JQ001',
       message = format('delay_seconds: %s is not a delay', coalesce(retry_job.delay_seconds::text, 'null')),
-      hint    = 'Give the seconds to wait, from 0 to 3.2e9 (a hundred years).';
+      hint    = 'Use a number of seconds from 0 to 3.2e9 (a hundred years).';
   end if;
   update jobs
      set status      = 'pending',
@@ -39,4 +39,4 @@ begin
 end;
 $$;
 comment on function retry_job(text, double precision, text, bigint) is
-  'Give a job another try after a delay in seconds; false when it is in no state for that.';
+  'Make a job pending again, due after a delay in seconds; returns false if its state does not allow that.';

@@ -1,23 +1,23 @@
--- set_worker_state: a worker tells enqueues and other workers what it does.
+-- set_worker_state: show enqueues and other workers what a worker does.
 --
 --   state    keys                        an enqueue
---   awake    alive                       does not count on it: it has no room, or leaves
---   asleep   alive, anyone, asleep       notifies it
---   polling  alive, anyone, polling      notifies no worker: this one looks by itself
---   busy adds the key busy: others are notified first.  One that polls, serves every queue
---   and is not busy also holds the key everything, if no other does.
+--   awake    alive                       does not count on the worker, which has no room or is stopping
+--   asleep   alive, anyone, asleep       notifies the worker
+--   polling  alive, anyone, polling      notifies no worker, because this one finds the job by itself
 --
--- Call it on the session that registered the worker and that listens: the keys fall with
--- it.  queues: what it wants, null: all.  alarm_seconds: how often it looks at what is
--- scheduled by itself.  channel: where it listens, null for the one that bears the
--- schema's name.  One that stops to poll has all that sleep and want its queues fall
--- asleep again, because enqueues that are still open may have counted on it.
+-- A busy worker also holds the key busy, and enqueues notify others first. A worker that polls, serves every queue and
+-- is not busy also holds everything, if no other does. Call this on the session that registered the worker and listens:
+-- it holds the keys. A worker that stops polling makes all sleepers that share a queue with it fall asleep again,
+-- because open enqueues may have counted on it. Raises JQ007, and changes nothing, if another session holds its keys.
 --
--- open: transactions that may have enqueued without seeing the new state.  One that falls
--- asleep claims again when they have ended (open_transactions), and may sleep only then.
--- null: not looked for, because the registration was new, and it must call again, or only
--- busy has changed.  pollers: the others that poll for queues it wants.  on_watch: no other that is not busy polls for the same queues.  An error,
--- JQ007, when another session holds its keys; then the state is as it was.
+--   queues         the queues that the worker serves; null: all queues
+--   alarm_seconds  how often the worker checks scheduled by itself
+--   channel        where the worker listens; null: the channel with the schema's name
+--   open           transactions that may have enqueued without seeing the new state. The worker may sleep only when
+--                  they have ended (open_transactions) and it has claimed once more. Null: the worker is not asleep,
+--                  only busy changed, or the registration was new and the worker must call again.
+--   pollers        the other workers that poll for its queues
+--   on_watch       whether the worker polls, is not busy, and no other such worker polls for the same queues
 create or replace function set_worker_state(worker_id integer, state text, busy boolean default false,
                                             queues text[] default null, alarm_seconds double precision default 30,
                                             channel text default null,
@@ -37,8 +37,8 @@ declare
   v_new    boolean := false;
 begin
   if set_worker_state.state not in ('awake', 'asleep', 'polling') then
-    raise exception using errcode = 'JQ001', hint = 'Give awake, asleep or polling.',
-      message = format('state: %L is not a state of a worker', set_worker_state.state);
+    raise exception using errcode = 'JQ001', hint = 'Use awake, asleep or polling.',
+      message = format('state: %L is not a worker state', set_worker_state.state);
   elsif set_worker_state.state <> 'awake' then
     v_new := enter_doorbell(set_worker_state.worker_id, set_worker_state.queues, set_worker_state.alarm_seconds,
                             coalesce(set_worker_state.channel, current_schema()));
@@ -52,7 +52,7 @@ begin
   if not hold_keys(set_worker_state.worker_id, v_keys) then
     raise exception using errcode = 'JQ007',
       message = format('worker_id: another session holds a key of worker %s', set_worker_state.worker_id),
-      hint    = 'See in pg_locks which one it is: only the session that registered the worker may.';
+      hint    = 'Find that session in pg_locks. Only the session that registered the worker may hold its keys.';
   elsif on_watch and set_worker_state.queues is null then
     on_watch := hold_keys(set_worker_state.worker_id, v_keys || 'everything'::text);
   end if;
@@ -64,7 +64,7 @@ begin
         and (sleeper.queues is null or own.queues is null or sleeper.queues && own.queues)
         and is_held('asleep', sleeper.worker_id);
   end if;
-  -- After the keys were taken: one that polls from now on finds this one asleep, and has itself watched.
+  -- Read after the keys were taken: a worker that polls later sees this one asleep, and asks it to watch.
   pollers := array(
     select doorbell.worker_id
       from doorbell
@@ -77,4 +77,4 @@ begin
 end;
 $$;
 comment on function set_worker_state(integer, text, boolean, text[], double precision, text) is
-  'A worker tells enqueues and other workers what it does: awake, asleep or polling.';
+  'Show enqueues and other workers what a worker does: awake, asleep or polling.';

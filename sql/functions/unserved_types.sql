@@ -1,8 +1,8 @@
--- unserved_types: the types of due jobs that no live worker takes, by queue: no worker serves the queue, or all that do
--- leave the type to others (leave_types).
+-- unserved_types: count the due jobs that no live worker takes, by queue and type.
 --
--- Looks at the first max_places places of each queue, and not at all at a queue with a worker that leaves no type.  A
--- worker that has said nothing takes every type.
+-- No worker takes a job if none serves its queue, or if all that do leave its type to others (see leave_types). A
+-- worker that has never called leave_types takes every type. This reads the first max_places places of each queue, but
+-- none of a queue with a worker that takes every type.
 create or replace function unserved_types(max_places integer default 10000)
   returns table (queue text, type text, jobs bigint)
   language sql
@@ -42,4 +42,4 @@ as $$
                         and job.type <> all (worker.left_types))
    group by job.queue, job.type;
 $$;
-comment on function unserved_types(integer) is 'The types of due jobs that no live worker takes, by queue.';
+comment on function unserved_types(integer) is 'Count the due jobs that no live worker takes, by queue and type.';

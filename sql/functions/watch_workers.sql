@@ -1,14 +1,16 @@
--- watch_workers: one round of a worker's maintenance: rescue_jobs, and a look for jobs that no worker has taken.
+-- watch_workers: do one round of a worker's maintenance: rescue jobs, and check for jobs that no worker has taken.
 --
--- Jobs of whatever queue that have been due for a second are put in line, because a claim
--- puts there those of its own queues alone, and would walk past the others.
+-- It also promotes jobs of every queue that have been due for a second, because a claim promotes only those of its own
+-- queues, and must then walk past the others.
 --
--- unanswered: workers that were notified a moment ago.  When a job that this worker wants
--- is still waiting, those that sleep are passed over at the next notifications, until they
--- call this or set_worker_state.  pollers: the other workers that poll for queues it
--- wants.  waiting: a job that it wants may be waiting.  unknown: how many claims there are in
--- its name, but for those that it knows; null: it is not registered, because it was given
--- away.  rescued, failed, watched, job_ids, dead: see rescue_jobs.
+--   unanswered  workers that were notified a moment ago. If a job for this worker is still waiting, those of them that
+--               are asleep are passed over: enqueues notify others first until they call this or set_worker_state.
+--   known       the claims that the worker knows
+--   pollers     the other workers that poll for its queues
+--   waiting     whether a job for the worker may be waiting
+--   unknown     how many claims in the worker's name it does not know; null: it is not registered any more
+--
+-- grace and the other results are those of rescue_jobs.
 create or replace function watch_workers(worker_id integer, queues text[] default null, unanswered integer[] default '{}',
                                          grace interval default '2 seconds', known bigint[] default '{}',
                                          out rescued integer, out failed integer, out watched integer, out job_ids text[],
@@ -50,7 +52,7 @@ begin
                         where claims.worker_id = workers.id and claims.id <> all (watch_workers.known))
                from workers
               where workers.id = watch_workers.worker_id);
-  delete from doorbell  -- of workers that have gone while a transaction held the row
+  delete from doorbell  -- rows that a transaction held when their workers were removed
    where doorbell.ctid = any (array(
            select bell.ctid
              from doorbell as bell
@@ -68,4 +70,4 @@ begin
 end;
 $$;
 comment on function watch_workers(integer, text[], integer[], interval, bigint[]) is
-  'One round of a worker''s maintenance: rescue_jobs, and a look for jobs that no worker has taken.';
+  'Do one round of a worker''s maintenance: call rescue_jobs, and check for jobs that no worker has taken.';

@@ -1,6 +1,6 @@
--- Places new jobs in line: once a statement, whatever inserts.
+-- jobs_inserted: give new jobs their places, once for each statement, whatever inserts them.
 --
--- Only when it differs: to replace a trigger locks out every enqueue, and waits for those under way.
+-- The trigger is replaced only if it differs, because that blocks every enqueue and waits for those under way.
 do $$
 begin
   if exists (

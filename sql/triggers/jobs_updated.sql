@@ -1,8 +1,9 @@
--- Places a job in line again.  The condition is false for a claim and for every settling but a
--- retry: those updates queue no trigger.  It is short, because PostgreSQL reads it again for every
--- statement: what has moved is told by the function.
+-- jobs_updated: give a job a new place when an update leaves it pending.
 --
--- Only when it differs: to replace a trigger locks out every enqueue, and waits for those under way.
+-- The condition is false for a claim, a completion and a failure, so those updates queue no trigger event. It is short
+-- because PostgreSQL parses it for every statement; place_changed_job finds out whether the job has moved.
+--
+-- The trigger is replaced only if it differs, because that blocks every enqueue and waits for those under way.
 do $$
 begin
   if exists (

@@ -1,14 +1,13 @@
--- job_stats: how many jobs each queue has in each status, and how long the oldest that is
--- due has been waiting.
+-- job_stats: count the jobs of each queue and status, and show how long the oldest due job has been waiting.
 --
--- Exact while the table is small, and cheap on one with millions of rows: there running jobs are
--- found by claims, failed ones by their index, pending ones by ready and scheduled, so that it
--- does not know of misplaced_jobs.  When many are pending, they are counted by their places (a
--- job cancelled since still counts); completed and cancelled ones are one row without a queue,
--- from the planner's statistics; those rows say estimated.
+-- The counts are exact while the table is small. In a table of more than 10,000 pages, running jobs are found through
+-- claims, failed jobs through their index, and pending jobs through ready and scheduled; misplaced jobs (see
+-- misplaced_jobs) are not counted then. More than 10,000 pending jobs are counted by their places, including those of
+-- jobs that were cancelled since. Completed and cancelled jobs are one row without a queue, from the planner's
+-- statistics. The column estimated marks the last two kinds of rows.
 create or replace view job_stats as
 with scope as materialized (
-  -- 10,000 pages are some hundred thousand jobs, counted in a few milliseconds.
+  -- 10,000 pages hold some hundred thousand jobs, which are counted in a few milliseconds.
   select pg_relation_size('jobs') <= 10000 * current_setting('block_size')::bigint as small,
          (select count(*) <= 10000
             from (select from ready union all select from scheduled limit 10001) as place) as few
@@ -58,4 +57,4 @@ select null, 'completed',
   from pg_class
  where pg_class.oid = 'jobs'::regclass and not (select scope.small from scope);
 comment on view job_stats is
-  'Jobs by queue and status, and the age of the oldest that is due; estimated where counting would be a scan of jobs.';
+  'The jobs by queue and status, and how long the oldest due job has been waiting; estimated if counting would scan a large table.';

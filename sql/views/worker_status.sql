@@ -1,4 +1,4 @@
--- worker_status: the workers, whether they live and sleep, and how many jobs each holds.
+-- worker_status: show the workers, whether they are alive and asleep, and how many jobs each holds.
 create or replace view worker_status as
 select workers.id, workers.name, workers.queues, workers.started_at,
        workers.id in (select live_workers()) as alive,
@@ -12,4 +12,4 @@ select workers.id, workers.name, workers.queues, workers.started_at,
            offset 0) as job
          where claims.worker_id = workers.id) as running
   from workers;
-comment on view worker_status is 'The workers, whether they live and sleep, and how many jobs each holds.';
+comment on view worker_status is 'The workers, whether they are alive and asleep, and how many jobs each holds.';

@@ -44,7 +44,7 @@ def test_export_gives_every_job_once_oldest_first(conn: Connection, size: int) -
 def test_export_of_nothing_and_of_no_page(conn: Connection) -> None:
     assert pages(conn, 10) == []
     for size in ("0", "-1", "null"):
-        with pytest.raises(psycopg.Error, match=r"max_jobs: .* is not a number of jobs") as raised:
+        with pytest.raises(psycopg.Error, match=r"max_jobs: .* is not a positive number") as raised:
             conn.execute(f"select from export_jobs({size})")
         assert raised.value.sqlstate == "JQ001"
 

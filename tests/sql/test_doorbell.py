@@ -549,7 +549,7 @@ def test_job_of_a_worker_that_was_rung_and_died_is_seen_by_the_one_that_looks_af
 
 
 def test_bell_that_another_thread_reads_wakes_the_one_that_sleeps(conn: Connection, make_storage: MakeStorage) -> None:
-    """Upkeep looks at the listener's socket, too: it may read the notification before the sleeper sees it."""
+    """Maintenance looks at the listener's socket, too: it may read the notification before the sleeper sees it."""
     storage = make_storage(poll_interval=3600)
     assert storage.dequeue_many(1) == []
     storage.wait(10)  # registers

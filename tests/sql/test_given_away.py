@@ -157,7 +157,7 @@ def test_worker_that_lives_is_retired_by_its_own_session_alone(connect: Connect,
 def test_worker_that_was_given_away_becomes_another(
     conn: Connection, make_storage: MakeStorage, pooled: bool, held: bool
 ) -> None:
-    """A live worker whose row is gone learns of it by its upkeep, and its next claim is under a new id."""
+    """A live worker whose row is gone learns of it by its maintenance, and its next claim is under a new id."""
     storage = make_storage(pooled=pooled)
     assert storage.dequeue() is None
     if held:

@@ -74,7 +74,7 @@ def test_upgrade_brings_back_every_function(empty_dsn: str) -> None:
 def test_two_schemas_do_not_know_each_other(empty_dsn: str) -> None:
     migrate(empty_dsn)
     report = migrate(empty_dsn, schema="My Jobs")
-    assert any("left alone" in notice for notice in report.notices)
+    assert any("was not replaced" in notice for notice in report.notices)
     with psycopg.connect(empty_dsn, autocommit=True) as conn:
         conn.execute("select enqueue_job('t', job_id => 'first')")
         conn.execute("""select "My Jobs".enqueue_job('t', job_id => 'second')""")
@@ -108,14 +108,14 @@ def test_public_function_of_somebody_else_is_left_alone(empty_dsn: str) -> None:
     with psycopg.connect(empty_dsn, autocommit=True) as conn:
         conn.execute(f"create function public.enqueue_job({arguments}) returns text return 'theirs'")
         report = migrate(empty_dsn)
-        assert any("left alone" in notice for notice in report.notices)
+        assert any("was not replaced" in notice for notice in report.notices)
         call = "select public.enqueue_job('t', '{}', 5, null, 3, 'default', null)"
         assert conn.execute(call).fetchone() == ("theirs",)
         conn.execute("drop function public.enqueue_job")
         calls_ours = "return pgjobq.enqueue_job($1, $2, $3, $4, $5, 'audited', $7)"
         conn.execute(f"create function public.enqueue_job({arguments}) returns text {calls_ours}")
         conn.execute("create function public.enqueue_job(integer) returns text return 'another'")
-        assert any("left alone" in notice for notice in migrate(empty_dsn).notices)
+        assert any("was not replaced" in notice for notice in migrate(empty_dsn).notices)
         conn.execute(call)
         assert conn.execute("select queue from pgjobq.jobs").fetchone() == ("audited",)
 
@@ -228,7 +228,7 @@ def test_function_of_an_earlier_version_that_something_needs_stays_and_is_told(d
     conn.execute(OLD["public"].encode())
     conn.execute("create view public.mine as select pgjobq.cancel_job('x', 1)")
     (notice,) = migrate(dsn).notices
-    assert "cancel_job(text,integer) is of an earlier version of pgjobq, and stays" in notice
+    assert "cancel_job(text,integer) of an earlier version of pgjobq was kept" in notice
     conn.execute("drop view public.mine")
     before = objects(dsn)
     assert migrate(dsn).notices == []

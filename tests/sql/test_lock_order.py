@@ -73,7 +73,7 @@ def test_round_of_maintenance_that_was_left_open_holds_up_no_worker(
     forgotten.execute("select watch_workers(%s, null, %s)", [me, [sleeper]])
     worker.execute("set lock_timeout = '2s'")
     worker.execute("select set_worker_state(%s, 'asleep')", [sleeper])
-    with pytest.raises(psycopg.Error, match="another transaction holds the row") as caught:
+    with pytest.raises(psycopg.Error, match="another transaction has locked the row") as caught:
         worker.execute("select set_worker_state(%s, 'asleep', queues => '{mail}')", [sleeper])
     assert caught.value.sqlstate == "JQ007"
     worker.execute("select retire_worker(%s)", [sleeper])

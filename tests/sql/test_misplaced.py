@@ -239,7 +239,7 @@ def test_batches_are_bounded_and_go_on(conn: Connection, storage: PostgresStorag
     assert (found.placed, found.given_back, found.failed, found.held) == (15, 0, 0, 0)
     assert len(places(conn)) == len(set(places(conn))) == 25
     for bad in ("0", "-1", "null"):
-        with pytest.raises(psycopg.DatabaseError, match=r"max_jobs: .* is not a number of jobs"):
+        with pytest.raises(psycopg.DatabaseError, match=r"max_jobs: .* is not a positive number"):
             conn.execute(f"select repair_jobs({bad})".encode())
 
 

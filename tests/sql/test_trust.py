@@ -101,7 +101,7 @@ def test_schema_that_another_role_may_create_in_is_refused(
     if given == "all":
         conn.execute(TRAP.format(schema="pgjobq"))
     conn.execute("reset role")
-    with pytest.raises(SchemaConflict, match=rf"roles other than its owner .*{mallory}; run: revoke create on schema"):
+    with pytest.raises(SchemaConflict, match=rf"roles other than the owner .*{mallory}; run: revoke create on schema"):
         migrate(empty_dsn)
     conn.execute(f"revoke create on schema pgjobq from {mallory}")
     if given == "all":
@@ -177,7 +177,7 @@ def test_public_function_of_another_role_is_not_replaced(empty_dsn: str, conn: C
     mallory = make_role()
     migrate(empty_dsn)
     conn.execute(f"alter function public.enqueue_job({ARGUMENTS}) owner to {mallory}")
-    assert any("left alone" in notice for notice in migrate(empty_dsn).notices)
+    assert any("was not replaced" in notice for notice in migrate(empty_dsn).notices)
 
 
 def test_renamed_schema_is_told_and_put_right_without_the_old_name(
@@ -217,7 +217,7 @@ def test_installer_without_the_right_to_create_is_told_what_to_ask_for(
 ) -> None:
     role = make_role()
     with pytest.raises(
-        StorageError, match=f"may not create it; have an administrator run: create schema pgjobq authorization {role};$"
+        StorageError, match=f"may not create it; ask an administrator to run: create schema pgjobq authorization {role};$"
     ):
         migrate(acting_as(empty_dsn, role))
 
@@ -228,7 +228,7 @@ def test_installer_without_the_right_to_create_is_told_what_to_ask_for(
 def test_database_that_is_read_only_is_refused(empty_dsn: str, conn: Connection) -> None:
     migrate(empty_dsn)
     conn.execute(f"alter database {conn.info.dbname} set default_transaction_read_only = on")
-    with pytest.raises(StorageError, match=r"is read only for role .*default_transaction_read_only"):
+    with pytest.raises(StorageError, match=r"is read-only for role .*default_transaction_read_only"):
         migrate(empty_dsn)
     (found,) = examine(empty_dsn, "pgjobq")
     assert (found.name, found.ok) == ("server", False)
@@ -244,7 +244,7 @@ def test_standby_is_refused(tmp_path: Path) -> None:
     (data,) = (path.parent for path in (tmp_path / "server").rglob("postgresql.auto.conf"))
     (data / "standby.signal").touch()
     with DevServer(tmp_path / "server") as server:
-        with pytest.raises(StorageError, match="this server is a standby, which is read only; connect to the primary"):
+        with pytest.raises(StorageError, match="this server is a standby, which is read-only; connect to the primary"):
             migrate(server.dsn)
         (found,) = examine(server.dsn, "pgjobq")
         assert (found.name, found.ok, found.remedy) == ("server", False, "Connect to the primary server.")

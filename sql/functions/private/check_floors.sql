@@ -1,7 +1,7 @@
--- check_floors: look below the floors, once a minute in each session; true when one was dropped.
+-- check_floors: delete floors that hide places, at most once a minute in each session; return whether there were any.
 --
--- There is no place below a floor, unless the sequence of places was set back: by hand, by a restore, or by a failover
--- that brought the tables and not the sequences.  A claim that finds nothing calls this, so that no job is hidden for ever.
+-- No place is below a floor unless the sequence of places was set back: manually, by a restore, or by a failover that
+-- brought the tables but not the sequences. A claim that finds nothing calls this, so that no job stays hidden.
 create or replace function check_floors()
   returns boolean
   language plpgsql
@@ -25,4 +25,4 @@ begin
   return found;
 end;
 $$;
-comment on function check_floors() is 'Private: look below the floors, once a minute in each session.';
+comment on function check_floors() is 'Private: delete floors that hide places, at most once a minute in each session.';

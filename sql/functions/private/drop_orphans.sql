@@ -1,11 +1,14 @@
--- drop_orphans: of these places of ready, remove those whose jobs may not be claimed.
+-- drop_orphans: delete those of these places in ready whose jobs may not be claimed.
 --
--- A place is an orphan when its job was deleted, cancelled, has expired, was changed or postponed by hand, or claimed by another place.
--- Dropping it loses nothing, because what made the job claimable elsewhere gave it a place there.  One whose job is only
--- not due is dropped if the job has a place in scheduled; it may have none when a clock was set back.
+-- A place is an orphan if its job was deleted, cancelled, expired, changed or postponed manually, or was claimed through another
+-- place. Deleting it loses nothing, because whatever made the job claimable elsewhere gave it a place there. The place
+-- of a job that is only not due yet is deleted if the job has a place in scheduled, which it may lack if a clock was
+-- set back.
 --
--- dropped: how many were removed.  stay: how many were not.  skipped: why a claim left some of them: 'held' by another
--- transaction, the place or the job, or 'suspect' of having crashed a worker; null: only because of except_types.
+--   dropped  how many places were deleted
+--   stay     how many places were not deleted
+--   skipped  why a claim did not take some of those that stay: 'held' if another transaction holds the place or the
+--            job, 'suspect' if the job's worker crashed, null if only because of except_types
 create or replace function drop_orphans(places tid[], except_types text[], out dropped bigint, out stay bigint,
                                         out skipped text)
   language plpgsql
@@ -30,7 +33,7 @@ begin
           and jobs.status = 'pending' and jobs.queue = place.queue and jobs.priority = - place.lane
        offset 0) as job on true
   ), postponed as (
-    -- All at once, by a hash: very many jobs may have been postponed to one moment.
+    -- They are joined all at once, by a hash, because very many jobs may have been postponed to one moment.
     select distinct found.id
       from found
       join scheduled on scheduled.job_id = found.id and scheduled.execute_at = found.later
@@ -52,4 +55,4 @@ begin
 end;
 $$;
 comment on function drop_orphans(tid[], text[]) is
-  'Private: of these places of ready, remove those whose jobs may not be claimed.';
+  'Private: delete those of these places in ready whose jobs may not be claimed.';

@@ -1,4 +1,6 @@
--- enter_doorbell: register where a worker listens and what it wants; writes only changes, and says whether there was one.
+-- enter_doorbell: record where a worker listens and which queues it serves; return whether that changed anything.
+--
+-- If nothing has changed, it writes nothing. Raises JQ007 if another transaction holds the worker's row.
 create or replace function enter_doorbell(worker_id integer, queues text[], alarm_seconds double precision, channel text)
   returns boolean
   language plpgsql
@@ -19,10 +21,10 @@ begin
   perform from doorbell where doorbell.worker_id = enter_doorbell.worker_id for no key update skip locked;
   if not found and exists (select from doorbell where doorbell.worker_id = enter_doorbell.worker_id) then
     raise exception using errcode = 'JQ007',
-      message = format('worker_id: another transaction holds the row of worker %s in doorbell', enter_doorbell.worker_id),
-      hint    = 'End the transaction that has called watch_workers and was left open.';
+      message = format('worker_id: another transaction has locked the row of worker %s in doorbell', enter_doorbell.worker_id),
+      hint    = 'Find the transaction that called watch_workers and was left open, and end it.';
   end if;
-  -- For this transaction alone: the registration need not survive a crash.
+  -- This applies to this transaction only. The registration need not survive a crash of the server.
   perform set_config('synchronous_commit', 'off', true);
   insert into doorbell (worker_id, queues, alarm_seconds, channel)
   values (enter_doorbell.worker_id, enter_doorbell.queues, enter_doorbell.alarm_seconds, enter_doorbell.channel)
@@ -35,4 +37,4 @@ begin
 end;
 $$;
 comment on function enter_doorbell(integer, text[], double precision, text) is
-  'Private: register where a worker listens and what it wants; whether that was a change.';
+  'Private: record where a worker listens and which queues it serves; returns whether that changed anything.';

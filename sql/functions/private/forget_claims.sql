@@ -1,4 +1,4 @@
--- forget_claims: delete those of these claims of which no job is running.
+-- forget_claims: delete those of these claims that have no running job.
 create or replace function forget_claims(worker_id integer, claim_ids bigint[])
   returns void
   language plpgsql
@@ -17,4 +17,4 @@ begin
            limit 1) is null;
 end;
 $$;
-comment on function forget_claims(integer, bigint[]) is 'Private: delete those of these claims of which no job is running.';
+comment on function forget_claims(integer, bigint[]) is 'Private: delete those of these claims that have no running job.';

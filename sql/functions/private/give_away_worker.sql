@@ -1,6 +1,6 @@
--- give_away_worker: forget a worker, so that it can claim no more; false when a claim of it is under way.
+-- give_away_worker: remove a worker, so that it can claim no more jobs; return false if it is claiming right now.
 --
--- Waits for nothing.
+-- It waits for nothing.
 create or replace function give_away_worker(worker_id integer)
   returns boolean
   language plpgsql
@@ -8,13 +8,13 @@ create or replace function give_away_worker(worker_id integer)
   set search_path from current
 as $$
 begin
-  -- A claim locks the worker's row until it can be seen.
+  -- A claim locks the worker's row until it commits.
   perform from workers where workers.id = give_away_worker.worker_id for update skip locked;
   if not found and exists (select from workers where workers.id = give_away_worker.worker_id) then
     return false;
   end if;
   delete from workers where workers.id = give_away_worker.worker_id;
-  -- Those of earlier ones, too, whose rows a transaction held then.
+  -- This also deletes rows that a transaction held when their workers were removed.
   delete from doorbell
    where doorbell.ctid = any (array(
            select doorbell.ctid
@@ -25,4 +25,4 @@ begin
 end;
 $$;
 comment on function give_away_worker(integer) is
-  'Private: forget a worker, so that it can claim no more; false when a claim of it is under way.';
+  'Private: remove a worker, so that it can claim no more jobs; returns false if it is claiming right now.';

@@ -1,11 +1,14 @@
--- give_back_claims: put the running jobs of a worker's claims, except those of known claims, back in line.
+-- give_back_claims: make the running jobs of a worker's claims pending again, except those of the known claims.
 --
--- why: 'crashed', the worker died: the start counts as a crash, which uses up no try, and a job fails at its
--- pgjobq.max_crashes-th crash (3), so that one which kills its workers does not go round for ever; 'left': the start
--- counts as a try; 'unknown': the start is taken back, because the worker never learned of it.
+-- It waits for nothing: jobs and claims that another transaction holds are left to the next call. why is one of:
 --
--- told: for a log, rescued, failed, and the first 40 of job_ids and failed_ids, and of those jobs that have crashed more
--- than once their crashes.  Waits for nothing: a job or a claim that another transaction holds is left to the next call.
+--   crashed  The worker died. Each start counts as a crash, which uses up no try. A job fails at its
+--            pgjobq.max_crashes-th crash (3), so that a job which kills its workers is not run forever.
+--   left     The worker stopped. Each start counts as a try.
+--   unknown  The worker never learned of the claim. Each start is subtracted from attempts.
+--
+-- told is an object for a log: rescued and failed, the first 40 of job_ids and failed_ids, and crashes by id for up to
+-- 40 jobs that have crashed more than once.
 create or replace function give_back_claims(worker_id integer, known bigint[], why text,
                                             out rescued integer, out failed integer, out job_ids text[], out told jsonb)
   language plpgsql
@@ -66,4 +69,4 @@ begin
 end;
 $$;
 comment on function give_back_claims(integer, bigint[], text) is
-  'Private: put the running jobs of a worker''s claims, except those of known claims, back in line.';
+  'Private: make the running jobs of a worker''s claims pending again, except those of the known claims.';

@@ -1,10 +1,12 @@
--- hold_keys: have this session hold just these keys of a worker, and let go of its others.
+-- hold_keys: make this session hold exactly these keys of a worker.
 --
--- keys: names of lock_class, and 'anyone' and 'everything', which are asleep 0, shared, and polling 0.  New keys are
--- taken before old ones are let go.  False: another session holds one of them, and nothing has changed.  An enqueue holds
--- a key for a microsecond to look at it, so this tries for a fifth of a second; at alive it does not look.
+-- keys are names of lock_class, and also 'anyone' (asleep 0, shared) and 'everything' (polling 0). New keys are taken
+-- before the others are released. Returns false, and changes nothing, if another session holds a new key. An enqueue
+-- holds a key for a microsecond to check it, so this tries for a fifth of a second. It tries only once for alive, which
+-- enqueues do not check.
 --
--- What the session holds is kept in its setting pgjobq.keys: to find it in pg_locks would stop all others for a moment.
+-- The setting pgjobq.keys lists the keys that the session holds, because reading pg_locks instead would block all other
+-- sessions for a moment.
 create or replace function hold_keys(worker_id integer, keys text[])
   returns boolean
   language plpgsql
@@ -13,7 +15,7 @@ create or replace function hold_keys(worker_id integer, keys text[])
 as $$
 declare
   v_all  constant text[] := string_to_array(coalesce(current_setting('pgjobq.keys', true), ''), ' ');
-  v_own  constant text   := format(':%s:%s', hold_keys.worker_id, lock_class('alive'));  -- another schema has the same ids
+  v_own  constant text   := format(':%s:%s', hold_keys.worker_id, lock_class('alive'));  -- other schemas have the same ids
   v_want constant text[] := array(select key || v_own from unnest(hold_keys.keys) as key);
   v_held constant text[] := array(select held from unnest(v_all) as held where held like '%' || v_own);
   v_kept constant text[] := array(select held from unnest(v_all) as held where held <> all (v_held));
@@ -37,4 +39,4 @@ begin
   return true;
 end;
 $$;
-comment on function hold_keys(integer, text[]) is 'Private: have this session hold just these keys of a worker.';
+comment on function hold_keys(integer, text[]) is 'Private: make this session hold exactly these keys of a worker.';

@@ -1,15 +1,18 @@
--- lock_class: the class of each kind of advisory lock that pgjobq takes, the first of the lock's two numbers.
+-- lock_class: return the first of the two numbers of each kind of advisory lock that pgjobq takes.
 --
--- The second number is a worker's id, or 0.  Each class is the oid of a table of the schema, so that two schemas in one
--- database do not share a lock.  The locks are the keys by which a worker tells its state (see set_worker_state):
+-- It is the oid of a table of the schema, so that two schemas in one database share no lock. The locks are the keys by
+-- which a worker shows its state (see set_worker_state), and the lock of prune_jobs:
 --
---   alive       id  the worker lives
---   asleep      id  it sleeps: notify it                     0  shared by all that sleep or poll: look who it is
---   polling     id  it looks for jobs by itself              0  one that polls, serves every queue and is not busy
---   busy        id  it runs jobs: notify others first
---   pruning         held by prune_jobs for the current minute
+--   kind     second number   what it shows
+--   alive    worker's id     the worker lives
+--   asleep   worker's id     the worker sleeps: notify it
+--            0 (anyone)      shared by all workers that sleep or poll: check which ones do
+--   polling  worker's id     the worker claims by itself
+--            0 (everything)  one worker polls, serves every queue and is not busy
+--   busy     worker's id     the worker runs jobs: notify others first
+--   pruning  minute          prune_jobs runs in the current minute
 --
--- Without a search_path of its own, so that PostgreSQL can put it in line; its callers have one.
+-- Without a search_path of its own, this function can be inlined. Its callers have one.
 create or replace function lock_class(key text)
   returns integer
   language sql
@@ -21,4 +24,4 @@ as $$
                               when 'busy'    then 'claims'::regclass
                               when 'pruning' then 'jobs'::regclass end)::oid::integer;
 $$;
-comment on function lock_class(text) is 'Private: the class of each kind of advisory lock that pgjobq takes.';
+comment on function lock_class(text) is 'Private: return the first of the two numbers of each kind of advisory lock that pgjobq takes.';

@@ -1,8 +1,11 @@
--- next_places: the next places in line of these queues, after a position, in order; nothing is locked.
+-- next_places: read the next places of these queues in the order of the line, without locking them.
 --
--- The position is (after_lane, after_seq).  places: where they lie in ready, at most max_places; null when there are
--- none.  reached: the position up to which the line is known now; null at its end.  deep: how much more than its share
--- is read of each of many queues; a caller doubles it when it got less than max_places.
+-- Reading begins after the position (after_lane, after_seq).
+--
+--   deep     If there are many queues, deep times a share of max_places is read from each. The caller doubles it if it
+--            got fewer than max_places.
+--   places   the ctids of at most max_places rows of ready; null if there are none
+--   reached  the position up to which the line has been read; null at its end
 create or replace function next_places(queues text[], after_lane bigint, after_seq bigint, max_places bigint,
                                        deep bigint default 1, out places tid[], out reached bigint[])
   language plpgsql
@@ -27,8 +30,8 @@ begin
     return;
   end if;
 
-  -- Each queue is walked by stretches: from the position, and then from floor to floor, because what lies between was
-  -- taken.  Of many queues a part each is read: the merged line is known up to the last place of the first that has more.
+  -- Each queue is read in stretches, one from the position and one from each floor after it, because the places below a
+  -- floor were taken. If a queue has more places than were read, the merged line is known only up to the last of those.
   if cardinality(next_places.queues) > 1 then
     v_chunk := least(v_chunk, (v_chunk * 2 / cardinality(next_places.queues) + 1) * next_places.deep);
   end if;
@@ -69,4 +72,4 @@ begin
 end;
 $$;
 comment on function next_places(text[], bigint, bigint, bigint, bigint) is
-  'Private: the next places in line of these queues, after a position, in order; nothing is locked.';
+  'Private: read the next places of these queues in the order of the line; this locks nothing.';

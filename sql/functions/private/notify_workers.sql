@@ -1,15 +1,17 @@
--- notify_workers: notify a worker that sleeps and wants a job of these queues that is due at execute_at (null: at once).
+-- notify_workers: notify one sleeping worker of a job in one of these queues that is due at execute_at (null: now).
 --
--- A NOTIFY serialises all commits of the cluster that carry one, so it is sent only when it can wake a worker, and to one:
--- the payload is the queue's name.  A second one is told to watch it, in case it does not answer: its channel with ? behind
--- it, and the id of the first.  They take turns, those that are busy after the others, and last those that did not answer.
+-- A NOTIFY serializes all commits of the cluster that carry one. So it is sent only if it can wake a worker, and not if
+-- a worker that polls will find the job. The payload is the queue's name. A second worker is told to watch the first,
+-- in case the first does not answer: it gets the id of the first on its channel with ? appended. The workers take
+-- turns. Busy workers come after others, and workers that did not answer come last.
 --
--- caller: a worker that asks; then those that poll do not count.  call: 'help', there is more than it can take: one hears
--- an empty payload on its channel with ! behind it, and falls asleep again by all the steps; 'watch', two are told to watch
--- the caller.  types: the jobs are of these; workers that leave all of them to others do not count.
+--   caller  the worker that asks; other workers are then notified even if one polls
+--   call    'help': the caller has more jobs than it can run. One worker gets an empty payload on its channel with !
+--           appended, and falls asleep again by all the steps. 'watch': two workers are told to watch the caller.
+--   types   the types of the jobs; workers that leave all of these to others are not notified
 --
--- A transaction in repeatable read or serializable cannot see which worker has just registered, so unless one polls for
--- every queue it notifies on the channel that all listen on.
+-- A transaction in repeatable read or serializable may not see a worker that has just registered. It therefore notifies
+-- the channel on which all workers listen, unless a worker polls for every queue.
 create or replace function notify_workers(queues text[], execute_at timestamptz default null, caller integer default null,
                                           call text default null, types text[] default null)
   returns void
@@ -17,7 +19,7 @@ create or replace function notify_workers(queues text[], execute_at timestamptz 
   volatile
   security definer
   set search_path from current
-  set plan_cache_mode = force_generic_plan  -- or each call would plan for the arguments that are null
+  set plan_cache_mode = force_generic_plan  -- otherwise each call is planned again, because of null arguments
 as $$
 declare
   v_sleeper record;
@@ -62,4 +64,4 @@ begin
 end;
 $$;
 comment on function notify_workers(text[], timestamptz, integer, text, text[]) is
-  'Private: notify a worker that sleeps and wants a job of these queues, and tell a second one to watch it.';
+  'Private: notify one sleeping worker of a job in one of these queues, and tell a second one to watch it.';

@@ -1,8 +1,7 @@
--- place_changed_job: a job that became pending again, or moved while pending, gets a new
--- place in line.
+-- place_changed_job: give a job a new place when it becomes pending again, or when it moves while it is pending.
 --
--- Whoever changed it: retry, release, rescue, or an update by hand.  Its old place, if
--- any, is an orphan that a claim drops.
+-- The change may be a retry, a release, a rescue or a manual update. The job's old place, if it has one, becomes an
+-- orphan that a claim deletes.
 create or replace function place_changed_job()
   returns trigger
   language plpgsql
@@ -14,7 +13,7 @@ begin
   if (old.id, old.status, old.queue, old.priority, old.execute_at)
      is not distinct from (new.id, new.status, new.queue, new.priority, new.execute_at) then
     return null;
-  -- By hand: as an insert is checked, for a claim goes by these.
+  -- A manual update of these is checked like an insert, because a claim relies on them.
   elsif (old.id, old.queue) is distinct from (new.id, new.queue) then
     perform reject_job(new.id, new.type, new.queue, new.status, new.data, null);
   end if;
@@ -32,4 +31,4 @@ begin
 end;
 $$;
 comment on function place_changed_job() is
-  'Trigger: a job that became pending again, or moved while pending, gets a new place in line.';
+  'Trigger: give a job a new place when it becomes pending again, or when it moves while it is pending.';

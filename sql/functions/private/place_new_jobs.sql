@@ -1,9 +1,7 @@
--- place_new_jobs: after an insert into jobs, give each pending job its place in line
--- and wake a worker that wants one of them.
+-- place_new_jobs: after an insert into jobs, give each pending job its place and notify workers that serve its queue.
 --
--- Runs once a statement, over all its rows, so that enqueue_job, a plain insert and
--- COPY all end here.  Rejects what no worker could run; the statement then changes
--- nothing.
+-- It runs once for each statement, over all its rows, so that enqueue_job, a plain insert and COPY work in the same
+-- way. It rejects a job that no worker could run; the statement then changes nothing.
 create or replace function place_new_jobs()
   returns trigger
   language plpgsql
@@ -21,7 +19,7 @@ begin
       where octet_length(new_jobs.data::text) > current_setting('pgjobq.max_data_bytes')::bigint;
   end if;
 
-  -- One statement, for each costs a single insert several microseconds.
+  -- These are one statement, because each costs a single insert several microseconds.
   with later as (
     insert into scheduled (execute_at, queue, lane, job_id)
     select new_jobs.execute_at, new_jobs.queue, - new_jobs.priority::bigint, new_jobs.id
@@ -41,18 +39,18 @@ begin
               else reject_job(new_jobs.id, new_jobs.type, new_jobs.queue, new_jobs.status, new_jobs.data, null)
          end;
 
-  -- Conditions of their own, each cheaper than the next: one that has a query in it costs a good
-  -- part of a single insert even where another decides.
+  -- The cheapest condition comes first. They are separate, because a condition that contains a query is
+  -- a good part of the cost of a single insert, even if its other parts decide.
   if pg_try_advisory_lock(lock_class('asleep'), 0) and pg_advisory_unlock(lock_class('asleep'), 0) then
     return null;  -- no worker sleeps or polls
   elsif is_held('polling', 0) then
-    return null;  -- one that serves every queue polls
+    return null;  -- a worker that serves every queue polls
   elsif current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-    null;  -- cannot see which worker has just registered: notify_workers notifies all
+    null;  -- an old snapshot may not show a worker that has just registered, so notify_workers notifies all
   elsif not exists (
        select from new_jobs
          join doorbell on doorbell.queues is null or new_jobs.queue = any (doorbell.queues)) then
-    return null;  -- no worker wants these jobs
+    return null;  -- no worker serves these queues
   elsif not exists (
        select from new_jobs
         where not exists (
@@ -62,9 +60,9 @@ begin
                          from doorbell
                         where is_held('polling', doorbell.worker_id) and not is_held('busy', doorbell.worker_id)))
                  and (doorbell.queues is null or new_jobs.queue = any (doorbell.queues)))) then
-    return null;  -- those that poll will see them: what notify_workers would look for, too, at a far higher price
+    return null;  -- workers that poll will find the jobs; notify_workers would see that too, at a far higher cost
   end if;
-  -- Of each type apart, if there are workers that leave some to others.
+  -- If some workers leave types to others, each type is notified of separately.
   perform notify_workers(array[found.queue], found.due_at, types => nullif(array[found.type], '{null}'))
      from (select new_jobs.queue, min(coalesce(new_jobs.execute_at, '-infinity')) as due_at,
                   case when exists (select from workers where workers.left_types <> '{}') then new_jobs.type end as type
@@ -75,4 +73,4 @@ begin
 end;
 $$;
 comment on function place_new_jobs() is
-  'Trigger: give each new pending job its place in line and wake a worker that wants it.';
+  'Trigger: give each new pending job its place and notify workers that serve its queue.';

@@ -1,6 +1,6 @@
--- ready_lanes: the lanes, a queue and a negated priority each, that have a floor or a place in ready.
+-- ready_lanes: return the lanes (a queue and a negated priority) that have a floor or a place in ready.
 --
--- As ready_queues, by steps from lane to lane between the floors.
+-- It steps through the index from lane to lane between the floors, as ready_queues does from queue to queue.
 create or replace function ready_lanes(out queue text, out lane bigint)
   returns setof record
   language plpgsql
@@ -36,4 +36,4 @@ begin
   select step.queue, step.lane from step where step.queue <> '';
 end;
 $$;
-comment on function ready_lanes() is 'Private: the lanes that have a floor or a place in ready.';
+comment on function ready_lanes() is 'Private: return the lanes that have a floor or a place in ready.';

@@ -1,10 +1,10 @@
--- ready_queues: the names of the queues that may have a job ready.
+-- ready_queues: return the names of the queues that may have a job in ready.
 --
--- Those that have floors, and those found between them by steps from one name to the next in the index: the cost is
--- the number of queues, not of jobs, including those that were taken.
+-- These are the queues that have floors, and those found between them by stepping through the index from one name to
+-- the next. The cost depends on the number of queues, and not on the number of jobs or of places that were taken.
 create or replace function ready_queues()
   returns setof text
-  language plpgsql  -- keeps its plan; a sql function plans on every call before PostgreSQL 18
+  language plpgsql  -- keeps its plan; before PostgreSQL 18, a sql function is planned on every call
   stable
   set search_path from current
 as $$
@@ -17,7 +17,7 @@ begin
   ), step (name, next) as (
     select known.name, known.next from known
     union all
-    -- The upper bound must stand in the index condition, because beyond it lie places that were taken.
+    -- The upper bound must be part of the index condition, because places beyond it were taken.
     select found.name, step.next
       from step
      cross join lateral (
@@ -36,4 +36,4 @@ begin
   select step.name from step where step.name <> '';
 end;
 $$;
-comment on function ready_queues() is 'Private: the names of the queues that may have a job ready.';
+comment on function ready_queues() is 'Private: return the names of the queues that may have a job in ready.';

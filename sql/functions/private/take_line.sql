@@ -1,8 +1,11 @@
--- take_line: lock the next jobs of one queue, up to max_jobs places, in a single walk; the quick way of take_places.
+-- take_line: lock the next jobs of one queue, up to max_jobs, in a single walk; this is the fast path of take_places.
 --
--- Places that another transaction holds are passed over.  ids: the jobs, in order; places: their places, which the caller
--- takes out of the line.  rest: the places whose jobs were not locked.  suspect: which of ids is the first whose worker
--- crashed.
+-- It skips places that another transaction holds.
+--
+--   ids      the jobs, in order
+--   places   their places, which the caller deletes
+--   rest     places whose jobs were not locked
+--   suspect  the position in ids of the first job whose worker crashed
 create or replace function take_line(queue text, max_jobs integer, except_types text[], alone boolean, now timestamptz,
                                      out ids text[], out places tid[], out rest tid[], out suspect integer)
   language plpgsql
@@ -43,4 +46,4 @@ begin
 end;
 $$;
 comment on function take_line(text, integer, text[], boolean, timestamptz) is
-  'Private: lock the next jobs of one queue, in a single walk; the quick way of take_places.';
+  'Private: lock the next jobs of one queue in a single walk; this is the fast path of take_places.';

@@ -1,10 +1,10 @@
--- take_places: lock the next max_jobs jobs of these queues (null: every queue), and take their places out of the line.
+-- take_places: lock the next max_jobs jobs of these queues (null: all queues) and delete their places.
 --
--- Returns the jobs in the order in which they should run.  One queue is walked by take_line; what is wanted beyond that is
--- looked for in rounds over all queues.  A job that is held stays in line, and so does one of except_types.  A suspect, a
--- job whose worker crashed, is taken by itself when alone is true, and left when it is false.  It ends early after 100,000
--- places that stay, and after 2,000 that were dropped, so that they stay dropped when a later claim is cut off.  What it
--- passed over is told by pgjobq.skipped, see claim_jobs.
+-- Returns the jobs in the order in which they should run. take_line walks a single queue; further jobs are found in
+-- rounds over all queues. Jobs that are held, and jobs of except_types, keep their places. If alone is true, a suspect
+-- (a job whose worker crashed) is taken by itself; if alone is false, suspects are left. A walk ends early after
+-- 100,000 places that stay. It also ends after 2,000 that were dropped, so that these stay dropped if a later claim is
+-- cut off. The setting pgjobq.skipped says what was skipped (see claim_jobs).
 create or replace function take_places(queues text[], max_jobs integer, except_types text[], alone boolean, now timestamptz)
   returns text[]
   language plpgsql
@@ -15,8 +15,8 @@ declare
   v_queues  text[]   := take_places.queues;
   v_ids     text[]   := '{}';
   v_wanted  integer  := take_places.max_jobs;
-  v_reach   bigint   := take_places.max_jobs;  -- how many places a round looks at
-  v_at      bigint[] := '{-2147483649,0}';     -- where it begins
+  v_reach   bigint   := take_places.max_jobs;  -- how many places a round reads
+  v_at      bigint[] := '{-2147483649,0}';     -- where the round begins
   v_deep    bigint   := 1;                     -- how far into each queue it reads
   v_stay    bigint   := 0; v_dropped bigint := 0; v_skipped text := '';
   v_line    record; v_free record; v_rest record; v_jobs integer;
@@ -38,7 +38,7 @@ begin
              array_position(array_agg(free.crashes > 0 order by free.nth), true) as suspect
         from (select job.id, job.crashes, given.tid, given.nth
                 from unnest(v_line.places) with ordinality as given (tid, nth)
-               -- One place after the other, in order.  Its lock has other claims pass over it without a look at the job.
+               -- The places are locked one by one, in order. Other claims then skip them without reading their jobs.
                cross join lateral (select ready.* from ready where ready.ctid = given.tid for update skip locked) as place
                cross join lateral (
                  select jobs.id, jobs.crashes from jobs
@@ -77,4 +77,4 @@ begin
 end;
 $$;
 comment on function take_places(text[], integer, text[], boolean, timestamptz) is
-  'Private: lock the next jobs of these queues, and take their places out of the line.';
+  'Private: lock the next jobs of these queues and delete their places.';

@@ -1,6 +1,6 @@
--- turn_key: take a key for this session if it is free, or let go of it; whether that was done.
+-- turn_key: try to take a key for this session, or release it; return whether that succeeded.
 --
--- key: its name, the worker's id and what follows, such as asleep:17:16385.
+-- key is the key's name, the worker's id and lock_class('alive'), such as asleep:17:16385.
 create or replace function turn_key(key text, take boolean)
   returns boolean
   language plpgsql
@@ -22,4 +22,4 @@ begin
 end;
 $$;
 comment on function turn_key(text, boolean) is
-  'Private: take a key for this session if it is free, or let go of it; whether that was done.';
+  'Private: try to take a key for this session, or release it; returns whether that succeeded.';

@@ -1,6 +1,6 @@
--- was_settled: whether the start that belongs to this claim ended in this status.
+-- was_settled: return whether this job has this status, and its last start belongs to this claim.
 --
--- Makes settling repeatable: the answer to a first call may have been lost.
+-- This makes settling repeatable, because the answer to a first call may have been lost.
 create or replace function was_settled(id text, claim_id bigint, status text)
   returns boolean
   language plpgsql
@@ -20,4 +20,4 @@ begin
 end;
 $$;
 comment on function was_settled(text, bigint, text) is
-  'Private: whether the start that belongs to this claim ended in this status.';
+  'Private: return whether this job has this status, and its last start belongs to this claim.';

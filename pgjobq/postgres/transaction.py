@@ -9,11 +9,12 @@ from typing import Any
 
 from pgjobq.errors import LostJob
 from pgjobq.models import Job
+from pgjobq.outcomes import JobTransaction
+from pgjobq.postgres.calls import FunctionCall
 from pgjobq.postgres.database import Database
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.fetching import PlainAsyncCursor, fetch
 from pgjobq.postgres.pool import SHARED_SETTINGS, Connection, LimitedAsyncConnection, PinnedConnection
-from pgjobq.storage.base import JobTransaction
 
 
 class PostgresTransaction(JobTransaction):
@@ -49,7 +50,7 @@ class PostgresTransaction(JobTransaction):
                 stack.__exit__(kind, error, traceback)
                 return
             with translated():
-                lost = fetch(self._conn, self._database.statements["complete_jobs"], self._arguments())
+                lost = fetch(self._conn, self._completion())
             self._check(lost)
         self._done()
 
@@ -78,19 +79,21 @@ class PostgresTransaction(JobTransaction):
 
     async def _complete(self) -> None:
         with translated():
+            call = self._completion()
             async with PlainAsyncCursor(self._conn) as cursor:
-                await cursor.execute(self._database.statements["complete_jobs"], self._arguments())
-                lost = await cursor.fetchall()
+                await cursor.execute(call.statement, call.arguments)
+                lost = call.read(await cursor.fetchall())
         self._check(lost)
 
     def _done(self) -> None:
         self.settled = True
         self._forget(self._job)
 
-    def _arguments(self) -> list[Any]:
+    def _completion(self) -> FunctionCall[set[str]]:
+        job = self._job
         # Kept, also where completed jobs are not: a job that is gone is then surely a lost one.
-        return [self._job.worker_id, [self._job.id], [self._job.claim_id], [], True]
+        return self._database.calls.complete_jobs(job.worker_id, [job.id], [job.claim_id], [], keep=True)
 
-    def _check(self, lost: list[Any]) -> None:
+    def _check(self, lost: set[str]) -> None:
         if lost:
             raise LostJob(f"job {self._job.id} was given to another, cancelled or settled: rolled back")

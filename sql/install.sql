@@ -42,6 +42,8 @@ select not exists (select from schema_version where version >= 2) as needed \gse
 insert into schema_version (version) values (2);
 \endif
 
+\ir functions/add_job.sql
+\ir functions/add_jobs.sql
 \ir functions/advance_floors.sql
 \ir functions/call_workers.sql
 \ir functions/cancel_job.sql
@@ -81,7 +83,9 @@ insert into schema_version (version) values (2);
 \ir functions/set_worker_state.sql
 \ir functions/unserved_types.sql
 \ir functions/watch_workers.sql
+\ir functions/private/add_unique_job.sql
 \ir functions/private/check_floors.sql
+\ir functions/private/check_new_job.sql
 \ir functions/private/drop_orphans.sql
 \ir functions/private/end_pauses.sql
 \ir functions/private/enter_doorbell.sql
@@ -90,8 +94,10 @@ insert into schema_version (version) values (2);
 \ir functions/private/give_away_worker.sql
 \ir functions/private/give_back_claims.sql
 \ir functions/private/hold_keys.sql
+\ir functions/private/hold_unique_key.sql
 \ir functions/private/is_held.sql
 \ir functions/private/lock_class.sql
+\ir functions/private/lock_unique_key.sql
 \ir functions/private/next_places.sql
 \ir functions/private/notify_workers.sql
 \ir functions/private/pause.sql
@@ -101,8 +107,10 @@ insert into schema_version (version) values (2);
 \ir functions/private/ready_queues.sql
 \ir functions/private/reject_job.sql
 \ir functions/private/resume.sql
+\ir functions/private/sweep_unique_keys.sql
 \ir functions/private/take_line.sql
 \ir functions/private/take_places.sql
+\ir functions/private/take_unique_key.sql
 \ir functions/private/turn_key.sql
 \ir functions/private/was_settled.sql
 \ir functions/private/without_paused.sql

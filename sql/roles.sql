@@ -34,7 +34,7 @@ begin
   for v_grant in
     select format('grant execute on function %s to %s', pg_proc.oid::regprocedure, may.roles)
       from (values
-        ('pgjobq_enqueue, pgjobq_work, pgjobq_admin', '{new_job_id, enqueue_job, enqueue_jobs}'::name[]),
+        ('pgjobq_enqueue, pgjobq_work, pgjobq_admin', '{new_job_id, enqueue_job, enqueue_jobs, add_job, add_jobs}'::name[]),
         ('pgjobq_work, pgjobq_admin',
          '{claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker,
            retire_worker, heartbeat_worker, leave_types, held_jobs, lost_jobs, release_unknown_jobs, set_worker_state, call_workers, watch_workers,
@@ -55,9 +55,9 @@ begin
      to pgjobq_read, pgjobq_work, pgjobq_admin;
   -- This does not apply to a user's own function.
   if exists (select from pg_proc
-              where pg_proc.oid = to_regprocedure('public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text)')
+              where pg_proc.oid = to_regprocedure('public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text, text, text, interval, text, interval, timestamptz)')
                 and age(pg_proc.xmin) <= 0) then
-    grant execute on function public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text)
+    grant execute on function public.enqueue_job(text, jsonb, bigint, timestamptz, integer, text, text, text, text, interval, text, interval, timestamptz)
        to pgjobq_enqueue, pgjobq_work, pgjobq_admin;
   end if;
 exception when insufficient_privilege then

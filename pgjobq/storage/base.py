@@ -100,6 +100,7 @@ class BaseStorage(ABC):
         """
         if connection is not None:
             raise Unsupported(f"{type(self).__name__} cannot enqueue on a connection of the caller's")
+        self._refuse_told(jobs)
         for job in jobs:
             if job.queue != "default":
                 raise Unsupported(f"queue: {type(self).__name__} has no queues; leave the queue out")
@@ -108,6 +109,14 @@ class BaseStorage(ABC):
                 execute_at = datetime.now().astimezone() + timedelta(seconds=job.delay)
             self.enqueue(job.id, job.type, job.data, job.max_retries, job.priority, execute_at)
         return [job.id for job in jobs]
+
+    def _refuse_told(self, jobs: Sequence[NewJob]) -> None:
+        """Raise Unsupported for a unique key or an expiry, in a storage that has neither."""
+        for job in jobs:
+            if job.unique_key is not None:
+                raise Unsupported(f"unique_key: {type(self).__name__} has no unique keys; leave it out")
+            if job.expires_at is not None:
+                raise Unsupported(f"expires_at: {type(self).__name__} has no expiry; leave it out")
 
     async def enqueue_many_async(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """enqueue_many for an event loop, which it never blocks."""

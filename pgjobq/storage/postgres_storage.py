@@ -95,14 +95,17 @@ class PostgresStorage(FencedStorage):
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """Add jobs in one statement: all or none; their ids, in order.
 
-        connection: a psycopg or SQLAlchemy connection; the jobs exist when its transaction commits.
+        connection: a psycopg or SQLAlchemy connection; the jobs exist when its transaction commits. If a job has a
+        unique key or an expiry, the ids are JobIds, whose outcome tells a new job from one that has the key already.
+        The options of the keys must be the same for all jobs of a call.
         """
-        if connection is None or not jobs:
-            return super().enqueue_many(jobs)
+        if not jobs:
+            return []
         check_sizes(jobs, self.max_data_bytes)
+        if connection is None:
+            return self._run(self._calls.enqueue_jobs(jobs))
         with translated():
-            callers.enqueue(connection, self.schema, jobs)
-        return [job.id for job in jobs]
+            return callers.enqueue(connection, self.schema, jobs)
 
     async def enqueue_many_async(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """enqueue_many for an event loop; connection is an async one."""
@@ -110,12 +113,10 @@ class PostgresStorage(FencedStorage):
             return await super().enqueue_many_async(jobs)
         check_sizes(jobs, self.max_data_bytes)
         with translated():
-            await callers.enqueue_async(connection, self.schema, jobs)
-        return [job.id for job in jobs]
+            return await callers.enqueue_async(connection, self.schema, jobs)
 
     def _add(self, jobs: Sequence[NewJob]) -> None:
-        check_sizes(jobs, self.max_data_bytes)
-        self._run(self._calls.enqueue_jobs(jobs))
+        self.enqueue_many(jobs)
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
         """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added."""

@@ -169,7 +169,9 @@ def test_claim_finds_its_jobs_behind_many_that_have_expired(conn: Connection) ->
     assert conn.execute("select count(*) from jobs where status = 'cancelled'").fetchone() == (5000,)
 
 
-def test_expired_job_that_another_transaction_holds_is_left_to_a_later_claim(conn: Connection, connect: Connect) -> None:
+def test_expired_job_that_another_transaction_holds_is_left_to_a_later_claim(
+    conn: Connection, connect: Connect
+) -> None:
     enqueue(conn, "a")
     conn.execute("update jobs set expires_at = clock_timestamp()")
     other = connect()

@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy
-from memory_storages import DictStorage, Memory
-from places import KINDS, place
+from helpers.memory_storages import DictStorage, Memory
+from helpers.places import KINDS, place
 
 from pgjobq import (
     ConfigurationError,

@@ -1,8 +1,8 @@
--- pause_queue: start no more jobs of this queue, until resume_queue, or until a moment.
+-- pause_queue: start no more jobs of this queue, until resume_queue or until a time.
 --
--- After the commit no job of it starts, except those of a claim that was already under way.  Jobs that run go on, and
--- jobs can still be enqueued.  To pause it again replaces the end and the reason.  until null: until it is resumed.
--- An error, JQ001, for an end that has passed.
+-- After the commit, no job of it starts except those of a claim that was already under way. Running jobs go on, and
+-- jobs can still be enqueued. A second pause replaces the end and the reason. until null: until it is resumed.
+-- Raises JQ001 for an end that has passed.
 create or replace function pause_queue(queue text, until timestamptz default null, reason text default null)
   returns void
   language sql

@@ -1,4 +1,4 @@
--- resume_queue: start jobs of this queue again.  False: it was not paused.
+-- resume_queue: start jobs of this queue again. Returns false if it was not paused.
 create or replace function resume_queue(queue text)
   returns boolean
   language sql

@@ -1,4 +1,4 @@
--- resume_type: start jobs of this type again.  False: it was not paused.
+-- resume_type: start jobs of this type again. Returns false if it was not paused.
 create or replace function resume_type(type text)
   returns boolean
   language sql

@@ -12,11 +12,11 @@ begin
   if coalesce(pause.name, '') = '' or length(pause.name) > 255 then
     raise exception using errcode = 'JQ001',
       message = format('%s: %L is not the name of a %1$s', pause.kind, left(pause.name, 255)),
-      hint    = 'Give a name of 1 to 255 characters.';
+      hint    = 'Use a name of 1 to 255 characters.';
   elsif pause.until <= clock_timestamp() then
     raise exception using errcode = 'JQ001',
       message = format('until: %s has passed', pause.until),
-      hint    = 'Give a moment that lies ahead, or null to pause until it is resumed.';
+      hint    = 'Use a time in the future, or null to pause until it is resumed.';
   end if;
   insert into pauses (kind, name, paused_at, paused_until, paused_by, reason)
   values (pause.kind, pause.name, clock_timestamp(), nullif(pause.until, 'infinity'),

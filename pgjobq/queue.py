@@ -217,9 +217,9 @@ class JobQueue:
     def pause_queue(self, queue: str, *, until: datetime | None = None, reason: str | None = None) -> None:
         """Have no worker start jobs of this queue, until resume_queue or until a time.
 
-        Running jobs go on, and jobs can still be enqueued. After this returns, the only jobs of the queue that start are
-        those of a claim that was under way. A second pause replaces the end and the reason. Raises InvalidJob for an end
-        that has passed, and Unsupported if the storage cannot pause.
+        Running jobs go on, and jobs can still be enqueued. After this returns, the only jobs of the queue that start
+        are those of a claim that was under way. A second pause replaces the end and the reason. Raises InvalidJob for
+        an end that has passed, and Unsupported if the storage cannot pause.
         """
         self.storage.pause("queue", queue, _end(until), reason)
 

@@ -66,8 +66,8 @@ def stats(*, as_json: bool, dsn: str, schema: str) -> None:
     print_table(columns, shown, title="Workers")
     if pauses:
         click.echo()
-        keys = ("kind", "name", "paused_at", "paused_until", "paused_by", "reason")
-        print_table(keys, [[row[key] for key in keys] for row in pauses], title="Paused")
+        told = ("kind", "name", "paused_at", "paused_until", "paused_by", "reason")
+        print_table(told, [[row[key] for key in told] for row in pauses], title="Paused")
     if unserved:
         click.echo()
         keys = ("queue", "type", "jobs")

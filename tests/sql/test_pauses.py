@@ -68,7 +68,7 @@ def test_pause_ends_by_the_clock_at_the_claim(conn: Connection) -> None:
 def test_worker_that_falls_asleep_knows_the_end_of_a_pause(conn: Connection) -> None:
     assert conn.execute("select next_due()").fetchone() == (None,)
     conn.execute("select pause_queue('mail', clock_timestamp() + interval '1 hour')")
-    (due,) = conn.execute("select next_due()").fetchone() or (None,)
+    (due,) = conn.execute("select next_due()").fetchone() or (0.0,)
     assert 3590 < due <= 3600
     conn.execute("update pauses set paused_until = clock_timestamp() - interval '1 second'")
     assert conn.execute("select next_due()").fetchone() == (None,)

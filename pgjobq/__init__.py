@@ -17,6 +17,7 @@ from pgjobq.errors import (
     JobNotFound,
     JobsHeld,
     JobTimeout,
+    KeyTaken,
     LostJob,
     NotMigrated,
     PgjobqError,
@@ -29,7 +30,7 @@ from pgjobq.errors import (
     Unsupported,
 )
 from pgjobq.handlers import Handler, Registry, job
-from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.models import Job, JobId, JobStatus, NewJob
 
 if TYPE_CHECKING:
     from pgjobq.connect import open_storage
@@ -50,12 +51,14 @@ __all__ = [
     "Handler",
     "InvalidJob",
     "Job",
+    "JobId",
     "JobLogFilter",
     "JobNotFound",
     "JobQueue",
     "JobStatus",
     "JobTimeout",
     "JobsHeld",
+    "KeyTaken",
     "LostJob",
     "NewJob",
     "NotMigrated",

@@ -71,23 +71,23 @@ def check_whole_number(field: str, value: object, least: int, most: int) -> None
         )
 
 
-def check_execute_at(value: object) -> None:
+def check_execute_at(value: object, field: str = "execute_at") -> None:
     """None, or an aware datetime that every time zone can show."""
     if value is None:
         return
     if not isinstance(value, datetime):
-        raise InvalidJob(f"execute_at: {value!r} is not a datetime; give an aware one", field="execute_at")
+        raise InvalidJob(f"{field}: {value!r} is not a datetime; give an aware one", field=field)
     if value.utcoffset() is None:
         raise InvalidJob(
-            f"execute_at: {value.isoformat()} has no time zone; give an aware datetime, such as datetime.now(UTC)",
-            field="execute_at",
+            f"{field}: {value.isoformat()} has no time zone; give an aware datetime, such as datetime.now(UTC)",
+            field=field,
         )
     # Compared as they are: a time that UTC does not have cannot be converted. A day is left for every time zone.
     if not _FIRST <= value < _LAST:
         raise InvalidJob(
-            "execute_at: is not within the years 1 to 9999 in every time zone; give a time from 0001-01-02 to"
+            f"{field}: is not within the years 1 to 9999 in every time zone; give a time from 0001-01-02 to"
             " 9999-12-30, in UTC",
-            field="execute_at",
+            field=field,
         )
 
 

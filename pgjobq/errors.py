@@ -33,6 +33,10 @@ class DuplicateJob(PgjobqError):
     """A job with this id exists already."""
 
 
+class KeyTaken(PgjobqError):
+    """Another job has this unique key."""
+
+
 class JobNotFound(PgjobqError, LookupError):
     """There is no job with this id."""
 

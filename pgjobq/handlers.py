@@ -12,6 +12,7 @@ from pgjobq.checks import check_name, check_whole_number
 from pgjobq.definitions import Definition, is_async, location_of, parameters_of, place_of
 from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, UnknownJobType
 from pgjobq.models import MAX_NAME, Job, UnreadableData
+from pgjobq.unique import check_template, key_from
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,6 +30,7 @@ class Handler:
     max_retries: int = 3
     backoff: BackoffFunction = field(default_factory=Backoff)
     timeout: float | None = None  # seconds
+    unique: str | None = None  # the key of its jobs, as a format of their data: 'doc:{doc_id}'
     is_async: bool = field(init=False)
     wants_job: bool = field(init=False)
     _whole: bool = field(init=False, repr=False)
@@ -50,6 +52,8 @@ class Handler:
             "_known": None if open_ended else frozenset(named),
         }.items():
             object.__setattr__(self, name, value)
+        if self.unique is not None:
+            check_template(self.unique, None if self._whole else self._known)
 
     def arguments(self, job: Job, given: Job | None = None) -> dict[str, Any]:
         """The keyword arguments for a job; BadArguments names the keys that are missing or unexpected.
@@ -70,6 +74,10 @@ class Handler:
                 raise BadArguments(self._misfit(arguments))
             arguments = {**arguments, "job": given or job}
         return arguments
+
+    def unique_key(self, data: dict[str, Any] | None) -> str | None:
+        """The unique key of a job with this data, or None; InvalidJob if the data lacks a field of it."""
+        return None if self.unique is None else key_from(self.unique, data or {}, self.type)
 
     def delay(self, attempt: int) -> float:
         """Seconds before the next try, after the attempt-th (from 1) failed: a number that any storage can take.
@@ -184,6 +192,7 @@ def job(
     max_retries: int = 3,
     backoff: BackoffFunction | None = None,
     timeout: float | None = None,
+    unique: str | None = None,
     registry: Registry = default_registry,
 ) -> Callable[[F], F]: ...
 def job(
@@ -196,13 +205,15 @@ def job(
     max_retries: int = 3,
     backoff: BackoffFunction | None = None,
     timeout: float | None = None,
+    unique: str | None = None,
     registry: Registry = default_registry,
 ) -> F | Callable[[F], F]:
     """Register a function, sync or async, as the handler of a type of job (default: its name); returns it as it is.
 
     queue, priority and max_retries are what its jobs are enqueued with unless told otherwise. backoff gives the
     seconds before the next try from the number of the try that failed. timeout is in seconds: a job that runs
-    longer is retried like one that raised.
+    longer is retried like one that raised. unique is the unique key of its jobs, formatted from their data:
+    "doc:{doc_id}".
     """
 
     def register(function: F) -> F:
@@ -215,6 +226,7 @@ def job(
                 max_retries=max_retries,
                 backoff=Backoff() if backoff is None else backoff,
                 timeout=timeout,
+                unique=unique,
             )
         )
         return function

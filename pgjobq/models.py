@@ -14,6 +14,7 @@ from typing import Any
 
 from pgjobq.checks import check_delay, check_execute_at, check_name, check_whole_number, encode_data
 from pgjobq.errors import InvalidJob
+from pgjobq.unique import OPTIONS, check_unique
 
 MAX_NAME = 255  # characters of an id, a type or a queue
 
@@ -52,7 +53,7 @@ class Job:
     attempts counts starts; a job is tried at most 1 + max_retries times. crashes counts the starts since the last
     clean end that ended because the worker died: they use up no try. error is the last failure's: type, message,
     traceback. Times given as ISO strings or naive (read as UTC) are normalised. claim_id, where the storage has it,
-    names the start: no other start ever has the same.
+    names the start: no other start ever has the same. unique_key and expires_at are None on a job that was dequeued.
     """
 
     id: str
@@ -73,6 +74,8 @@ class Job:
     worker_id: int | None = None
     claim_id: int | None = None
     crashes: int = 0
+    unique_key: str | None = None
+    expires_at: datetime | None = None
 
     def __post_init__(self) -> None:
         if self.status.__class__ is not JobStatus:
@@ -113,6 +116,7 @@ class _Draft:
 
     def __init__(self, *values: Any, claim_id: int | None = None, crashes: int = 0) -> None:
         self.claim_id, self.crashes = claim_id, crashes
+        self.unique_key = self.expires_at = None
         (
             self.id,
             self.type,
@@ -144,7 +148,7 @@ def trusted_job(*values: Any, claim_id: int | None = None, crashes: int = 0) -> 
     return job
 
 
-_TIMES = ("created_at", "updated_at", "execute_at", "started_at", "finished_at", "failed_at")
+_TIMES = ("created_at", "updated_at", "execute_at", "started_at", "finished_at", "failed_at", "expires_at")
 
 
 def _in_utc(name: str, value: object) -> datetime:
@@ -190,12 +194,29 @@ def new_job_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+class JobId(str):  # noqa: SLOT000  # outcome has a default, and a slot cannot have one
+    """The id of a job that was enqueued: a str that says what the call did.
+
+    outcome is "added", or with a unique key that another job has "kept" or "replaced": then the id is that job's.
+    """
+
+    outcome = "added"
+
+    @classmethod
+    def of(cls, job_id: str, outcome: str) -> JobId:
+        """An id with its outcome."""
+        made = cls(job_id)
+        made.outcome = outcome
+        return made
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
     """A job to enqueue; checked when made, InvalidJob names the field and the mend.
 
     type, queue and id have 1 to 255 characters. data is a dict that JSON can hold: no NaN, no NUL character.
-    execute_at is aware; or delay, in seconds from the storage's own now. `json` is the encoded data.
+    execute_at is aware; or delay, in seconds from the storage's own now. JobQueue.enqueue explains unique_key and the
+    fields after it. `json` is the encoded data.
     """
 
     type: str
@@ -206,6 +227,12 @@ class NewJob:
     max_retries: int = 3
     execute_at: datetime | None = None
     delay: float | None = None
+    unique_key: str | None = None
+    unique_while: str | None = None
+    unique_for: float | None = None
+    on_conflict: str | None = None
+    debounce_ceiling: float | None = None
+    expires_at: datetime | None = None
     json: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -216,6 +243,18 @@ class NewJob:
         check_whole_number("max_retries", self.max_retries, 0, 2**31 - 2)
         check_execute_at(self.execute_at)
         check_delay(self.delay, "execute_at" if self.execute_at is not None else None)
+        # Jobs without a key are many, and this is quicker than to build the dict.
+        if (
+            self.unique_key is not None
+            or self.unique_while is not None
+            or self.unique_for is not None
+            or self.on_conflict is not None
+            or self.debounce_ceiling is not None
+        ):
+            options = {name: getattr(self, name) for name in OPTIONS}
+            delayed = self.execute_at is not None or self.delay is not None
+            check_unique(self.unique_key, options, delayed=delayed, delay=self.delay)
+        check_execute_at(self.expires_at, "expires_at")
         object.__setattr__(self, "json", encode_data(self.data))
 
     @classmethod

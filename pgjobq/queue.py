@@ -8,10 +8,11 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
+from pgjobq.checks import check_execute_at
 from pgjobq.connect import open_storage
 from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.handlers import Registry, default_registry
-from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.models import Job, JobId, JobStatus, NewJob
 from pgjobq.storage.base import BaseStorage
 
 JobType = str | Callable[..., Any]
@@ -47,14 +48,28 @@ class JobQueue:
         max_retries: int | None = None,
         queue: str | None = None,
         job_id: str | None = None,
+        unique_key: str | None = None,
+        unique_while: str | None = None,
+        unique_for: float | None = None,
+        on_conflict: str | None = None,
+        debounce_ceiling: float | None = None,
+        expires_at: datetime | None = None,
         connection: Any = None,
-    ) -> str:
+    ) -> JobId:
         """Add a job; its id. job: a handler, whose settings are the defaults, or the name of a type.
 
         delay is in seconds from the database's now; execute_at is aware. connection: a psycopg or SQLAlchemy
         connection or session, in whose transaction the job is added: it exists when that commits, or not at all.
         Raises InvalidJob, DuplicateJob, StorageUnavailable; nothing was added then, unless the connection was
         lost while waiting for the answer: enqueue again with the same job_id to be sure.
+
+        unique_key: if another job has the key, the call ends in that job, whose id is returned with an outcome; a
+        handler may give the key by @job(unique=...). unique_while: "unfinished", or "pending", which does not count a
+        running job. unique_for: seconds from its enqueueing for which a job has its key even when it has ended.
+        on_conflict: "keep" that job, "replace" what it was told, "debounce" it, or "error", which raises KeyTaken.
+        debounce puts the job off by the delay of this call, to at most debounce_ceiling seconds after it was first
+        enqueued. expires_at: an aware time; a job that has not started by then is cancelled. A storage that has no
+        keys, or no expiry, raises Unsupported.
         """
         new = self.new_job(
             job,
@@ -65,8 +80,14 @@ class JobQueue:
             max_retries=max_retries,
             queue=queue,
             job_id=job_id,
+            unique_key=unique_key,
+            unique_while=unique_while,
+            unique_for=unique_for,
+            on_conflict=on_conflict,
+            debounce_ceiling=debounce_ceiling,
+            expires_at=expires_at,
         )
-        return self.storage.enqueue_many([new], connection)[0]
+        return _with_outcome(self.storage.enqueue_many([new], connection)[0])
 
     async def enqueue_async(
         self,
@@ -79,8 +100,14 @@ class JobQueue:
         max_retries: int | None = None,
         queue: str | None = None,
         job_id: str | None = None,
+        unique_key: str | None = None,
+        unique_while: str | None = None,
+        unique_for: float | None = None,
+        on_conflict: str | None = None,
+        debounce_ceiling: float | None = None,
+        expires_at: datetime | None = None,
         connection: Any = None,
-    ) -> str:
+    ) -> JobId:
         """enqueue for an event loop, which it never blocks; connection is an async one."""
         new = self.new_job(
             job,
@@ -91,12 +118,18 @@ class JobQueue:
             max_retries=max_retries,
             queue=queue,
             job_id=job_id,
+            unique_key=unique_key,
+            unique_while=unique_while,
+            unique_for=unique_for,
+            on_conflict=on_conflict,
+            debounce_ceiling=debounce_ceiling,
+            expires_at=expires_at,
         )
-        return (await self.storage.enqueue_many_async([new], connection))[0]
+        return _with_outcome((await self.storage.enqueue_many_async([new], connection))[0])
 
-    def enqueue_many(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[str]:
+    def enqueue_many(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[JobId]:
         """Add many jobs in one round trip, all or none; their ids, in order. See new_job."""
-        return self.storage.enqueue_many(jobs, connection)
+        return [_with_outcome(job_id) for job_id in self.storage.enqueue_many(jobs, connection)]
 
     def new_job(
         self,
@@ -109,15 +142,32 @@ class JobQueue:
         max_retries: int | None = None,
         queue: str | None = None,
         job_id: str | None = None,
+        unique_key: str | None = None,
+        unique_while: str | None = None,
+        unique_for: float | None = None,
+        on_conflict: str | None = None,
+        debounce_ceiling: float | None = None,
+        expires_at: datetime | None = None,
     ) -> NewJob:
         """A checked NewJob for enqueue_many; what is left out comes from the handler. Raises InvalidJob."""
         values: dict[str, Any] = {"type": job}
         if not isinstance(job, str):
             handler = self._registry.for_function(job)
             values = {key: getattr(handler, key) for key in ("type", "priority", "max_retries", "queue")}
+            unique_key = handler.unique_key(data) if unique_key is None else unique_key
         given = {"priority": priority, "max_retries": max_retries, "queue": queue, "id": job_id, "data": data}
         values |= {key: value for key, value in given.items() if value is not None}
-        return NewJob(delay=delay, execute_at=execute_at, **values)
+        return NewJob(
+            delay=delay,
+            execute_at=execute_at,
+            unique_key=unique_key,
+            unique_while=unique_while,
+            unique_for=unique_for,
+            on_conflict=on_conflict,
+            debounce_ceiling=debounce_ceiling,
+            expires_at=expires_at,
+            **values,
+        )
 
     def get_job(self, job_id: str) -> Job | None:
         """The job with this id, or None."""
@@ -164,6 +214,31 @@ class JobQueue:
         """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
         return self.storage.cancel(job_id)
 
+    def pause_queue(self, queue: str, *, until: datetime | None = None, reason: str | None = None) -> None:
+        """Have no worker start jobs of this queue, until resume_queue or until a time.
+
+        Running jobs go on, and jobs can still be enqueued. After this returns, the only jobs of the queue that start
+        are those of a claim that was under way. A second pause replaces the end and the reason. Raises InvalidJob for
+        an end that has passed, and Unsupported if the storage cannot pause.
+        """
+        self.storage.pause("queue", queue, _end(until), reason)
+
+    def resume_queue(self, queue: str) -> bool:
+        """Have workers start jobs of this queue again; False when it was not paused."""
+        return self.storage.resume("queue", queue)
+
+    def pause_type(self, job_type: str, *, until: datetime | None = None, reason: str | None = None) -> None:
+        """Have no worker start jobs of this type, in any queue. See pause_queue."""
+        self.storage.pause("type", job_type, _end(until), reason)
+
+    def resume_type(self, job_type: str) -> bool:
+        """Have workers start jobs of this type again; False when it was not paused."""
+        return self.storage.resume("type", job_type)
+
+    def pauses(self) -> list[dict[str, Any]]:
+        """What is paused, a dict each: kind (queue or type), name, paused_at, paused_until, paused_by and reason."""
+        return self.storage.pauses()
+
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status; exact."""
         return self.storage.counts()
@@ -179,3 +254,12 @@ class JobQueue:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _with_outcome(job_id: str) -> JobId:
+    return job_id if isinstance(job_id, JobId) else JobId(job_id)
+
+
+def _end(until: datetime | None) -> datetime | None:
+    check_execute_at(until, "until")
+    return until

@@ -163,6 +163,18 @@ def _enqueues(conn: Connection) -> list[Case]:
             floor_pattern="insert into bare",
             floor_name="insert without trigger",
         ),
+        *(
+            Case(
+                name=f"enqueue_job with a unique key, {what}",
+                jobs=1,
+                call=run(f"select pgjobq.enqueue_job('t', %s, unique_key => {key})", [data]),
+                pattern="unique_key =>",
+                floor=run("select pgjobq.enqueue_job('t', %s)", [data]),
+                floor_pattern=r"enqueue_job\(",
+                floor_name="enqueue_job without a key",
+            )
+            for what, key in (("which is new", "gen_random_uuid()::text"), ("which another job has", "'k'"))
+        ),
         Case(
             name=f"enqueue_jobs, {MANY} at a time",
             jobs=MANY,

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pgjobq.cli import common
-from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, app, fail, opened, print_json, print_table
+from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, age, app, fail, opened, print_json, print_table
 from pgjobq.cli.text import in_a_line, in_json, in_lines
 from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError
 from pgjobq.models import Job, JobStatus, NewJob
@@ -29,6 +29,12 @@ ids_of_jobs = click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--execute-at", help="Not before: 2030-01-31T09:00+01:00.")
 @click.option("--max-retries", default=3, help="Tries after the first.")
 @click.option("--id", "job_id", help="An id of your own.")
+@click.option("--unique-key", help="If another job has this key, end in that job.")
+@click.option("--unique-while", help="unfinished, or pending: which jobs have their key.")
+@click.option("--unique-for", help="How long after it was enqueued a job has its key, even if it has ended: 10m.")
+@click.option("--on-conflict", help="keep, replace, debounce or error: what to do with the job that has the key.")
+@click.option("--debounce-ceiling", help="At most so long after the job was first enqueued: 5m.")
+@click.option("--expires-at", help="Cancel it if it has not started by then: 2030-01-31T09:00+01:00.")
 @common.dsn
 @common.schema
 def enqueue(
@@ -41,13 +47,22 @@ def enqueue(
     execute_at: str | None,
     max_retries: int,
     job_id: str | None,
+    unique_key: str | None,
+    unique_while: str | None,
+    unique_for: str | None,
+    on_conflict: str | None,
+    debounce_ceiling: str | None,
+    expires_at: str | None,
     dsn: str,
     schema: str,
 ) -> None:
     """Add a job; prints its id.
 
-    TYPE names its handler. DATA is a JSON object; - reads it from the input.
+    TYPE names its handler. DATA is a JSON object; - reads it from the input. With a unique key that another job has, it
+    prints the id of that job.
     """
+    from pgjobq.queue import JobQueue
+
     fields: dict[str, Any] = {} if job_id is None else {"id": job_id}
     new = NewJob(
         type=job_type,
@@ -55,12 +70,21 @@ def enqueue(
         priority=priority,
         queue=queue,
         delay=delay,
-        execute_at=None if execute_at is None else _moment(execute_at),
+        execute_at=_moment("execute_at", execute_at),
         max_retries=max_retries,
+        unique_key=unique_key,
+        unique_while=unique_while,
+        unique_for=_seconds("--unique-for", unique_for),
+        on_conflict=on_conflict,
+        debounce_ceiling=_seconds("--debounce-ceiling", debounce_ceiling),
+        expires_at=_moment("expires_at", expires_at),
         **fields,
     )
     with opened(dsn, schema) as storage:
-        click.echo(in_a_line(storage.enqueue_many([new])[0]))
+        enqueued = JobQueue(storage).enqueue_many([new])[0]
+    if enqueued.outcome != "added":
+        fail(f"note: another job has the unique key {unique_key!r}, and was {enqueued.outcome}")
+    click.echo(in_a_line(enqueued))
 
 
 @app.command("list")
@@ -157,11 +181,15 @@ def _json(text: str) -> Any:
         raise InvalidJob(f"data: {error}; give a JSON object in single quotes", field="data") from None
 
 
-def _moment(text: str) -> datetime:
+def _moment(field: str, text: str | None) -> datetime | None:
     try:
-        return datetime.fromisoformat(text)
+        return None if text is None else datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidJob(f"execute_at: {text!r} is no time; give 2030-01-31T09:00+01:00", field="execute_at") from None
+        raise InvalidJob(f"{field}: {text!r} is no time; give 2030-01-31T09:00+01:00", field=field) from None
+
+
+def _seconds(option: str, text: str | None) -> float | None:
+    return None if text is None else age(option, text).total_seconds()
 
 
 def _brief(job: Job, name: str) -> Any:

@@ -6,7 +6,6 @@ async kin on the psycopg dialect. SQLAlchemy is not imported: its objects are to
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from psycopg import sql
 
 from pgjobq.errors import ConfigurationError
 from pgjobq.models import NewJob
+from pgjobq.postgres.adding import ADD, added, arguments_to_add, as_bytes, told
 from pgjobq.postgres.fetching import PlainAsyncCursor, PlainCursor
 from pgjobq.postgres.statements import placeable
 
@@ -39,18 +39,18 @@ _WANTED = (
 )
 
 
-def enqueue(connection: Any, schema: str, jobs: Sequence[NewJob]) -> None:
-    """Add jobs in the current transaction of a sync connection, and change nothing else of it."""
+def enqueue(connection: Any, schema: str, jobs: Sequence[NewJob]) -> list[str]:
+    """Add jobs in the current transaction of a sync connection, and change nothing else of it; their ids."""
     if isinstance(connection, psycopg.AsyncConnection) or _is_async_alchemy(connection):
         raise ConfigurationError("connection: it is async; use `await queue.enqueue_async(...)`")
     raw = _raw(connection)
     if not isinstance(raw, psycopg.Connection):
         raise ConfigurationError(f"connection: {type(connection).__name__} is not {_WANTED}")
     with PlainCursor(raw) as cursor:
-        cursor.execute(_statement(raw, schema), [_bytes(jobs)]).fetchall()
+        return _ids(jobs, cursor.execute(*_statement(raw, schema, jobs)).fetchall())
 
 
-async def enqueue_async(connection: Any, schema: str, jobs: Sequence[NewJob]) -> None:
+async def enqueue_async(connection: Any, schema: str, jobs: Sequence[NewJob]) -> list[str]:
     """enqueue for an AsyncConnection, AsyncSession or SQLAlchemy AsyncConnection."""
     raw = connection
     if hasattr(raw, "sync_session"):
@@ -61,30 +61,23 @@ async def enqueue_async(connection: Any, schema: str, jobs: Sequence[NewJob]) ->
         raw = (await raw.get_raw_connection()).driver_connection
     if isinstance(raw, psycopg.AsyncConnection):
         async with PlainAsyncCursor(raw) as cursor:
-            await (await cursor.execute(_statement(raw, schema), [_bytes(jobs)])).fetchall()
-    elif isinstance(_raw(raw), psycopg.Connection):
+            return _ids(jobs, await (await cursor.execute(*_statement(raw, schema, jobs))).fetchall())
+    if isinstance(_raw(raw), psycopg.Connection):
         raise ConfigurationError("connection: it is sync and would block the event loop; use queue.enqueue(...)")
-    else:
-        raise ConfigurationError(f"connection: {type(connection).__name__} is not {_WANTED}")
+    raise ConfigurationError(f"connection: {type(connection).__name__} is not {_WANTED}")
 
 
-def _statement(raw: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], schema: str) -> bytes:
+def _statement(
+    raw: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], schema: str, jobs: Sequence[NewJob]
+) -> tuple[bytes, list[bytes]]:
     # In the connection's encoding, which counts for the schema's name alone.
-    return sql.SQL(_ENQUEUE).format(schema=placeable(schema)).as_bytes(raw)
+    with_key = told(jobs)
+    text = sql.SQL(ADD if with_key else _ENQUEUE).format(schema=placeable(schema)).as_bytes(raw)
+    return text, arguments_to_add(jobs) if with_key else [as_bytes(jobs)]
 
 
-def _bytes(jobs: Sequence[NewJob]) -> bytes:
-    return f"[{','.join(map(_object, jobs))}]".encode()
-
-
-def _object(job: NewJob) -> str:
-    values: dict[str, Any] = {"type": job.type, "queue": job.queue, "id": job.id}
-    values |= {"priority": job.priority, "max_retries": job.max_retries}
-    if job.execute_at is not None:
-        values["execute_at"] = job.execute_at.isoformat()
-    if job.delay is not None:
-        values["delay"] = float(job.delay)
-    return f'{json.dumps(values, ensure_ascii=False)[:-1]}, "data": {job.json}}}'
+def _ids(jobs: Sequence[NewJob], rows: list[tuple[Any, ...]]) -> list[str]:
+    return added(rows) if told(jobs) else [job.id for job in jobs]
 
 
 def _is_async_alchemy(connection: Any) -> bool:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pgjobq.models import Job, NewJob
+from pgjobq.postgres.adding import ADD, added, arguments_to_add, told
 from pgjobq.postgres.rows import arguments_of, claimed_jobs, lists_of, stored_job
 from pgjobq.postgres.statements import InSchema
 
@@ -78,6 +79,8 @@ class Calls:
 
     def enqueue_jobs(self, jobs: Sequence[NewJob]) -> FunctionCall[list[str]]:
         """Add jobs; their ids, in order. A single one goes to enqueue_job, which is quicker."""
+        if told(jobs):
+            return FunctionCall(self._sql[ADD], arguments_to_add(jobs), added, large=len(jobs) > LARGE_BATCH)
         if len(jobs) == 1:
             text = """select {schema}.enqueue_job(%s, %s::jsonb, %s, coalesce(%s::timestamptz,
                 clock_timestamp() + make_interval(secs => %s)), %s, %s, %s)"""

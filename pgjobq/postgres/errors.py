@@ -12,6 +12,7 @@ from pgjobq.errors import (
     DuplicateJob,
     InvalidJob,
     JobsHeld,
+    KeyTaken,
     NotMigrated,
     PgjobqError,
     SchemaConflict,
@@ -35,6 +36,7 @@ _BY_STATE: dict[str, type[PgjobqError]] = {
     "JQ004": SchemaTooNew,
     "JQ005": SchemaConflict,
     "JQ006": NotRegistered,
+    "JQ008": KeyTaken,
     "55P03": JobsHeld,  # lock_not_available
 }
 _MISSING = (pg.UndefinedFunction, pg.UndefinedTable, pg.UndefinedColumn, pg.InvalidSchemaName)

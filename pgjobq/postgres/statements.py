@@ -6,7 +6,8 @@ from psycopg import sql
 
 JOB_COLUMNS = (
     "id, queue, type, data::text, status, priority, attempts, max_retries, execute_at, error, created_at, updated_at,"
-    " started_at, finished_at, failed_at, worker_id, claim_id, crashes"
+    " started_at, finished_at, failed_at, worker_id, claim_id, crashes,"
+    " unique_key, expires_at"
 )
 
 

@@ -100,6 +100,7 @@ class BaseStorage(ABC):
         """
         if connection is not None:
             raise Unsupported(f"{type(self).__name__} cannot enqueue on a connection of the caller's")
+        self._refuse_told(jobs)
         for job in jobs:
             if job.queue != "default":
                 raise Unsupported(f"queue: {type(self).__name__} has no queues; leave the queue out")
@@ -108,6 +109,14 @@ class BaseStorage(ABC):
                 execute_at = datetime.now().astimezone() + timedelta(seconds=job.delay)
             self.enqueue(job.id, job.type, job.data, job.max_retries, job.priority, execute_at)
         return [job.id for job in jobs]
+
+    def _refuse_told(self, jobs: Sequence[NewJob]) -> None:
+        """Raise Unsupported for a unique key or an expiry, in a storage that has neither."""
+        for job in jobs:
+            if job.unique_key is not None:
+                raise Unsupported(f"unique_key: {type(self).__name__} has no unique keys; leave it out")
+            if job.expires_at is not None:
+                raise Unsupported(f"expires_at: {type(self).__name__} has no expiry; leave it out")
 
     async def enqueue_many_async(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """enqueue_many for an event loop, which it never blocks."""
@@ -169,6 +178,18 @@ class BaseStorage(ABC):
     def cancel(self, job_id: str) -> bool:
         """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
         raise Unsupported(f"{type(self).__name__} cannot cancel jobs")
+
+    def pause(self, kind: str, name: str, until: datetime | None = None, reason: str | None = None) -> None:
+        """Start no more jobs of a queue or a type (kind), until resume or until a time. See JobQueue.pause_queue."""
+        raise Unsupported(f"{type(self).__name__} cannot pause queues and types")
+
+    def resume(self, kind: str, name: str) -> bool:
+        """Start jobs of a queue or a type (kind) again; False when it was not paused."""
+        raise Unsupported(f"{type(self).__name__} cannot pause queues and types")
+
+    def pauses(self) -> list[dict[str, Any]]:
+        """What is paused, a dict each: kind, name, paused_at, paused_until, paused_by, reason. Here nothing is."""
+        return []
 
     def prune(
         self,

@@ -96,6 +96,7 @@ class FencedStorage(BaseStorage):
         if connection is not None:
             return super().enqueue_many(jobs, connection)
         if jobs:
+            self._refuse_told(jobs)
             self._add(jobs)
         return [job.id for job in jobs]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from pgjobq.postgres.claiming import Claiming
 from pgjobq.postgres.database import Database
 from pgjobq.postgres.dsn import connection_parameters
 from pgjobq.postgres.errors import translated
+from pgjobq.postgres.pausing import Pauses
 from pgjobq.postgres.presence import Presence
 from pgjobq.postgres.pruning import Pruning
 from pgjobq.postgres.repairing import Repaired, repair
@@ -89,20 +90,24 @@ class PostgresStorage(FencedStorage):
         """Be no worker yet; and none in a forked child, for the registration and the jobs held are the parent's."""
         self._presence, self._left_types = self._new_presence(), []
         self._claiming, self._pruning = Claiming(self._database, self._presence), Pruning(self._database)
+        self._pauses = Pauses(self._database, self.schema)
 
     # -- adding ---------------------------------------------------------------------------------------
 
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """Add jobs in one statement: all or none; their ids, in order.
 
-        connection: a psycopg or SQLAlchemy connection; the jobs exist when its transaction commits.
+        connection: a psycopg or SQLAlchemy connection; the jobs exist when its transaction commits. If a job has a
+        unique key or an expiry, the ids are JobIds, whose outcome tells a new job from one that has the key already.
+        The options of the keys must be the same for all jobs of a call.
         """
-        if connection is None or not jobs:
-            return super().enqueue_many(jobs)
+        if not jobs:
+            return []
         check_sizes(jobs, self.max_data_bytes)
+        if connection is None:
+            return self._run(self._calls.enqueue_jobs(jobs))
         with translated():
-            callers.enqueue(connection, self.schema, jobs)
-        return [job.id for job in jobs]
+            return callers.enqueue(connection, self.schema, jobs)
 
     async def enqueue_many_async(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """enqueue_many for an event loop; connection is an async one."""
@@ -110,12 +115,10 @@ class PostgresStorage(FencedStorage):
             return await super().enqueue_many_async(jobs)
         check_sizes(jobs, self.max_data_bytes)
         with translated():
-            await callers.enqueue_async(connection, self.schema, jobs)
-        return [job.id for job in jobs]
+            return await callers.enqueue_async(connection, self.schema, jobs)
 
     def _add(self, jobs: Sequence[NewJob]) -> None:
-        check_sizes(jobs, self.max_data_bytes)
-        self._run(self._calls.enqueue_jobs(jobs))
+        self.enqueue_many(jobs)
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
         """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added."""
@@ -247,6 +250,18 @@ class PostgresStorage(FencedStorage):
     def workers(self) -> list[dict[str, Any]]:
         """The view worker_status: id, name, queues, started_at, alive, asleep, running."""
         return self._run(self._calls.worker_status())
+
+    def pause(self, kind: str, name: str, until: datetime | None = None, reason: str | None = None) -> None:
+        """Start no more jobs of a queue or a type (kind), until resume or until a time."""
+        self._pauses.pause(kind, name, until, reason)
+
+    def resume(self, kind: str, name: str) -> bool:
+        """Start jobs of a queue or a type (kind) again; False when it was not paused."""
+        return self._pauses.resume(kind, name)
+
+    def pauses(self) -> list[dict[str, Any]]:
+        """What is paused: kind, name, paused_at, paused_until, paused_by, reason."""
+        return self._pauses.now()
 
     def unserved_types(self) -> list[dict[str, Any]]:
         """Types of due jobs that no live worker takes: queue, type, jobs. Looks at 10,000 places of each queue."""

@@ -86,6 +86,7 @@ class SQLAlchemyStorage(LeasedStorage):
         """
         if connection is None or not jobs:
             return super().enqueue_many(jobs)
+        self._refuse_told(jobs)
         conn = callers.sync_connection(connection, self.engine.dialect.name)
         with self._database.translated():
             self._database.join(conn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from pgjobq.errors import DuplicateJob
+from pgjobq.errors import DuplicateJob, Unsupported
 from pgjobq.models import JobStatus, NewJob
 from pgjobq.storage.base import BaseStorage, Completed, Failed, Outcome, Released, Retried
 from pgjobq.testing.features import StorageTests, needs
@@ -42,6 +42,18 @@ class BatchingTests(StorageTests):
         new = [NewJob(id=name, type="t") for name in ("b", "a")]
         same(asyncio.run(storage.enqueue_many_async(new)), ["b", "a"], "enqueue_many_async: gives the ids, in order")
         same(ids(storage.dequeue_many(9)), ["b", "a"], "enqueue_many_async: the jobs stand in line in their order")
+
+    def test_unique_key_is_kept_or_refused(self, storage: BaseStorage) -> None:
+        """A storage that has no unique keys says Unsupported, and does not add a second job."""
+        try:
+            (first,) = storage.enqueue_many([NewJob(id="a", type="t", unique_key="k")])
+        except Unsupported as error:
+            promise("unique_key" in str(error), "enqueue_many: Unsupported names unique_key", message=str(error))
+            same(ids(storage.list_jobs()), [], "enqueue_many: a job that was refused for its key is not there")
+            return
+        again = storage.enqueue_many([NewJob(id="b", type="t", unique_key="k")])
+        same(again, [first], "enqueue_many: a unique key that another job has gives the id of that job, or Unsupported")
+        same(ids(storage.list_jobs()), [first], "enqueue_many: a unique key that another job has adds no second job")
 
     @needs("batches")
     def test_enqueue_many_adds_all_or_none(self, storage: BaseStorage) -> None:

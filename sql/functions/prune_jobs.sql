@@ -2,7 +2,8 @@
 --
 -- It walks the jobs in the order of created_at, up to older_than ago, because no job finishes before it is created. It
 -- skips jobs that another transaction holds. Only one caller can prune at a time, and pruned is null for the others,
--- but a transaction that is left open excludes them for no longer than a minute.
+-- but a transaction that is left open excludes them for no longer than a minute. Each call also deletes some of the
+-- unique keys whose jobs no longer exist.
 --
 --   queues     delete only jobs of these queues; null: of all queues
 --   pruned     how many jobs were deleted; fewer than max_jobs means that no more are left
@@ -70,6 +71,7 @@ begin
     prune_jobs.reached_created_at := v_until;
     prune_jobs.reached_id         := '';
   end if;
+  perform sweep_unique_keys(prune_jobs.max_jobs);
 end;
 $$;
 comment on function prune_jobs(interval, text[], integer, timestamptz, text, text[]) is

@@ -1,10 +1,11 @@
 -- retry_job: make a job pending again, due after a delay in seconds.
 --
 -- A worker passes the claim_id of its start: its running job becomes pending, if that start is not over. An operator
--- passes no claim_id: a failed, cancelled or pending job becomes pending, and gets one try even if all are used up. The
+-- passes no claim_id: a failed, cancelled or pending job becomes pending, gets one try even if all are used up, and does not expire. The
 -- last error is kept unless a new one is given. crashes is subtracted from attempts, because crashes use up no try, and
 -- is set to 0. Returns false, and changes nothing, if the job is not in such a state. It is safe to repeat a call.
 -- Raises 55P03 (lock_not_available) if another transaction holds the row for half a second.
+-- Raises JQ008 if an operator retries a failed or cancelled job whose unique key another unfinished job has.
 create or replace function retry_job(id text, delay_seconds double precision default 0, error text default null,
                                      claim_id bigint default null)
   returns boolean
@@ -14,11 +15,24 @@ create or replace function retry_job(id text, delay_seconds double precision def
   set search_path from current
   set lock_timeout = '500ms'
 as $$
+declare
+  v_taken record;
 begin
   if retry_job.delay_seconds is null or not retry_job.delay_seconds between 0 and 3.2e9 then
     raise exception using errcode = 'JQ001',
       message = format('delay_seconds: %s is not a delay', coalesce(retry_job.delay_seconds::text, 'null')),
       hint    = 'Use a number of seconds from 0 to 3.2e9 (a hundred years).';
+  end if;
+  if retry_job.claim_id is null then
+    select jobs.unique_key, take_unique_key(jobs.unique_key, jobs.id) as holder
+      from jobs
+     where jobs.id = retry_job.id collate "C" and jobs.status in ('failed', 'cancelled') and jobs.unique_key is not null
+      into v_taken;
+    if v_taken.holder is not null then
+      raise exception using errcode = 'JQ008',
+        message = format('unique_key: the unfinished job %s has the key %L of this job', v_taken.holder, v_taken.unique_key),
+        hint    = 'Retry this job when that job has ended, or cancel that job first.';
+    end if;
   end if;
   update jobs
      set status      = 'pending',
@@ -26,6 +40,7 @@ begin
          attempts    = greatest(jobs.attempts - jobs.crashes, 0),
          crashes     = 0,
          execute_at  = clock_timestamp() + make_interval(secs => retry_job.delay_seconds),
+         expires_at  = case when retry_job.claim_id is not null then jobs.expires_at end,
          failed_at   = null,
          finished_at = null,
          updated_at  = clock_timestamp()

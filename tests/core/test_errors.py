@@ -19,6 +19,7 @@ def test_every_error_is_in_the_tree() -> None:
         "PgjobqError": Exception,
         "InvalidJob": PgjobqError,
         "DuplicateJob": PgjobqError,
+        "KeyTaken": PgjobqError,
         "JobNotFound": PgjobqError,
         "LostJob": PgjobqError,
         "UnknownJobType": PgjobqError,

@@ -104,7 +104,7 @@ def test_children_enqueue_and_work_beside_their_parent(url: str) -> None:
             queue.enqueue("parent")
 
         def work() -> list[str]:
-            ids = [queue.enqueue("child") for _ in range(EACH)]
+            ids: list[str] = [queue.enqueue("child") for _ in range(EACH)]
             ids += queue.enqueue_many([NewJob(type="child") for _ in range(EACH)])
             started = queue.storage.dequeue_many(3)
             for job in started:

@@ -11,13 +11,19 @@ Connection = psycopg.Connection[Any]
 
 # For each function that takes text: its arguments, where words stands for a row whose columns have another collation.
 CALLS = {
+    "add_job": "words.word, job_id => words.id, unique_key => words.word, unique_while => words.status, on_conflict => words.keep",
+    "add_jobs": "words.types, job_ids => words.ids, unique_keys => words.types, on_conflict => words.keep",
     "call_workers": "1, words.help",
     "advance_floors": "1, '{}', words.queues, array[1, 2]",
     "cancel_job": "words.id",
+    "pause_queue": "words.word, null, words.word",
+    "resume_queue": "words.word",
+    "pause_type": "words.word, null, words.word",
+    "resume_type": "words.word",
     "claim_jobs": "1, words.queues, 1, words.types",
     "complete_jobs": "1, words.ids, array[1, 2]",
-    "enqueue_job": "words.word, queue => words.queue, job_id => words.word",
-    "enqueue_jobs": "words.types, queues => words.queues, job_ids => words.types",
+    "enqueue_job": "words.word, queue => words.queue, job_id => words.word, unique_key => words.word, on_conflict => words.keep",
+    "enqueue_jobs": "words.types, queues => words.queues, job_ids => words.types, unique_keys => words.types",
     "export_jobs": "1, now(), words.id",
     "fail_job": "words.id, 1, words.word",
     "get_job": "words.id",
@@ -36,6 +42,7 @@ CALLS = {
 }
 WORDS = {
     "id": "a", "word": "w", "queue": "default", "status": "pending", "asleep": "asleep", "alive": "alive", "help": "help",
+    "keep": "keep",
     "ids": ["a", "b"], "types": ["x", "y"], "queues": ["default", "other"], "statuses": ["completed", "failed"],
 }  # fmt: skip
 
@@ -54,6 +61,7 @@ def words(conn: Connection, request: pytest.FixtureRequest) -> Connection:
     conn.execute(f"insert into public.words values ({', '.join('%s' for _ in WORDS)})", list(WORDS.values()))
     conn.execute("select enqueue_jobs('{x,x,y}', queues => '{default,other,default}', job_ids => '{a,b,c}')")
     conn.execute("insert into scheduled (execute_at, queue, lane, job_id) values (now(), 'default', -5, 'c')")
+    conn.execute("select add_jobs('{x,x,x}', job_ids => '{d,e,f}', unique_keys => '{w,x,y}')")
     conn.execute("insert into floors values ('default', -5, 1, now()), ('other', -5, 1, now())")
     conn.execute("select set_worker_state(register_worker('w'), 'polling', queues => '{default}')")
     conn.execute("select set_worker_state(register_worker('w'), 'asleep', queues => '{default}')")

@@ -68,6 +68,8 @@ def test_import_keeps_what_is_given(conn: Connection) -> None:
         "failed_at": FINISHED,
         "worker_id": 7,
         "claim_id": 8,
+        "unique_key": "k",
+        "expires_at": FINISHED,
     }
     assert imported(conn, given) == 1
     conn.execute("set timezone = 'UTC'")

@@ -22,7 +22,13 @@ def acting_as(conn: Connection, role: str) -> Iterator[Connection]:
 
 
 MAY = {
-    "pgjobq_enqueue": ["select enqueue_job('t')", "select public.enqueue_job('t')", "select enqueue_jobs('{t}')"],
+    "pgjobq_enqueue": [
+        "select enqueue_job('t')",
+        "select public.enqueue_job('t')",
+        "select enqueue_jobs('{t}')",
+        "select add_job('t', unique_key => 'k')",
+        "select add_jobs('{t}', unique_keys => '{k}')",
+    ],
     "pgjobq_work": [
         "select enqueue_job('t')",
         "select * from claim_jobs(1)",

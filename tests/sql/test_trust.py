@@ -20,7 +20,7 @@ from pgjobq.postgres.schema import check_schema, migrate
 Connection = psycopg.Connection[Any]
 MakeRole = Callable[..., str]
 
-ARGUMENTS = "text, jsonb, bigint, timestamptz, integer, text, text"
+ARGUMENTS = "text, jsonb, bigint, timestamptz, integer, text, text, text, text, interval, text, interval, timestamptz"
 # Better matches than PostgreSQL's own for what an installation calls, and each tells on its caller.
 TRAP = """
 create table {schema}.caught (who text);

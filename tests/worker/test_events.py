@@ -61,7 +61,7 @@ def ran(queue: JobQueue, registry: Registry, *handlers: Any, **options: Any) -> 
     worker = Worker(queue, registry=registry, **options)
     worker.start()
     try:
-        ids = [queue.enqueue(handler) for handler in handlers]
+        ids: list[str] = [queue.enqueue(handler) for handler in handlers]
         for job_id in ids:
             finished(queue, job_id)
     finally:

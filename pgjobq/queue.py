@@ -8,6 +8,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
+from pgjobq.checks import check_execute_at
 from pgjobq.connect import open_storage
 from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.handlers import Registry, default_registry
@@ -213,6 +214,31 @@ class JobQueue:
         """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
         return self.storage.cancel(job_id)
 
+    def pause_queue(self, queue: str, *, until: datetime | None = None, reason: str | None = None) -> None:
+        """Have no worker start jobs of this queue, until resume_queue or until a time.
+
+        Running jobs go on, and jobs can still be enqueued. After this returns, the only jobs of the queue that start
+        are those of a claim that was under way. A second pause replaces the end and the reason. Raises InvalidJob for
+        an end that has passed, and Unsupported if the storage cannot pause.
+        """
+        self.storage.pause("queue", queue, _end(until), reason)
+
+    def resume_queue(self, queue: str) -> bool:
+        """Have workers start jobs of this queue again; False when it was not paused."""
+        return self.storage.resume("queue", queue)
+
+    def pause_type(self, job_type: str, *, until: datetime | None = None, reason: str | None = None) -> None:
+        """Have no worker start jobs of this type, in any queue. See pause_queue."""
+        self.storage.pause("type", job_type, _end(until), reason)
+
+    def resume_type(self, job_type: str) -> bool:
+        """Have workers start jobs of this type again; False when it was not paused."""
+        return self.storage.resume("type", job_type)
+
+    def pauses(self) -> list[dict[str, Any]]:
+        """What is paused, a dict each: kind (queue or type), name, paused_at, paused_until, paused_by and reason."""
+        return self.storage.pauses()
+
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status; exact."""
         return self.storage.counts()
@@ -232,3 +258,8 @@ class JobQueue:
 
 def _with_outcome(job_id: str) -> JobId:
     return job_id if isinstance(job_id, JobId) else JobId(job_id)
+
+
+def _end(until: datetime | None) -> datetime | None:
+    check_execute_at(until, "until")
+    return until

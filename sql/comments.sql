@@ -28,7 +28,11 @@ begin
         ('column',   'jobs.claim_id',          'The claim that the last start belongs to; null if something other than its worker ended that start.'),
         ('column',   'jobs.crashes',           'How many workers have died while they held the job, since its handler last ended or it was retried. A crash uses up no try.'),
         ('column',   'jobs.unique_key',        'An enqueue with the same key may end in this job instead of a new one; null: the job has no key.'),
-        ('column',   'jobs.expires_at',        'The job is cancelled if it has not started by then; null: it never expires.'),
+        ('column',   'jobs.expires_at',        'A claim after this time cancels the job and does not start it; null: never.'),
+
+        ('table',    'pauses',                 'Private: the queues and types that are paused (see pause_queue and pause_type).'),
+        ('column',   'pauses.paused_until',    'When the pause ends by itself; null: when it is resumed.'),
+        ('column',   'pauses.paused_by',       'The setting pgjobq.actor of the session that paused it, or its role if that is not set.'),
 
         ('sequence', 'place_seq',              'Numbers the places in ready and scheduled in their order.'),
 

@@ -66,13 +66,18 @@ insert into schema_version (version) values (2);
 \ir functions/next_due.sql
 \ir functions/notifiers_waiting.sql
 \ir functions/open_transactions.sql
+\ir functions/pause_queue.sql
+\ir functions/pause_type.sql
 \ir functions/promote_jobs.sql
 \ir functions/prune_jobs.sql
+\ir functions/queue_names.sql
 \ir functions/register_worker.sql
 \ir functions/release_jobs.sql
 \ir functions/release_unknown_jobs.sql
 \ir functions/repair_jobs.sql
 \ir functions/rescue_jobs.sql
+\ir functions/resume_queue.sql
+\ir functions/resume_type.sql
 \ir functions/retire_worker.sql
 \ir functions/retry_job.sql
 \ir functions/set_worker_state.sql
@@ -82,7 +87,9 @@ insert into schema_version (version) values (2);
 \ir functions/private/check_floors.sql
 \ir functions/private/check_new_job.sql
 \ir functions/private/drop_orphans.sql
+\ir functions/private/end_pauses.sql
 \ir functions/private/enter_doorbell.sql
+\ir functions/private/expire_jobs.sql
 \ir functions/private/forget_claims.sql
 \ir functions/private/give_away_worker.sql
 \ir functions/private/give_back_claims.sql
@@ -93,17 +100,20 @@ insert into schema_version (version) values (2);
 \ir functions/private/lock_unique_key.sql
 \ir functions/private/next_places.sql
 \ir functions/private/notify_workers.sql
+\ir functions/private/pause.sql
 \ir functions/private/place_changed_job.sql
 \ir functions/private/place_new_jobs.sql
 \ir functions/private/ready_lanes.sql
 \ir functions/private/ready_queues.sql
 \ir functions/private/reject_job.sql
+\ir functions/private/resume.sql
 \ir functions/private/sweep_unique_keys.sql
 \ir functions/private/take_line.sql
 \ir functions/private/take_places.sql
 \ir functions/private/take_unique_key.sql
 \ir functions/private/turn_key.sql
 \ir functions/private/was_settled.sql
+\ir functions/private/without_paused.sql
 \ir ours.sql
 
 set local search_path = pg_temp, :"schema";
@@ -111,13 +121,15 @@ set local search_path = pg_temp, :"schema";
 select has_database_privilege(current_database(), 'temp') as needed \gset
 \if :needed
 \ir views/job_stats.sql
+\ir views/paused_types.sql
+\ir views/queues.sql
 \ir views/worker_status.sql
 \endif
 
 set local search_path = :"schema", pg_temp;
 
 select exists (
-  select from unnest('{job_stats,worker_status}'::text[]) as view (name),
+  select from unnest('{job_stats,paused_types,queues,worker_status}'::text[]) as view (name),
        lateral (values (to_regclass(format('%I.%I', current_schema(), view.name)),
                         to_regclass('pg_temp.' || view.name))) as pair (found, wanted)
    where pair.wanted is null
@@ -125,12 +137,14 @@ select exists (
       or obj_description(pair.found, 'pg_class') is distinct from obj_description(pair.wanted, 'pg_class')) as needed \gset
 \if :needed
 \ir views/job_stats.sql
+\ir views/paused_types.sql
+\ir views/queues.sql
 \ir views/worker_status.sql
 \endif
 
 select to_regclass('pg_temp.job_stats') is not null as needed \gset
 \if :needed
-drop view pg_temp.job_stats, pg_temp.worker_status;
+drop view pg_temp.job_stats, pg_temp.paused_types, pg_temp.queues, pg_temp.worker_status;
 \endif
 
 \ir comments.sql

@@ -39,9 +39,9 @@ begin
          '{claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker,
            retire_worker, heartbeat_worker, leave_types, held_jobs, lost_jobs, release_unknown_jobs, set_worker_state, call_workers, watch_workers,
            open_transactions, notifiers_waiting, advance_floors, prune_jobs, repair_jobs}'),
-        ('pgjobq_read, pgjobq_work, pgjobq_admin', '{get_job, list_jobs, count_jobs, live_workers, next_due, export_jobs, unserved_types,
+        ('pgjobq_read, pgjobq_work, pgjobq_admin', '{get_job, list_jobs, count_jobs, live_workers, next_due, queue_names, export_jobs, unserved_types,
           misplaced_jobs}'),
-        ('pgjobq_admin', '{cancel_job, import_jobs}')
+        ('pgjobq_admin', '{cancel_job, import_jobs, pause_queue, resume_queue, pause_type, resume_type}')
       ) as may (roles, names)
       join pg_proc on pg_proc.proname = any (may.names)
      where pg_proc.pronamespace = quote_ident(current_schema())::regnamespace
@@ -51,7 +51,7 @@ begin
   end loop;
   grant select on schema_version
      to pgjobq_enqueue, pgjobq_work, pgjobq_read, pgjobq_admin;
-  grant select on job_stats, worker_status
+  grant select on job_stats, worker_status, queues, paused_types
      to pgjobq_read, pgjobq_work, pgjobq_admin;
   -- This does not apply to a user's own function.
   if exists (select from pg_proc

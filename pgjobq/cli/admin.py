@@ -45,12 +45,14 @@ def stats(*, as_json: bool, dsn: str, schema: str) -> None:
     """Jobs by queue and status, and the workers. Cheap, also on a large table."""
     with opened(dsn, schema) as storage:
         jobs, workers, unserved = storage.stats(), storage.workers(), storage.unserved_types()
+        pauses = storage.pauses()
     if as_json:
-        print_json({"jobs": jobs, "workers": workers, "unserved_types": unserved})
+        print_json({"jobs": jobs, "workers": workers, "unserved_types": unserved, "pauses": pauses})
         return
+    paused = {row["name"] for row in pauses if row["kind"] == "queue"}
     rows = [
         [
-            "(all)" if row["queue"] is None else row["queue"],
+            "(all)" if row["queue"] is None else f"{row['queue']}{' (paused)' * (row['queue'] in paused)}",
             row["status"],
             f"{'about ' if row['estimated'] else ''}{row['jobs']}",
             None if row["oldest_due_age"] is None else f"{row['oldest_due_age']:.1f} s",
@@ -62,6 +64,10 @@ def stats(*, as_json: bool, dsn: str, schema: str) -> None:
     columns = ("id", "name", "queues", "started_at", "alive", "asleep", "running")
     shown = [[("all" if v is None else ",".join(v)) if k == "queues" else v for k, v in w.items()] for w in workers]
     print_table(columns, shown, title="Workers")
+    if pauses:
+        click.echo()
+        told = ("kind", "name", "paused_at", "paused_until", "paused_by", "reason")
+        print_table(told, [[row[key] for key in told] for row in pauses], title="Paused")
     if unserved:
         click.echo()
         keys = ("queue", "type", "jobs")

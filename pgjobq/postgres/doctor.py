@@ -52,6 +52,7 @@ def examine(conninfo: str, schema: str) -> list[Finding]:
             _publications(conn, schema),
             _triggers(conn, schema),
             _misplaced(conn, schema),
+            _pauses(conn, schema),
             _unserved(conn, schema),
             _unserved_types(conn, schema),
         ]
@@ -217,6 +218,21 @@ def _misplaced(conn: Connection, schema: str) -> Finding:
     )
 
 
+def _pauses(conn: Connection, schema: str) -> Finding:
+    # No fault, but jobs that wait because of it look like jobs that nothing takes.
+    query = sql.SQL(
+        """
+        select string_agg(format('%s %s by %s%s%s', kind, name, paused_by, ' until ' || paused_until, ': ' || reason),
+                          '; ' order by kind, name)
+          from (select 'queue' as kind, name, paused_by, paused_until, reason from {queues} where paused
+                union all
+                select 'type', type, paused_by, paused_until, reason from {types}) as pause
+        """
+    ).format(queues=sql.Identifier(schema, "queues"), types=sql.Identifier(schema, "paused_types"))
+    paused = _row(conn, query)[0]
+    return Finding(name="pauses", ok=True, detail="nothing is paused" if paused is None else f"paused: {paused}")
+
+
 def _unserved(conn: Connection, schema: str) -> Finding:
     query = sql.SQL(
         """
@@ -224,11 +240,12 @@ def _unserved(conn: Connection, schema: str) -> Finding:
           from {stats}
          where status = 'pending'
            and oldest_due_age is not null
+           and not exists (select from {queues} as queues where queues.paused and queues.name = stats.queue)
            and not exists (select from {workers} as worker
                             where worker.alive and (worker.queues is null or stats.queue = any (worker.queues)))
         """
     ).format(stats=sql.SQL("{} as stats").format(sql.Identifier(schema, "job_stats")),
-             workers=sql.Identifier(schema, "worker_status"))  # fmt: skip
+             workers=sql.Identifier(schema, "worker_status"), queues=sql.Identifier(schema, "queues"))  # fmt: skip
     queues = _row(conn, query)[0]
     return Finding(
         name="unserved queues",

@@ -179,6 +179,18 @@ class BaseStorage(ABC):
         """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
         raise Unsupported(f"{type(self).__name__} cannot cancel jobs")
 
+    def pause(self, kind: str, name: str, until: datetime | None = None, reason: str | None = None) -> None:
+        """Start no more jobs of a queue or a type (kind), until resume or until a time. See JobQueue.pause_queue."""
+        raise Unsupported(f"{type(self).__name__} cannot pause queues and types")
+
+    def resume(self, kind: str, name: str) -> bool:
+        """Start jobs of a queue or a type (kind) again; False when it was not paused."""
+        raise Unsupported(f"{type(self).__name__} cannot pause queues and types")
+
+    def pauses(self) -> list[dict[str, Any]]:
+        """What is paused, a dict each: kind, name, paused_at, paused_until, paused_by, reason. Here nothing is."""
+        return []
+
     def prune(
         self,
         older_than: timedelta,

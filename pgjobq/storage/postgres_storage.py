@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from pgjobq.postgres.claiming import Claiming
 from pgjobq.postgres.database import Database
 from pgjobq.postgres.dsn import connection_parameters
 from pgjobq.postgres.errors import translated
+from pgjobq.postgres.pausing import Pauses
 from pgjobq.postgres.presence import Presence
 from pgjobq.postgres.pruning import Pruning
 from pgjobq.postgres.repairing import Repaired, repair
@@ -89,6 +90,7 @@ class PostgresStorage(FencedStorage):
         """Be no worker yet; and none in a forked child, for the registration and the jobs held are the parent's."""
         self._presence, self._left_types = self._new_presence(), []
         self._claiming, self._pruning = Claiming(self._database, self._presence), Pruning(self._database)
+        self._pauses = Pauses(self._database, self.schema)
 
     # -- adding ---------------------------------------------------------------------------------------
 
@@ -248,6 +250,18 @@ class PostgresStorage(FencedStorage):
     def workers(self) -> list[dict[str, Any]]:
         """The view worker_status: id, name, queues, started_at, alive, asleep, running."""
         return self._run(self._calls.worker_status())
+
+    def pause(self, kind: str, name: str, until: datetime | None = None, reason: str | None = None) -> None:
+        """Start no more jobs of a queue or a type (kind), until resume or until a time."""
+        self._pauses.pause(kind, name, until, reason)
+
+    def resume(self, kind: str, name: str) -> bool:
+        """Start jobs of a queue or a type (kind) again; False when it was not paused."""
+        return self._pauses.resume(kind, name)
+
+    def pauses(self) -> list[dict[str, Any]]:
+        """What is paused: kind, name, paused_at, paused_until, paused_by, reason."""
+        return self._pauses.now()
 
     def unserved_types(self) -> list[dict[str, Any]]:
         """Types of due jobs that no live worker takes: queue, type, jobs. Looks at 10,000 places of each queue."""

@@ -27,22 +27,24 @@ create or replace function claim_jobs(worker_id integer, queues text[] default n
 as $$
 #variable_conflict use_column
 declare
-  v_now   constant timestamptz := clock_timestamp();
-  v_ids   text[] collate "C";
-  v_claim bigint; v_held boolean; v_rows integer;
+  v_now    constant timestamptz := clock_timestamp();
+  v_queues text[] collate "C" := claim_jobs.queues;
+  v_except text[] collate "C" := coalesce(claim_jobs.except_types, '{}');
+  v_ids    text[] collate "C"; v_claim bigint; v_rows integer;
+  v_due    boolean; v_paused boolean; v_held boolean;
 begin
   if coalesce(claim_jobs.max_jobs, 0) < 1 then
-    raise exception 'max_jobs: % is not a positive number', coalesce(claim_jobs.max_jobs::text, 'null')
-      using errcode = 'JQ001', hint = 'Use 1 or more.';
+    raise exception using errcode = 'JQ001', hint = 'Use 1 or more.',
+      message = format('max_jobs: %s is not a positive number', coalesce(claim_jobs.max_jobs::text, 'null'));
   end if;
-  if exists (select from scheduled
-              where scheduled.execute_at <= v_now
-                and (claim_jobs.queues is null or scheduled.queue = any (claim_jobs.queues collate "C"))) then
-    v_held := promote_jobs(1000, claim_jobs.queues) = 0;
-  end if;
+  select exists (select from scheduled
+                  where scheduled.execute_at <= v_now and (v_queues is null or scheduled.queue = any (v_queues))),
+         exists (select from pauses)
+    into v_due, v_paused;
+  if v_due then v_held := promote_jobs(1000, v_queues) = 0; end if;
+  if v_paused then select * from without_paused(v_queues, v_except, v_now) into v_queues, v_except; end if;
   loop
-    v_ids := take_places(claim_jobs.queues collate "C", claim_jobs.max_jobs,
-                         coalesce(claim_jobs.except_types, '{}') collate "C", claim_jobs.alone, v_now);
+    v_ids := take_places(v_queues, claim_jobs.max_jobs, v_except, claim_jobs.alone, v_now);
     exit when v_ids <> '{}' or not check_floors();  -- it deleted a floor that hid jobs
   end loop;
   if v_ids = '{}' then
@@ -71,9 +73,7 @@ begin
     from claimed join line on line.id = claimed.id
    order by line.nth;
   get diagnostics v_rows = row_count;
-  if v_rows < cardinality(v_ids) then  -- a job had several places
-    perform set_config('pgjobq.skipped', 'more', true);
-  end if;
+  if v_rows < cardinality(v_ids) then perform set_config('pgjobq.skipped', 'more', true); end if;  -- a job had two places
 end;
 $$;
 comment on function claim_jobs(integer, text[], integer, text[], boolean) is

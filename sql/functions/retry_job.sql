@@ -1,7 +1,7 @@
 -- retry_job: make a job pending again, due after a delay in seconds.
 --
 -- A worker passes the claim_id of its start: its running job becomes pending, if that start is not over. An operator
--- passes no claim_id: a failed, cancelled or pending job becomes pending, and gets one try even if all are used up. The
+-- passes no claim_id: a failed, cancelled or pending job becomes pending, gets one try even if all are used up, and does not expire. The
 -- last error is kept unless a new one is given. crashes is subtracted from attempts, because crashes use up no try, and
 -- is set to 0. Returns false, and changes nothing, if the job is not in such a state. It is safe to repeat a call.
 -- Raises 55P03 (lock_not_available) if another transaction holds the row for half a second.
@@ -40,6 +40,7 @@ begin
          attempts    = greatest(jobs.attempts - jobs.crashes, 0),
          crashes     = 0,
          execute_at  = clock_timestamp() + make_interval(secs => retry_job.delay_seconds),
+         expires_at  = case when retry_job.claim_id is not null then jobs.expires_at end,
          failed_at   = null,
          finished_at = null,
          updated_at  = clock_timestamp()

@@ -40,6 +40,9 @@ as $$
    where not exists (select from worker
                       where (worker.queues is null or job.queue = any (worker.queues))
                         and job.type <> all (worker.left_types))
+     and not exists (select from pauses
+                      where (pauses.kind, pauses.name) in (('queue', job.queue), ('type', job.type))
+                        and (pauses.paused_until is null or pauses.paused_until > now()))
    group by job.queue, job.type;
 $$;
 comment on function unserved_types(integer) is 'Count the due jobs that no live worker takes, by queue and type.';

@@ -26,7 +26,7 @@ create or replace function watch_workers(worker_id integer, queues text[] defaul
 as $$
 #variable_conflict use_column
 declare
-  v_queues constant text[] collate "C" := coalesce(watch_workers.queues, array(select ready_queues()));
+  v_queues text[] collate "C" := coalesce(watch_workers.queues, array(select ready_queues()));
 begin
   select rescue.rescued, rescue.failed, rescue.watched, rescue.job_ids, rescue.dead
     from rescue_jobs(watch_workers.grace, watch_workers.worker_id) as rescue
@@ -40,10 +40,14 @@ begin
   if exists (select from scheduled where scheduled.execute_at < clock_timestamp() - interval '1 s') then
     perform promote_jobs(5000);
   end if;
+  if exists (select from pauses) then
+    v_queues := (without_paused(v_queues, '{}', clock_timestamp())).queues;
+    perform end_pauses();
+  end if;
   waiting := (next_places(v_queues, -2147483649, 0, 1)).places is not null
              or exists (select from scheduled
                          where scheduled.execute_at <= clock_timestamp()
-                           and (watch_workers.queues is null or scheduled.queue = any (watch_workers.queues collate "C")));
+                           and (watch_workers.queues is null or scheduled.queue = any (v_queues)));
   unknown := (select (select count(*) from claims
                         where claims.worker_id = workers.id and claims.id <> all (watch_workers.known))
                from workers

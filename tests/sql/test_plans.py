@@ -140,7 +140,7 @@ def test_claim_of_hundreds_of_queues_reads_a_few_places_of_each(connect: Callabl
         plan = plans_of(conn, f"select from claim_jobs(1, null, {batch})")
         assert walked(plan) == []
         assert most_sorted(plan) <= 2 * (300 + 4 * max(batch, 16))  # of 30,000 places
-        assert pages_read(plan) < 300 * 12 + 60 * batch
+        assert pages_read(plan) < 300 * 13 + 60 * batch
 
 
 def test_claim_of_nothing_touches_next_to_nothing(big: Connection) -> None:

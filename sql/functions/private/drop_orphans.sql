@@ -1,6 +1,6 @@
 -- drop_orphans: delete those of these places in ready whose jobs may not be claimed.
 --
--- A place is an orphan if its job was deleted, cancelled, changed or postponed manually, or was claimed through another
+-- A place is an orphan if its job was deleted, cancelled, expired, changed or postponed manually, or was claimed through another
 -- place. Deleting it loses nothing, because whatever made the job claimable elsewhere gave it a place there. The place
 -- of a job that is only not due yet is deleted if the job has a place in scheduled, which it may lack if a clock was
 -- set back.
@@ -19,6 +19,7 @@ declare
   v_orphans tid[];
   v_seen    bigint;
 begin
+  perform expire_jobs(drop_orphans.places);
   with found as materialized (
     select place.ctid as tid, job.id, job.crashes, job.type = any (drop_orphans.except_types) as excepted,
            case when job.execute_at > clock_timestamp() then job.execute_at end as later

@@ -37,6 +37,7 @@ begin
               where jobs.id = place.job_id
                 and jobs.status = 'pending' and jobs.queue = take_line.queue collate "C" and jobs.priority = - place.lane
                 and (jobs.execute_at is null or jobs.execute_at <= take_line.now)
+                and (jobs.expires_at is null or jobs.expires_at > take_line.now)
                 and (jobs.crashes = 0 or take_line.alone is distinct from false)
                 and jobs.type <> all (take_line.except_types)
                 for no key update skip locked) as job on true

@@ -45,6 +45,7 @@ begin
                   where jobs.id = place.job_id
                     and jobs.status = 'pending' and jobs.queue = place.queue and jobs.priority = - place.lane
                     and (jobs.execute_at is null or jobs.execute_at <= take_places.now)
+                    and (jobs.expires_at is null or jobs.expires_at > take_places.now)
                     and (jobs.crashes = 0 or take_places.alone is distinct from false)
                     and jobs.type <> all (take_places.except_types)
                     for no key update skip locked) as job
@@ -58,8 +59,7 @@ begin
         v_at := null; v_skipped := 'more';
       end if;
       delete from ready where ready.ctid = any (v_free.places[1:v_jobs]);
-      v_ids := v_ids || v_free.ids[1:v_jobs];
-      v_wanted := v_wanted - v_jobs;
+      v_ids := v_ids || v_free.ids[1:v_jobs]; v_wanted := v_wanted - v_jobs;
     end if;
     if cardinality(v_free.rest) > 0 and v_skipped <> 'more' then
       v_rest := drop_orphans(v_free.rest, take_places.except_types);

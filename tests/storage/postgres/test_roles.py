@@ -221,7 +221,7 @@ def test_no_role_migrates(login: Login, conn: Connection, tmp_path: Path, role: 
     assert done.returncode == 1
     owner = conn.info.user
     assert done.stderr.startswith(f"pgjobq: schema pgjobq belongs to role {owner}, ")
-    assert f"; connect as {owner}; or choose another schema" in done.stderr
+    assert f"; connect as {owner}, or choose another schema" in done.stderr
 
 
 def test_rights_are_read_from_the_grants(conn: Connection) -> None:

@@ -86,6 +86,16 @@ def test_unfinished_job_has_the_key_after_its_window(conn: Connection) -> None:
     assert add(conn, "b", ", unique_for => '1 hour'") == ("a", "kept")
 
 
+@pytest.mark.parametrize("more", ["", ", unique_while => 'pending'", ", on_conflict => 'replace'"])
+def test_pending_job_that_has_expired_has_no_key(conn: Connection, more: str) -> None:
+    """No claim starts it, so a call that ended in it would be lost."""
+    add(conn, "a", ", expires_at => '2100-01-01Z'")
+    assert add(conn, "b") == ("a", "kept")
+    conn.execute("update jobs set expires_at = now() - interval '1 s'")
+    assert add(conn, "b", more) == ("b", "added")
+    assert [id_ for (id_,) in conn.execute("select id from claim_jobs(1, null, 9)")] == ["b"]
+
+
 def test_key_counts_over_queues_and_types(conn: Connection) -> None:
     add(conn, "a")
     assert one(conn, "select enqueue_job('other', queue => 'q', unique_key => 'k')") == "a"

@@ -2,7 +2,7 @@
 --
 -- It waits for another transaction that has locked the key. If there is no such key, it adds one that names new_id, and
 -- returns is_new true and no job. It also returns no job (id null) if the job that the key named does not exist any more,
--- or has another key now.
+-- or has another key now. A pending job that has expired counts as cancelled, because no claim starts it.
 --
 -- lock_pending: if the job is pending, lock it too, so that no claim starts it before this transaction ends. locked says
 -- whether the job was locked. In repeatable read and serializable the job is locked in any status, because only a lock
@@ -40,7 +40,9 @@ begin
     exit when found;  -- otherwise sweep_unique_keys has just deleted it
   end loop;
   if lock_unique_key.lock_pending or v_snapshot then
-    select jobs.id, jobs.status, jobs.queue, jobs.type, jobs.priority, jobs.execute_at, jobs.created_at
+    select jobs.id,
+           case when jobs.status = 'pending' and jobs.expires_at <= clock_timestamp() then 'cancelled' else jobs.status end,
+           jobs.queue, jobs.type, jobs.priority, jobs.execute_at, jobs.created_at
       from jobs
      where jobs.id = v_holder
        and jobs.unique_key = lock_unique_key.unique_key collate "C"
@@ -50,7 +52,9 @@ begin
     locked := found;
   end if;
   if not locked and not v_snapshot then
-    select jobs.id, jobs.status, jobs.queue, jobs.type, jobs.priority, jobs.execute_at, jobs.created_at
+    select jobs.id,
+           case when jobs.status = 'pending' and jobs.expires_at <= clock_timestamp() then 'cancelled' else jobs.status end,
+           jobs.queue, jobs.type, jobs.priority, jobs.execute_at, jobs.created_at
       from jobs
      where jobs.id = v_holder
        and jobs.unique_key = lock_unique_key.unique_key collate "C"

@@ -160,9 +160,17 @@ class JobQueue:
         """
         self.storage.retry(job_id, delay)
 
-    def cancel(self, job_id: str) -> bool:
-        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
-        return self.storage.cancel(job_id)
+    def cancel(self, job_id: str, reason: str | None = None) -> bool:
+        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
+
+        The worker of a running job stops its handler if it can. reason: kept as the job's error. Raises Unsupported for
+        a reason if the storage keeps none.
+        """
+        if reason is None:
+            return self.storage.cancel(job_id)
+        if "reason" not in inspect.signature(self.storage.cancel).parameters:
+            raise Unsupported(f"reason: {type(self.storage).__name__} keeps no reason; leave it out")
+        return self.storage.cancel(job_id, reason)
 
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status; exact."""

@@ -38,6 +38,7 @@ insert into schema_version (version) values (1);
 
 \ir functions/advance_floors.sql
 \ir functions/call_workers.sql
+\ir functions/cancel_channel.sql
 \ir functions/cancel_job.sql
 \ir functions/claim_jobs.sql
 \ir functions/complete_jobs.sql

@@ -36,7 +36,7 @@ begin
       from (values
         ('pgjobq_enqueue, pgjobq_work, pgjobq_admin', '{new_job_id, enqueue_job, enqueue_jobs}'::name[]),
         ('pgjobq_work, pgjobq_admin',
-         '{claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker,
+         '{cancel_channel, claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker,
            retire_worker, heartbeat_worker, leave_types, held_jobs, lost_jobs, release_unknown_jobs, set_worker_state, call_workers, watch_workers,
            open_transactions, notifiers_waiting, advance_floors, prune_jobs, repair_jobs}'),
         ('pgjobq_read, pgjobq_work, pgjobq_admin', '{get_job, list_jobs, count_jobs, live_workers, next_due, export_jobs, unserved_types,

@@ -616,7 +616,7 @@ class NeverReleases(MemoryStorage):
 
 @breaks({"test_cancel": "cancel: a job that was finished stays as it is"})
 class CancelsWhatIsDone(MemoryStorage):
-    def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: str, reason: str | None = None) -> bool:
         was = super().cancel(job_id)
         self.memory.change(self.memory.jobs[job_id], status=JobStatus.CANCELLED)
         return was

@@ -119,14 +119,17 @@ def retry(*, ids: tuple[str, ...], delay: float, dsn: str, schema: str) -> None:
 
 @app.command()
 @ids_of_jobs
+@click.option("--reason", help="Why; kept as the job's error.")
 @common.dsn
 @common.schema
-def cancel(*, ids: tuple[str, ...], dsn: str, schema: str) -> None:
+def cancel(*, ids: tuple[str, ...], reason: str | None, dsn: str, schema: str) -> None:
     """Cancel jobs that wait or run."""
+    from pgjobq.queue import JobQueue
+
     with opened(dsn, schema) as storage:
 
         def one(job_id: str) -> None:
-            if not storage.cancel(job_id):
+            if not JobQueue(storage).cancel(job_id, reason):
                 raise PgjobqError(f"job {job_id!r} is finished already")
 
         _each(ids, one)

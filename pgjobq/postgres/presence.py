@@ -13,6 +13,7 @@ import psycopg
 
 from pgjobq.events import EventLog
 from pgjobq.models import Job, utc_now
+from pgjobq.postgres.ear import Ear
 from pgjobq.postgres.listener import LOCK_HELD, Heard, Listener
 from pgjobq.postgres.sleep import Action, Ask, Call, Look, Pause, SleepPolicy, Tell
 from pgjobq.storage.base import Maintenance
@@ -54,6 +55,7 @@ class Presence:
         self._beating_id: int | None = None
         self._policy = SleepPolicy(poll_interval)
         self._listener = None if listen is None else Listener(listen, schema=schema, name=self._name)
+        self._ear = None if self._listener is None else Ear(self._listener.overhear)
 
     @property
     def worker_id(self) -> int | None:
@@ -138,6 +140,16 @@ class Presence:
         """Call back, in the thread that claims, when maintenance should run soon."""
         self._on_watch = callback
 
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back, in any thread, when jobs of this worker were cancelled."""
+        if self._listener is not None:
+            self._listener.on_cancel = callback
+
+    def hear_cancels(self, seconds: float) -> None:
+        """Hear cancels for so long, also while no thread waits."""
+        if self._ear is not None:
+            self._ear.attend(seconds)
+
     def maintain(self, running: Sequence[Job], known: list[int]) -> tuple[Maintenance, bool]:
         """One round of maintenance, and whether there are claims in our name that we do not know.
 
@@ -164,7 +176,7 @@ class Presence:
                 self._listener.wake()
         busy = bool(running or watched or self._active)
         self._active = False
-        found = Maintenance(lost=self._lost(running), rescued=rescued, again_in=BUSY_PAUSE if busy else IDLE_PAUSE)
+        found = Maintenance(lost=self.lost(running), rescued=rescued, again_in=BUSY_PAUSE if busy else IDLE_PAUSE)
         return found, bool(unknown)
 
     def leave(self) -> None:
@@ -177,7 +189,8 @@ class Presence:
 
     def close(self) -> None:
         """Close the listener; without leave(), others will find the worker dead."""
-        if self._listener is not None:
+        if self._listener is not None and self._ear is not None:
+            self._ear.stop()
             self._listener.close()
 
     def _meet(self, listener: Listener, queues: Sequence[str] | None) -> None:
@@ -236,7 +249,8 @@ class Presence:
         assert self._listener is not None  # the policy is asked only with one
         return self._listener.value(self._statements[name], arguments)
 
-    def _lost(self, running: Sequence[Job]) -> list[Job]:
+    def lost(self, running: Sequence[Job]) -> list[Job]:
+        """Which of these starts are over. Has other workers watch this one while a job runs long."""
         if not running:
             return []
         gone = {row[0] for row in self._rows("lost_jobs", [[j.id for j in running], [j.claim_id for j in running]])}

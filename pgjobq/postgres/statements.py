@@ -31,7 +31,7 @@ _TEXTS = {
     "release_unknown_jobs": "select {schema}.release_unknown_jobs(%s, %b::bigint[])",
     "held_jobs": "select {schema}.held_jobs(%b::text[])",
     "lost_jobs": "select {schema}.lost_jobs(%b::text[], %b::bigint[])",
-    "cancel_job": "select {schema}.cancel_job(%s)",
+    "cancel_job": "select {schema}.cancel_job(%s, %s)",
     "prune_jobs": """select pruned, reached_created_at::text, reached_id
         from {schema}.prune_jobs(%s, %s::text[], %s, %s::timestamptz, %s, %s::text[])""",
     "watch_workers": """select rescued, dead, watched, pollers, waiting, unknown

@@ -131,9 +131,11 @@ def take_in(database: Database, arrivals: Sequence[Job]) -> int:
         return database.write(work)
 
 
-def cancel(conn: Connection, job_id: str, now: datetime) -> bool:
+def cancel(conn: Connection, job_id: str, reason: str | None, now: datetime) -> bool:
     """pending or running -> cancelled; False when it is neither."""
     values = {"status": "cancelled", "finished_at": now, "updated_at": now, "claim_id": null()}
+    if reason is not None:
+        values["error"] = reason
     return _change(conn, job_id, ("pending", "running"), values)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from pgjobq.checks import check_age, check_delay, check_name, check_names, check_whole_number, is_name
+from pgjobq.checks import check_age, check_delay, check_name, check_names, check_reason, check_whole_number, is_name
 from pgjobq.errors import InvalidJob, JobNotFound, LostJob
 from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob
 from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
@@ -31,6 +31,7 @@ class FencedStorage(BaseStorage):
 
     def __init__(self) -> None:
         self._holds = Holds()
+        self._cancelled: Callable[[], None] = lambda: None
 
     # -- what a subclass does --------------------------------------------------------------------------
 
@@ -58,8 +59,11 @@ class FencedStorage(BaseStorage):
         """Jobs, newest first, of one status and one queue or of all; at most limit, which is above 0."""
 
     @abstractmethod
-    def _cancel(self, job_id: str) -> bool | None:
-        """pending or running -> cancelled; False when it was finished already, None when it is not there."""
+    def _cancel(self, job_id: str, reason: str | None) -> bool | None:
+        """pending or running -> cancelled; False when it was finished already, None when it is not there.
+
+        reason: the job's error from now on; None leaves the error as it is.
+        """
 
     @abstractmethod
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
@@ -154,15 +158,23 @@ class FencedStorage(BaseStorage):
             check_name("queue", queue, "the name of a queue", MAX_NAME)
         return [] if limit == 0 else self._list(wanted, limit, queue)
 
-    def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: str, reason: str | None = None) -> bool:
         """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
 
-        A running handler is told within about a second; what it did so far stays done.
+        The worker of a running job finds out within about a second, and at once if it works on this object. What the
+        handler did so far stays done. reason: kept as the job's error.
         """
-        done = self._cancel(job_id) if self._can_be(job_id) else None
+        check_reason(reason)
+        done = self._cancel(job_id, reason) if self._can_be(job_id) else None
         if done is None:
             raise no_such_job(job_id)
+        if done:
+            self._cancelled()
         return done
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back, in the thread that cancels, when a job was cancelled through this object."""
+        self._cancelled = callback
 
     def prune(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg_pool import ConnectionPool
 
-from pgjobq.checks import check_delay, check_names, check_whole_number
+from pgjobq.checks import check_delay, check_names, check_reason, check_whole_number
 from pgjobq.errors import ConfigurationError, JobNotFound, JobsHeld, LostJob
 from pgjobq.forks import renew_in_child
 from pgjobq.models import Job, JobStatus, NewJob
@@ -231,12 +231,14 @@ class PostgresStorage(BaseStorage):
         """A transaction of the handler's own, which completes the job as its last act."""
         return PostgresTransaction(job, self._database, lambda job: self._claiming.holds.drop([job]))
 
-    def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: str, reason: str | None = None) -> bool:
         """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
 
-        A running handler is told within about a second; what it did so far stays done.
+        The worker of a running job is notified at once; what the handler did so far stays done. reason: kept as the
+        job's error.
         """
-        if self._rows("cancel_job", [job_id])[0][0]:
+        check_reason(reason)
+        if self._rows("cancel_job", [job_id, reason])[0][0]:
             return True
         if self.get_job(job_id) is None:
             raise JobNotFound(f"there is no job {job_id!r}")
@@ -285,6 +287,21 @@ class PostgresStorage(BaseStorage):
     def on_watch(self, callback: Callable[[], None]) -> None:
         """Call back, in the waiting thread, when another worker asks to be looked after."""
         self._presence.on_watch(callback)
+
+    def lost(self, running: Sequence[Job]) -> list[Job]:
+        """Which of these running jobs were cancelled, rescued or settled by another."""
+        with translated():
+            found = self._presence.lost(running)
+        self._claiming.holds.drop(found)
+        return found
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back, in any thread, when a job that this worker runs was cancelled."""
+        self._presence.on_cancel(callback)
+
+    def hear_cancels(self, seconds: float) -> None:
+        """Hear of cancels for so many seconds, also if no thread is in wait()."""
+        self._presence.hear_cancels(seconds)
 
     def leave(self) -> None:
         """Stop being a worker: jobs still held go back in line."""

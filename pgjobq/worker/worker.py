@@ -112,6 +112,7 @@ class Worker:
                 queues=self.queues,
                 fail_unknown=self._fail_unknown,
                 contact=contact,
+                on_full=self._maintenance.attend,
             )
             if self._paused:
                 self._fetcher.pause()
@@ -136,6 +137,7 @@ class Worker:
                 return
             grace_ends = time.monotonic() + (self.grace if grace is None else grace)
             self._try_step("fetch", self._fetcher.stop)
+            self._maintenance.attend()
             if self._pruner is not None:
                 self._pruner.stop()
             fetch_ends = Step("note_load", self._tell_no_room)

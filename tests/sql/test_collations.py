@@ -13,7 +13,7 @@ Connection = psycopg.Connection[Any]
 CALLS = {
     "call_workers": "1, words.help",
     "advance_floors": "1, '{}', words.queues, array[1, 2]",
-    "cancel_job": "words.id",
+    "cancel_job": "words.id, words.word",
     "claim_jobs": "1, words.queues, 1, words.types",
     "complete_jobs": "1, words.ids, array[1, 2]",
     "enqueue_job": "words.word, queue => words.queue, job_id => words.word",

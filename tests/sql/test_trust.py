@@ -217,7 +217,8 @@ def test_installer_without_the_right_to_create_is_told_what_to_ask_for(
 ) -> None:
     role = make_role()
     with pytest.raises(
-        StorageError, match=f"may not create it; ask an administrator to run: create schema pgjobq authorization {role};$"
+        StorageError,
+        match=f"may not create it; ask an administrator to run: create schema pgjobq authorization {role};$",
     ):
         migrate(acting_as(empty_dsn, role))
 

@@ -1,12 +1,13 @@
 """How soon a cancel reaches a running job: from the commit of the cancel until its handler knows.
 
-python loadtests/bench_cancel.py [--cancels 200]. On a server of its own; prints p50 and the maximum for each way in which
-a handler can be stopped, with a worker that has room for more jobs and one that has none.
+python loadtests/bench_cancel.py [--cancels 200]. On a server of its own; prints p50 and the maximum for each way in
+which a handler can be stopped, with a worker that has room for more jobs and one that has none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import statistics
 import threading
 import time
@@ -91,6 +92,7 @@ def measure(queue: JobQueue, seen: Seen, kind: str, cancels: int) -> list[float]
 @click.option("--cancels", default=200, help="Cancels of each kind.")
 def main(cancels: int) -> None:
     """Measure, and print."""
+    logging.getLogger("pgjobq").setLevel(logging.ERROR)  # each cancel is a warning
     with DevServer() as server:
         migrate(server.dsn)
         registry, seen = Registry(), Seen()

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from working import eventually, finished
 
-from pgjobq import InvalidJob, Job, JobQueue, JobStatus, Registry, Worker, job
+from pgjobq import Cancelled, InvalidJob, Job, JobQueue, JobStatus, Registry, Worker, job
 from pgjobq.postgres import presence
 from pgjobq.storage.postgres_storage import PostgresStorage
 from pgjobq.worker import RunningJob
@@ -177,7 +177,7 @@ def test_other_jobs_of_the_worker_go_on(queue: JobQueue, registry: Registry, sta
 @pytest.mark.parametrize("reason", ["", "x" * 1001, 7, "a\0b", "\ud800"])
 def test_reason_must_be_a_text(queue: JobQueue, reason: Any) -> None:
     queue.enqueue("t", job_id="a")
-    with pytest.raises(InvalidJob, match="^reason: "):
+    with pytest.raises(InvalidJob, match=r"^reason: "):
         queue.cancel("a", reason)
     found = queue.get_job("a")
     assert found is not None
@@ -206,3 +206,170 @@ def test_pending_job_that_ran_before_notifies_no_worker(storage: PostgresStorage
     conn.execute(f'listen "{row[0]}"')
     conn.execute("select pgjobq.cancel_job('a')")
     assert list(conn.notifies(timeout=0.2)) == []
+
+
+def test_check_raises_cancelled_and_nothing_is_settled(
+    queue: JobQueue, registry: Registry, start: StartWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    started, raised = threading.Event(), list[BaseException]()
+
+    @job(registry=registry, type="loop")
+    def loop(job: RunningJob) -> None:
+        job.check()  # nothing has happened yet
+        started.set()
+        try:
+            while True:
+                job.check()
+                time.sleep(0.001)
+        except Cancelled as error:
+            raised.append(error)
+            raise
+
+    worker = start(concurrency=1)
+    job_id = queue.enqueue("loop")
+    assert started.wait(10)
+    assert queue.cancel(job_id)
+    eventually(lambda: raised)
+    assert queue.enqueue("loop", job_id="next")
+    started.clear()
+    assert started.wait(10)  # the thread's place was taken by another
+    assert queue.cancel("next")
+    worker.stop()
+    assert [finished(queue, id_).status for id_ in (job_id, "next")] == ["cancelled", "cancelled"]
+    events = [record.__dict__.get("event") for record in caplog.records]
+    assert "job.failed" not in events
+    assert "job.ended_late" not in events
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_cancelled_is_an_error_like_any_other_while_the_job_is_held(
+    queue: JobQueue, registry: Registry, start: StartWorker, is_async: bool
+) -> None:
+    def raises() -> None:
+        raise Cancelled
+
+    async def raises_async() -> None:
+        raise Cancelled
+
+    job(registry=registry, type="raises", max_retries=0)(raises_async if is_async else raises)
+    start()
+    found = finished(queue, queue.enqueue("raises", max_retries=0))
+    assert found.status == JobStatus.FAILED
+    assert "Cancelled" in (found.error or "")
+
+
+def test_check_raises_past_the_timeout_and_no_transaction_begins(
+    queue: JobQueue, registry: Registry, start: StartWorker
+) -> None:
+    raised: list[BaseException] = []
+
+    @job(registry=registry, type="slow", timeout=0.1, max_retries=0)
+    def slow(job: RunningJob) -> None:
+        eventually(lambda: job.lost)
+        try:
+            job.check()
+        except Cancelled as error:
+            raised.append(error)
+        with job.transaction():
+            raised.clear()  # never comes here
+
+    start()
+    assert finished(queue, queue.enqueue("slow", max_retries=0)).status == JobStatus.FAILED
+    eventually(lambda: raised)
+
+
+# -- statements in job.transaction() --------------------------------------------------------------------
+
+
+class InTransaction:
+    """A handler that runs statements in its job's transaction, and what came of them."""
+
+    def __init__(self, registry: Registry, statements: list[str], **options: Any) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.raised: list[BaseException] = []
+
+        @job(registry=registry, type="statements", **options)
+        def run(job: RunningJob) -> None:
+            try:
+                with job.transaction() as conn:
+                    conn.execute("create table public.traces as select 1 as n")
+                    self.begun.set()
+                    for statement in statements:
+                        conn.execute(statement)
+                    self.go_on.wait(30)
+                    conn.execute("select pg_sleep(600)")
+            except BaseException as error:
+                self.raised.append(error)
+                raise
+
+
+def traces(conn: Connection) -> bool:
+    row = conn.execute("select to_regclass('public.traces') is not null").fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+def test_cancel_ends_the_statement_in_the_transaction_of_the_job(
+    queue: JobQueue, registry: Registry, start: StartWorker, conn: Connection
+) -> None:
+    seen = InTransaction(registry, ["select pg_sleep(600)"])
+    start(concurrency=1)
+    job_id = queue.enqueue("statements")
+    assert seen.begun.wait(10)
+    assert queue.cancel(job_id)
+    (error,) = eventually(lambda: seen.raised)
+    assert isinstance(error, Cancelled)
+    assert isinstance(error.__cause__, psycopg.errors.QueryCanceled)
+    assert not traces(conn)
+    assert finished(queue, job_id).status == JobStatus.CANCELLED
+
+
+def test_statement_that_begins_after_the_cancel_is_ended_too(
+    queue: JobQueue, registry: Registry, start: StartWorker
+) -> None:
+    seen = InTransaction(registry, [])
+    worker = start(concurrency=1)
+    job_id = queue.enqueue("statements")
+    assert seen.begun.wait(10)
+    assert queue.cancel(job_id)
+    eventually(lambda: not worker._threads.running())
+    seen.go_on.set()
+    eventually(lambda: seen.raised)
+    assert isinstance(seen.raised[0], Cancelled)
+
+
+def test_timeout_ends_the_statement(queue: JobQueue, registry: Registry, start: StartWorker, conn: Connection) -> None:
+    seen = InTransaction(registry, ["select pg_sleep(600)"], timeout=0.3, max_retries=0)
+    start(concurrency=1)
+    found = finished(queue, queue.enqueue("statements", max_retries=0))
+    assert found.status == JobStatus.FAILED
+    assert "JobTimeout" in (found.error or "")
+    eventually(lambda: seen.raised)
+    assert isinstance(seen.raised[0], Cancelled)
+    assert not traces(conn)
+
+
+def test_interrupt_meets_no_statement_of_a_later_borrower(storage: PostgresStorage) -> None:
+    """Once the transaction has ended, its connection is another's."""
+    storage.enqueue("a", "t", {})
+    held = storage.dequeue()
+    assert held is not None
+    transaction = storage.transaction(held)
+    assert not transaction.interrupt()  # it has not begun
+    with transaction as conn:
+        assert transaction.interrupt()  # between two statements, it ends none
+        assert conn.execute("select 1").fetchone() == (1,)
+    assert not transaction.interrupt()
+    assert transaction.settled
+
+
+def test_transaction_that_begins_as_its_job_is_lost_does_not_run(storage: PostgresStorage) -> None:
+    storage.enqueue("a", "t", {})
+    held = storage.dequeue()
+    assert held is not None
+    running = RunningJob.from_job(held, storage)
+    transaction = running.transaction()
+    object.__setattr__(running, "lost", True)
+    with pytest.raises(Cancelled), transaction:
+        pytest.fail("it has begun")
+    assert not transaction.interrupt()

@@ -21,6 +21,7 @@ def test_every_error_is_in_the_tree() -> None:
         "DuplicateJob": PgjobqError,
         "JobNotFound": PgjobqError,
         "LostJob": PgjobqError,
+        "Cancelled": errors.LostJob,
         "UnknownJobType": PgjobqError,
         "BadArguments": PgjobqError,
         "JobTimeout": PgjobqError,

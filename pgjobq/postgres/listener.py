@@ -194,10 +194,8 @@ class Listener:
         with self._lock:
             if self.connected and self.worker_id is not None and self._conn is not None:
                 query = sql.SQL("select {}(%s)").format(placeable(self._schema, "retire_worker"))
-                with (
-                    self._reading,
-                    suppress(psycopg.Error),
-                ):  # the lock falls with the connection, and a rescue does the same
+                # The lock falls with the connection, and a rescue does the same.
+                with self._reading, suppress(psycopg.Error):
                     self._conn.execute(query, [self.worker_id])
             self.worker_id = None
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
 
+from pgjobq.errors import Cancelled
 from pgjobq.events import running_job
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
@@ -156,7 +157,7 @@ class TaskRunner(Runner):
 
     def _end(self, run: Run, result: object, error: BaseException | None) -> None:
         if self._runs.pop(run, None) is None:
-            if not isinstance(error, asyncio.CancelledError):
+            if not isinstance(error, asyncio.CancelledError | Cancelled):
                 log.info("job.ended_late", extra=log_fields(run.job))
         elif error is None and result is None and run.running_job is None and not self._logs_each:
             self._in_flight.add_outcome(Completed(run.job))

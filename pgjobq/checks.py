@@ -64,6 +64,19 @@ def check_reason(value: object) -> None:
         check_name("reason", value, "why the job is cancelled, or leave it out", MAX_REASON)
 
 
+def check_moment(field: str, value: object) -> None:
+    """None, or an aware datetime."""
+    if value is None:
+        return
+    if not isinstance(value, datetime):
+        raise InvalidJob(f"{field}: {value!r} is not a datetime; give an aware one", field=field)
+    if value.utcoffset() is None:
+        raise InvalidJob(
+            f"{field}: {value.isoformat()} has no time zone; give an aware datetime, such as datetime.now(UTC)",
+            field=field,
+        )
+
+
 def check_age(value: object) -> None:
     """A timedelta of 0 or more."""
     if not isinstance(value, timedelta) or value < timedelta(0):

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pgjobq.connect import open_storage
 from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.handlers import Registry, default_registry
-from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.models import Job, JobStatus, NewJob, Which
 from pgjobq.storage.base import BaseStorage
 
 JobType = str | Callable[..., Any]
@@ -171,6 +171,24 @@ class JobQueue:
         if "reason" not in inspect.signature(self.storage.cancel).parameters:
             raise Unsupported(f"reason: {type(self.storage).__name__} keeps no reason; leave it out")
         return self.storage.cancel(job_id, reason)
+
+    def cancel_jobs(
+        self,
+        *,
+        queue: str | None = None,
+        type: JobType | None = None,
+        created_before: datetime | None = None,
+        max_jobs: int | None = None,
+        reason: str | None = None,
+    ) -> int:
+        """Cancel the pending and running jobs that match all that is given, the oldest first; returns how many.
+
+        At least one of queue, type and created_before is needed. type: a name, or a handler. max_jobs: at most so many.
+        Jobs are cancelled in batches, each by itself. Raises InvalidJob, and Unsupported if the storage cannot.
+        """
+        name = type if type is None or isinstance(type, str) else self._registry.for_function(type).type
+        which = Which(queue=queue, type=name, created_before=created_before)
+        return self.storage.cancel_jobs(which, max_jobs, reason)
 
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status; exact."""

@@ -40,6 +40,7 @@ insert into schema_version (version) values (1);
 \ir functions/call_workers.sql
 \ir functions/cancel_channel.sql
 \ir functions/cancel_job.sql
+\ir functions/cancel_jobs.sql
 \ir functions/claim_jobs.sql
 \ir functions/complete_jobs.sql
 \ir functions/count_jobs.sql

@@ -41,7 +41,7 @@ begin
            open_transactions, notifiers_waiting, advance_floors, prune_jobs, repair_jobs}'),
         ('pgjobq_read, pgjobq_work, pgjobq_admin', '{get_job, list_jobs, count_jobs, live_workers, next_due, export_jobs, unserved_types,
           misplaced_jobs}'),
-        ('pgjobq_admin', '{cancel_job, import_jobs}')
+        ('pgjobq_admin', '{cancel_job, cancel_jobs, import_jobs}')
       ) as may (roles, names)
       join pg_proc on pg_proc.proname = any (may.names)
      where pg_proc.pronamespace = quote_ident(current_schema())::regnamespace

@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from pgjobq.cli import common
-from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, app, fail, opened, print_json, print_table
+from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, app, fail, opened, print_json, print_table, refuse
 from pgjobq.cli.text import in_a_line, in_json, in_lines
 from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError
-from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.models import Job, JobStatus, NewJob, Which
 
 *_BUT_LAST, _LAST = JobStatus
 STATUSES = f"{', '.join(_BUT_LAST)} or {_LAST}"
@@ -55,7 +55,7 @@ def enqueue(
         priority=priority,
         queue=queue,
         delay=delay,
-        execute_at=None if execute_at is None else _moment(execute_at),
+        execute_at=None if execute_at is None else _moment("execute_at", execute_at),
         max_retries=max_retries,
         **fields,
     )
@@ -118,15 +118,44 @@ def retry(*, ids: tuple[str, ...], delay: float, dsn: str, schema: str) -> None:
 
 
 @app.command()
-@ids_of_jobs
+@click.argument("ids", metavar="[ID...]", nargs=-1)
+@click.option("--queue", help="All jobs of this queue, in place of ids.")
+@click.option("--type", "job_type", help="All jobs of this type.")
+@click.option("--created-before", help="All jobs that are older: 2030-01-31T09:00+01:00.")
+@click.option("--max", "max_jobs", type=int, help="At most so many of them, the oldest first.")
 @click.option("--reason", help="Why; kept as the job's error.")
+@click.option("--yes", is_flag=True, help="Do not ask whether to cancel them all.")
 @common.dsn
 @common.schema
-def cancel(*, ids: tuple[str, ...], reason: str | None, dsn: str, schema: str) -> None:
-    """Cancel jobs that wait or run."""
+def cancel(
+    *,
+    ids: tuple[str, ...],
+    queue: str | None,
+    job_type: str | None,
+    created_before: str | None,
+    max_jobs: int | None,
+    reason: str | None,
+    yes: bool,
+    dsn: str,
+    schema: str,
+) -> None:
+    """Cancel jobs that wait or run: those with these ids, or all that match the options."""
+    options = {"--queue": queue, "--type": job_type, "--created-before": created_before}
+    given = [f"{name} {value}" for name, value in options.items() if value is not None]
+    if bool(ids) == bool(given):
+        refuse("give the ids of jobs, or else --queue, --type or --created-before")
+    if max_jobs is not None and ids:
+        refuse("--max: this option goes with --queue, --type or --created-before; leave it out")
     from pgjobq.queue import JobQueue
 
     with opened(dsn, schema) as storage:
+        if given:
+            before = None if created_before is None else _moment("created_before", created_before)
+            which = Which(queue=queue, type=job_type, created_before=before)
+            if not yes:
+                _ask(f"Cancel all pending and running jobs with {', '.join(given)}?")
+            click.echo(f"{storage.cancel_jobs(which, max_jobs, reason)} jobs cancelled")
+            return
 
         def one(job_id: str) -> None:
             if not JobQueue(storage).cancel(job_id, reason):
@@ -153,6 +182,12 @@ def _each(ids: tuple[str, ...], act: Any) -> None:
         sys.exit(status)
 
 
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        refuse("--yes: give this option where nobody can be asked")
+    click.confirm(question, abort=True)
+
+
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
@@ -160,11 +195,11 @@ def _json(text: str) -> Any:
         raise InvalidJob(f"data: {error}; give a JSON object in single quotes", field="data") from None
 
 
-def _moment(text: str) -> datetime:
+def _moment(field: str, text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidJob(f"execute_at: {text!r} is no time; give 2030-01-31T09:00+01:00", field="execute_at") from None
+        raise InvalidJob(f"{field}: {text!r} is no time; give 2030-01-31T09:00+01:00", field=field) from None
 
 
 def _brief(job: Job, name: str) -> Any:

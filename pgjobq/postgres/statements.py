@@ -32,6 +32,8 @@ _TEXTS = {
     "held_jobs": "select {schema}.held_jobs(%b::text[])",
     "lost_jobs": "select {schema}.lost_jobs(%b::text[], %b::bigint[])",
     "cancel_job": "select {schema}.cancel_job(%s, %s)",
+    "cancel_jobs": """select cancelled, reached_created_at::text, reached_id
+        from {schema}.cancel_jobs(%s, %s, %s::timestamptz, %s, %s, %s::timestamptz, %s)""",
     "prune_jobs": """select pruned, reached_created_at::text, reached_id
         from {schema}.prune_jobs(%s, %s::text[], %s, %s::timestamptz, %s, %s::text[])""",
     "watch_workers": """select rescued, dead, watched, pollers, waiting, unknown

@@ -25,7 +25,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pgjobq.errors import JobNotFound, LostJob, Unsupported
-from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.models import Job, JobStatus, NewJob, Which
 from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried, status_after
 
 __all__ = [
@@ -179,6 +179,13 @@ class BaseStorage(ABC):
         """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
 
         reason: kept as the job's error; None leaves the error as it is.
+        """
+        raise Unsupported(f"{type(self).__name__} cannot cancel jobs")
+
+    def cancel_jobs(self, which: Which, max_jobs: int | None = None, reason: str | None = None) -> int:
+        """Cancel the pending and running jobs that match, at most max_jobs, the oldest first; returns how many.
+
+        Not all or none: each job, or batch of jobs, is cancelled by itself.
         """
         raise Unsupported(f"{type(self).__name__} cannot cancel jobs")
 

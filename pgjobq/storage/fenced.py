@@ -13,7 +13,7 @@ from typing import Any
 
 from pgjobq.checks import check_age, check_delay, check_name, check_names, check_reason, check_whole_number, is_name
 from pgjobq.errors import InvalidJob, JobNotFound, LostJob
-from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob
+from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob, Which
 from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
 from pgjobq.storage.arrival import FINISHED
 from pgjobq.storage.base import BaseStorage
@@ -168,6 +168,24 @@ class FencedStorage(BaseStorage):
         done = self._cancel(job_id, reason) if self._can_be(job_id) else None
         if done is None:
             raise no_such_job(job_id)
+        if done:
+            self._cancelled()
+        return done
+
+    def cancel_jobs(self, which: Which, max_jobs: int | None = None, reason: str | None = None) -> int:
+        """Cancel the pending and running jobs that match, at most max_jobs, the oldest first; returns how many.
+
+        One by one, by a walk over all jobs.
+        """
+        check_reason(reason)
+        if max_jobs is not None:
+            check_whole_number("max_jobs", max_jobs, 1, 2**31 - 1)
+        done = 0
+        for job in (job for page in self.export_jobs() for job in page):
+            if job.status not in FINISHED and which.matches(job):
+                done += self._cancel(job.id, reason) is True
+            if done == max_jobs:
+                break
         if done:
             self._cancelled()
         return done

@@ -12,8 +12,9 @@ from psycopg_pool import ConnectionPool
 from pgjobq.checks import check_delay, check_names, check_reason, check_whole_number
 from pgjobq.errors import ConfigurationError, JobNotFound, JobsHeld, LostJob
 from pgjobq.forks import renew_in_child
-from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.models import Job, JobStatus, NewJob, Which
 from pgjobq.postgres import callers
+from pgjobq.postgres.cancelling import cancel_matching
 from pgjobq.postgres.claiming import Claiming
 from pgjobq.postgres.database import Database
 from pgjobq.postgres.dsn import connection_parameters
@@ -243,6 +244,17 @@ class PostgresStorage(BaseStorage):
         if self.get_job(job_id) is None:
             raise JobNotFound(f"there is no job {job_id!r}")
         return False
+
+    def cancel_jobs(self, which: Which, max_jobs: int | None = None, reason: str | None = None) -> int:
+        """Cancel the pending and running jobs that match, at most max_jobs, the oldest first; returns how many.
+
+        In batches of their own transaction. Jobs that another transaction holds are skipped: one that is just being
+        claimed goes on. Call it again for those.
+        """
+        check_reason(reason)
+        if max_jobs is not None:
+            check_whole_number("max_jobs", max_jobs, 1, 2**31 - 1)
+        return cancel_matching(self._rows, which, max_jobs, reason)
 
     def prune(
         self,

@@ -14,6 +14,7 @@ CALLS = {
     "call_workers": "1, words.help",
     "advance_floors": "1, '{}', words.queues, array[1, 2]",
     "cancel_job": "words.id, words.word",
+    "cancel_jobs": "words.queue, words.word, null, 1, words.word, null, words.id",
     "claim_jobs": "1, words.queues, 1, words.types",
     "complete_jobs": "1, words.ids, array[1, 2]",
     "enqueue_job": "words.word, queue => words.queue, job_id => words.word",

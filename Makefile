@@ -9,7 +9,7 @@ TEST_PROCESSES ?= 2
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo dev test services check lint types contract format bench bench-record bench-storages loadtest docs sql install-sql build requirements clean
+.PHONY: help env demo dev test services check lint types contract format bench bench-record bench-storages loadtest stress docs sql install-sql build requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ dev: $(STAMP) ## a PostgreSQL server to develop against, until Ctrl-C
 services: $(STAMP) ## install the other databases that tests run on
 	@PYTHONPATH=tests $(BIN)/python -m services
 
-test: $(STAMP) ## the tests, on the databases that are there; TESTS=tests/test_worker.py
+test: $(STAMP) ## the tests, on the databases that are there; TESTS=tests/worker
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadscope $(TESTS)
 
 check: lint types contract test ## lint, types, import contract, tests
@@ -58,18 +58,21 @@ format: $(STAMP) ## format the code
 	@$(BIN)/ruff format .
 
 bench: $(STAMP) ## measure, each figure beside its raw floor; BENCH=--full, BENCH=--list
-	@$(BIN)/python loadtests/bench.py $(BENCH)
+	@$(BIN)/python loadtests/bench $(BENCH)
 
 bench-record: $(STAMP) ## the full bench, its figures and charts put into the documentation
-	@$(BIN)/python loadtests/bench.py --full --out loadtests/results/record.json
-	@$(BIN)/python loadtests/figures.py loadtests/results/record.json
+	@$(BIN)/python loadtests/bench --full --out loadtests/results/record.json
+	@$(BIN)/python loadtests/bench/figures.py loadtests/results/record.json
 
 bench-storages: $(STAMP) ## every storage at the same work, on the servers that are installed
-	@$(BIN)/python loadtests/bench_storages.py
+	@$(BIN)/python loadtests/bench/storages.py
 
 SECONDS ?= 60
 loadtest: $(STAMP) ## load as people make it, by locust: make loadtest SECONDS=60 OPTIONS="--help"
-	@$(BIN)/python loadtests/loadtest.py --seconds $(SECONDS) $(OPTIONS)
+	@$(BIN)/python loadtests/locust/loadtest.py --seconds $(SECONDS) $(OPTIONS)
+
+stress: $(STAMP) ## random transactions and killed workers, with no fallback poll: make stress SECONDS=300
+	@$(BIN)/python loadtests/stress/doorbell.py --seconds $(SECONDS)
 
 docs: $(STAMP) ## build the documentation into site/
 	@$(BIN)/zensical build --strict --clean

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from pgjobq.errors import MAX_DELAY, InvalidJob
+from pgjobq.errors import MAX_DELAY, ConfigurationError, InvalidJob
 
 MAX_REASON = 1000  # characters
 MAX_DEPTH = 500  # dicts and lists within each other: what every reader of JSON can take
@@ -121,6 +121,12 @@ def check_delay(value: object, other: str | None = None, *, optional: bool = Tru
         raise InvalidJob(
             f"delay: {_shown(value)} is not allowed; give seconds from 0 to {MAX_DELAY:.0f}", field="delay"
         )
+
+
+def check_seconds(setting: str, value: float) -> None:
+    """A setting in seconds, above 0. Raises ConfigurationError."""
+    if not value > 0:
+        raise ConfigurationError(f"{setting}: {value!r} is not allowed; give seconds above 0")
 
 
 def is_cut(url: str, ends: str = "/?#") -> bool:

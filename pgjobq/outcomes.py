@@ -1,8 +1,12 @@
-"""What became of a start."""
+"""What passes between a worker and a storage beside jobs: what became of a start, and what maintenance found."""
 
 from __future__ import annotations
 
+from abc import ABC
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 from pgjobq.models import Job, JobStatus
 
@@ -51,3 +55,34 @@ def status_after(outcome: Outcome) -> JobStatus:
             return JobStatus.FAILED
         case Retried() | Released():
             return JobStatus.PENDING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maintenance:
+    """What one round of maintain found: starts that this worker lost, and when to come again (seconds)."""
+
+    lost: Sequence[Job] = ()
+    rescued: int = 0
+    again_in: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What prune_some did: jobs deleted, and when to come again (seconds)."""
+
+    jobs: int = 0
+    again_in: float = 60.0
+
+
+class JobTransaction(AbstractContextManager[Any], AbstractAsyncContextManager[Any], ABC):
+    """The database transaction of a handler, which completes its job as its last act.
+
+    `with` yields a connection for sync handlers, `async with` one for async ones. When the body ends, the
+    job is completed in the same transaction: both happen, or neither. LostJob rolls it back.
+    """
+
+    settled = False  # whether it has committed
+
+    def interrupt(self) -> bool:
+        """End the statement that runs in it, where the storage can; False if it is not open. For another thread."""
+        return False

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.stalling_proxy import StallingProxy
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql import factories
 from services import MariaDB, Redis, SecantusDB, Server, ServiceMissing, Valkey, dynamodb
@@ -130,6 +131,14 @@ def make_storage(dsn: str) -> Iterator[Callable[..., PostgresStorage]]:
 def storage(make_storage: Callable[..., PostgresStorage]) -> PostgresStorage:
     """One such storage."""
     return make_storage()
+
+
+@pytest.fixture
+def proxy(dsn: str) -> Iterator[StallingProxy]:
+    """A way to the test's server that can swallow everything."""
+    parts = conninfo_to_dict(dsn)
+    with StallingProxy(str(parts["host"]), int(str(parts["port"]))) as made:
+        yield made
 
 
 @pytest.fixture

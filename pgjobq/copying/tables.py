@@ -14,9 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pgjobq.errors import ConfigurationError, InvalidJob, SchemaConflict
 from pgjobq.models import Job, UnreadableData
-from pgjobq.sa.engine import open_engine
-from pgjobq.sa.errors import shown, translate
-from pgjobq.sa.table import jobs, workers
+from pgjobq.storage.sqlalchemy.engine import open_engine
+from pgjobq.storage.sqlalchemy.errors import shown, translate
+from pgjobq.storage.sqlalchemy.table import jobs, workers
 
 TIMEOUT = 30.0  # seconds to wait for an answer
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pgjobq.models import Job
+from pgjobq.postgres.database import Database
 from pgjobq.postgres.errors import NotRegistered, translated
 from pgjobq.postgres.holds import Holds
 from pgjobq.postgres.presence import Presence
-from pgjobq.postgres.rows import claimed_jobs
 
 FLOORS_AFTER = 5000  # jobs: about as many places that were taken a claim may have to pass over
 MUCH_DROPPED = 2000  # places: about as many as a claim dropped that ended early because of them
@@ -23,8 +22,8 @@ MANY_LANES = 400  # as many floors as are kept
 class Claiming:
     """The claims of one storage. Thread-safe."""
 
-    def __init__(self, rows: Callable[..., list[Any]], presence: Presence) -> None:
-        self._rows, self._presence = rows, presence
+    def __init__(self, database: Database, presence: Presence) -> None:
+        self._run, self._calls, self._presence = database.run, database.calls, presence
         self._one = threading.Lock()
         self.since_floors = 0  # jobs claimed since the floors were moved
         self._floors: tuple[int, list[str]] = (0, [])  # what advance_floors wants to be given back
@@ -58,11 +57,10 @@ class Claiming:
                 return []
             if self.since_floors >= FLOORS_AFTER:
                 self.advance_floors()
-            arguments = [None if queues is None else list(queues), limit, list(except_types), alone]
             try:
-                jobs, skipped = self._claim(queues, except_types, arguments)
+                jobs, skipped = self._claim(limit, queues, except_types, alone)
             except NotRegistered:
-                jobs, skipped = self._claim(queues, except_types, arguments)  # as another worker
+                jobs, skipped = self._claim(limit, queues, except_types, alone)  # as another worker
             self.since_floors += len(jobs) if skipped != "more" else MUCH_DROPPED
             self._lanes.update((job.queue, job.priority) for job in jobs)
             if skipped == "suspect" and now >= self._drain_again:
@@ -71,24 +69,23 @@ class Claiming:
             return jobs
 
     def _claim(
-        self, queues: Sequence[str] | None, except_types: Sequence[str], arguments: list[Any]
+        self, limit: int, queues: Sequence[str] | None, except_types: Sequence[str], alone: bool | None
     ) -> tuple[list[Job], str]:
         with translated():
             worker_id = self._presence.join(queues)
         left = {worker_id: list(except_types)} if except_types else {}
         if left != self._told_left:
-            self._rows("leave_types", [worker_id, list(except_types)])
+            self._run(self._calls.leave_types(worker_id, except_types))
             self._told_left = left
         if self._unsure:
-            self._rows("release_unknown_jobs", [worker_id, self.holds.claims()])
+            self._run(self._calls.release_unknown_jobs(worker_id, self.holds.claims()))
         self._unsure = True
         try:
-            rows = self._rows("claim_jobs", [worker_id, *arguments], binary=True)
+            jobs, skipped = self._run(self._calls.claim_jobs(worker_id, queues, limit, except_types, alone))
         except NotRegistered:
             self._unsure = False
             self._presence.forget(worker_id)
             raise
-        jobs, skipped = claimed_jobs(rows, worker_id)
         self.holds.add(jobs)
         self._unsure = False
         return jobs, skipped
@@ -98,7 +95,7 @@ class Claiming:
         self.since_floors = 0
         lanes = list(self._lanes)  # at once: the thread that claims adds some
         queues, priorities = [queue for queue, _ in lanes], [priority for _, priority in lanes]
-        safe, opened, moved = self._rows("advance_floors", [*self._floors, queues, priorities])[0]
+        safe, opened, moved = self._run(self._calls.advance_floors(*self._floors, queues, priorities))
         self._floors = safe, opened
         if moved or len(lanes) > MANY_LANES:
             self._lanes.difference_update(lanes)
@@ -107,7 +104,7 @@ class Claiming:
         """Give back claims in our name that we do not know; not while a claim is under way, which may be one."""
         if self._one.acquire(blocking=False):
             try:
-                self._rows("release_unknown_jobs", [worker_id, self.holds.claims()])
+                self._run(self._calls.release_unknown_jobs(worker_id, self.holds.claims()))
             finally:
                 self._one.release()
 

@@ -1,26 +1,28 @@
-"""The database as a storage sees it: a pool, and one call for each SQL function."""
+"""The database as a storage sees it: a pool, and the calls that its connections carry out."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from psycopg_pool import ConnectionPool
 
+from pgjobq.checks import check_seconds
 from pgjobq.errors import ConfigurationError
 from pgjobq.forks import renew_in_child
+from pgjobq.postgres.calls import Calls, FunctionCall
 from pgjobq.postgres.dsn import connection_parameters
 from pgjobq.postgres.errors import translated
-from pgjobq.postgres.fetching import fetch
+from pgjobq.postgres.fetching import PlainCursor, fetch
 from pgjobq.postgres.pool import Connection, PinnedConnection, Pool, connect, pool_parameters
 from pgjobq.postgres.schema import check_schema
-from pgjobq.postgres.statements import statements
-from pgjobq.storage.room import Room
+from pgjobq.room import Room
 
-LARGE = {"enqueue_jobs": 10_000, "import_jobs": 1_000_000}  # jobs; characters. Beyond, a call may take long:
-LARGE_TIME = 600.0  # seconds
+T = TypeVar("T")
+
+LARGE_TIME = 600.0  # seconds that a large call may take
 CLOSE_TIME = 1.0  # seconds to wait for the pool's threads, which a connection that cannot be made may hold up
 # A standby is read-only whatever is set.
 _SETTINGS = b"""select current_setting('transaction_isolation'),
@@ -48,10 +50,9 @@ class Database:
         application_name: str,
         answer_timeout: float,
     ) -> None:
-        if not answer_timeout > 0:
-            raise ConfigurationError(f"answer_timeout: {answer_timeout!r} is not allowed; give seconds above 0")
+        check_seconds("answer_timeout", answer_timeout)
         self.schema = schema
-        self.statements = statements(schema)
+        self.calls = Calls(schema)
         self.answer_timeout = answer_timeout
         self._opened, self._lock = False, threading.Lock()
         self._inherited = self._in_isolation = False
@@ -122,7 +123,8 @@ class Database:
 
     def _check(self, conn: Connection) -> None:
         """Look at the schema, and at the settings that cannot be pinned. Raises ConfigurationError for one of these."""
-        isolation, read_only, replica = fetch(conn, _SETTINGS, [])[0]
+        with PlainCursor(conn) as cursor:
+            isolation, read_only, replica = cursor.execute(_SETTINGS).fetchall()[0]
         self._in_isolation = isolation != "read committed" or read_only
         if conn.info.encoding != "utf-8":
             raise ConfigurationError(
@@ -148,12 +150,12 @@ class Database:
             else:
                 yield conn
 
-    def rows(self, name: str, arguments: Sequence[Any], *, binary: bool = False) -> list[Any]:
-        """The rows of a statement, by its name, in a transaction of its own."""
+    def run(self, call: FunctionCall[T]) -> T:
+        """What a call returns; in a transaction of its own."""
         with self.connection() as conn:
-            if name in LARGE and len(arguments[0]) > LARGE[name] and isinstance(conn, PinnedConnection):
+            if call.large and isinstance(conn, PinnedConnection):
                 conn.allow(LARGE_TIME)
-            return fetch(conn, self.statements[name], arguments, binary=binary)
+            return fetch(conn, call)
 
     def close(self) -> None:
         """Close the pool, unless it is the caller's."""

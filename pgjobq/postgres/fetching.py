@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.adapt import AdaptersMap
 from psycopg.postgres import register_default_adapters, types
 from psycopg.rows import tuple_row
+
+from pgjobq.postgres.calls import FunctionCall
+
+T = TypeVar("T")
 
 
 @cache
@@ -44,9 +47,7 @@ class PlainAsyncCursor(psycopg.AsyncCursor[tuple[Any, ...]]):
         return _adapters()
 
 
-def fetch(
-    conn: psycopg.Connection[Any], statement: bytes, arguments: Sequence[Any], *, binary: bool = False
-) -> list[Any]:
-    """The rows of a statement, as tuples. binary: in the binary format."""
+def fetch(conn: psycopg.Connection[Any], call: FunctionCall[T]) -> T:
+    """What a call returns."""
     with PlainCursor(conn) as cursor:
-        return cursor.execute(statement, arguments, binary=binary).fetchall()
+        return call.read(cursor.execute(call.statement, call.arguments, binary=call.binary).fetchall())

@@ -7,21 +7,23 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
 from pgjobq.events import EventLog
 from pgjobq.models import Job, utc_now
+from pgjobq.outcomes import Maintenance
+from pgjobq.postgres.calls import FunctionCall
+from pgjobq.postgres.database import Database
 from pgjobq.postgres.ear import Ear
 from pgjobq.postgres.listener import LOCK_HELD, Heard, Listener
 from pgjobq.postgres.sleep import Action, Ask, Call, Look, Pause, SleepPolicy, Tell
-from pgjobq.storage.base import Maintenance
-from pgjobq.storage.rescued import tell_rescued
+from pgjobq.rescued import tell_rescued
 
 log = EventLog("pgjobq.presence")
 
-Rows = Callable[[str, Sequence[Any]], list[Any]]  # rows("function", arguments) -> the rows of its statement
+T = TypeVar("T")
 
 GRACE = 2.0  # seconds that a worker may be without its lock
 IDLE_PAUSE, BUSY_PAUSE = 5.0, 1.0  # seconds between rounds of maintenance; busy: another holds jobs or polls
@@ -35,14 +37,13 @@ class Presence:
 
     def __init__(
         self,
-        rows: Rows,
-        statements: Mapping[str, bytes],
+        database: Database,
         *,
         listen: Mapping[str, Any] | None,
         schema: str,
         poll_interval: float,
     ) -> None:
-        self._rows, self._statements, self._poll_interval = rows, statements, poll_interval
+        self._run, self._calls, self._poll_interval = database.run, database.calls, poll_interval
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._on_watch: Callable[[], None] = lambda: None
         self._watched_at = 0.0
@@ -70,7 +71,7 @@ class Presence:
             self._meet(self._listener, queues)
             return worker_id
         if self._beating_id is None:
-            self._beating_id = int(self._rows("register_worker", [self._name, _array(queues)])[0][0])
+            self._beating_id = self._run(self._calls.register_worker(self._name, queues))
         return self._beating_id
 
     def forget(self, worker_id: int) -> None:
@@ -155,16 +156,16 @@ class Presence:
 
         Says that we live, or sees that the lock is held; rescues the jobs of the dead; finds which of ours we lost.
         """
-        if self._beating_id is not None and not self._rows("heartbeat_worker", [self._beating_id])[0][0]:
+        if self._beating_id is not None and not self._run(self._calls.heartbeat_worker(self._beating_id)):
             self.forget(self._beating_id)
         if self._listener is not None:
             self._listener.keep()
         unanswered, self._to_watch = self._to_watch, set()
         worker_id = self.worker_id
-        arguments = [worker_id, _array(self._queues), list(unanswered), GRACE, known]
+        watch = self._calls.watch_workers(worker_id, self._queues, list(unanswered), GRACE, known)
         # On the listener, whose answer shows that it is not cut off: it is replaced when none comes.
         registered = self._listener is not None and worker_id is not None
-        row = self._value("watch_workers", *arguments) if registered else self._rows("watch_workers", arguments)[0]
+        row = self._value(watch) if registered else self._run(watch)
         rescued, dead, watched, pollers, waiting, unknown = row
         for worker in dead:
             tell_rescued(**worker)
@@ -184,7 +185,7 @@ class Presence:
         if self._listener is not None:
             self._listener.leave()
         elif self._beating_id is not None:
-            self._rows("retire_worker", [self._beating_id])
+            self._run(self._calls.retire_worker(self._beating_id))
             self._beating_id = None
 
     def close(self) -> None:
@@ -219,24 +220,27 @@ class Presence:
             match action:
                 case Tell():
                     self._tell(action)
-                case Call("watch") if self._value("notifiers_waiting")[0]:  # it notifies, and would wait behind them
+                case Call("watch") if self._value(
+                    self._calls.notifiers_waiting()
+                ):  # it notifies, and would wait behind them
                     self._policy.left_out(time.monotonic())
                 case Call(call):
-                    self._value("call_workers", self.worker_id, call)
+                    self._value(self._calls.call_workers(self.worker_id, call))
                 case Ask("open"):
-                    self._policy.still_open(self._value("still_open", list(self._policy.open))[0])
+                    opened = self._value(self._calls.still_open(list(self._policy.open)))
+                    self._policy.still_open(opened)
                 case Ask("line"):
-                    self._do(self._policy.line(time.monotonic(), self._value("notifiers_waiting")[0]))
+                    self._do(self._policy.line(time.monotonic(), self._value(self._calls.notifiers_waiting())))
                 case Ask():
-                    self._policy.due(time.monotonic(), self._value("next_due")[0])
+                    self._policy.due(time.monotonic(), self._value(self._calls.next_due()))
                 case Look() | Pause():
                     pass
 
     def _tell(self, tell: Tell) -> None:
         assert self._listener is not None  # the policy is asked only with one
-        arguments = [self.worker_id, tell.state, tell.busy, _array(self._queues), self._poll_interval]
+        arguments = self.worker_id, tell.state, tell.busy, self._queues, self._poll_interval, self._listener.channel
         try:
-            told = self._value("set_worker_state", *arguments, self._listener.channel)
+            told = self._value(self._calls.set_worker_state(*arguments))
         except psycopg.Error as error:
             if error.sqlstate != LOCK_HELD:
                 raise
@@ -245,23 +249,19 @@ class Presence:
         else:
             self._policy.told(time.monotonic(), tell, *told)
 
-    def _value(self, name: str, *arguments: Any) -> Any:
+    def _value(self, call: FunctionCall[T]) -> T:
         assert self._listener is not None  # the policy is asked only with one
-        return self._listener.value(self._statements[name], arguments)
+        return call.read([self._listener.value(call.statement, call.arguments)])
 
     def lost(self, running: Sequence[Job]) -> list[Job]:
         """Which of these starts are over. Has other workers watch this one while a job runs long."""
         if not running:
             return []
-        gone = {row[0] for row in self._rows("lost_jobs", [[j.id for j in running], [j.claim_id for j in running]])}
+        gone = self._run(self._calls.lost_jobs([job.id for job in running], [job.claim_id for job in running]))
         now = time.monotonic()
         started = min(job.started_at or utc_now() for job in running)
         long = (utc_now() - started).total_seconds() >= LONG_RUN
         if long and self._listener is not None and now - self._watched_at >= WATCH_PAUSE:
-            self._rows("call_workers", [self.worker_id, "watch"])
+            self._run(self._calls.call_workers(self.worker_id, "watch"))
             self._watched_at = now
         return [job for job in running if job.id in gone]
-
-
-def _array(names: Sequence[str] | None) -> list[str] | None:
-    return None if names is None else list(names)

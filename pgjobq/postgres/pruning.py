@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
-from pgjobq.storage.base import Pruned
+from pgjobq.outcomes import Pruned
+from pgjobq.postgres.database import Database
 
-Rows = Callable[[str, Sequence[Any]], list[Any]]  # rows("function", arguments) -> the rows of its statement
 Position = tuple[str | None, str | None]  # created_at and id of the job to go on after
 
 OLDEST: Position = (None, None)
@@ -26,8 +25,8 @@ RETRY = 0.02  # seconds, for who does not leave it to another
 class Pruning:
     """Batches of prune_jobs, each beginning where the one before ended. some() belongs to one thread."""
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._position, self._swept_at = OLDEST, -math.inf
 
     def all(
@@ -66,6 +65,6 @@ class Pruning:
         after: Position,
         queues: Sequence[str] | None,
     ) -> tuple[int | None, Position]:
-        wanted = None if queues is None else list(queues)
-        pruned, created_at, job_id = self._rows("prune_jobs", [older_than, list(statuses), batch, *after, wanted])[0]
+        call = self._database.calls.prune_jobs(older_than, statuses, batch, after, queues)
+        pruned, created_at, job_id = self._database.run(call)
         return pruned, (created_at, job_id)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-Rows = Callable[[str, Sequence[Any]], list[Any]]  # rows("function", arguments) -> the rows of its statement
+from pgjobq.postgres.database import Database
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +17,11 @@ class Repaired:
     held: int = 0
 
 
-def repair(rows: Rows, batch: int) -> Repaired:
+def repair(database: Database, batch: int) -> Repaired:
     """Repair all, a batch in a transaction. Jobs that other transactions hold are left, and counted."""
     placed = given_back = failed = 0
     while True:
-        some, back, spent, held = rows("repair_jobs", [batch])[0]
+        some, back, spent, held = database.run(database.calls.repair_jobs(batch))
         placed, given_back, failed = placed + some, given_back + back, failed + spent
         if some + back + spent + held < batch or held == batch:
             return Repaired(placed=placed, given_back=given_back, failed=failed, held=held)

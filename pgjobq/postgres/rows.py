@@ -1,4 +1,4 @@
-"""Rows to jobs, and jobs to the arguments of the enqueue statements."""
+"""Rows to jobs, and jobs to the arguments of the functions that enqueue."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ def check_sizes(jobs: Sequence[NewJob], max_data_bytes: int | None) -> None:
             )
 
 
-def enqueue_call(jobs: Sequence[NewJob]) -> tuple[str, list[Any]]:
-    """The statement that enqueues these jobs, by its name, and its arguments."""
-    if len(jobs) == 1:
-        return "enqueue_job", [getattr(jobs[0], name) for name in _ORDER]
+def arguments_of(job: NewJob) -> list[Any]:
+    """The job as arguments of enqueue_job."""
+    return [getattr(job, name) for name in _ORDER]
+
+
+def lists_of(jobs: Sequence[NewJob]) -> list[Any]:
+    """The jobs as arguments of enqueue_jobs: a list of each of their fields."""
     arguments: list[Any] = [[getattr(job, name) for job in jobs] for name in _ORDER]
     # psycopg takes no list of ints and floats.
     arguments[_DELAY] = [None if delay is None else float(delay) for delay in arguments[_DELAY]]
-    return "enqueue_jobs", arguments
+    return arguments
 
 
 def stored_job(row: Sequence[Any]) -> Job:

@@ -9,16 +9,17 @@ from typing import Any
 import psycopg
 
 from pgjobq.models import Job
+from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
+from pgjobq.postgres.calls import Calls, FunctionCall
 from pgjobq.postgres.fetching import PlainCursor, fetch
 from pgjobq.postgres.pool import Connection
-from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
 
 Start = tuple[str, int | None]  # job id and claim
 
 
 def settle(
     conn: Connection,
-    statements: Mapping[str, bytes],
+    calls: Calls,
     outcomes: Sequence[Outcome],
     claims: Mapping[int, list[int]],
     *,
@@ -32,61 +33,57 @@ def settle(
     others = [outcome for outcome in outcomes if not isinstance(outcome, Completed)]
     if others:
         with conn.transaction():
-            lost = _settle_others(conn, statements, others)
-            lost |= _complete(conn, statements, completed, claims, keep)
+            lost = _settle_others(conn, calls, others)
+            lost |= _complete(conn, calls, completed, claims, keep)
     else:
-        lost = _complete(conn, statements, completed, claims, keep)
+        lost = _complete(conn, calls, completed, claims, keep)
     return [outcome for outcome in outcomes if (outcome.job.id, outcome.job.claim_id) in lost] if lost else []
 
 
 def settle_free(
-    conn: Connection, statements: Mapping[str, bytes], outcomes: Sequence[Outcome], *, keep: bool
+    conn: Connection, calls: Calls, outcomes: Sequence[Outcome], *, keep: bool
 ) -> tuple[list[Outcome], list[Outcome]]:
     """Settle those outcomes whose jobs no other transaction holds; those that are left, and those that were lost."""
     with conn.transaction():
-        held = {row[0] for row in fetch(conn, statements["held_jobs"], [[outcome.job.id for outcome in outcomes]])}
+        held = fetch(conn, calls.held_jobs([outcome.job.id for outcome in outcomes]))
         free = [outcome for outcome in outcomes if outcome.job.id not in held]
-        lost = settle(conn, statements, free, {}, keep=keep)
+        lost = settle(conn, calls, free, {}, keep=keep)
     return [outcome for outcome in outcomes if outcome.job.id in held], lost
 
 
 def _complete(
-    conn: Connection, statements: Mapping[str, bytes], jobs: Sequence[Job], claims: Mapping[int, list[int]], keep: bool
+    conn: Connection, calls: Calls, jobs: Sequence[Job], claims: Mapping[int, list[int]], keep: bool
 ) -> set[Start]:
     lost: set[Start] = set()
     # One worker, nearly always: another only after a reconnect gave this process a new id.
     for worker_id in {job.worker_id for job in jobs} | set(claims):
         mine = [job for job in jobs if job.worker_id == worker_id]
         finished = claims.get(worker_id, []) if worker_id is not None else []
-        arguments = [worker_id, [job.id for job in mine], [job.claim_id for job in mine], finished, keep]
-        gone = {row[0] for row in fetch(conn, statements["complete_jobs"], arguments)}
+        ids, claim_ids = [job.id for job in mine], [job.claim_id for job in mine]
+        gone = fetch(conn, calls.complete_jobs(worker_id, ids, claim_ids, finished, keep))
         if gone:
             lost.update((job.id, job.claim_id) for job in mine if job.id in gone)
     return lost
 
 
-def _settle_others(conn: Connection, statements: Mapping[str, bytes], outcomes: Sequence[Outcome]) -> set[Start]:
-    asked: list[tuple[Job, psycopg.Cursor[Any]]] = []
+def _settle_others(conn: Connection, calls: Calls, outcomes: Sequence[Outcome]) -> set[Start]:
+    asked: list[tuple[Job, FunctionCall[bool], psycopg.Cursor[Any]]] = []
     encoding = database_encoding(conn)
     with conn.pipeline():  # one round trip for them all
         for outcome in outcomes:
             job = outcome.job
-            arguments: list[Any]
             match outcome:
                 case Failed(_, error):
-                    name, arguments = "fail_job", [job.id, job.claim_id, storable(error, encoding)]
+                    call = calls.fail_job(job.id, job.claim_id, storable(error, encoding))
                 case Retried(_, delay, error):
-                    name = "retry_held_job"
-                    arguments = [job.id, float(delay), storable(error, encoding), job.claim_id]
+                    call = calls.retry_held_job(job.id, delay, storable(error, encoding), job.claim_id)
                 case Released(_, delay):
-                    name, arguments = "release_jobs", [[job.id], [job.claim_id], float(delay)]
+                    call = calls.release_job(job.id, job.claim_id, delay)
                 case Completed():
                     continue
-            cursor = PlainCursor(conn)
-            asked.append((job, cursor.execute(statements[name], arguments)))
-        answers = [(job, cursor.fetchall()) for job, cursor in asked]
-    # fail_job and retry_job say false when the job was lost; release_jobs names it.
-    return {(job.id, job.claim_id) for job, rows in answers if rows and rows[0][0] in (False, job.id)}
+            asked.append((job, call, PlainCursor(conn).execute(call.statement, call.arguments)))
+        still_held = [(job, call.read(cursor.fetchall())) for job, call, cursor in asked]
+    return {(job.id, job.claim_id) for job, held in still_held if not held}
 
 
 def storable(text: str | None, encoding: str = "utf8") -> str | None:

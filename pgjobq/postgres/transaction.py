@@ -12,11 +12,12 @@ import psycopg
 
 from pgjobq.errors import Cancelled, LostJob
 from pgjobq.models import Job
+from pgjobq.outcomes import JobTransaction
+from pgjobq.postgres.calls import FunctionCall
 from pgjobq.postgres.database import Database
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.fetching import PlainAsyncCursor, fetch
 from pgjobq.postgres.pool import SHARED_SETTINGS, Connection, LimitedAsyncConnection, PinnedConnection
-from pgjobq.storage.base import JobTransaction
 
 CANCEL_TIME = 5.0  # seconds that the request to cancel a statement may take
 
@@ -74,7 +75,7 @@ class PostgresTransaction(JobTransaction):
                     raise self._cancelled() from error
                 return
             with translated():
-                lost = fetch(self._conn, self._database.statements["complete_jobs"], self._arguments())
+                lost = fetch(self._conn, self._completion())
             self._check(lost)
         self._done()
 
@@ -103,9 +104,10 @@ class PostgresTransaction(JobTransaction):
 
     async def _complete(self) -> None:
         with translated():
+            call = self._completion()
             async with PlainAsyncCursor(self._conn) as cursor:
-                await cursor.execute(self._database.statements["complete_jobs"], self._arguments())
-                lost = await cursor.fetchall()
+                await cursor.execute(call.statement, call.arguments)
+                lost = call.read(await cursor.fetchall())
         self._check(lost)
 
     def _end(self) -> None:
@@ -119,10 +121,11 @@ class PostgresTransaction(JobTransaction):
         self.settled = True
         self._forget(self._job)
 
-    def _arguments(self) -> list[Any]:
+    def _completion(self) -> FunctionCall[set[str]]:
+        job = self._job
         # Kept, also where completed jobs are not: a job that is gone is then surely a lost one.
-        return [self._job.worker_id, [self._job.id], [self._job.claim_id], [], True]
+        return self._database.calls.complete_jobs(job.worker_id, [job.id], [job.claim_id], [], keep=True)
 
-    def _check(self, lost: list[Any]) -> None:
+    def _check(self, lost: set[str]) -> None:
         if lost:
             raise LostJob(f"job {self._job.id} was given to another, cancelled or settled: rolled back")

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 
+from pgjobq.arrival import arriving
 from pgjobq.models import Job
-from pgjobq.postgres.rows import stored_job
-from pgjobq.storage.arrival import arriving
-
-Rows = Callable[..., list[Any]]
+from pgjobq.postgres.database import Database
 
 
-def exported(rows: Rows, batch: int) -> Iterator[list[Job]]:
+def exported(database: Database, batch: int) -> Iterator[list[Job]]:
     """Pages of all jobs, oldest first."""
-    last: tuple[Any, Any] = (None, None)
-    while found := rows("export_jobs", [batch, *last], binary=True):
-        jobs = [stored_job(row) for row in found]
+    last: tuple[datetime, str] | tuple[None, None] = (None, None)
+    while jobs := database.run(database.calls.export_jobs(batch, *last)):
         last = (jobs[-1].created_at, jobs[-1].id)
         yield jobs
 
 
-def imported(rows: Rows, jobs: Sequence[Job]) -> int:
+def imported(database: Database, jobs: Sequence[Job]) -> int:
     """Add jobs in one statement; how many were not there."""
-    return int(rows("import_jobs", [f"[{','.join(_as_json(*arriving(job)) for job in jobs)}]"])[0][0])
+    arrivals = ",".join(_as_json(*arriving(job)) for job in jobs)
+    return database.run(database.calls.import_jobs(f"[{arrivals}]"))
 
 
 def _as_json(job: Job, data: str) -> str:

@@ -19,14 +19,22 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from pgjobq.errors import JobNotFound, LostJob, Unsupported
 from pgjobq.models import Job, JobStatus, NewJob, Which
-from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried, status_after
+from pgjobq.outcomes import (
+    Completed,
+    Failed,
+    JobTransaction,
+    Maintenance,
+    Outcome,
+    Pruned,
+    Released,
+    Retried,
+    status_after,
+)
 
 __all__ = [
     "BaseStorage",
@@ -39,23 +47,6 @@ __all__ = [
     "Released",
     "Retried",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Maintenance:
-    """What one round of maintain found: starts that this worker lost, and when to come again (seconds)."""
-
-    lost: Sequence[Job] = ()
-    rescued: int = 0
-    again_in: float = 5.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pruned:
-    """What prune_some did: jobs deleted, and when to come again (seconds)."""
-
-    jobs: int = 0
-    again_in: float = 60.0
 
 
 class BaseStorage(ABC):
@@ -305,17 +296,3 @@ class BaseStorage(ABC):
 
     def close(self) -> None:
         """Let go of every connection."""
-
-
-class JobTransaction(AbstractContextManager[Any], AbstractAsyncContextManager[Any], ABC):
-    """The database transaction of a handler, which completes its job as its last act.
-
-    `with` yields a connection for sync handlers, `async with` one for async ones. When the body ends, the
-    job is completed in the same transaction: both happen, or neither. LostJob rolls it back.
-    """
-
-    settled = False  # whether it has committed
-
-    def interrupt(self) -> bool:
-        """End the statement that runs in it, where the storage can; False if it is not open. For another thread."""
-        return False

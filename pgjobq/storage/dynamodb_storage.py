@@ -9,10 +9,17 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from pgjobq.dynamodb.adding import add
-from pgjobq.dynamodb.claiming import claim, promote
-from pgjobq.dynamodb.expressions import Change, Value
-from pgjobq.dynamodb.items import (
+from pgjobq.arrival import ArrivalOrder, arriving, place_of
+from pgjobq.errors import StorageError
+from pgjobq.models import Job, JobStatus, NewJob, utc_now
+from pgjobq.outcomes import Maintenance, Outcome, Released
+from pgjobq.storage.dynamodb.claiming import claim, promote
+from pgjobq.storage.dynamodb.connection import PAGE, Table
+from pgjobq.storage.dynamodb.enqueueing import add
+from pgjobq.storage.dynamodb.expressions import Change, Value
+from pgjobq.storage.dynamodb.leases import Leases
+from pgjobq.storage.dynamodb.location import Location
+from pgjobq.storage.dynamodb.rows import (
     MAX_DATA,
     Clock,
     Item,
@@ -24,14 +31,7 @@ from pgjobq.dynamodb.items import (
     seq_text,
     stored_job,
 )
-from pgjobq.dynamodb.leases import Leases
-from pgjobq.dynamodb.location import Location
-from pgjobq.dynamodb.settling import finished, pending_after, settle
-from pgjobq.dynamodb.table import PAGE, Table
-from pgjobq.errors import StorageError
-from pgjobq.models import Job, JobStatus, NewJob, utc_now
-from pgjobq.storage.arrival import ArrivalOrder, arriving, place_of
-from pgjobq.storage.base import Maintenance, Outcome, Released
+from pgjobq.storage.dynamodb.settling import finished, pending_after, settle
 from pgjobq.storage.holds import Claimant, claim_of
 from pgjobq.storage.leased import LeasedStorage
 

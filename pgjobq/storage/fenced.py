@@ -1,23 +1,22 @@
 """FencedStorage: what storages share whose settles are fenced, each by the start that it belongs to.
 
-It remembers the starts that it dequeued, so that `complete(job_id)` is fenced, too. And it checks the arguments of
-every call, in one place and in the same words, before anything is asked of the database.
+Such a storage remembers the starts that it dequeued, so that `complete(job_id)` is fenced, too. The arguments of every
+call are checked here, in the same words for all, before anything is asked of the database.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from pgjobq.arrival import FINISHED
 from pgjobq.checks import check_age, check_delay, check_name, check_names, check_reason, check_whole_number, is_name
 from pgjobq.errors import InvalidJob, JobNotFound, LostJob
 from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob, Which
-from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
-from pgjobq.storage.arrival import FINISHED
+from pgjobq.outcomes import Completed, Failed, Outcome, Pruned, Released, Retried
 from pgjobq.storage.base import BaseStorage
-from pgjobq.storage.holds import Holds
 
 OLDEST = timedelta(days=365_000)  # no job is older, and no database's time goes back further
 
@@ -30,7 +29,7 @@ class FencedStorage(BaseStorage):
     """
 
     def __init__(self) -> None:
-        self._holds = Holds()
+        self._left_types: list[str] = []
         self._cancelled: Callable[[], None] = lambda: None
 
     # -- what a subclass does --------------------------------------------------------------------------
@@ -38,6 +37,14 @@ class FencedStorage(BaseStorage):
     @abstractmethod
     def _add(self, jobs: Sequence[NewJob]) -> None:
         """Add jobs in order, all or none. Raises DuplicateJob."""
+
+    @abstractmethod
+    def _dequeue(self, limit: int, queues: Sequence[str] | None) -> list[Job]:
+        """Claim up to limit jobs of these queues (None: all), not of _left_types, and remember the starts."""
+
+    @abstractmethod
+    def _held(self, job_id: str) -> Job | None:
+        """The start of this job that this object holds, or None."""
 
     @abstractmethod
     def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -65,9 +72,23 @@ class FencedStorage(BaseStorage):
         reason: the job's error from now on; None leaves the error as it is.
         """
 
+    def _cancel_jobs(self, which: Which, max_jobs: int | None, reason: str | None) -> int:
+        """Cancel the jobs that match, the oldest first; how many. Here one by one, by a walk over all jobs."""
+        done = 0
+        for job in (job for page in self.export_jobs() for job in page):
+            if job.status not in FINISHED and which.matches(job):
+                done += self._cancel(job.id, reason) is True
+            if done == max_jobs:
+                break
+        return done
+
     @abstractmethod
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
         """Delete jobs of these statuses, which are final, and queues (None: all); how many."""
+
+    def _prune_some(self, older_than: timedelta, queues: list[str] | None) -> Pruned:
+        """Delete some of the completed and cancelled jobs. A subclass may do it bit by bit."""
+        return Pruned(jobs=self.prune(older_than, queues=queues))
 
     # -- adding, starting and settling --------------------------------------------------------------------
 
@@ -85,18 +106,32 @@ class FencedStorage(BaseStorage):
         self.enqueue_many([NewJob.from_enqueue(job_id, job_type, data, max_retries, priority, execute_at, queue)])
 
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
-        """Add jobs, all or none; their ids, in order. A worker on the same object wakes at once."""
+        """Add jobs, all or none; their ids, in order."""
         if connection is not None:
             return super().enqueue_many(jobs, connection)
         if jobs:
             self._add(jobs)
-            self.wake()
         return [job.id for job in jobs]
 
     def dequeue(self) -> Job | None:
         """Claim the next due job of any queue; None when there is none. Makes this object a worker."""
         jobs = self.dequeue_many(1)
         return jobs[0] if jobs else None
+
+    def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
+        """Claim up to limit jobs of these queues (None: all), in the order in which they should run.
+
+        When the answer is lost with the connection, StorageUnavailable is raised, and the next call first gives
+        back what the lost one may have claimed.
+        """
+        check_whole_number("limit", limit, 0, 2**31 - 1)
+        check_names("queues", queues)
+        return self._dequeue(limit, queues)
+
+    def leave_types(self, types: Collection[str]) -> bool:
+        """Give out no jobs of these types until the next call, or leave(): they stay in line for other workers."""
+        self._left_types = sorted(types)
+        return True
 
     def complete(self, job_id: str) -> None:
         """running -> completed, for a job that this object dequeued."""
@@ -111,36 +146,33 @@ class FencedStorage(BaseStorage):
     def retry(self, job_id: str, delay_seconds: float) -> None:
         """Make a job pending again: one that this object dequeued, or one that is failed, cancelled or pending."""
         check_delay(delay_seconds, optional=False)
-        if self._held(job_id) is not None:
+        can_be = self._can_be(job_id)
+        if can_be and self._held(job_id) is not None:
             self._settle_held(job_id, lambda job: Retried(job, delay_seconds, None))
-        elif not (self._can_be(job_id) and self._put_back(job_id, float(delay_seconds))):
+        elif not (can_be and self._put_back(job_id, float(delay_seconds))):
             raise self._not_held(job_id)
-        self.wake()
 
     def release(self, job_id: str) -> None:
         """Give back a job that was dequeued but not started; the start is not counted."""
         self._settle_held(job_id, Released)
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Settle jobs; returns the outcomes whose job this worker has lost (unchanged). Safe to repeat."""
-        if not outcomes:
-            return []
-        lost = self._settle(outcomes)
-        self._holds.drop(outcome.job for outcome in outcomes)
-        return lost
+        """Settle jobs; returns the outcomes whose job this worker has lost (unchanged).
 
-    def _held(self, job_id: str) -> Job | None:
-        return self._holds.get(job_id) if self._can_be(job_id) else None
+        Safe to repeat after an error: what was settled before is not lost, and not settled twice. Raises JobsHeld,
+        where the database has row locks, when another transaction holds some of the jobs; the others are settled.
+        """
+        return self._settle(outcomes) if outcomes else []
 
     def _settle_held(self, job_id: str, outcome: Callable[[Job], Outcome]) -> None:
-        held = self._held(job_id)
+        held = self._held(job_id) if self._can_be(job_id) else None
         if held is None or self.settle([outcome(held)]):
             raise self._not_held(job_id)
 
     def _not_held(self, job_id: str) -> JobNotFound | LostJob:
         found = self.get_job(job_id)
         if found is None:
-            return no_such_job(job_id)
+            return _no_such_job(job_id)
         return LostJob(f"job {job_id!r} is {found.status} and not held by this worker; nothing was changed")
 
     # -- looking after jobs ------------------------------------------------------------------------------
@@ -161,13 +193,14 @@ class FencedStorage(BaseStorage):
     def cancel(self, job_id: str, reason: str | None = None) -> bool:
         """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
 
-        The worker of a running job finds out within about a second, and at once if it works on this object. What the
-        handler did so far stays done. reason: kept as the job's error.
+        The worker of a running job stops its handler if it can; what that did so far stays done. On PostgreSQL it is
+        notified at once. Elsewhere it finds out within about a second, and at once if it works on this object. reason:
+        kept as the job's error.
         """
         check_reason(reason)
         done = self._cancel(job_id, reason) if self._can_be(job_id) else None
         if done is None:
-            raise no_such_job(job_id)
+            raise _no_such_job(job_id)
         if done:
             self._cancelled()
         return done
@@ -175,17 +208,12 @@ class FencedStorage(BaseStorage):
     def cancel_jobs(self, which: Which, max_jobs: int | None = None, reason: str | None = None) -> int:
         """Cancel the pending and running jobs that match, at most max_jobs, the oldest first; returns how many.
 
-        One by one, by a walk over all jobs.
+        Each job, or batch of jobs, is cancelled by itself. One that is just being claimed or settled may be skipped.
         """
         check_reason(reason)
         if max_jobs is not None:
             check_whole_number("max_jobs", max_jobs, 1, 2**31 - 1)
-        done = 0
-        for job in (job for page in self.export_jobs() for job in page):
-            if job.status not in FINISHED and which.matches(job):
-                done += self._cancel(job.id, reason) is True
-            if done == max_jobs:
-                break
+        done = self._cancel_jobs(which, max_jobs, reason)
         if done:
             self._cancelled()
         return done
@@ -209,10 +237,14 @@ class FencedStorage(BaseStorage):
         check_age(older_than)
         check_names("queues", queues)
         check_whole_number("batch", batch, 1, 2**31 - 1)
-        final = final_statuses(statuses)
-        if older_than > OLDEST:
-            return 0
-        return self._prune(older_than, final, None if queues is None else list(dict.fromkeys(queues)), batch)
+        final = _final_statuses(statuses)
+        return 0 if older_than > OLDEST else self._prune(older_than, final, _each_once(queues), batch)
+
+    def prune_some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
+        """Delete some of the completed and cancelled jobs that are older, in the background of a worker."""
+        check_age(older_than)
+        check_names("queues", queues)
+        return Pruned() if older_than > OLDEST else self._prune_some(older_than, _each_once(queues))
 
     @staticmethod
     def _can_be(job_id: str) -> bool:
@@ -220,7 +252,11 @@ class FencedStorage(BaseStorage):
         return is_name("job_id", job_id, MAX_NAME)
 
 
-def final_statuses(statuses: Sequence[str]) -> list[str]:
+def _each_once(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else list(dict.fromkeys(names))
+
+
+def _final_statuses(statuses: Sequence[str]) -> list[str]:
     """The statuses of jobs to prune, each once. Raises InvalidJob for one that is not final."""
     check_names("statuses", statuses)
     found = [JobStatus(status) for status in dict.fromkeys(statuses)]
@@ -232,6 +268,6 @@ def final_statuses(statuses: Sequence[str]) -> list[str]:
     return [str(status) for status in found]
 
 
-def no_such_job(job_id: str) -> JobNotFound:
+def _no_such_job(job_id: str) -> JobNotFound:
     """The error for an id that is not there."""
     return JobNotFound(f"there is no job {job_id!r}")

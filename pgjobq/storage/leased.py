@@ -13,19 +13,19 @@ import socket
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-from pgjobq.checks import check_names, check_whole_number
-from pgjobq.errors import ConfigurationError, StorageError, StorageUnavailable
+from pgjobq.checks import check_seconds
+from pgjobq.errors import StorageError, StorageUnavailable
 from pgjobq.events import EventLog
 from pgjobq.forks import renew_in_child
-from pgjobq.models import Job
-from pgjobq.outcomes import Released
-from pgjobq.storage.base import Maintenance
+from pgjobq.models import Job, NewJob
+from pgjobq.outcomes import Maintenance, Outcome, Released
+from pgjobq.rescued import Suspects
 from pgjobq.storage.fenced import FencedStorage
 from pgjobq.storage.holds import Claimant, Holds, Start, start
 from pgjobq.storage.lease import RENEWALS, Keeper
-from pgjobq.storage.rescued import Suspects
 
 log = EventLog("pgjobq.storage")
 
@@ -47,19 +47,17 @@ class LeasedStorage(FencedStorage):
     """
 
     def __init__(self, *, lease: float = 30.0, poll_interval: float = 1.0) -> None:
-        if not lease > 0:
-            raise ConfigurationError(f"lease: {lease!r} is not allowed; give seconds above 0")
-        if not poll_interval > 0:
-            raise ConfigurationError(f"poll_interval: {poll_interval!r} is not allowed; give seconds above 0")
+        check_seconds("lease", lease)
+        check_seconds("poll_interval", poll_interval)
         self.lease, self.poll_interval = float(lease), float(poll_interval)
         super().__init__()
+        self._holds = Holds()
         self._joining, self._claiming = threading.Lock(), threading.RLock()
         self._worker_id: int | None = None
         self._renewed_at = 0.0  # seconds of time.monotonic
         self._keeper: Keeper | None = None
         self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
         self._poked, self._pause, self._suspects = threading.Event(), POLL_MIN, Suspects()
-        self._left_types: list[str] = []
         renew_in_child(self)
 
     def after_fork(self) -> None:
@@ -112,10 +110,14 @@ class LeasedStorage(FencedStorage):
 
     # -- the seam -------------------------------------------------------------------------------------
 
-    def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
-        """Claim up to limit jobs of these queues (None: all), in the order in which they should run."""
-        check_whole_number("limit", limit, 0, 2**31 - 1)
-        check_names("queues", queues)
+    def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
+        """Add jobs, all or none; their ids, in order. A worker on the same object wakes at once."""
+        ids = super().enqueue_many(jobs, connection)
+        if ids:
+            self.wake()
+        return ids
+
+    def _dequeue(self, limit: int, queues: Sequence[str] | None) -> list[Job]:
         worker_id = self._join()
         with self._claiming:  # in turn: what another thread has claimed a moment ago must be known to be ours
             if self.suspects_alone and self._suspects.must_wait(self._holds.all()):
@@ -138,10 +140,19 @@ class LeasedStorage(FencedStorage):
             self._pause = POLL_MIN
         return jobs
 
-    def leave_types(self, types: Collection[str]) -> bool:
-        """Give out no jobs of these types until the next call, or leave(): they stay in line for other workers."""
-        self._left_types = sorted(types)
-        return True
+    def _held(self, job_id: str) -> Job | None:
+        return self._holds.get(job_id)
+
+    def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Settle jobs; returns the outcomes whose job this worker has lost (unchanged). Safe to repeat."""
+        lost = super().settle(outcomes)
+        self._holds.drop(outcome.job for outcome in outcomes)
+        return lost
+
+    def retry(self, job_id: str, delay_seconds: float) -> None:
+        """Make a job pending again: one that this object dequeued, or one that is failed, cancelled or pending."""
+        super().retry(job_id, delay_seconds)
+        self.wake()
 
     def _give_back(self, jobs: Sequence[Job]) -> None:
         """Release these starts. One that cannot be is left to rescue, and holds up no other."""

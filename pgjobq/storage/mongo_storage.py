@@ -9,19 +9,20 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from pgjobq.arrival import ArrivalOrder, arriving
 from pgjobq.errors import DuplicateJob
 from pgjobq.models import Job, JobStatus, NewJob
-from pgjobq.mongo.adding import insert_all, insert_unknown
-from pgjobq.mongo.claiming import claim
-from pgjobq.mongo.database import HOLDERS, Database
-from pgjobq.mongo.documents import Document, arrived_document, new_document, stored_job
-from pgjobq.mongo.errors import duplicate_id
-from pgjobq.mongo.leases import Leases
-from pgjobq.mongo.settling import cleared, due_after, mark, updates
-from pgjobq.storage.arrival import ArrivalOrder, arriving
-from pgjobq.storage.base import Outcome
+from pgjobq.outcomes import Outcome
 from pgjobq.storage.holds import Claimant
 from pgjobq.storage.leased import LeasedStorage
+from pgjobq.storage.mongo.claiming import claim
+from pgjobq.storage.mongo.connection import Database
+from pgjobq.storage.mongo.enqueueing import insert_all, insert_unknown
+from pgjobq.storage.mongo.errors import duplicate_id
+from pgjobq.storage.mongo.leases import Leases
+from pgjobq.storage.mongo.rows import Document, arrived_document, new_document, stored_job
+from pgjobq.storage.mongo.schema import HOLDERS
+from pgjobq.storage.mongo.settling import cleared, due_after, mark, updates
 
 ALL = [str(status) for status in JobStatus]
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from psycopg_pool import ConnectionPool
 
-from pgjobq.checks import check_delay, check_names, check_reason, check_whole_number
-from pgjobq.errors import ConfigurationError, JobNotFound, JobsHeld, LostJob
+from pgjobq.checks import check_seconds, check_whole_number
+from pgjobq.errors import JobsHeld
 from pgjobq.forks import renew_in_child
 from pgjobq.models import Job, JobStatus, NewJob, Which
+from pgjobq.outcomes import JobTransaction, Maintenance, Outcome, Pruned
 from pgjobq.postgres import callers
 from pgjobq.postgres.cancelling import cancel_matching
 from pgjobq.postgres.claiming import Claiming
@@ -22,25 +23,15 @@ from pgjobq.postgres.errors import translated
 from pgjobq.postgres.presence import Presence
 from pgjobq.postgres.pruning import Pruning
 from pgjobq.postgres.repairing import Repaired, repair
-from pgjobq.postgres.rows import check_sizes, enqueue_call, stored_job
+from pgjobq.postgres.rows import check_sizes
 from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle, settle_free
 from pgjobq.postgres.transaction import PostgresTransaction
 from pgjobq.postgres.transfer import exported, imported
-from pgjobq.storage.base import (
-    BaseStorage,
-    Completed,
-    Failed,
-    JobTransaction,
-    Maintenance,
-    Outcome,
-    Pruned,
-    Released,
-    Retried,
-)
+from pgjobq.storage.fenced import FencedStorage
 
 
-class PostgresStorage(BaseStorage):
+class PostgresStorage(FencedStorage):
     """Jobs in PostgreSQL >= 15, in a schema made by `pgjobq migrate`.
 
     Give a conninfo (or URL), or a psycopg_pool ConnectionPool of your own. Nothing is connected before the first
@@ -74,8 +65,8 @@ class PostgresStorage(BaseStorage):
         max_data_bytes: int | None = None,
         answer_timeout: float = 30.0,
     ) -> None:
-        if not poll_interval > 0:
-            raise ConfigurationError(f"poll_interval: {poll_interval!r} is not allowed; give seconds above 0")
+        super().__init__()
+        check_seconds("poll_interval", poll_interval)
         self.schema, self.max_data_bytes = schema, max_data_bytes
         self._database = Database(
             conninfo,
@@ -87,42 +78,29 @@ class PostgresStorage(BaseStorage):
             application_name=application_name,
             answer_timeout=answer_timeout,
         )
-        self._rows = self._database.rows
+        self._run, self._calls = self._database.run, self._database.calls
         beside = None if pooled else self._database.parameters
         listen = beside if listen_dsn is None else connection_parameters(listen_dsn, application_name)
         presence: dict[str, Any] = {"listen": listen, "schema": schema, "poll_interval": poll_interval}
-        self._new_presence = partial(Presence, self._rows, self._database.statements, **presence)
+        self._new_presence = partial(Presence, self._database, **presence)
         self.after_fork()
         renew_in_child(self)
 
     def after_fork(self) -> None:
         """Be no worker yet; and none in a forked child, for the registration and the jobs held are the parent's."""
-        self._presence, self._left_types = self._new_presence(), list[str]()
-        self._claiming, self._pruning = Claiming(self._rows, self._presence), Pruning(self._rows)
+        self._presence, self._left_types = self._new_presence(), []
+        self._claiming, self._pruning = Claiming(self._database, self._presence), Pruning(self._database)
 
-    def enqueue(
-        self,
-        job_id: str,
-        job_type: str,
-        data: dict[str, Any],
-        max_retries: int = 3,
-        priority: int = 5,
-        execute_at: datetime | None = None,
-        queue: str = "default",
-    ) -> None:
-        """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for a value not allowed."""
-        self.enqueue_many([NewJob.from_enqueue(job_id, job_type, data, max_retries, priority, execute_at, queue)])
+    # -- adding ---------------------------------------------------------------------------------------
 
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """Add jobs in one statement: all or none; their ids, in order.
 
         connection: a psycopg or SQLAlchemy connection; the jobs exist when its transaction commits.
         """
-        if not jobs:
-            return []
+        if connection is None or not jobs:
+            return super().enqueue_many(jobs)
         check_sizes(jobs, self.max_data_bytes)
-        if connection is None:
-            return [row[0] for row in self._rows(*enqueue_call(jobs))]
         with translated():
             callers.enqueue(connection, self.schema, jobs)
         return [job.id for job in jobs]
@@ -136,17 +114,17 @@ class PostgresStorage(BaseStorage):
             await callers.enqueue_async(connection, self.schema, jobs)
         return [job.id for job in jobs]
 
-    def dequeue(self) -> Job | None:
-        """Claim the next due job of any queue; None when there is none. Makes this object a worker."""
-        jobs = self.dequeue_many(1)
-        return jobs[0] if jobs else None
+    def _add(self, jobs: Sequence[NewJob]) -> None:
+        check_sizes(jobs, self.max_data_bytes)
+        self._run(self._calls.enqueue_jobs(jobs))
 
-    def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
-        """Claim up to limit jobs of these queues (None: all), in the order in which they should run.
+    def import_jobs(self, jobs: Sequence[Job]) -> int:
+        """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added."""
+        return imported(self._database, jobs)
 
-        When the answer is lost with the connection, StorageUnavailable is raised, and the next call first gives
-        back what the lost one may have claimed.
-        """
+    # -- working --------------------------------------------------------------------------------------
+
+    def _dequeue(self, limit: int, queues: Sequence[str] | None) -> list[Job]:
         self._database.open()
         return self._claiming.claim(limit, queues, self._left_types, suspects_alone=self.suspects_alone)
 
@@ -166,50 +144,23 @@ class PostgresStorage(BaseStorage):
         with translated():
             self._presence.note_load(busy, full)
 
-    def leave_types(self, types: Collection[str]) -> bool:
-        """Give out no jobs of these types until the next call, or leave(): they stay in line for other workers."""
-        self._left_types = sorted(types)
-        return True
-
     def wake(self) -> None:
         """Make a wait() in another thread return."""
         self._presence.wake()
 
-    def complete(self, job_id: str) -> None:
-        """running -> completed, for a job that this object dequeued."""
-        self._settle_held(job_id, Completed)
+    def _held(self, job_id: str) -> Job | None:
+        return self._claiming.holds.get(job_id)
 
-    def fail(self, job_id: str, error: str) -> None:
-        """running -> failed for good, for a job that this object dequeued."""
-        self._settle_held(job_id, lambda job: Failed(job, error))
-
-    def retry(self, job_id: str, delay_seconds: float) -> None:
-        """Make a job pending again: one that this object dequeued, or one that is failed, cancelled or pending."""
-        check_delay(delay_seconds)
-        if self._claiming.holds.get(job_id) is not None:
-            self._settle_held(job_id, lambda job: Retried(job, delay_seconds, None))
-        elif not self._rows("retry_job", [job_id, float(delay_seconds)])[0][0]:
-            raise self._not_held(job_id)
-
-    def release(self, job_id: str) -> None:
-        """Give back a job that was dequeued but not started; the start is not counted."""
-        self._settle_held(job_id, Released)
-
-    def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Settle jobs in one transaction; returns the outcomes whose job this worker has lost (unchanged).
-
-        Safe to repeat after an error: what was settled before is not lost, and not settled twice. Raises JobsHeld when
-        another transaction holds some of the jobs for half a second; the others are settled.
-        """
+    def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         claims = self._claiming.holds.about_to_finish([outcome.job for outcome in outcomes])
         held: list[Outcome] = []
         try:
             with self._database.connection() as conn:
-                lost = settle(conn, self._database.statements, outcomes, claims, keep=self.keep_completed)
+                lost = settle(conn, self._calls, outcomes, claims, keep=self.keep_completed)
         except JobsHeld as error:
             cause, claims = error, {}
             with self._database.connection() as conn:
-                held, lost = settle_free(conn, self._database.statements, outcomes, keep=self.keep_completed)
+                held, lost = settle_free(conn, self._calls, outcomes, keep=self.keep_completed)
         self._claiming.holds.drop(outcome.job for outcome in outcomes if outcome not in held)
         self._claiming.holds.forgotten(claims)
         self._claiming.settled()
@@ -217,72 +168,16 @@ class PostgresStorage(BaseStorage):
             raise JobsHeld(str(cause), outcomes=held, lost=lost) from cause
         return lost
 
-    def _settle_held(self, job_id: str, outcome: Callable[[Job], Outcome]) -> None:
-        held = self._claiming.holds.get(job_id)
-        if held is None or self.settle([outcome(held)]):
-            raise self._not_held(job_id)
-
-    def _not_held(self, job_id: str) -> JobNotFound | LostJob:
-        found = self.get_job(job_id)
-        if found is None:
-            return JobNotFound(f"there is no job {job_id!r}")
-        return LostJob(f"job {job_id!r} is {found.status} and not held by this worker; nothing was changed")
+    def _put_back(self, job_id: str, delay: float) -> bool:
+        return self._run(self._calls.retry_job(job_id, delay))
 
     def transaction(self, job: Job) -> JobTransaction:
         """A transaction of the handler's own, which completes the job as its last act."""
         return PostgresTransaction(job, self._database, lambda job: self._claiming.holds.drop([job]))
 
-    def cancel(self, job_id: str, reason: str | None = None) -> bool:
-        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
-
-        The worker of a running job is notified at once; what the handler did so far stays done. reason: kept as the
-        job's error.
-        """
-        check_reason(reason)
-        if self._rows("cancel_job", [job_id, reason])[0][0]:
-            return True
-        if self.get_job(job_id) is None:
-            raise JobNotFound(f"there is no job {job_id!r}")
-        return False
-
-    def cancel_jobs(self, which: Which, max_jobs: int | None = None, reason: str | None = None) -> int:
-        """Cancel the pending and running jobs that match, at most max_jobs, the oldest first; returns how many.
-
-        In batches of their own transaction. Jobs that another transaction holds are skipped: one that is just being
-        claimed goes on. Call it again for those.
-        """
-        check_reason(reason)
-        if max_jobs is not None:
-            check_whole_number("max_jobs", max_jobs, 1, 2**31 - 1)
-        return cancel_matching(self._rows, which, max_jobs, reason)
-
-    def prune(
-        self,
-        older_than: timedelta,
-        statuses: Sequence[str] = ("completed", "cancelled"),
-        batch: int = 1000,
-        *,
-        queues: Sequence[str] | None = None,
-    ) -> int:
-        """Delete jobs that finished longer ago than older_than, of these queues or of all; how many.
-
-        In batches of their own transaction.
-        """
-        check_names("queues", queues)
-        return self._pruning.all(older_than, statuses, batch, queues)
-
-    def prune_some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
-        """Delete a batch of completed and cancelled jobs, one worker at a time, and so that claims do not suffer."""
-        return self._pruning.some(older_than, queues)
-
     def rescue(self) -> int:
         """Put the jobs of dead workers back in line; returns how many. A worker does this by itself."""
         return self.maintain([]).rescued
-
-    def repair(self, batch: int = 50_000) -> Repaired:
-        """Give jobs that came in without triggers their places in line, in transactions of a batch each."""
-        check_whole_number("batch", batch, 1, 2**31 - 1)
-        return repair(self._rows, batch)
 
     def maintain(self, running: Sequence[Job]) -> Maintenance:
         """One round of maintenance: a sign of life, a rescue, and which of these running jobs were lost."""
@@ -308,7 +203,7 @@ class PostgresStorage(BaseStorage):
         return found
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call back, in any thread, when a job that this worker runs was cancelled."""
+        """Call back, in any thread, when a job that this worker runs was cancelled, through whatever object."""
         self._presence.on_cancel(callback)
 
     def hear_cancels(self, seconds: float) -> None:
@@ -327,44 +222,55 @@ class PostgresStorage(BaseStorage):
         self._presence.close()
         self._database.close()
 
-    def get_job(self, job_id: str) -> Job | None:
-        """The job with this id, or None."""
-        rows = self._rows("get_job", [job_id], binary=True)
-        return stored_job(rows[0]) if rows else None
+    # -- looking after jobs ---------------------------------------------------------------------------
 
-    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
-        """Jobs, newest first, of one status and one queue or of all; at most limit."""
-        if limit is not None:
-            check_whole_number("limit", limit, 0, 2**31 - 1)
-        return [stored_job(row) for row in self._rows("list_jobs", [status, limit, queue], binary=True)]
+    def _get(self, job_id: str) -> Job | None:
+        return self._run(self._calls.get_job(job_id))
+
+    def _list(self, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
+        return self._run(self._calls.list_jobs(status, limit, queue))
+
+    def _cancel(self, job_id: str, reason: str | None) -> bool | None:
+        if self._run(self._calls.cancel_job(job_id, reason)):
+            return True
+        return None if self._get(job_id) is None else False
+
+    def _cancel_jobs(self, which: Which, max_jobs: int | None, reason: str | None) -> int:
+        # In batches of their own transaction, which skip jobs that another transaction holds.
+        return cancel_matching(self._database, which, max_jobs, reason)
+
+    def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
+        return self._pruning.all(older_than, statuses, batch, queues)
+
+    def _prune_some(self, older_than: timedelta, queues: list[str] | None) -> Pruned:
+        # One worker at a time, and so that claims do not suffer.
+        return self._pruning.some(older_than, queues)
 
     def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
         """Every job, oldest first, by pages."""
-        return exported(self._rows, batch)
+        return exported(self._database, batch)
 
-    def import_jobs(self, jobs: Sequence[Job]) -> int:
-        """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added."""
-        return imported(self._rows, jobs)
+    def repair(self, batch: int = 50_000) -> Repaired:
+        """Give jobs that came in without triggers their places in line, in transactions of a batch each."""
+        check_whole_number("batch", batch, 1, 2**31 - 1)
+        return repair(self._database, batch)
 
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status, all statuses named; exact, and so a scan."""
         found = dict.fromkeys(JobStatus, 0)
-        return found | {JobStatus(status): jobs for status, jobs in self._rows("count_jobs", [])}
+        return found | {JobStatus(status): jobs for status, jobs in self._run(self._calls.count_jobs())}
 
     def stats(self) -> list[dict[str, Any]]:
         """The view job_stats: queue, status, jobs, estimated, oldest_due_age (seconds). Cheap."""
-        return self._dicts("job_stats", ("queue", "status", "jobs", "estimated", "oldest_due_age"))
+        return self._run(self._calls.job_stats())
 
     def workers(self) -> list[dict[str, Any]]:
         """The view worker_status: id, name, queues, started_at, alive, asleep, running."""
-        return self._dicts("worker_status", ("id", "name", "queues", "started_at", "alive", "asleep", "running"))
+        return self._run(self._calls.worker_status())
 
     def unserved_types(self) -> list[dict[str, Any]]:
         """Types of due jobs that no live worker takes: queue, type, jobs. Looks at 10,000 places of each queue."""
-        return self._dicts("unserved_types", ("queue", "type", "jobs"))
-
-    def _dicts(self, view: str, keys: Sequence[str]) -> list[dict[str, Any]]:
-        return [dict(zip(keys, row, strict=True)) for row in self._rows(view, [])]
+        return self._run(self._calls.unserved_types())
 
     def ping(self) -> None:
         """Connect and check the schema. Raises StorageUnavailable, NotMigrated or SchemaTooNew."""

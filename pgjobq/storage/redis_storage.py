@@ -5,29 +5,28 @@ from __future__ import annotations
 import re
 import time
 import weakref
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import count
 from typing import Any
 
-from pgjobq.errors import ConfigurationError, DuplicateJob, InvalidJob, StorageError
+from pgjobq.errors import ConfigurationError, StorageError
 from pgjobq.events import EventLog
 from pgjobq.models import Job, JobStatus, NewJob
-from pgjobq.redis.bell import Bell
-from pgjobq.redis.rows import arriving_row, check_size, delay_of, job_of, moment_of, new_row, outcome_row, text_of
-from pgjobq.redis.server import Client, Server
-from pgjobq.storage.arrival import arriving
-from pgjobq.storage.base import Outcome
+from pgjobq.outcomes import Outcome
 from pgjobq.storage.holds import Claimant
 from pgjobq.storage.leased import LeasedStorage
-from pgjobq.storage.rescued import MAX_CRASHES, tell_crashes
+from pgjobq.storage.redis.bell import Bell
+from pgjobq.storage.redis.claiming import claim
+from pgjobq.storage.redis.connection import MAX_REPLY, Client, Server
+from pgjobq.storage.redis.enqueueing import add, take_in
+from pgjobq.storage.redis.leases import Leases
+from pgjobq.storage.redis.rows import delay_of, job_of, moment_of, text_of
+from pgjobq.storage.redis.settling import settle
 
 log = EventLog("pgjobq.storage")
 
-MAX_JOBS = 100_000  # of one enqueue_many; the server does nothing else meanwhile, some two seconds for so many
-MAX_REPLY = 2**24  # bytes of data in one answer
-PAGE = 500  # jobs that a script lists, prunes or rescues at once
+PAGE = 500  # jobs that a script lists or prunes at once
 
 
 class RedisStorage(LeasedStorage):
@@ -62,6 +61,7 @@ class RedisStorage(LeasedStorage):
         if not isinstance(prefix, str) or not re.fullmatch(r"[\w.:-]{1,64}", prefix, re.ASCII):
             raise ConfigurationError(f"prefix: {prefix!r} is not allowed; give 1 to 64 of a-z, A-Z, 0-9 and _ . : -")
         self._server = Server(url, prefix, timeout)
+        self._leases = Leases(self._server, self.lease)
         self._numbers = count(1)  # of claims, which take turns
         self._bell: Bell | None = None
         self._alarm = 0.0  # when the next job falls due, by the monotonic clock
@@ -74,25 +74,19 @@ class RedisStorage(LeasedStorage):
     # -- adding ---------------------------------------------------------------------------------------
 
     def _add(self, jobs: Sequence[NewJob]) -> None:
-        if len(jobs) > MAX_JOBS:
-            raise InvalidJob(f"jobs: {len(jobs)} are too many for one call; give at most {MAX_JOBS}", field="jobs")
-        known = self._server.call("enqueue", *check_size([new_row(job) for job in jobs]))
-        if known is not None:
-            raise DuplicateJob(f"job_id: {text_of(known)!r} exists already; give another id")
+        add(self._server, jobs)
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
         """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added."""
-        rows = check_size([arriving_row(*arriving(job)) for job in jobs])
-        return int(self._server.call("import", *rows)) if rows else 0
+        return take_in(self._server, jobs)
 
     # -- working --------------------------------------------------------------------------------------
 
-    def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
-        """Claim up to limit jobs of these queues (None: all), in the order in which they should run."""
+    def _dequeue(self, limit: int, queues: Sequence[str] | None) -> list[Job]:
         with self._claiming:
             if self._unsure:  # then no claim that is still on its way may be carried out
                 self._server.call("fence", self._join(), next(self._numbers))
-            return super().dequeue_many(limit, queues)
+            return super()._dequeue(limit, queues)
 
     def _claim(
         self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
@@ -100,17 +94,13 @@ class RedisStorage(LeasedStorage):
         if limit < 1 or (queues is not None and not queues):
             return []
         bell = "" if self._bell is None else self._bell.name_if_heard
-        number, lease, names = next(self._numbers), delay_of(self.lease), dict.fromkeys(queues or ())
-        claim: list[Any] = [int(worker_id), number, limit, lease, MAX_REPLY, bell, worker_id.claim]
-        claim += [len(except_types), *except_types, *names]
-        next_due, *rows = self._server.call("claim", *claim)
-        self._alarm = time.monotonic() + (int(next_due) / 1e6 if next_due else self.poll_interval)
-        return [job_of(row) for row in rows]
+        turn: dict[str, Any] = {"number": next(self._numbers), "lease": self.lease, "bell": bell}
+        jobs, next_due = claim(self._server, worker_id, limit, queues, except_types, **turn)
+        self._alarm = time.monotonic() + (self.poll_interval if next_due is None else next_due)
+        return jobs
 
     def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        if not outcomes:
-            return []
-        return [outcomes[n] for n in self._server.call("settle", *map(outcome_row, outcomes))]
+        return settle(self._server, outcomes)
 
     def _put_back(self, job_id: str, delay: float) -> bool:
         return bool(self._server.call("put_back", job_id, delay_of(delay)))
@@ -122,26 +112,16 @@ class RedisStorage(LeasedStorage):
     # -- the lease ------------------------------------------------------------------------------------
 
     def _enlist(self, worker_id: int, name: str) -> None:
-        self._server.call("enlist", worker_id, name, delay_of(self.lease))
+        self._leases.enlist(worker_id, name)
 
     def _renew(self, worker_id: int) -> bool:
-        return bool(self._server.call("renew", worker_id, delay_of(self.lease)))
+        return self._leases.renew(worker_id)
 
     def _retire(self, worker_id: int) -> None:
-        self._server.call("retire", worker_id)
+        self._leases.retire(worker_id)
 
     def _rescue(self) -> int:
-        rescued, looked_at = 0, PAGE
-        while looked_at == PAGE:
-            looked_at, *rows = self._server.call("rescue", PAGE, MAX_CRASHES, delay_of(self.lease))
-            workers: dict[tuple[str, str, str], dict[str, int]] = defaultdict(dict)
-            for row in rows:
-                *worker, job_id, crashes = text_of(row).split("\0")
-                workers[worker[0], worker[1], worker[2]][job_id] = int(crashes)
-            for (worker_id, name, stood), jobs in workers.items():
-                tell_crashes(int(worker_id), name, int(stood) / 1e6, jobs)
-            rescued += len(rows)
-        return rescued
+        return self._leases.rescue()
 
     # -- sleeping -------------------------------------------------------------------------------------
 

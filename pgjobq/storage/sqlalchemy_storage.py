@@ -10,17 +10,16 @@ from sqlalchemy import URL, Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from pgjobq.errors import ConfigurationError
+from pgjobq.checks import check_seconds
 from pgjobq.models import Job, JobStatus, NewJob
-from pgjobq.sa import callers, changes, claiming, leases, queries, schema
-from pgjobq.sa import upgrade as upgrading
-from pgjobq.sa.database import Database
-from pgjobq.sa.settling import settle
-from pgjobq.sa.table import JobRecord, WorkerRecord
-from pgjobq.sa.transaction import SQLAlchemyTransaction
-from pgjobq.storage.base import JobTransaction, Outcome
+from pgjobq.outcomes import JobTransaction, Outcome
 from pgjobq.storage.holds import Claimant, Start
 from pgjobq.storage.leased import LeasedStorage
+from pgjobq.storage.sqlalchemy import callers, claiming, enqueueing, leases, pruning, queries, schema, settling
+from pgjobq.storage.sqlalchemy import upgrade as upgrading
+from pgjobq.storage.sqlalchemy.connection import Database
+from pgjobq.storage.sqlalchemy.table import JobRecord, WorkerRecord
+from pgjobq.storage.sqlalchemy.transaction import SQLAlchemyTransaction
 
 __all__ = ["JobRecord", "SQLAlchemyStorage", "WorkerRecord"]
 
@@ -59,8 +58,7 @@ class SQLAlchemyStorage(LeasedStorage):
         timeout: float = 30.0,
     ) -> None:
         super().__init__(lease=lease, poll_interval=poll_interval)
-        if not timeout > 0:
-            raise ConfigurationError(f"timeout: {timeout!r} is not allowed; give seconds above 0")
+        check_seconds("timeout", timeout)
         self._database = Database(url, timeout, schema.prepare)
         self._sessions = scoped_session(sessionmaker(self.engine))
         self._not_rescued: set[str] = set()
@@ -94,10 +92,10 @@ class SQLAlchemyStorage(LeasedStorage):
             schema.prepare_beside(self._database, conn)
             try:
                 with conn.begin_nested():
-                    changes.add(conn, jobs, self._database)
+                    enqueueing.add(conn, jobs, self._database)
             except IntegrityError:
-                if there := changes.existing(conn, [job.id for job in jobs]):
-                    raise changes.duplicate(next(job.id for job in jobs if job.id in there)) from None
+                if there := enqueueing.existing(conn, [job.id for job in jobs]):
+                    raise enqueueing.duplicate(next(job.id for job in jobs if job.id in there)) from None
                 raise
         return [job.id for job in jobs]
 
@@ -110,12 +108,12 @@ class SQLAlchemyStorage(LeasedStorage):
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
         """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added."""
-        added = changes.take_in(self._database, jobs) if jobs else 0
+        added = enqueueing.take_in(self._database, jobs) if jobs else 0
         self.wake()
         return added
 
     def _add(self, jobs: Sequence[NewJob]) -> None:
-        changes.add_all(self._database, jobs)
+        enqueueing.add_all(self._database, jobs)
 
     # -- working --------------------------------------------------------------------------------------
 
@@ -126,7 +124,7 @@ class SQLAlchemyStorage(LeasedStorage):
         return claiming.claim(self._database, worker_id, limit, queues, except_types)
 
     def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        return self._database.write(lambda conn: settle(conn, outcomes, self._database))
+        return self._database.write(lambda conn: settling.settle(conn, outcomes, self._database))
 
     def transaction(self, job: Job) -> JobTransaction:
         """A transaction of the handler's own on a SQLAlchemy Connection, which completes the job as its last act."""
@@ -175,19 +173,19 @@ class SQLAlchemyStorage(LeasedStorage):
         return self._database.read(lambda conn: leases.listed(conn, self._database.now(conn)))
 
     def _cancel(self, job_id: str, reason: str | None) -> bool | None:
-        if self._database.write(lambda conn: changes.cancel(conn, job_id, reason, self._database.now(conn))):
+        if self._database.write(lambda conn: settling.cancel(conn, job_id, reason, self._database.now(conn))):
             return True
         return None if self._get(job_id) is None else False
 
     def _put_back(self, job_id: str, delay: float) -> bool:
         def work(conn: Any) -> bool:
             now = self._database.now(conn)
-            return changes.put_back(conn, job_id, now + timedelta(seconds=delay), now)
+            return settling.put_back(conn, job_id, now + timedelta(seconds=delay), now)
 
         return self._database.write(work)
 
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
-        return changes.prune(self._database, older_than, statuses, queues, batch)
+        return pruning.prune(self._database, older_than, statuses, queues, batch)
 
     def ping(self) -> None:
         """Connect, and make or check the tables. Raises StorageUnavailable, SchemaConflict or NotMigrated."""

@@ -9,7 +9,7 @@
  *   -DROUNDS=1    each worker runs a round of maintenance, at any time (watch_workers.sql)
  *   -DFAILS=1     a worker dies or freezes, at any step; then maintenance must find what is left
  *
- * Every other -D takes a step of the protocol away, see tests/test_protocol_models.py.
+ * Every other -D takes a step of the protocol away, see tests/model/test_protocol_models.py.
  */
 #ifndef SECOND
 #define SECOND 0

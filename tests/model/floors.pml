@@ -7,7 +7,7 @@
  *   -DSESSIONS=2  two sessions run advance_floors
  *   -DPLACES=2    two places, not three
  *
- * Every other -D takes a step of the protocol away, see tests/test_protocol_models.py.
+ * Every other -D takes a step of the protocol away, see tests/model/test_protocol_models.py.
  */
 #ifndef SESSIONS
 #define SESSIONS 1

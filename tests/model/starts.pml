@@ -10,7 +10,7 @@
  *   -DCUTS=0   no connection is lost; 1: that of the first worker; 2: of both
  *   -DDIES=1   the first worker dies, at any step
  *
- * Every other -D takes a step of the protocol away, see tests/test_protocol_models.py.
+ * Every other -D takes a step of the protocol away, see tests/model/test_protocol_models.py.
  */
 #ifndef KEEP
 #define KEEP 0

@@ -9,6 +9,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import register
+from helpers.until import until
 from psycopg.conninfo import make_conninfo
 
 from pgjobq.postgres.schema import migrate
@@ -19,12 +21,6 @@ Connect = Callable[..., Connection]
 MakeStorage = Callable[..., PostgresStorage]
 
 MOST = 2**31 - 1
-
-
-def register(conn: Connection) -> int:
-    row = conn.execute("select register_worker('w')").fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def claim(conn: Connection, worker: int, *arguments: Any) -> list[str]:
@@ -184,9 +180,7 @@ def test_database_of_another_encoding(conn: Connection, dsn: str, encoding: str)
         sleeping = threading.Thread(target=lambda: waited.append(sleep_until_notified(storage, [name])))
         sleeping.start()
         with psycopg.connect(there, autocommit=True, client_encoding="utf8") as other:
-            deadline = time.monotonic() + 20
-            while other.execute(f'select from "q {name}".worker_status where asleep').fetchone() is None:
-                assert time.monotonic() < deadline
+            until(lambda: other.execute(f'select from "q {name}".worker_status where asleep').fetchone() is not None)
             other.execute(
                 f'select "q {name}".enqueue_job(%s, %s, queue => %s, job_id => %s)',
                 [name, f'{{"{name}": 1}}', name, name],

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import one
 
 Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
@@ -14,12 +15,6 @@ Connect = Callable[..., Connection]
 pytestmark = pytest.mark.usefixtures("workers")
 
 SIDE_TABLES = "select (select count(*) from ready), (select count(*) from scheduled), (select count(*) from jobs)"
-
-
-def one(conn: Connection, query: str, arguments: list[Any] | None = None) -> Any:
-    row = conn.execute(query, arguments).fetchone()
-    assert row is not None
-    return row[0]
 
 
 def test_call_as_the_manual_writes_it(conn: Connection) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import claim, enqueue, one
 
 from pgjobq.devserver import DevServer
 from pgjobq.postgres.schema import migrate
@@ -17,25 +18,6 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
-
-
-def one(conn: Connection, query: str, *arguments: Any) -> Any:
-    """The first column of the first row."""
-    row = conn.execute(query, arguments).fetchone()
-    assert row is not None
-    return row[0]
-
-
-def enqueue(conn: Connection, jobs: int, name: str = "j", queue: str = "default") -> list[str]:
-    """So many jobs; their ids, in order."""
-    ids = [f"{name}{n:06}" for n in range(jobs)]
-    conn.execute("select enqueue_jobs(%s, queues => %s, job_ids => %s)", [["t"] * jobs, [queue] * jobs, ids])
-    return ids
-
-
-def claim(conn: Connection, me: int, jobs: int = 10, queues: list[str] | None = None) -> list[str]:
-    """The ids of so many claimed jobs, in order."""
-    return [row[0] for row in conn.execute("select id from claim_jobs(%s, %s, %s)", [me, queues, jobs]).fetchall()]
 
 
 def advance(conn: Connection, times: int = 3, safe: int = 0) -> None:
@@ -59,12 +41,6 @@ def look_ago(conn: Connection, seconds: float) -> None:
 
 
 @pytest.fixture
-def me(conn: Connection) -> int:
-    """A worker's id."""
-    return int(one(conn, "select register_worker('test')"))
-
-
-@pytest.fixture
 def busy(conn: Connection, me: int) -> Connection:
     """A line of which 2,000 of 2,010 jobs are taken, with its floor above those."""
     enqueue(conn, 2010)
@@ -76,33 +52,33 @@ def busy(conn: Connection, me: int) -> Connection:
 
 def test_place_below_a_floor_is_found_by_a_claim_that_finds_nothing(busy: Connection, me: int) -> None:
     """The sequence was set back by hand; a session looks below the floors once a minute."""
-    claim(busy, me)
+    claim(busy, me, 10)
     busy.execute("select setval('place_seq', 10)")
     low = enqueue(busy, 1, "low")
     look_ago(busy, 50)
-    assert claim(busy, me) == []
+    assert claim(busy, me, 10) == []
     look_ago(busy, 61)
-    assert claim(busy, me) == low
+    assert claim(busy, me, 10) == low
     assert floor(busy) is None
 
 
 def test_clock_that_was_set_back_does_not_put_the_look_off(busy: Connection, me: int) -> None:
     """The last look seems to lie in the future."""
-    claim(busy, me)
+    claim(busy, me, 10)
     busy.execute("select setval('place_seq', 10)")
     low = enqueue(busy, 1, "low")
     look_ago(busy, -3600)
-    assert claim(busy, me) == low
+    assert claim(busy, me, 10) == low
 
 
 def test_place_below_a_floor_is_found_while_claims_find_others(busy: Connection, me: int) -> None:
     """No claim finds nothing: the round that moves the floors sees that the sequence was set back."""
-    claim(busy, me)
+    claim(busy, me, 10)
     busy.execute("select setval('place_seq', 10)")
     low = enqueue(busy, 1, "low")
     enqueue(busy, 1995, "more")  # it has passed the floor again, but not the number that was read last
     advance(busy, 1, safe=2011)
-    assert claim(busy, me)[0] == low[0]
+    assert claim(busy, me, 10)[0] == low[0]
 
 
 @pytest.mark.parametrize("how", ["claim", "advance"])
@@ -114,7 +90,7 @@ def test_floors_that_came_without_their_sequence_hide_nothing(conn: Connection, 
         advance(conn, 1)
         assert one(conn, "select count(*) from floors") == 0
         look_ago(conn, 0)
-    assert claim(conn, me) == ids
+    assert claim(conn, me, 10) == ids
 
 
 @pytest.mark.parametrize("how", ["", "savepoint", "repeatable read", "postponed", "promoted"])
@@ -143,7 +119,7 @@ def test_no_floor_passes_a_place_that_is_not_committed(conn: Connection, connect
     late.commit()
     advance(conn)
     look_ago(conn, 0)
-    assert claim(conn, me) == ["late000000"]
+    assert claim(conn, me, 10) == ["late000000"]
 
 
 def test_prepared_transaction_keeps_the_floors_down_across_a_restart() -> None:
@@ -171,7 +147,7 @@ def test_prepared_transaction_keeps_the_floors_down_across_a_restart() -> None:
             conn.execute("commit prepared 'late'")
             advance(conn)
             look_ago(conn, 0)
-            assert claim(conn, me) == ["late000000"]
+            assert claim(conn, me, 10) == ["late000000"]
 
 
 @pytest.fixture

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import register
+from helpers.until import until_row
 from psycopg_pool import ConnectionPool
 
 from pgjobq import StorageUnavailable
@@ -27,12 +28,6 @@ NOT_REGISTERED = "JQ006"
 RESCUE = "select rescued, failed from rescue_jobs('0 s')"
 
 
-def register(conn: Connection, *, heartbeat: bool = True) -> int:
-    row = conn.execute("select register_worker('w', heartbeat => %s)", [heartbeat]).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
 def look_dead(conn: Connection, worker: int) -> None:
     conn.execute("update workers set heartbeat_at = now() - interval '1 hour' where id = %s", [worker])
 
@@ -45,7 +40,7 @@ def job(conn: Connection, id_: str = "a") -> Any:
 def worker(conn: Connection) -> int:
     """A worker with heartbeats, the last an hour ago, and a job a that waits."""
     conn.execute("select enqueue_job('t', job_id => 'a')")
-    worker = register(conn)
+    worker = register(conn, heartbeat=True)
     look_dead(conn, worker)
     return worker
 
@@ -80,7 +75,7 @@ def test_claim_while_its_worker_is_given_away_is_refused_at_once(
     with pytest.raises(psycopg.Error, match="not registered"):
         conn.execute("select from claim_jobs(%s)", [worker])
     assert job(conn) == ("pending", 0, 0)
-    assert conn.execute("select id from claim_jobs(%s)", [register(conn)]).fetchall() == [("a",)]
+    assert conn.execute("select id from claim_jobs(%s)", [register(conn, heartbeat=True)]).fetchall() == [("a",)]
 
 
 def test_claim_with_an_old_snapshot_is_refused(connect: Connect, conn: Connection, worker: int) -> None:
@@ -128,7 +123,7 @@ def test_heartbeat_tells_a_worker_that_it_was_given_away(connect: Connect, conn:
 def test_open_heartbeat_keeps_its_worker_from_no_claim(connect: Connect, conn: Connection) -> None:
     """A heartbeat that is not committed yet keeps its worker from no claim, and a claim keeps it from no heartbeat."""
     conn.execute("select enqueue_jobs('{t,t}', job_ids => '{a,b}')")
-    worker, other = register(conn), connect(autocommit=False)
+    worker, other = register(conn, heartbeat=True), connect(autocommit=False)
     conn.execute("set lock_timeout = '1s'")
     other.execute("select heartbeat_worker(%s)", [worker])
     assert conn.execute("select id from claim_jobs(%s)", [worker]).fetchall() == [("a",)]
@@ -142,7 +137,7 @@ def test_open_heartbeat_keeps_its_worker_from_no_claim(connect: Connect, conn: C
 def test_worker_that_lives_is_retired_by_its_own_session_alone(connect: Connect, conn: Connection) -> None:
     """retire_worker in another session is an error while the worker holds its lock, and changes nothing."""
     session = connect()
-    worker = register(session, heartbeat=False)
+    worker = register(session)
     conn.execute("select enqueue_job('t', job_id => 'a')")
     conn.execute("select from claim_jobs(%s)", [worker])
     with pytest.raises(psycopg.Error, match="another session"):
@@ -220,23 +215,15 @@ def test_claim_that_appears_later_is_given_back_by_its_worker(lonely_server: str
         with pool.connection() as claimer:
             claimer.execute("set synchronous_commit = on")
         claiming.start()
-        pid = wait_for(conn, "select pid from pg_stat_activity where wait_event = 'SyncRep'")
+        pid = until_row(conn, "select pid from pg_stat_activity where wait_event = 'SyncRep'")
         with socket.socket(fileno=os.dup(claimer.fileno())) as network:
             network.shutdown(socket.SHUT_RDWR)
         claiming.join(20)
         assert failures
         assert storage.dequeue() is None  # gives back what it does not know, which cannot be seen yet
         conn.execute("select pg_terminate_backend(%s)", pid)  # ends its wait, as the standby would
-        wait_for(conn, "select from claims")
+        until_row(conn, "select from claims")
         assert job(conn) == ("running", 1, 0)
         storage.maintain([])
         assert job(conn) == ("pending", 0, 0)
         assert conn.execute("select from claims").fetchall() == []
-
-
-def wait_for(conn: Connection, query: str) -> Any:
-    """The first row of a query that has none yet."""
-    deadline = time.monotonic() + 20
-    while (row := conn.execute(query).fetchone()) is None:
-        assert time.monotonic() < deadline, query
-    return row

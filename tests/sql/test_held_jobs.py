@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import claim, enqueue, one
 
 from pgjobq import Registry, Worker
 from pgjobq.storage.postgres_storage import PostgresStorage
@@ -16,31 +17,6 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 MakeStorage = Callable[..., PostgresStorage]
-
-
-@pytest.fixture
-def me(conn: Connection) -> int:
-    """A worker's id."""
-    return int(one(conn, "select register_worker('test')"))
-
-
-def one(conn: Connection, query: str, *arguments: Any) -> Any:
-    """The first column of the first row."""
-    row = conn.execute(query, arguments).fetchone()
-    assert row is not None
-    return row[0]
-
-
-def enqueue(conn: Connection, jobs: int, name: str = "j", queue: str = "default") -> list[str]:
-    """So many jobs; their ids, in order."""
-    ids = [f"{name}{n:06}" for n in range(jobs)]
-    conn.execute("select enqueue_jobs(%s, queues => %s, job_ids => %s)", [["t"] * jobs, [queue] * jobs, ids])
-    return ids
-
-
-def claim(conn: Connection, me: int, jobs: int = 1, queues: list[str] | None = None) -> list[str]:
-    """The ids of so many claimed jobs, in order."""
-    return [row[0] for row in conn.execute("select id from claim_jobs(%s, %s, %s)", [me, queues, jobs]).fetchall()]
 
 
 def buffers(conn: Connection, me: int, jobs: int = 1, queues: list[str] | None = None) -> int:

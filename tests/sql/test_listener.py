@@ -8,6 +8,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import one
+from helpers.until import until
 
 from pgjobq.errors import PgjobqError
 from pgjobq.postgres.pool import readable
@@ -17,35 +19,20 @@ Connection = psycopg.Connection[Any]
 MakeStorage = Callable[..., PostgresStorage]
 
 
-def one(conn: Connection, query: str, *arguments: Any) -> Any:
-    """The first column of the first row."""
-    row = conn.execute(query, arguments).fetchone()
-    assert row is not None
-    return row[0]
-
-
-def until(done: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
-
-
 def test_worker_to_watch_that_was_heard_of_during_a_statement_is_watched(
     conn: Connection, make_storage: MakeStorage
 ) -> None:
     """The notification comes with the answer to a statement of the listener, whose socket stays quiet then."""
     storage, asked = make_storage(poll_interval=3600), list[float]()
     storage.on_watch(lambda: asked.append(time.monotonic()))
-    until(lambda: storage.dequeue_many(1) == [] and storage.wait(0.2) is False)
+    until(lambda: storage.dequeue_many(1) == [] and storage.wait(0.2) is False, seconds=10)
     listener = storage._presence._listener
     assert listener is not None
     assert listener._conn is not None
     socket = listener._conn.fileno()
     conn.execute("select pg_notify(%s, '17')", [f"{listener.channel}?"])
-    until(lambda: readable(socket))
-    storage._presence._value("next_due")
+    until(lambda: readable(socket), seconds=10)
+    storage._presence._value(storage._database.calls.next_due())
     assert not asked
     began = time.monotonic()
     storage.wait(3)
@@ -56,7 +43,7 @@ def test_worker_to_watch_that_was_heard_of_during_a_statement_is_watched(
 def test_keys_that_outlived_a_failed_statement_are_let_go(conn: Connection, make_storage: MakeStorage) -> None:
     """A rollback lets go of no session lock: the worker begins again with a new session, and holds what it tells."""
     storage = make_storage(poll_interval=3600)
-    until(lambda: storage.dequeue_many(1) == [] and storage.wait(0.2) is False)
+    until(lambda: storage.dequeue_many(1) == [] and storage.wait(0.2) is False, seconds=10)
     storage.note_load(busy=True, full=True)
     made = one(conn, "select pg_get_functiondef('open_transactions'::regproc)")
     conn.execute("""create or replace function open_transactions(relation regclass, among xid8[] default null)
@@ -66,7 +53,7 @@ def test_keys_that_outlived_a_failed_statement_are_let_go(conn: Connection, make
         with pytest.raises(PgjobqError, match="broken"):
             storage.wait(1)
     conn.execute(made)
-    until(lambda: storage.dequeue_many(1) == [] and storage.wait(0.2) is False)
+    until(lambda: storage.dequeue_many(1) == [] and storage.wait(0.2) is False, seconds=10)
     storage.note_load(busy=True, full=True)
     held = "select array_agg(objid::integer) from pg_locks where locktype = 'advisory' and database > 0 and granted"
-    until(lambda: one(conn, held) == [storage._presence.worker_id])
+    until(lambda: one(conn, held) == [storage._presence.worker_id], seconds=10)

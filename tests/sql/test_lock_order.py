@@ -9,29 +9,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import enqueue, one
 
 Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
-
-
-@pytest.fixture
-def me(conn: Connection) -> int:
-    """A worker's id."""
-    return int(one(conn, "select register_worker('test')"))
-
-
-def one(conn: Connection, query: str, *arguments: Any) -> Any:
-    """The first column of the first row."""
-    row = conn.execute(query, arguments).fetchone()
-    assert row is not None
-    return row[0]
-
-
-def enqueue(conn: Connection, jobs: int, name: str = "j", queue: str = "default") -> list[str]:
-    """So many jobs; their ids, in order."""
-    ids = [f"{name}{n:06}" for n in range(jobs)]
-    conn.execute("select enqueue_jobs(%s, queues => %s, job_ids => %s)", [["t"] * jobs, [queue] * jobs, ids])
-    return ids
 
 
 def test_cancelling_jobs_in_the_order_of_list_jobs_ends_in_no_deadlock(

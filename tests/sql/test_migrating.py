@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.until import until
 from psycopg.conninfo import make_conninfo
 
 from pgjobq import StorageError
@@ -143,9 +144,7 @@ def test_vacuum_that_runs_by_itself_gives_way() -> None:
         conn.execute("delete from jobs")
         changed_by_hand(conn)
         at_work = "select pid from pg_stat_progress_vacuum where relid = 'jobs'::regclass"
-        deadline = time.monotonic() + 60
-        while (vacuum := conn.execute(at_work).fetchone()) is None:
-            assert time.monotonic() < deadline, "no vacuum began"
+        vacuum = until(lambda: conn.execute(at_work).fetchone(), seconds=60, pause=0.001)
         migrate(server.dsn, patience=0)
         assert conn.execute(at_work).fetchone() != vacuum
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from working import eventually
+from helpers.until import until
 
 from pgjobq import Job, JobQueue, NewJob, Registry, Retry, Worker, job
 from pgjobq.backoff import constant
@@ -192,7 +192,7 @@ def test_job_that_was_placed_meanwhile_gets_no_second_place(conn: Connection, co
     )
     thread.start()
     try:
-        eventually(lambda: conn.execute(waits).fetchone() == (True,))
+        until(lambda: conn.execute(waits).fetchone() == (True,))
         conn.execute(meanwhile.encode())
     finally:
         gate.rollback()

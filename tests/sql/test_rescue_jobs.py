@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import register
+from helpers.until import until
 
 Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
@@ -16,21 +17,14 @@ Connect = Callable[..., Connection]
 COMPLETE = "select complete_jobs(%s, '{a}', '{1}')"  # the first claim of the database
 
 
-def register(conn: Connection, **options: Any) -> int:
-    names = "".join(f", {name} => %s" for name in options)
-    row = conn.execute(f"select register_worker('w'{names})", list(options.values())).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
 def end(session: Connection, watcher: Connection) -> None:
     """Close a session, and wait until the server has noticed: its locks fall when its backend ends."""
     pid = session.info.backend_pid
     session.close()
-    deadline = time.monotonic() + 30
-    while watcher.execute("select count(*) from pg_stat_activity where pid = %s", [pid]).fetchone() != (0,):
-        assert time.monotonic() < deadline, "the backend did not end"
-        time.sleep(0.01)
+    until(
+        lambda: watcher.execute("select count(*) from pg_stat_activity where pid = %s", [pid]).fetchone() == (0,),
+        seconds=30,
+    )
 
 
 def rescue(conn: Connection, grace: str = "0") -> tuple[int, int, int]:

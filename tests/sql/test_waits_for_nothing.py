@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import register
+from helpers.until import until_row
 
 from pgjobq import JobsHeld, Registry, Worker, job
 from pgjobq.storage.base import Completed, Failed, Outcome, Released
@@ -26,12 +27,6 @@ def conn(connect: Connect) -> Connection:
     conn = connect()
     conn.execute("set lock_timeout = '2s'; set statement_timeout = '10s'")
     return conn
-
-
-def register(conn: Connection, *, heartbeat: bool = False) -> int:
-    row = conn.execute("select register_worker('w', heartbeat => %s)", [heartbeat]).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def dead_worker_with(connect: Connect, conn: Connection, *ids: str) -> int:
@@ -218,22 +213,14 @@ def test_worker_settles_on_while_a_transaction_holds_one_of_its_jobs(
     worker = Worker(storage, registry=registry, concurrency=2)
     worker.start()
     try:
-        wait_until(conn, "select from jobs where id = 'held' and status = 'running'")
+        until_row(conn, "select from jobs where id = 'held' and status = 'running'")
         holder.execute("select from jobs where id = 'held' for update")
         held.set()
         for number in range(3):
             conn.execute("select enqueue_jobs(array_fill('free'::text, array[20]))")
-            wait_until(conn, f"select from count_jobs() where status = 'completed' and jobs = {20 * (number + 1)}")
+            until_row(conn, f"select from count_jobs() where status = 'completed' and jobs = {20 * (number + 1)}")
         assert status(conn)["held"] == "running"
         holder.rollback()
-        wait_until(conn, "select from jobs where id = 'held' and status = 'completed'")
+        until_row(conn, "select from jobs where id = 'held' and status = 'completed'")
     finally:
         worker.stop()
-
-
-def wait_until(conn: Connection, query: str) -> None:
-    """Ask until the query has a row."""
-    deadline = time.monotonic() + 20
-    while conn.execute(query).fetchone() is None:
-        assert time.monotonic() < deadline, query
-        time.sleep(0.01)

@@ -12,6 +12,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import one
+from helpers.until import until
 from psycopg.conninfo import make_conninfo
 
 from pgjobq import Registry, Worker, job
@@ -43,21 +45,6 @@ def long():
 
 Worker(PostgresStorage(sys.argv[1], poll_interval=float(sys.argv[2])), registry=registry, grace=0.5).run()
 """
-
-
-def one(conn: Connection, query: str, *arguments: Any) -> Any:
-    """The first column of the first row."""
-    row = conn.execute(query, arguments).fetchone()
-    assert row is not None
-    return row[0]
-
-
-def until(done: Callable[[], bool], seconds: float = 15) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
 
 
 class Frozen:

@@ -1,0 +1,95 @@
+"""A worker's resident memory: asleep, while a million jobs of 10 kB go through it, and after."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+
+from bench.drain import wait_settled
+from bench.harness import Bench, Connection, workers
+from bench.rows import Line, Missing, Row
+
+PAYLOAD = 10_000  # bytes of data in a job
+PAUSE = 0.05  # seconds between two looks
+CHUNK = 500  # jobs in a statement
+
+
+def memory(bench: Bench) -> list[Line]:
+    """A worker's resident memory at its start, at its most, and after all jobs, each with 10 kB of data.
+
+    Jobs come in and are drained a tenth at a time, so that the worker also falls asleep in between.
+    """
+    jobs = bench.sizes.memory_jobs
+    if not Path("/proc/self/status").exists():
+        return [Missing(measure="memory", name="a worker's memory", reason="there is no /proc to read it from")]
+    with bench.database() as dsn, workers(dsn) as crew, psycopg.connect(dsn, autocommit=True) as conn:
+        with _Watch(crew.pids[0]) as watch:
+            after = [resident(crew.pids[0])]
+            for _ in range(10):
+                _fill(conn, jobs // 10)
+                wait_settled(conn)
+                after.append(resident(crew.pids[0]))
+        most = max(*after, watch.most)
+    start, first, end = after[0], after[1], after[-1]
+    notes = {"start": start, "max": most, "after_each_tenth": after[1:], "payload_bytes": PAYLOAD}
+
+    def row(name: str, figure: float, floor_name: str, floor: float, **aim: Any) -> Row:
+        return Row(
+            measure="memory",
+            unit="MB",
+            name=name,
+            figures=[figure],
+            floor_name=floor_name,
+            floors=[floor],
+            notes=notes,
+            **aim,
+        )
+
+    asleep, tenth = "asleep, before the first job", f"after the first {jobs // 10:,}"
+    return [
+        row(f"most, over {jobs:,} jobs of 10 kB", most, asleep, start, aim="<= 120", aim_on="figure"),
+        row(f"after {jobs:,} jobs of 10 kB", end, tenth, first, aim="<= 1.1"),
+    ]
+
+
+def _fill(conn: Connection, jobs: int) -> None:
+    """The data compress well, so that the disk does not fill; the worker gets them whole."""
+    for start in range(0, jobs, CHUNK):
+        conn.execute(
+            """insert into pgjobq.jobs (type, data)
+               select 'ignore', jsonb_build_object('n', n, 'text', repeat('0123456789', %s / 10))
+                 from generate_series(1, %s) as n""",
+            [PAYLOAD, min(CHUNK, jobs - start)],
+        )
+
+
+class _Watch(threading.Thread):
+    """Looks at a process's memory all the while."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid, self._over = pid, threading.Event()
+        self.most = 0.0
+
+    def run(self) -> None:
+        while not self._over.wait(PAUSE):
+            self.most = max(self.most, resident(self._pid))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+
+
+def resident(pid: int) -> float:
+    """A process's resident memory, in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("the worker is gone")

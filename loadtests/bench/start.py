@@ -1,0 +1,75 @@
+"""How soon a worker that is just being started claims its first job, and what importing pgjobq costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+
+from bench.harness import WORKER, Bench, Connection, files, process, value, variables, wait_until
+from bench.rows import Line, Row
+
+BARE = """
+import sys, psycopg
+with psycopg.connect(sys.argv[1], autocommit=True) as conn:
+    conn.execute("select id from pgjobq.claim_jobs(1, '{default}', 100)")
+"""  # all there are: a worker that was ended at once may have given its job back
+
+
+def start(bench: Bench) -> list[Line]:
+    """Seconds from exec of `pgjobq worker` to its first claim; milliseconds of `import pgjobq` over bare Python."""
+    figures, floors, imports, bare = [], [], [], []
+    with bench.database() as dsn, psycopg.connect(dsn, autocommit=True) as conn:
+        for _ in range(bench.sizes.starts):
+            with files() as folder:
+                figures.append(_first_claim(conn, _command(), variables(dsn, folder)))
+            floors.append(_first_claim(conn, [sys.executable, "-c", BARE, dsn], {}))
+            bare.append(_python("pass"))
+            imports.append(_python("import pgjobq") - bare[-1])
+    return [
+        Row(
+            measure="start",
+            name="pgjobq worker, exec to first claim",
+            unit="s",
+            floor_name="bare Python: import psycopg, connect, claim_jobs",
+            figures=figures,
+            floors=floors,
+            aim="<= 0.5",
+            aim_on="figure",
+        ),
+        Row(
+            measure="start",
+            name="import pgjobq, over bare Python",
+            unit="ms",
+            floor_name="bare Python, start to end",
+            figures=imports,
+            floors=bare,
+            aim="<= 50",
+            aim_on="figure",
+        ),
+    ]
+
+
+def _command() -> list[str]:
+    """By the command that is installed beside this Python, as a user starts it, if there is one."""
+    installed = Path(sys.executable).with_name("pgjobq")
+    return [str(installed), *WORKER[3:]] if installed.exists() else list(WORKER)
+
+
+def _first_claim(conn: Connection, command: list[str], environment: dict[str, str]) -> float:
+    """Seconds from exec until the waiting job's start, by the machine's one clock."""
+    job_id = value(conn, """select pgjobq.enqueue_job('noop', '{"n": 1}')""")
+    started = "select extract(epoch from started_at)::float8 from pgjobq.jobs where id = %s"
+    begun = time.time()
+    with process(command, environment):
+        wait_until(lambda: value(conn, started, [job_id]) is not None, "the job was not claimed")
+    return float(value(conn, started, [job_id])) - begun
+
+
+def _python(code: str) -> float:
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return (time.perf_counter() - begun) * 1000

@@ -1,0 +1,145 @@
+"""After a load test: whether every job that was enqueued was done, and none more often than it may."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from ledger import Ledger
+from target import Target, no_worker, unfinished, workers
+
+LOOK = 0.1  # seconds between two looks whether the queue is drained
+FETCH = 5000  # rows
+
+Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was checked. detail: a sentence for people."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def server_time(conn: Connection) -> datetime:
+    """Now, by the server's clock."""
+    row = conn.execute("select clock_timestamp()").fetchone()
+    assert row is not None  # always a row
+    now: datetime = row[0]
+    return now
+
+
+def examine(
+    conn: Connection, target: Target, ledger: Ledger, since: datetime, *, drain: float, runs: Path | None
+) -> list[Finding]:
+    """The findings about the jobs created since then. drain: seconds that they may take to be done, from now.
+
+    runs: the folder in which the handlers wrote down what they ran, when it is known.
+    """
+    drained = _drained(conn, target, drain)
+    statuses = _statuses(conn, target, since)
+    findings = [drained, _nothing_lost(ledger, statuses), _completed(conn, target, since, statuses)]
+    findings.append(_starts(conn, target, since))
+    if runs is not None:
+        findings.append(_runs(conn, target, since, runs))
+    return [*findings, _invoices(conn, target, since)]
+
+
+def _drained(conn: Connection, target: Target, patience: float) -> Finding:
+    began = time.monotonic()
+    while left := unfinished(conn, target):
+        if time.monotonic() - began > patience:
+            detail = f"{left:,} jobs are not done {patience:g} s after the last call"
+            detail += "" if workers(conn, target) else f": {no_worker(target)}"
+            return Finding(name="queue drained", ok=False, detail=detail)
+        time.sleep(LOOK)
+    waited = time.monotonic() - began
+    return Finding(name="queue drained", ok=True, detail=f"{waited:.1f} s after the last call, at most {patience:g} s")
+
+
+def _statuses(conn: Connection, target: Target, since: datetime) -> dict[str, Counter[str]]:
+    """Numbers of jobs by type and status."""
+    query = "select type, status, count(*) from {}.jobs where created_at >= %s and queue = %s group by type, status"
+    found: dict[str, Counter[str]] = {}
+    for job_type, status, jobs in conn.execute(target.sql(query), [since, target.queue]):
+        found.setdefault(job_type, Counter())[status] = jobs
+    return found
+
+
+def _nothing_lost(ledger: Ledger, statuses: dict[str, Counter[str]]) -> Finding:
+    enqueued, found, wrong = ledger.acknowledged.total(), 0, []
+    for job_type in sorted({*ledger.acknowledged, *ledger.unsure, *statuses}):
+        known, there = ledger.acknowledged[job_type], statuses.get(job_type, Counter()).total()
+        found += there
+        if not known <= there <= known + ledger.unsure[job_type]:
+            wrong.append(f"of {known:,} {job_type} {there:,} are there")
+    detail = f"{enqueued:,} jobs enqueued, {found:,} there"
+    if unsure := ledger.unsure.total():
+        detail += f", and {unsure:,} whose enqueue was cut short and may have committed"
+    return Finding(name="nothing lost", ok=not wrong, detail="; ".join([detail, *wrong]))
+
+
+def _completed(conn: Connection, target: Target, since: datetime, statuses: dict[str, Counter[str]]) -> Finding:
+    by_status: Counter[str] = Counter()
+    for counts in statuses.values():
+        by_status += counts
+    completed = by_status.pop("completed", 0)
+    detail = f"{completed:,} jobs completed"
+    if by_status:
+        detail += f", {', '.join(f'{jobs:,} {status}' for status, jobs in sorted(by_status.items()))}"
+    if by_status["failed"]:
+        query = """select type, split_part(error, E'\n', 1) from {}.jobs
+                    where failed_at >= %s and queue = %s and status = 'failed' limit 1"""
+        row = conn.execute(target.sql(query), [since, target.queue]).fetchone()
+        detail += f"; such as {row[0]}: {row[1]}" if row else ""
+    return Finding(name="all completed", ok=not by_status, detail=detail)
+
+
+def _starts(conn: Connection, target: Target, since: datetime) -> Finding:
+    query = """select count(*), coalesce(sum(attempts), 0)::bigint, count(*) filter (where attempts > 1),
+                      count(*) filter (where attempts > 1 + max_retries)
+                 from {}.jobs where created_at >= %s and queue = %s"""
+    row = conn.execute(target.sql(query), [since, target.queue]).fetchone()
+    jobs, starts, again, often = row or (0, 0, 0, 0)
+    detail = f"{starts:,} starts of {jobs:,} jobs, {again:,} of which were retried"
+    if often:
+        detail += f"; {often:,} were started more often than their retries allow"
+    return Finding(name="no start too many", ok=not often, detail=detail)
+
+
+def _runs(conn: Connection, target: Target, since: datetime, folder: Path) -> Finding:
+    """What the handlers wrote down: each start is run at most once, and what is completed was run."""
+    runs = Counter(line for path in folder.glob("runs-*") for line in path.read_text().splitlines())
+    twice = sum(1 for times in runs.values() if times > 1)
+    tries = Counter(line.partition(" ")[0] for line in runs.elements())
+    often = never = 0
+    query = "select id, attempts, status from {}.jobs where created_at >= %s and queue = %s"
+    with conn.transaction(), conn.cursor("runs") as cursor:
+        cursor.itersize = FETCH
+        for job_id, attempts, status in cursor.execute(target.sql(query), [since, target.queue]):
+            ran = tries[job_id]
+            often += ran > attempts
+            never += status == "completed" and ran == 0
+    detail = f"the handlers ran {runs.total():,} times"
+    detail += f"; {twice:,} starts ran twice" if twice else ""
+    detail += f"; {often:,} jobs ran more often than they were started" if often else ""
+    detail += f"; {never:,} are completed and never ran" if never else ""
+    return Finding(name="each start ran once", ok=not (twice or often or never), detail=detail)
+
+
+def _invoices(conn: Connection, target: Target, since: datetime) -> Finding:
+    """The handler's own effect, in the transaction that completes the job: exactly once."""
+    query = """select count(*), count(*) filter (where invoices <> 1)
+                 from pgjobq_loadtest.orders where placed_at >= %s and queue = %s"""
+    orders, wrong = conn.execute(query, [since, target.queue]).fetchone() or (0, 0)
+    detail = f"{orders:,} orders, each with its one invoice"
+    if wrong:
+        detail = f"{wrong:,} of {orders:,} orders have none, or more than one"
+    return Finding(name="one invoice an order", ok=not wrong, detail=detail)

@@ -1,0 +1,58 @@
+"""Handlers for the load test's workers: `pgjobq worker handlers --queues loadtest`, in this folder.
+
+Each run is written down, job and attempt, in a file of LOADTEST_RUNS when that names a folder: it is evidence of what
+ran, independent of what the database says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import cache
+from pathlib import Path
+
+from pgjobq import Fail, Retry, RunningJob, job
+
+MAIL_SECONDS = 0.005  # as a mail server on the same network takes
+
+
+@job(type="loadtest.mail")
+async def send_mail(job: RunningJob, to: str, fails: int = 0) -> None:
+    """Wait for a mail server, on the event loop; the first `fails` tries fail."""
+    _write_down(job)
+    await asyncio.sleep(MAIL_SECONDS)
+    if job.attempts <= fails:
+        raise Retry(0.2, f"the mail server of {to} is away, as arranged")
+
+
+@job(type="loadtest.invoice")
+def write_invoice(job: RunningJob, order_id: int) -> None:
+    """Mark an order in its own table, in the transaction that completes the job."""
+    with job.transaction() as conn:
+        _write_down(job)
+        conn.execute("update pgjobq_loadtest.orders set invoices = invoices + 1 where id = %s", [order_id])
+
+
+@job(type="loadtest.row")
+def take_row(job: RunningJob, n: int) -> None:
+    """One row of an import: next to nothing to do."""
+    _write_down(job)
+    if n < 1:
+        raise Fail("there is no such row")
+
+
+@job(type="loadtest.question")
+def answer(job: RunningJob) -> None:
+    """What somebody waits for: nothing to do, so that the time it takes is the queue's."""
+    _write_down(job)
+
+
+def _write_down(job: RunningJob) -> None:
+    if folder := os.environ.get("LOADTEST_RUNS"):
+        os.write(_file(folder), f"{job.id} {job.attempts}\n".encode())
+
+
+@cache
+def _file(folder: str) -> int:
+    path = Path(folder) / f"runs-{os.getpid()}"
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -1,0 +1,298 @@
+"""The SQL functions that pgjobq calls: one typed method each, named after the function.
+
+A method makes a FunctionCall, which any connection can carry out: one of the pool (Database.run), a given one (fetch),
+the listener's, an async one, or a pipeline. The files of the same names in sql/functions say what each function does.
+
+%b in a statement: the value goes in the binary format, which costs a quarter of the text for lists, on either side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from pgjobq.models import Job, NewJob, Which
+from pgjobq.postgres.rows import arguments_of, claimed_jobs, lists_of, stored_job
+from pgjobq.postgres.statements import InSchema
+
+T = TypeVar("T")
+Rows = list[Any]  # tuples
+Dicts = list[dict[str, Any]]
+
+LARGE_BATCH, LARGE_TEXT = 10_000, 1_000_000  # jobs; characters
+
+
+class FunctionCall(NamedTuple, Generic[T]):
+    """A statement that calls an SQL function, and how to read what it returns.
+
+    binary: have the rows in the binary format. large: it may take longer than other calls.
+    """
+
+    statement: bytes
+    arguments: Sequence[Any]
+    read: Callable[[Rows], T]
+    binary: bool = False
+    large: bool = False
+
+
+def _rows(rows: Rows) -> Rows:
+    return rows
+
+
+def _row(rows: Rows) -> Any:
+    return rows[0]
+
+
+def _value(rows: Rows) -> Any:
+    return rows[0][0]
+
+
+def _values(rows: Rows) -> list[Any]:
+    return [row[0] for row in rows]
+
+
+def _value_set(rows: Rows) -> set[Any]:
+    return {row[0] for row in rows}
+
+
+def _job(rows: Rows) -> Job | None:
+    return stored_job(rows[0]) if rows else None
+
+
+def _jobs(rows: Rows) -> list[Job]:
+    return [stored_job(row) for row in rows]
+
+
+def _list(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
+
+
+class Calls:
+    """The functions of one schema."""
+
+    def __init__(self, schema: str) -> None:
+        self._sql = InSchema(schema)
+
+    # -- adding -----------------------------------------------------------------------------------------
+
+    def enqueue_jobs(self, jobs: Sequence[NewJob]) -> FunctionCall[list[str]]:
+        """Add jobs; their ids, in order. A single one goes to enqueue_job, which is quicker."""
+        if len(jobs) == 1:
+            text = """select {schema}.enqueue_job(%s, %s::jsonb, %s, coalesce(%s::timestamptz,
+                clock_timestamp() + make_interval(secs => %s)), %s, %s, %s)"""
+            return FunctionCall(self._sql[text], arguments_of(jobs[0]), _values)
+        text = """select {schema}.enqueue_jobs(%b::text[], %b::text[]::jsonb[], %b::integer[],
+            array(select coalesce(given.at, clock_timestamp() + make_interval(secs => given.delay))
+                    from unnest(%b::timestamptz[], %b::float8[]) as given (at, delay)),
+            %b::integer[], %b::text[], %b::text[])"""
+        return FunctionCall(self._sql[text], lists_of(jobs), _values, large=len(jobs) > LARGE_BATCH)
+
+    def import_jobs(self, jobs: str) -> FunctionCall[int]:
+        """Add jobs with their state, given as a JSON array; how many were not there."""
+        statement = self._sql["select {schema}.import_jobs(%s::jsonb)"]
+        return FunctionCall(statement, [jobs], _value, large=len(jobs) > LARGE_TEXT)
+
+    # -- claiming and settling --------------------------------------------------------------------------
+
+    def claim_jobs(
+        self,
+        worker_id: int,
+        queues: Sequence[str] | None,
+        max_jobs: int,
+        except_types: Sequence[str] = (),
+        alone: bool | None = None,
+    ) -> FunctionCall[tuple[list[Job], str]]:
+        """Start jobs; these, and what the claim passed over."""
+        # A last row, without an id, says what it passed over: its condition is evaluated when the claim has ended.
+        text = """select claim_id, id, queue, type, data::text, priority, attempts, max_retries, execute_at, error,
+            created_at, started_at, crashes from {schema}.claim_jobs(%s, %b::text[], %s, %b::text[], %s)
+            union all
+            select null, null, current_setting('pgjobq.skipped'), null, null, null, null, null, null, null, null, null,
+                   null
+             where current_setting('pgjobq.skipped', true) <> ''"""
+        arguments = [worker_id, _list(queues), max_jobs, list(except_types), alone]
+        return FunctionCall(self._sql[text], arguments, lambda rows: claimed_jobs(rows, worker_id), binary=True)
+
+    def complete_jobs(
+        self, worker_id: int | None, job_ids: list[str], claim_ids: list[int | None], finished: list[int], keep: bool
+    ) -> FunctionCall[set[str]]:
+        """Complete jobs, and forget claims that are finished; the ids of those jobs that were lost."""
+        statement = self._sql["select {schema}.complete_jobs(%s, %b::text[], %b::bigint[], %b::bigint[], %s)"]
+        return FunctionCall(statement, [worker_id, job_ids, claim_ids, finished, keep], _value_set)
+
+    def fail_job(self, job_id: str, claim_id: int | None, error: str | None) -> FunctionCall[bool]:
+        """Whether a start was still held, and has failed now."""
+        return FunctionCall(self._sql["select {schema}.fail_job(%s, %s, %s)"], [job_id, claim_id, error], _value)
+
+    def retry_held_job(self, job_id: str, delay: float, error: str | None, claim_id: int | None) -> FunctionCall[bool]:
+        """retry_job for a start: whether it was still held, and the job is pending now."""
+        statement = self._sql["select {schema}.retry_job(%s, %s, %s, %s)"]
+        return FunctionCall(statement, [job_id, float(delay), error, claim_id], _value)
+
+    def retry_job(self, job_id: str, delay: float) -> FunctionCall[bool]:
+        """Whether the job was failed, cancelled or pending, and is pending now."""
+        return FunctionCall(self._sql["select {schema}.retry_job(%s, %s)"], [job_id, float(delay)], _value)
+
+    def release_job(self, job_id: str, claim_id: int | None, delay: float) -> FunctionCall[bool]:
+        """release_jobs for one: whether the start was still held, and the job is back in line now."""
+        statement = self._sql["select {schema}.release_jobs(%b::text[], %b::bigint[], %s)"]
+        return FunctionCall(statement, [[job_id], [claim_id], float(delay)], lambda lost: not lost)
+
+    def release_unknown_jobs(self, worker_id: int | None, known: list[int]) -> FunctionCall[Rows]:
+        """Give back the starts of a worker that are of none of the known claims."""
+        statement = self._sql["select {schema}.release_unknown_jobs(%s, %b::bigint[])"]
+        return FunctionCall(statement, [worker_id, known], _rows)
+
+    def held_jobs(self, job_ids: list[str]) -> FunctionCall[set[str]]:
+        """Those of these jobs whose rows another transaction holds; the others are locked."""
+        return FunctionCall(self._sql["select {schema}.held_jobs(%b::text[])"], [job_ids], _value_set)
+
+    def lost_jobs(self, job_ids: list[str], claim_ids: list[int | None]) -> FunctionCall[set[str]]:
+        """Those of these jobs whose start is not held any more."""
+        statement = self._sql["select {schema}.lost_jobs(%b::text[], %b::bigint[])"]
+        return FunctionCall(statement, [job_ids, claim_ids], _value_set)
+
+    def cancel_job(self, job_id: str, reason: str | None) -> FunctionCall[bool]:
+        """Whether the job was pending or running, and is cancelled now."""
+        return FunctionCall(self._sql["select {schema}.cancel_job(%s, %s)"], [job_id, reason], _value)
+
+    def cancel_jobs(
+        self, which: Which, batch: int, reason: str | None, after: tuple[str | None, str | None]
+    ) -> FunctionCall[tuple[int, str | None, str | None]]:
+        """Cancel a batch of jobs; how many, and the created_at and id that it reached."""
+        text = """select cancelled, reached_created_at::text, reached_id
+            from {schema}.cancel_jobs(%s, %s, %s::timestamptz, %s, %s, %s::timestamptz, %s)"""
+        arguments = [which.queue, which.type, which.created_before, batch, reason, *after]
+        return FunctionCall(self._sql[text], arguments, _row)
+
+    # -- looking ----------------------------------------------------------------------------------------
+
+    def get_job(self, job_id: str) -> FunctionCall[Job | None]:
+        """The job with this id, or None."""
+        return FunctionCall(self._sql["select {columns} from {schema}.get_job(%s)"], [job_id], _job, binary=True)
+
+    def list_jobs(self, status: str | None, limit: int | None, queue: str | None) -> FunctionCall[list[Job]]:
+        """Jobs, newest first."""
+        statement = self._sql["select {columns} from {schema}.list_jobs(%s, %s, %s)"]
+        return FunctionCall(statement, [status, limit, queue], _jobs, binary=True)
+
+    def export_jobs(
+        self, batch: int, after_created_at: datetime | None, after_id: str | None
+    ) -> FunctionCall[list[Job]]:
+        """A page of jobs, oldest first."""
+        statement = self._sql["select {columns} from {schema}.export_jobs(%s, %s, %s)"]
+        return FunctionCall(statement, [batch, after_created_at, after_id], _jobs, binary=True)
+
+    def count_jobs(self) -> FunctionCall[Rows]:
+        """A status and the number of its jobs in each row."""
+        return FunctionCall(self._sql["select status, jobs from {schema}.count_jobs()"], [], _rows)
+
+    def job_stats(self) -> FunctionCall[Dicts]:
+        """The view: jobs by queue and status."""
+        text = """select queue, status, jobs, estimated, extract(epoch from oldest_due_age)::float8
+            from {schema}.job_stats"""
+        return FunctionCall(self._sql[text], [], _dicts("queue", "status", "jobs", "estimated", "oldest_due_age"))
+
+    def worker_status(self) -> FunctionCall[Dicts]:
+        """The view: workers."""
+        text = """select id, name, queues, started_at, alive, asleep, running
+            from {schema}.worker_status order by id"""
+        names = ("id", "name", "queues", "started_at", "alive", "asleep", "running")
+        return FunctionCall(self._sql[text], [], _dicts(*names))
+
+    def unserved_types(self) -> FunctionCall[Dicts]:
+        """Types of due jobs that no live worker takes."""
+        text = "select queue, type, jobs from {schema}.unserved_types()"
+        return FunctionCall(self._sql[text], [], _dicts("queue", "type", "jobs"))
+
+    # -- looking after ----------------------------------------------------------------------------------
+
+    def prune_jobs(
+        self,
+        older_than: timedelta,
+        statuses: Sequence[str],
+        batch: int,
+        after: tuple[str | None, str | None],
+        queues: Sequence[str] | None,
+    ) -> FunctionCall[tuple[int | None, str | None, str | None]]:
+        """Delete a batch of jobs; how many (None: another is at it), and the created_at and id that it reached."""
+        text = """select pruned, reached_created_at::text, reached_id
+            from {schema}.prune_jobs(%s, %s::text[], %s, %s::timestamptz, %s, %s::text[])"""
+        arguments = [older_than, list(statuses), batch, *after, _list(queues)]
+        return FunctionCall(self._sql[text], arguments, _row)
+
+    def repair_jobs(self, batch: int) -> FunctionCall[tuple[int, int, int, int]]:
+        """Repair a batch: how many were placed, given back and failed, and are held by others."""
+        text = "select placed, given_back, failed, held from {schema}.repair_jobs(%s)"
+        return FunctionCall(self._sql[text], [batch], _row)
+
+    def advance_floors(
+        self, safe: int, opened: list[str], queues: list[str], priorities: list[int]
+    ) -> FunctionCall[tuple[int, list[str], bool]]:
+        """Move floors up: what to give back at the next call, and whether one was moved."""
+        text = """select safe, open::text[], moved
+            from {schema}.advance_floors(%s, %s::xid8[], %s::text[], %s::integer[])"""
+        return FunctionCall(self._sql[text], [safe, opened, queues, priorities], _row)
+
+    # -- workers ----------------------------------------------------------------------------------------
+
+    def register_worker(self, name: str, queues: Sequence[str] | None) -> FunctionCall[int]:
+        """Register a worker that sends heartbeats; its id."""
+        statement = self._sql["select {schema}.register_worker(%s, %s::text[], true)"]
+        return FunctionCall(statement, [name, _list(queues)], _value)
+
+    def heartbeat_worker(self, worker_id: int) -> FunctionCall[bool]:
+        """Whether the worker is still registered."""
+        return FunctionCall(self._sql["select {schema}.heartbeat_worker(%s)"], [worker_id], _value)
+
+    def retire_worker(self, worker_id: int) -> FunctionCall[Rows]:
+        """Forget the worker; its jobs go back in line."""
+        return FunctionCall(self._sql["select {schema}.retire_worker(%s)"], [worker_id], _rows)
+
+    def leave_types(self, worker_id: int, types: Sequence[str]) -> FunctionCall[Rows]:
+        """Have it known that the worker takes no jobs of these types."""
+        return FunctionCall(self._sql["select {schema}.leave_types(%s, %s::text[])"], [worker_id, list(types)], _rows)
+
+    def watch_workers(
+        self, worker_id: int | None, queues: Sequence[str] | None, unanswered: list[int], grace: float, known: list[int]
+    ) -> FunctionCall[tuple[int, list[dict[str, Any]], int, list[int], bool, int | None]]:
+        """A round of maintenance: rescued, the dead workers, watched, pollers, waiting, unknown."""
+        text = """select rescued, dead, watched, pollers, waiting, unknown
+            from {schema}.watch_workers(%s, %s::text[], %s::integer[], make_interval(secs => %s), %s::bigint[])"""
+        return FunctionCall(self._sql[text], [worker_id, _list(queues), unanswered, grace, known], _row)
+
+    def set_worker_state(
+        self,
+        worker_id: int | None,
+        state: str,
+        busy: bool,
+        queues: Sequence[str] | None,
+        poll_interval: float,
+        channel: str | None,
+    ) -> FunctionCall[tuple[Any, ...]]:
+        """Tell the others how this worker is: open transactions, pollers, and whether one is asked to watch."""
+        text = """select open::text[], pollers, on_watch
+            from {schema}.set_worker_state(%s, %s, %s, %s::text[], %s, %s)"""
+        return FunctionCall(self._sql[text], [worker_id, state, busy, _list(queues), poll_interval, channel], _row)
+
+    def call_workers(self, worker_id: int | None, call: str) -> FunctionCall[Rows]:
+        """Notify other workers."""
+        return FunctionCall(self._sql["select {schema}.call_workers(%s, %s)"], [worker_id, call], _rows)
+
+    def still_open(self, transactions: list[str]) -> FunctionCall[list[str]]:
+        """open_transactions: those of these transactions that are still open."""
+        statement = self._sql["select {schema}.open_transactions(null, %s::xid8[])::text[]"]
+        return FunctionCall(statement, [transactions], _value)
+
+    def notifiers_waiting(self) -> FunctionCall[int]:
+        """How many transactions that notify wait for each other."""
+        return FunctionCall(self._sql["select {schema}.notifiers_waiting()"], [], _value)
+
+    def next_due(self) -> FunctionCall[float | None]:
+        """Seconds until the next scheduled job falls due; None when none is scheduled."""
+        return FunctionCall(self._sql["select {schema}.next_due()"], [], _value)
+
+
+def _dicts(*names: str) -> Callable[[Rows], Dicts]:
+    return lambda rows: [dict(zip(names, row, strict=True)) for row in rows]

@@ -1,0 +1,65 @@
+"""The changes that settle starts, each on condition that its worker still holds the job."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pgjobq.models import utc_now
+from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
+from pgjobq.storage.dynamodb.connection import Table
+from pgjobq.storage.dynamodb.expressions import Change, Value
+from pgjobq.storage.dynamodb.rows import MAX_ERROR, Clock, in_text, position, ready, seq_text
+from pgjobq.storage.errortext import storable_error
+from pgjobq.storage.holds import claim_of
+
+
+def settle(table: Table, outcome: Outcome, clock: Clock) -> bool:
+    """Settle a start; False when it was lost. One that was settled the same way before is not."""
+    job = outcome.job
+    mark = f"{claim_of(job)}/{type(outcome).__name__.lower()}"
+    held: dict[str, Value] = {"status": "running", "claim": claim_of(job)}
+    to, back = _changes(outcome, clock)
+    if job.crashes and not isinstance(outcome, Released):  # a clean end: starts that ended with a crash were no tries
+        to = {**to, "crashes": 0}
+        back = 0 if isinstance(outcome, Completed) else job.crashes
+    change = Change(to={**to, "settled": mark}, add={"attempts": -back} if back else {}, when=held)
+    changed, item = table.change(job.id, change)
+    return changed or (item is not None and item.get("settled") == mark)
+
+
+def finished(status: str) -> dict[str, Value | None]:
+    """What a job that comes to its end is changed to."""
+    now = in_text(utc_now())
+    return {"status": status, "finished_at": now, "updated_at": now, "lane": None, "place": None}
+
+
+def pending_after(queue: str, priority: int, delay: float, clock: Clock) -> dict[str, Value | None]:
+    """What a job that gets another try after so many seconds is changed to."""
+    now = utc_now()
+    due = now + timedelta(seconds=delay)
+    return {
+        "status": "pending",
+        "execute_at": in_text(due),
+        "updated_at": in_text(now),
+        "finished_at": None,
+        "failed_at": None,
+        **position(queue, priority, due, seq_text(clock.next()), now),
+    }
+
+
+def _changes(outcome: Outcome, clock: Clock) -> tuple[dict[str, Value | None], int]:
+    """New values, and how many starts are taken back."""
+    match outcome:
+        case Completed():
+            return {**finished("completed"), "error": None}, 0
+        case Failed(_, error):
+            values = finished("failed")
+            return {**values, "failed_at": values["finished_at"], "error": storable_error(error, MAX_ERROR)}, 0
+        case Retried(job, delay, error):
+            kept: dict[str, Value | None] = {} if error is None else {"error": storable_error(error, MAX_ERROR)}
+            return {**pending_after(job.queue, job.priority, delay, clock), **kept}, 0
+        case Released(job, 0):
+            # It keeps its place, and so its turn.
+            return {"status": "pending", "updated_at": in_text(utc_now()), "lane": ready(job.queue)}, 1
+        case Released(job, delay):
+            return pending_after(job.queue, job.priority, delay, clock), 1

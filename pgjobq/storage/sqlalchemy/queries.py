@@ -1,0 +1,77 @@
+"""Reading jobs: one, lists, counts, all by pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, case, func, select
+
+from pgjobq.models import Job, JobStatus
+from pgjobq.storage.sqlalchemy.connection import Database
+from pgjobq.storage.sqlalchemy.rows import COLUMNS, job_of
+from pgjobq.storage.sqlalchemy.table import jobs
+
+
+def get(conn: Connection, job_id: str) -> Job | None:
+    """The job with this id, or None."""
+    row = conn.execute(select(*COLUMNS).where(jobs.c.id == job_id)).one_or_none()
+    return None if row is None else job_of(row)
+
+
+def newest(conn: Connection, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
+    """Jobs, newest first."""
+    query = select(*COLUMNS).order_by(jobs.c.created_at.desc()).limit(limit)
+    if status is not None:
+        query = query.where(jobs.c.status == str(status))
+    if queue is not None:
+        query = query.where(jobs.c.queue == queue)
+    return [job_of(row) for row in conn.execute(query)]
+
+
+def counts(conn: Connection) -> dict[JobStatus, int]:
+    """How many jobs there are of each status."""
+    query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
+    return dict.fromkeys(JobStatus, 0) | {JobStatus(status): found for status, found in conn.execute(query)}
+
+
+def stats(conn: Connection, now: datetime) -> list[dict[str, Any]]:
+    """Jobs by queue and status, and the age of the oldest that is due; exact."""
+    due = case(((jobs.c.status == "pending") & (jobs.c.execute_at <= now), jobs.c.execute_at))
+    query = select(jobs.c.queue, jobs.c.status, func.count(), func.min(due)).group_by(jobs.c.queue, jobs.c.status)
+    return [
+        {
+            "queue": queue,
+            "status": status,
+            "jobs": found,
+            "estimated": False,
+            "oldest_due_age": None if oldest is None else (now - oldest).total_seconds(),
+        }
+        for queue, status, found, oldest in conn.execute(query)
+    ]
+
+
+def pages(database: Database, size: int) -> Iterator[list[Job]]:
+    """Every job, oldest first, in lists of at most so many; each page is a read of its own."""
+    after: datetime | None = None
+    while True:
+        page = database.read(lambda conn, after=after: _page(conn, after, size))  # type: ignore[misc]
+        if not page:
+            return
+        after = page[-1].created_at
+        for begin in range(0, len(page), size):
+            yield page[begin : begin + size]
+
+
+def _page(conn: Connection, after: datetime | None, size: int) -> list[Job]:
+    """The next jobs, and all that were created at the same moment as the last of them, by their ids."""
+    query: Select[Any] = select(*COLUMNS).order_by(jobs.c.created_at).limit(size)
+    if after is not None:
+        query = query.where(jobs.c.created_at > after)
+    rows = list(conn.execute(query).all())
+    if len(rows) == size:
+        last = rows[-1].created_at
+        ties = conn.execute(select(*COLUMNS).where(jobs.c.created_at == last)).all()
+        rows = [row for row in rows if row.created_at < last] + list(ties)
+    return [job_of(row) for row in sorted(rows, key=lambda row: (row.created_at, row.id))]

@@ -1,0 +1,297 @@
+"""Storages that break a promise of batches, of what goes beyond the seven methods, or of dead workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from helpers.broken_cases import breaks
+from helpers.memory_storages import DictStorage, Memory, MemoryStorage
+from pgjobq import Job, JobStatus, NewJob
+from pgjobq.arrival import arriving
+from pgjobq.models import Which
+from pgjobq.outcomes import Failed, Outcome, Released
+from pgjobq.storage.base import Maintenance
+from pgjobq.storage.holds import Claimant
+
+# -- batches ---------------------------------------------------------------------------------------
+
+
+@breaks({"test_enqueue_many_adds_all_or_none": "enqueue_many: when an id exists, none of the jobs is added"})
+class HalfABatch(MemoryStorage):
+    def _add(self, jobs: Sequence[NewJob]) -> None:
+        for job in jobs:
+            super()._add([job])
+
+
+@breaks({"test_dequeue_many": "dequeue_many: gives up to limit due jobs"})
+class OneTooMany(MemoryStorage):
+    def _claim(
+        self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
+    ) -> list[Job]:
+        return super()._claim(worker_id, limit + 1, queues, except_types)
+
+
+@breaks({
+    "test_complete_many": "complete_many: gives back the jobs that were lost",
+    "test_settle": "settle: gives back the outcomes of lost jobs",
+    "test_cancelled_job_is_lost_to_its_worker": "fencing: a job that was cancelled is lost to its worker",
+})  # fmt: skip
+class LossNotTold(MemoryStorage):
+    def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        super()._settle(outcomes)
+        return []
+
+
+@breaks({"test_settle_is_for_the_start_it_names": "settle: an outcome of an earlier start"})
+class SettlesAnyStart(MemoryStorage):
+    def _settled(self, outcome: Outcome) -> bool:
+        there = self.memory.jobs[outcome.job.id]
+        return super()._settled(replace(outcome, job=replace(outcome.job, worker_id=there.worker_id)))
+
+
+@breaks({
+    "test_start_after_a_release_is_another[completed]": "settle: an outcome of an earlier start changes nothing",
+    "test_start_after_a_release_is_another[failed]": "settle: an outcome of an earlier start changes nothing",
+    "test_start_after_a_release_is_another[retried]": "settle: an outcome of an earlier start changes nothing",
+    "test_start_after_a_release_is_another[released]": "settle: an outcome of an earlier start changes nothing",
+    "test_job_that_has_the_id_of_a_deleted_one_is_another[completed]": "settle: an outcome of a job that was deleted",
+    "test_job_that_has_the_id_of_a_deleted_one_is_another[released]": "settle: an outcome of a job that was deleted",
+})  # fmt: skip
+class TellsStartsByAttempts(MemoryStorage):
+    """By id, attempts and worker, which come again."""
+
+    def _settled(self, outcome: Outcome) -> bool:
+        there, job = self.memory.jobs[outcome.job.id], outcome.job
+        if (there.attempts, there.worker_id) == (job.attempts, job.worker_id):
+            outcome = replace(outcome, job=replace(job, worker_id=there.worker_id))
+        return super()._settled(outcome)
+
+
+@breaks({
+    "test_start_after_a_release_is_another[completed]": "leaves the later one held",
+    "test_job_that_has_the_id_of_a_deleted_one_is_another[completed]": "leaves another of its id held",
+    "test_job_that_is_started_while_it_is_released_is_held": "release: a start that begins before the release has",
+})  # fmt: skip
+class ForgetsLaterStarts(MemoryStorage):
+    """Drops what it holds by the id alone."""
+
+    def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        lost = self._settle(outcomes)
+        time.sleep(0.02)
+        self._holds.drop([held for outcome in outcomes if (held := self._holds.get(outcome.job.id)) is not None])
+        return lost
+
+
+@breaks({
+    "test_settle_can_be_repeated": "settle: can be repeated",
+    "test_release_can_be_repeated": "settle: a release can be repeated",
+})  # fmt: skip
+class SettlesOnce(MemoryStorage):
+    def _settled(self, outcome: Outcome) -> bool:
+        return self.memory.jobs[outcome.job.id].status == "running" and super()._settled(outcome)
+
+
+# -- more than the seven ---------------------------------------------------------------------------
+
+
+@breaks({"test_release_takes_the_start_back": "release: the start is not counted"})
+class ReleaseCounts(MemoryStorage):
+    def release(self, job_id: str) -> None:
+        self.retry(job_id, 0)
+
+
+@breaks({"test_left_types_stay_in_line": "leave_types: jobs of other types are dequeued, however many of these stand"})
+class LeavesNoTypes(MemoryStorage):
+    def leave_types(self, types: Collection[str]) -> bool:
+        return True
+
+
+@breaks({"test_left_types_stay_in_line": "leave_types: jobs of other types are dequeued, however many of these stand"})
+class HidesWhatStandsBehind(MemoryStorage):
+    def _claim(
+        self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
+    ) -> list[Job]:
+        first = self.memory.first(queues)
+        return [] if first and first.type in except_types else super()._claim(worker_id, limit, queues, except_types)
+
+
+@breaks({"test_left_types_stay_in_line": "leave_types: types that are not named again are dequeued again"})
+class LeavesForEver(MemoryStorage):
+    def leave_types(self, types: Collection[str]) -> bool:
+        return super().leave_types({*self._left_types, *types})
+
+
+@breaks(
+    {"test_worker_leaves_unknown_types_to_others": "worker: a job of unknown type is left to other workers"},
+    storage=MemoryStorage,
+)
+class FailsWhatIsReleased(MemoryStorage):
+    def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        return super()._settle([Failed(o.job, "") if isinstance(o, Released) else o for o in outcomes])
+
+
+@breaks({
+    "test_release": "release: the job is pending again",
+    "test_release_only_by_the_holder": "unknown: release of an unknown id raises JobNotFound",
+    "test_stopped_worker_gives_jobs_back": "worker: a job that runs when its worker stops goes back in line",
+    "test_ping_and_leave": "leave: jobs still held go back in line",
+})  # fmt: skip
+class NeverReleases(MemoryStorage):
+    def release(self, job_id: str) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+    def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        return super()._settle([outcome for outcome in outcomes if not isinstance(outcome, Released)])
+
+
+@breaks({"test_cancel": "cancel: a job that was finished stays as it is"})
+class CancelsWhatIsDone(MemoryStorage):
+    def cancel(self, job_id: str, reason: str | None = None) -> bool:
+        was = super().cancel(job_id)
+        self.memory.change(self.memory.jobs[job_id], status=JobStatus.CANCELLED)
+        return was
+
+
+@breaks({"test_cancel_keeps_its_reason": "cancel: keeps its reason as the error"})
+class ForgetsTheReason(MemoryStorage):
+    def _cancel(self, job_id: str, reason: str | None) -> bool | None:
+        return super()._cancel(job_id, None)
+
+
+@breaks(
+    {
+        "test_cancel_jobs": "cancel_jobs: cancels no job of another type",
+        "test_cancel_jobs_of_a_queue": "cancel_jobs: cancels every job of a queue",
+    }
+)
+class CancelsAnyJobs(MemoryStorage):
+    def cancel_jobs(self, which: Which, max_jobs: int | None = None, reason: str | None = None) -> int:
+        return super().cancel_jobs(Which(created_before=datetime(2100, 1, 1, tzinfo=UTC)), max_jobs, reason)
+
+
+@breaks({"test_prune": "prune: deletes nothing of other statuses than those named"})
+class PrunesEverything(MemoryStorage):
+    def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
+        return super()._prune(older_than, list(JobStatus), queues, batch) and 1
+
+
+@breaks({
+    "test_prune_of_queues": "prune: returns how many jobs were deleted",
+    "test_worker_prunes_what_it_serves": "worker: deletes no job of a queue that it does not serve",
+})  # fmt: skip
+class PrunesAllQueues(MemoryStorage):
+    def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
+        return super()._prune(older_than, statuses, None, batch)
+
+
+@breaks({"test_prune_refuses_what_it_cannot_mean": "prune: a status that is not final raises InvalidJob"})
+class PrunesWhatItCan(MemoryStorage):
+    def prune(
+        self,
+        older_than: timedelta,
+        statuses: Sequence[str] = ("completed", "cancelled"),
+        batch: int = 1000,
+        *,
+        queues: Sequence[str] | None = None,
+    ) -> int:
+        final = [status for status in statuses if status in {"completed", "failed", "cancelled"}]
+        return super().prune(older_than, final, batch, queues=queues)
+
+
+@breaks({"test_queues": "queues: dequeue_many gives jobs of the queues asked for alone"}, storage=MemoryStorage)
+class QueuesIgnored(Memory):
+    def first(self, queues: Sequence[str] | None = None, except_types: Sequence[str] = ()) -> Job | None:
+        return super().first(None, except_types)
+
+
+@breaks({"test_an_id_is_unique_over_all_queues": "queues: an id that exists in another queue raises DuplicateJob"})
+class IdsByQueue(MemoryStorage):
+    def _add(self, jobs: Sequence[NewJob]) -> None:
+        self.memory.jobs = {f"{job.queue}/{job.id}": job for job in self.memory.jobs.values()}
+        super()._add(jobs)
+
+
+@breaks({"test_maintain_finds_what_was_lost": "maintain: tells a worker which of its running jobs it has lost"})
+class NoticesNothing(MemoryStorage):
+    def maintain(self, running: Sequence[Job]) -> Maintenance:
+        return Maintenance()
+
+
+@breaks({"test_import_jobs": "import_jobs: keeps the status"})
+class ImportsRunning(MemoryStorage):
+    def import_jobs(self, jobs: Sequence[Job]) -> int:
+        added = super().import_jobs(jobs)
+        self.memory.jobs |= {job.id: job for job in jobs if job.id != "there"}
+        return added
+
+
+@breaks({"test_import_jobs_adds_all_or_none": "import_jobs: when one is refused, none is added"})
+class ImportsHalf(MemoryStorage):
+    def import_jobs(self, jobs: Sequence[Job]) -> int:
+        return sum(super(ImportsHalf, self).import_jobs([arriving(job)[0]]) for job in jobs)
+
+
+@breaks({"test_wait_is_bounded": "wait: returns after its timeout at the latest"}, patience=1)
+class WaitsOn(DictStorage):
+    def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
+        time.sleep(0.7)
+
+
+# -- workers that die ------------------------------------------------------------------------------
+
+PENDING_AGAIN = "rescue: the job of a worker that died is pending within rescue_within seconds"
+
+
+@breaks({"test_rescue_of_a_storage_that_closed": PENDING_AGAIN}, rescue_within=1.5)
+class NeverRescues(MemoryStorage):
+    def _rescue(self) -> int:
+        return 0
+
+
+@breaks({"test_rescue_of_a_storage_that_closed": "rescue: takes no job from a worker that lives"})
+class RobsTheLiving(MemoryStorage):
+    def _rescue(self) -> int:
+        self.memory.leases.clear()
+        return super()._rescue()
+
+
+@breaks(
+    {"test_rescue_of_a_storage_that_closed": "rescue: a start that ended with its worker counts"}, storage=MemoryStorage
+)
+class RescueForgives(Memory):
+    def put_back(self, job: Job, delay: float = 0, **values: Any) -> Job:
+        return super().put_back(job, delay, attempts=0, **values)
+
+
+CLOSED = "test_rescue_of_a_storage_that_closed"
+
+
+@breaks({CLOSED: "retry: a clean end takes the crashes out of attempts"}, storage=MemoryStorage)
+class CrashesBecomeTries(Memory):
+    def cleared(self, job: Job) -> dict[str, int]:
+        return {"crashes": 0}
+
+
+@breaks({CLOSED: "rescue: the job of a worker that died is failed"}, storage=MemoryStorage, rescue_within=1.5)
+class CrashesForEver(Memory):
+    max_crashes = 10**9
+
+
+@breaks({CLOSED: "complete: a clean end begins the count of crashes again"}, storage=MemoryStorage)
+class CompletesWithItsCrashes(Memory):
+    def change(self, job: Job, **values: Any) -> Job:
+        if values.get("status") == "completed":
+            del values["crashes"]
+        return super().change(job, **values)
+
+
+@breaks({"test_processes_on_one_database": "processes: make_storage can be pickled"}, processes=True)
+class CannotBePickled(DictStorage):
+    pass

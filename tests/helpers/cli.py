@@ -1,0 +1,108 @@
+"""The command line as a process of its own: what tests of it share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+DONE, NOT_DONE, USAGE, NOT_FOUND = 0, 1, 2, 3
+NOWHERE = "postgresql://postgres:s3cret@127.0.0.1:1/postgres"
+HANDLERS = '''
+import os, threading, time
+from pathlib import Path
+from pgjobq import job
+
+HERE = Path(__file__).parent
+
+@job
+def touch(name: str) -> None:
+    (HERE / name).touch()
+
+@job
+def hold(name: str) -> None:
+    """Say that it began, and end when it may, or after 20 seconds."""
+    (HERE / f"{name}.began").touch()
+    deadline = time.monotonic() + 20
+    while not (HERE / "go").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+'''
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours, without what would name a database."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+    return kept | {"COLUMNS": "200", "PYTHONUNBUFFERED": "1"} | more
+
+
+class Cli:
+    """Runs `python -m pgjobq` on the test's database, named by PGJOBQ_DSN."""
+
+    def __init__(self, dsn: str, folder: Path) -> None:
+        self.environment, self.folder = environment(PGJOBQ_DSN=dsn), folder
+        self.started: list[subprocess.Popen[str]] = []
+
+    def run(self, *words: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "pgjobq", *words],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+            cwd=self.folder,
+            env=self.environment if env is None else env,
+        )
+
+    def said(self, *words: str, **options: Any) -> str:
+        """The output of a command that must succeed, and have nothing to complain about."""
+        done = self.run(*words, **options)
+        assert (done.returncode, done.stderr) == (DONE, "")
+        return done.stdout
+
+    def json(self, *words: str) -> Any:
+        """What a reading command prints with --json."""
+        return json.loads(self.said(*words, "--json"))
+
+    def complaint(self, status: int, *words: str, **options: Any) -> str:
+        """What a command says that must fail with this status: one line, no traceback, nothing on the output."""
+        done = self.run(*words, **options)
+        assert (done.returncode, done.stdout) == (status, ""), done.stderr
+        assert done.stderr.startswith("pgjobq: ")
+        assert done.stderr.count("\n") == 1, done.stderr
+        return done.stderr
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command that stays; its log goes to the file `log`."""
+        with (self.folder / "log").open("ab") as log:
+            self.started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "pgjobq", *words],
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    cwd=self.folder,
+                    env=self.environment,
+                )
+            )
+        return self.started[-1]
+
+    def log(self) -> str:
+        """What the commands started have written to their error stream."""
+        return (self.folder / "log").read_text()
+
+
+def made(dsn: str, folder: Path) -> Iterator[Cli]:
+    (folder / "handlers.py").write_text(HANDLERS)
+    cli = Cli(dsn, folder)
+    yield cli
+    for process in cli.started:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

@@ -1,0 +1,67 @@
+"""The demo as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pgjobq.demo
+
+ORDERS = len((Path(pgjobq.demo.__file__).parent / "orders.csv").read_text().splitlines()) - 1
+
+
+class Demo:
+    """`pgjobq demo` with a TMPDIR of its own, which marks its processes."""
+
+    def __init__(self, temporary: Path, *words: str) -> None:
+        self.temporary = temporary
+        self._mark = f"DEMO_OF_TEST={temporary}"
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+        environment = kept | {"TMPDIR": str(temporary), "DEMO_OF_TEST": str(temporary), "COLUMNS": "200"}
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pgjobq", "demo", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+        )
+
+    def ended(self) -> tuple[int, str]:
+        """Exit status and output, when it has ended."""
+        output, _ = self.process.communicate(timeout=60)
+        return self.process.returncode, output
+
+    def processes(self) -> list[str]:
+        """Its processes that live: by the mark in their environment, which PostgreSQL hides, or their folder."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it ended meanwhile
+                environment = (path / "environ").read_bytes().decode(errors="replace")
+                command = (path / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+                folders = (command, str((path / "cwd").readlink()))
+                if self._mark in environment or any(str(self.temporary) in text for text in folders):
+                    found.append(f"{path.name} {command}")
+        return found
+
+    def left(self) -> list[str]:
+        """What is in its TMPDIR."""
+        return sorted(path.name for path in self.temporary.iterdir())
+
+    def kill(self) -> None:
+        """Whatever is left of it."""
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        for line in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(int(line.split()[0]), signal.SIGKILL)

@@ -1,0 +1,15 @@
+"""What the tests of RedisStorage share."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+
+def fresh_prefix() -> str:
+    return f"test-{secrets.token_hex(4)}"
+
+
+def asleep(client: Any, prefix: str, queue: str = "") -> int:
+    """How many workers are asleep."""
+    return int(client.scard(f"{{{prefix}}}:asleep:{queue}"))

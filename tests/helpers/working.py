@@ -1,0 +1,21 @@
+"""What tests of the worker share."""
+
+from __future__ import annotations
+
+from helpers.until import until
+from pgjobq import Job, JobQueue, JobStatus
+
+ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+def finished(queue: JobQueue, job_id: str) -> Job:
+    """The job, when it has come to its end."""
+
+    def look() -> Job | None:
+        found = queue.get_job(job_id)
+        assert found is not None
+        return found if found.status in ENDS else None
+
+    found = until(look)
+    assert isinstance(found, Job)
+    return found

@@ -1,0 +1,269 @@
+"""SleepPolicy: events and a fake clock go in, actions come out."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from helpers.sleep_world import World
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pgjobq.postgres.sleep import Action, Ask, Call, Look, Pause, SleepPolicy, Tell
+
+
+def about(seconds: float) -> Any:
+    """So many seconds, or a little more or less."""
+    return pytest.approx(seconds, abs=0.5)
+
+
+@pytest.fixture
+def asleep() -> World:
+    """A worker that sleeps, with nothing to do."""
+    world = World()
+    world.run(0.5)
+    assert world.policy.state == "asleep"
+    return world
+
+
+def test_falls_asleep_by_all_the_steps_and_claims_when_a_transaction_has_ended() -> None:
+    """It claims, tells, claims, watches the open transactions, claims after each end, and then sleeps for long."""
+    world = World(open=("7", "8"))
+    assert world.run(0.001) == [Look(), Tell("asleep"), Look(), Ask("due"), Pause(0.002)]
+    steps = [action.seconds for action in world.run(0.5) if isinstance(action, Pause)]
+    assert steps[:7] == [0.002, 0.004, 0.008, 0.016, 0.032, 0.05, 0.05]
+    for left in (("8",), ()):
+        world.open = left
+        since = world.now
+        world.run(0.2)
+        assert len(world.looks(since)) == 1
+        assert world.looks(since)[0] <= 0.05
+    assert world.run(0) == [Pause(about(29))]
+
+
+def test_new_transactions_are_not_waited_for(asleep: World) -> None:
+    """Those that began after it told its state notify it."""
+    asleep.open = ("9",)
+    assert asleep.run(5) == [Pause(about(29.5))]
+
+
+def test_new_registration_is_told_a_second_time() -> None:
+    """The first answer, None, says that enqueues may not have seen the row yet."""
+    world = World(new=True, open=("7",))
+    done = [action for action in world.run(0.1) if not isinstance(action, Pause | Ask)]
+    assert done == [Look(), Tell("asleep"), Tell("asleep"), Look()]
+
+
+def test_registration_that_is_always_new_does_not_spin(asleep: World) -> None:
+    """Whatever the database answers, there is a pause between two tries."""
+    asleep.policy.called()
+    for _ in range(100):
+        asleep.new = True
+        before = asleep.now
+        for _ in range(4):
+            asleep.do(asleep.policy.next(asleep.now))
+        assert asleep.now > before
+
+
+@pytest.mark.parametrize("claim", [(10, 10, ""), (200, 200, "")])
+def test_polls_while_claims_come_back_full_and_sleeps_again(asleep: World, claim: tuple[int, int, str]) -> None:
+    """It claims every 3 ms while there is work, calls for help and to be watched, and sleeps 50 ms after the last job."""
+    asleep.claim = claim
+    asleep.policy.heard(asleep.now)
+    assert asleep.run(0.0005)[:4] == [Look(), Tell("polling"), Call("watch"), Call("help")]
+    done = asleep.run(0.3)
+    assert sum(action == Call("watch") for _, action in asleep.log) == 1
+    assert 50 <= done.count(Look()) <= 110
+    asleep.claim = (0, 10, "")
+    since = asleep.now
+    done = asleep.run(0.2)
+    assert [action for action in done if isinstance(action, Tell)] == [Tell("asleep")]
+    assert asleep.policy.state == "asleep"
+    assert asleep.looks(since)[-1] < 0.06  # one more after it told
+    assert asleep.run(3) == [Pause(about(30))]
+
+
+def test_notifications_that_come_often_make_it_poll(asleep: World) -> None:
+    """Single jobs a millisecond apart would cost a NOTIFY each."""
+    asleep.claim = (1, 1, "")
+    for _ in range(60):
+        asleep.policy.heard(asleep.now)
+        asleep.run(0.001)
+        if asleep.policy.state == "polling":
+            return
+    pytest.fail("it did not begin to poll")
+
+
+@pytest.mark.parametrize(("line", "state"), [(0, "asleep"), (2, "polling")])
+def test_crowded_line_makes_it_poll(asleep: World, line: int, state: str) -> None:
+    """Transactions that stand in line to notify are spared that; the look costs little when there is no line."""
+    asleep.line = line
+    for _ in range(30):
+        asleep.policy.heard(asleep.now)
+        asleep.run(0.05)
+    assert ("polling" in {action.state for _, action in asleep.log if isinstance(action, Tell)}) == (state == "polling")
+    assert sum(action == Ask("line") for _, action in asleep.log) <= 17  # in 1.5 seconds
+
+
+@pytest.mark.parametrize("skipped", ["held", "suspect"])
+def test_looks_again_on_a_ladder_at_jobs_that_it_passed_over(asleep: World, skipped: str) -> None:
+    """50 ms, doubling to a second; the ladder begins again after a claim that passed over nothing."""
+    asleep.claim = (0, 1, skipped)
+    for _ in range(2):
+        asleep.policy.heard(since := asleep.now)
+        asleep.run(6)
+        assert asleep.looks(since) == [0, 0.05, 0.15, 0.35, 0.75, 1.55, 2.55, 3.55, 4.55, 5.55]
+        asleep.claim = (1, 1, "")
+        asleep.run(1)
+        since = asleep.now
+        asleep.run(20)
+        assert not asleep.looks(since)
+        asleep.claim = (0, 1, skipped)
+
+
+def test_relies_on_a_poller_for_a_second_only() -> None:
+    """While another polls, enqueues count on that one, which may be frozen."""
+    world = World(pollers=(4,))
+    world.run(1)
+    world.run(10.5)
+    since = world.now - 10
+    assert 9 <= len(world.looks(since)) <= 11
+
+
+@pytest.mark.parametrize("told", ["watched", "busy", "steps"])
+def test_poller_that_vanished_makes_it_fall_asleep_again(told: str) -> None:
+    """Enqueues that are still open may have counted on it, by whatever call it turns out that it has gone."""
+    world = World(pollers=(4,))
+    world.run(2)
+    world.pollers, world.open = (), ("7",)
+    match told:
+        case "watched":
+            world.policy.watched(world.now, (), waiting=False)
+        case "busy":
+            world.all(world.policy.loaded(world.now, busy=True, full=False))
+        case _:
+            world.policy.called()
+    world.run(3)
+    assert world.policy.open == {"7"}
+    world.open = ()
+    since = world.now
+    world.run(0.1)
+    assert world.looks(since)
+    world.run(3)
+    assert len(world.looks(since)) <= 2  # nothing polls, so nothing is to be looked at each second
+
+
+def test_poller_that_appears_is_relied_on_for_a_second_only(asleep: World) -> None:
+    """A round of maintenance saw it."""
+    asleep.policy.watched(since := asleep.now, (4,), waiting=False)
+    asleep.run(3.5)
+    assert asleep.looks(since) == [1, 2, 3]
+
+
+def test_waiting_jobs_that_maintenance_saw_are_claimed_at_once(asleep: World) -> None:
+    """The worker that was notified of them may be frozen."""
+    asleep.policy.watched(asleep.now, (), waiting=True)
+    assert asleep.policy.next(asleep.now) == Look()
+
+
+@pytest.mark.parametrize("claim", [(0, 1, ""), (200, 200, "")])
+def test_refused_keys_leave_a_claim_a_second(claim: tuple[int, int, str]) -> None:
+    """Another session holds them: it tries again once a second, also when its claims come back full."""
+    world = World(refused=True, claim=claim)
+    world.run(10.5)
+    assert 9 <= sum(isinstance(action, Tell) for _, action in world.log) <= 12
+    assert len(world.looks(0)) >= 10
+    world.refused, world.claim = False, (0, 1, "")
+    world.run(2)
+    assert world.policy.state == "asleep"
+
+
+def test_scheduled_job_is_an_alarm(asleep: World) -> None:
+    """It claims when the job falls due, and not before."""
+    asleep.due = asleep.now + 5
+    asleep.policy.heard(since := asleep.now)
+    asleep.run(4.9)
+    assert asleep.looks(since) == [0]
+    asleep.run(0.2)
+    assert asleep.looks(since)[:2] == [0, 5]
+
+
+@pytest.mark.parametrize("early", [0.0, 5.0, -1e-9])
+def test_job_that_is_due_and_cannot_be_claimed_does_not_spin(asleep: World, early: float) -> None:
+    """Another transaction holds its place, or it is another queue's."""
+    asleep.due = asleep.now - early
+    asleep.policy.heard(since := asleep.now)
+    asleep.run(10)
+    assert 9 <= len(asleep.looks(since)) <= 12
+
+
+def test_jobs_of_other_queues_that_fall_due_all_the_time_do_not_spin(asleep: World) -> None:
+    """They are not this worker's, but next_due() does not know that."""
+    asleep.policy.heard(since := asleep.now)
+    for _ in range(1000):
+        asleep.due = asleep.now + 0.0001
+        asleep.run(0.001)
+    assert len(asleep.looks(since)) <= 340
+
+
+def test_disconnected_worker_falls_asleep_by_all_the_steps(asleep: World) -> None:
+    """Its keys are gone: it claims, tells, and claims."""
+    asleep.policy.disconnected()
+    done = [action for action in asleep.run(0.1) if not isinstance(action, Ask | Pause)]
+    assert done == [Look(), Tell("asleep"), Look()]
+
+
+@pytest.mark.parametrize(("state", "expected"), [
+    ("asleep", [Tell("awake"), Call("help")]), ("polling", [Tell("awake")]), ("awake", [Call("help")]),
+])  # fmt: skip
+def test_worker_without_room_tells_the_others(asleep: World, state: str, expected: list[Action]) -> None:
+    """To stop polling calls those that sleep already."""
+    if state != "asleep":
+        asleep.do(Tell(state))  # type: ignore[arg-type]  # a parameter is no literal
+    assert asleep.policy.loaded(asleep.now, busy=True, full=True) == expected
+
+
+SKIPPED = st.sampled_from(["", "held", "suspect"])
+WORLDS = st.fixed_dictionaries({
+    "claim": st.one_of(st.tuples(st.just(0), st.just(1), SKIPPED), st.tuples(st.integers(1, 20), st.just(20), SKIPPED)),
+    "open": st.sets(st.sampled_from("abc")).map(tuple), "pollers": st.sets(st.integers(1, 3)).map(tuple),
+    "due_in": st.sampled_from([None, -3.0, 0.0, 1e-6, 0.01, 7.0]), "line": st.integers(0, 1),
+    "on_watch": st.booleans(), "new": st.booleans(), "refused": st.booleans(),
+})  # fmt: skip
+EVENTS = st.lists(
+    st.sampled_from(["heard", "called", "watched", "waiting", "lost", "busy", "idle", "full"]), max_size=4
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(WORLDS, EVENTS, st.sampled_from([0.0, 0.001, 0.06, 1.5, 4.0])), min_size=1, max_size=6))
+def test_nothing_is_missed_and_nothing_spins(rounds: list[tuple[dict[str, object], list[str], float]]) -> None:
+    """Whatever happens: a look that is owed comes before any pause, no pause is too long, and actions are bounded."""
+    world = World(policy=SleepPolicy(3.0))
+    for answers, events, seconds in rounds:
+        due_in = answers.pop("due_in")
+        vars(world).update(answers, due=None if due_in is None else world.now + due_in)  # type: ignore[operator]
+        for event in events:
+            match event:
+                case "heard":
+                    world.policy.heard(world.now)
+                case "called":
+                    world.policy.called()
+                case "watched" | "waiting":
+                    world.policy.watched(world.now, world.pollers, waiting=event == "waiting")
+                case "lost":
+                    world.policy.disconnected()
+                case _:
+                    world.all(world.policy.loaded(world.now, busy=event != "idle", full=event == "full"))
+        owed = bool({"heard", "waiting", "lost"} & set(events))
+        first = len(world.log)
+        done = world.run(seconds)
+        assert not owed or next(action for action in done if isinstance(action, Look | Pause)) == Look()
+        assert len(world.log) - first <= 20 + 1000 * seconds
+        assert all(action.seconds < 3 + 1e-6 for action in done if isinstance(action, Pause))
+        looks = [at for at, action in world.log[first:] if isinstance(action, Look)]
+        relies = world.pollers and {"watched", "waiting"} & set(events)
+        most = 1.06 if world.claim[2] or relies or world.policy.state != "asleep" else 4.1
+        # What the world was before may have put the first look later.
+        assert all(later - sooner <= most for sooner, later in pairwise([*looks, world.now]))

@@ -1,0 +1,104 @@
+"""SQLAlchemyStorage keeps what every storage promises, on each database and by each way of claiming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+from helpers.sqlalchemy_databases import at_isolation, mariadb_database, optimistic, postgres_url
+from sqlalchemy import StaticPool, create_engine
+
+from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
+from pgjobq.testing import StorageContract
+
+LEASE = 1.5  # seconds
+MakeStorage = Callable[[], SQLAlchemyStorage]
+
+
+class SQLAlchemyContract(StorageContract):
+    """What the classes below share."""
+
+    storage_class = SQLAlchemyStorage
+
+
+class Briefly:
+    """For a second way to the same database: the model and the race, but shorter."""
+
+    jobs, examples, steps = 100, 8, 15
+
+
+class TestSQLiteFile(SQLAlchemyContract):
+    @pytest.fixture
+    def make_storage(self, tmp_path: Path) -> MakeStorage:
+        return partial(SQLAlchemyStorage, f"sqlite:///{tmp_path}/jobs.db", lease=LEASE)
+
+
+class TestSQLiteInMemory(SQLAlchemyContract):
+    """Two storages on one engine: each :memory: is another database."""
+
+    processes = False
+
+    @pytest.fixture
+    def make_storage(self) -> Iterator[MakeStorage]:
+        with closing(SQLAlchemyStorage("sqlite:///:memory:")) as first:
+            yield partial(SQLAlchemyStorage, first.engine, lease=LEASE)
+
+
+class TestSQLiteOneConnection(Briefly, SQLAlchemyContract):
+    """A connection that all threads share, as an engine of one's own may have it."""
+
+    processes = False
+
+    @pytest.fixture
+    def make_storage(self) -> Iterator[MakeStorage]:
+        engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+        yield partial(SQLAlchemyStorage, engine, lease=LEASE)
+        engine.dispose()
+
+
+class TestOptimistic(SQLAlchemyContract):
+    """By updates whose rows are counted."""
+
+    @pytest.fixture
+    def make_storage(self, tmp_path: Path) -> MakeStorage:
+        return partial(optimistic, f"sqlite:///{tmp_path}/jobs.db", returning=False, lease=LEASE)
+
+
+class TestOptimisticReturning(Briefly, SQLAlchemyContract):
+    """By updates that return their rows."""
+
+    @pytest.fixture
+    def make_storage(self, tmp_path: Path) -> MakeStorage:
+        return partial(optimistic, f"sqlite:///{tmp_path}/jobs.db", returning=True, lease=LEASE)
+
+
+class TestPostgreSQL(SQLAlchemyContract):
+    @pytest.fixture
+    def make_storage(self, empty_dsn: str) -> MakeStorage:
+        return partial(SQLAlchemyStorage, postgres_url(empty_dsn), lease=LEASE)
+
+
+@pytest.fixture
+def mariadb(mariadb_url: str) -> Iterator[str]:
+    """A database of the test's own."""
+    with mariadb_database(mariadb_url) as url:
+        yield url
+
+
+class TestMariaDBAtReadCommitted(SQLAlchemyContract):
+    """As SQLAlchemyStorage works on a URL."""
+
+    @pytest.fixture
+    def make_storage(self, mariadb: str) -> MakeStorage:
+        return partial(SQLAlchemyStorage, mariadb, lease=LEASE)
+
+
+class TestMariaDBAtRepeatableRead(Briefly, SQLAlchemyContract):
+    """As MySQL does unless told otherwise."""
+
+    @pytest.fixture
+    def make_storage(self, mariadb: str) -> MakeStorage:
+        return partial(at_isolation, mariadb, "REPEATABLE READ", lease=LEASE)

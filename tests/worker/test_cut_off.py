@@ -1,0 +1,274 @@
+"""A worker whose network swallows everything says so once, ends in time, and finds out which jobs it has lost."""
+
+from __future__ import annotations
+
+import logging
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from helpers.stalling_proxy import StallingProxy
+from helpers.until import until
+from helpers.working import finished
+from psycopg.conninfo import make_conninfo
+
+from pgjobq import JobQueue, JobStatus, Registry, RunningJob, Worker, job
+from pgjobq.postgres import listener
+from pgjobq.storage.postgres_storage import PostgresStorage
+
+Connection = psycopg.Connection[Any]
+
+GRACE, BOUND = 1.0, 5.0  # seconds
+TASKS = """
+import asyncio, os, time
+from pgjobq import job
+
+@job
+def waits(until: str) -> None:
+    open(until + ".began", "w").close()
+    while not os.path.exists(until):
+        time.sleep(0.01)
+
+@job
+async def waits_too(until: str) -> None:
+    while not os.path.exists(until):
+        await asyncio.sleep(0.01)
+
+@job
+async def in_a_thread(until: str) -> None:
+    await asyncio.to_thread(waits, until)
+"""
+
+
+class Process:
+    """`pgjobq worker` as a process, and what it logs."""
+
+    def __init__(self, folder: Path, dsn: str, *options: str) -> None:
+        (folder / "cut_off_tasks.py").write_text(TASKS)
+        self.log = folder / "log"
+        command = [sys.executable, "-m", "pgjobq", "worker", "cut_off_tasks", "--dsn", dsn, "--grace", str(GRACE)]
+        with self.log.open("w") as out:
+            self.popen = subprocess.Popen([*command, *options], cwd=folder, stderr=out)
+
+    def logged(self, event: str) -> list[str]:
+        return [line for line in self.log.read_text().splitlines() if f" {event}" in line]
+
+    def end(self) -> float:
+        """Send SIGTERM; the seconds until it has ended."""
+        began = time.monotonic()
+        self.popen.send_signal(signal.SIGTERM)
+        self.popen.wait(60)
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def run(tmp_path: Path, dsn: str, proxy: StallingProxy) -> Iterator[Callable[..., Process]]:
+    """Starts processes behind the proxy."""
+    made: list[Process] = []
+
+    def start(*options: str) -> Process:
+        made.append(Process(tmp_path, make_conninfo(dsn, port=proxy.port), *options))
+        return made[-1]
+
+    yield start
+    for each in made:
+        if each.popen.poll() is None:
+            each.popen.kill()
+        each.popen.wait()
+
+
+def waits_for_a_lock(conn: Connection, function: str) -> bool:
+    query = (
+        "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database() and query ~ %s"
+    )
+    return conn.execute(query, [function]).fetchone() is not None
+
+
+def asleep(queue: JobQueue) -> bool:
+    return any(worker["asleep"] for worker in queue.storage.workers())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["connect", "idle", "running", "claim", "settle"])
+def test_process_ends_in_time_whatever_the_network_swallows(
+    dsn: str,
+    queue: JobQueue,
+    connect: Callable[..., Connection],
+    conn: Connection,
+    proxy: StallingProxy,
+    run: Callable[..., Process],
+    tmp_path: Path,
+    moment: str,
+) -> None:
+    gate, locker = tmp_path / "until", connect(autocommit=False)
+    if moment == "connect":
+        proxy.stall()
+    held = [
+        queue.enqueue(type, {"until": str(gate)}) for type in ("waits", "waits_too") if moment in {"running", "settle"}
+    ]
+    process = run()
+    if held:
+        until(lambda: queue.storage.counts()[JobStatus.RUNNING] == 2)
+    elif moment != "connect":
+        until(lambda: asleep(queue))
+    if moment == "claim":
+        locker.execute("lock table claims in exclusive mode")
+        held = [queue.enqueue("waits", {"until": str(gate)})]
+        until(lambda: waits_for_a_lock(conn, "claim_jobs"))
+    elif moment == "settle":
+        locker.execute("lock table claims in exclusive mode")
+        gate.touch()
+        until(lambda: waits_for_a_lock(conn, "complete_jobs"))
+    proxy.stall()
+    locker.rollback()
+    assert process.end() < GRACE + BOUND
+    if moment == "connect":
+        return
+    assert process.popen.returncode == 0
+    assert process.logged("worker.stopped")
+    if moment in {"running", "settle"}:
+        (line,) = process.logged("worker.unsettled")
+        named = re.findall(r"[0-9a-f-]{36}", line)
+        assert set(named) <= set(held)
+        assert len(named) >= 1
+    proxy.flow()  # what the process left on the way comes too late, or not at all
+    gate.touch()
+    with PostgresStorage(dsn)._database.connection():
+        pass
+
+
+@pytest.mark.slow
+def test_supervisor_ends_in_time_whatever_the_network_swallows(
+    queue: JobQueue, proxy: StallingProxy, run: Callable[..., Process], tmp_path: Path
+) -> None:
+    process = run("--processes", "2")
+    held = [queue.enqueue("waits", {"until": str(tmp_path / "until")}) for _ in range(4)]
+    until(lambda: len(queue.storage.workers()) == 2)
+    until(lambda: queue.storage.counts()[JobStatus.RUNNING] == 4)
+    proxy.stall()
+    assert process.end() < GRACE + BOUND
+    assert process.popen.returncode == 0
+    named = re.findall(r"[0-9a-f-]{36}", " ".join(process.logged("worker.unsettled")))
+    assert sorted(named) == sorted(held)
+
+
+@pytest.mark.slow
+def test_thread_that_python_would_wait_for_does_not_hold_up_the_end(
+    queue: JobQueue, run: Callable[..., Process], tmp_path: Path
+) -> None:
+    process = run()
+    job_id = queue.enqueue("in_a_thread", {"until": str(tmp_path / "until")})
+    until((tmp_path / "until.began").exists)
+    assert process.end() < GRACE + BOUND
+    assert process.popen.returncode == 0
+    assert process.logged("worker.threads_left"), process.log.read_text()
+    found = queue.get_job(job_id)
+    assert found is not None
+    assert (found.status, found.attempts) == (JobStatus.PENDING, 0)
+
+
+def told(caplog: pytest.LogCaptureFixture, event: str) -> list[Any]:
+    return [record for record in caplog.records if getattr(record, "event", "") == event]
+
+
+def test_worker_that_is_cut_off_says_so_once_and_finds_its_jobs_lost(
+    dsn: str,
+    queue: JobQueue,
+    conn: Connection,
+    proxy: StallingProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(listener, "ANSWER_TIME", 0.5)
+    began, lost, elsewhere = threading.Semaphore(0), [], Registry()
+    ours = Registry()
+
+    @job(registry=ours, type="long", max_retries=0)
+    def long(job: RunningJob) -> None:
+        began.release()
+        until(lambda: job.lost, 60)
+        lost.append(job.id)
+
+    @job(registry=ours, type="long_async", max_retries=0)
+    async def long_async(job: RunningJob) -> None:
+        import asyncio
+
+        began.release()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            lost.append(job.id)
+
+    for name in ("long", "long_async"):
+        job(registry=elsewhere, type=name)(lambda: None)
+    cut = PostgresStorage(make_conninfo(dsn, port=proxy.port, connect_timeout=2), answer_timeout=0.5, timeout=1)
+    worker = Worker(cut, registry=ours)
+    jobs = [queue.enqueue("long"), queue.enqueue("long_async")]
+    caplog.set_level(logging.INFO)
+    worker.start()
+    other: Worker | None = None
+    try:
+        for _ in jobs:
+            assert began.acquire(timeout=10)
+        proxy.stall()
+        (line,) = until(lambda: told(caplog, "worker.cut_off"), 20)
+        assert line.jobs_in_flight == 2
+        # The server has noticed, too, by its own keepalive.
+        conn.execute(
+            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted"
+            " and database = (select oid from pg_database where datname = current_database())"
+        )
+        other = Worker(PostgresStorage(dsn, application_name="other"), registry=elsewhere)
+        other.start()
+        assert {finished(queue, job_id).status for job_id in jobs} == {JobStatus.COMPLETED}
+        assert len(told(caplog, "worker.cut_off")) == 1
+        assert not lost
+        proxy.flow()
+        until(lambda: sorted(lost) == sorted(jobs), 30)
+        assert {record.job_id for record in told(caplog, "job.lost")} == set(jobs)
+        until(lambda: told(caplog, "worker.reconnected"), 30)
+        assert len(told(caplog, "worker.cut_off")) == 1
+    finally:
+        proxy.flow()
+        for each in (worker, other):
+            if each is not None:
+                each.stop(grace=0)
+                each.storage.close()
+
+
+def test_worker_ends_in_time_while_a_name_is_not_resolved(
+    dsn: str, queue: JobQueue, conn: Connection, proxy: StallingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer, resolve = threading.Event(), threading.Event(), socket.getaddrinfo
+
+    def silent(*arguments: Any, **options: Any) -> Any:
+        asked.set()
+        answer.wait(60)
+        return resolve(*arguments, **options)
+
+    storage = PostgresStorage(make_conninfo(dsn, host="localhost", port=proxy.port))
+    worker = Worker(storage, registry=Registry())
+    worker.start()
+    try:
+        until(lambda: asleep(queue))
+        monkeypatch.setattr(socket, "getaddrinfo", silent)
+        conn.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"
+        )
+        assert asked.wait(10)
+        began = time.monotonic()
+        worker.stop(grace=GRACE)
+        assert time.monotonic() - began < GRACE + BOUND
+    finally:
+        answer.set()
+        storage.close()

@@ -162,7 +162,7 @@ class TaskRunner(Runner):
         elif error is None and result is None and run.running_job is None and not self._logs_each:
             self._in_flight.add_outcome(Completed(run.job))
         else:
-            self._in_flight.add_outcome(run.ended(result, error, logs_each=self._logs_each))
+            self._in_flight.add_outcome(run.ended(result, error, logs_each=self._logs_each), run.job)
 
     def _blame(self, error: BaseException, culprit: Job | None) -> None:
         """An error has left the loop: a handler's task or callback raised it, and its run fails."""

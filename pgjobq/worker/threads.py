@@ -88,7 +88,7 @@ class ThreadRunner(Runner):
             if error is None and result is None and run.running_job is None and not logs_each:
                 add_outcome(Completed(job))
             else:
-                add_outcome(run.ended(result, error, logs_each=logs_each))
+                add_outcome(run.ended(result, error, logs_each=logs_each), job)
                 del error, result  # they must not live until the next job
 
 

@@ -19,7 +19,8 @@ class StallingProxy:
         self._sockets: list[socket.socket] = []
         self._door = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._door.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def stall(self) -> None:
         """From now on nothing is passed on."""
@@ -33,8 +34,9 @@ class StallingProxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._door.accept()
+                self._sockets.append(client)
                 server = socket.create_connection(self._target)
-                self._sockets += [client, server]
+                self._sockets.append(server)
                 for one, other in ((client, server), (server, client)):
                     threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
 
@@ -51,7 +53,9 @@ class StallingProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._door.shutdown(socket.SHUT_RDWR)  # ends accept(), which close() alone does not
         self._door.close()
+        self._accepting.join()
         for each in self._sockets:
             each.close()
         self._flowing.set()

@@ -51,7 +51,9 @@ _POSTGRESQL_PLANNING = tuple(
 
 
 class GrowingPool(QueuePool):
-    """The pool of an engine of pgjobq's own."""
+    """The pool of an engine of pgjobq's own. It logs as SQLAlchemy's own pools do, not as a part of pgjobq."""
+
+    _sqla_logger_namespace = "sqlalchemy.pool.impl.GrowingPool"
 
     def grow(self, size: int) -> None:
         """Give out up to so many connections at once; those beyond pool_size are closed when they come back."""

@@ -141,10 +141,11 @@ class Presence:
         """Call back, in the thread that claims, when maintenance should run soon."""
         self._on_watch = callback
 
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call back, in any thread, when jobs of this worker were cancelled."""
+    def on_cancel(self, callback: Callable[[], None]) -> bool:
+        """Call back, in any thread, when jobs of this worker were cancelled; False if nothing can be heard."""
         if self._listener is not None:
             self._listener.on_cancel = callback
+        return self._listener is not None
 
     def hear_cancels(self, seconds: float) -> None:
         """Hear cancels for so long, also while no thread waits."""

@@ -203,8 +203,9 @@ class PostgresStorage(FencedStorage):
         return found
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call back, in any thread, when a job that this worker runs was cancelled, through whatever object."""
-        self._presence.on_cancel(callback)
+        """Call back, in any thread, when a job that this worker runs was cancelled."""
+        if not self._presence.on_cancel(callback):
+            super().on_cancel(callback)
 
     def hear_cancels(self, seconds: float) -> None:
         """Hear of cancels for so many seconds, also if no thread is in wait()."""

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,7 +14,8 @@ import pytest
 from helpers.until import until
 from helpers.working import finished
 
-from pgjobq import Cancelled, InvalidJob, Job, JobQueue, JobStatus, Registry, Worker, job
+from pgjobq import Cancelled, InvalidJob, Job, JobQueue, JobStatus, Registry, Worker, job, open_storage
+from pgjobq.outcomes import Maintenance
 from pgjobq.postgres import presence
 from pgjobq.storage.postgres_storage import PostgresStorage
 from pgjobq.worker import RunningJob
@@ -277,6 +279,25 @@ def test_check_raises_past_the_timeout_and_no_transaction_begins(
     start()
     assert finished(queue, queue.enqueue("slow", max_retries=0)).status == JobStatus.FAILED
     until(lambda: raised)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "pooled"])
+def test_worker_that_cannot_be_notified_hears_of_cancels_through_its_own_object(
+    kind: str, dsn: str, tmp_path: Path, registry: Registry, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/jobs.db") if kind == "sqlite" else PostgresStorage(dsn, pooled=True)
+    monkeypatch.setattr(storage, "maintain", lambda _: Maintenance(again_in=600.0))
+    worker = Worker(storage, registry=registry, grace=1)
+    worker.start()
+    with JobQueue(storage, registry=registry) as queue:
+        for many in (False, True):
+            job_id = queue.enqueue("sleep")
+            assert sleeper.started.wait(10)
+            assert queue.cancel_jobs(type="sleep") == 1 if many else queue.cancel(job_id)
+            assert sleeper.cancelled.wait(10)
+            sleeper.started.clear()
+            sleeper.cancelled.clear()
+        worker.stop()
 
 
 # -- statements in job.transaction() --------------------------------------------------------------------

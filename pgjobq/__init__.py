@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pgjobq.backoff import Backoff
 from pgjobq.errors import (
     BadArguments,
+    Cancelled,
     ConfigurationError,
     DuplicateJob,
     Fail,
@@ -45,6 +46,7 @@ __all__ = [
     "Backoff",
     "BadArguments",
     "BaseStorage",
+    "Cancelled",
     "ConfigurationError",
     "DuplicateJob",
     "Fail",

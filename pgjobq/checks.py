@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from pgjobq.errors import MAX_DELAY, ConfigurationError, InvalidJob
 
+MAX_REASON = 1000  # characters
 MAX_DEPTH = 500  # dicts and lists within each other: what every reader of JSON can take
 
 # Made once: json.dumps makes one for each call that has options.
@@ -55,6 +56,25 @@ def check_text(field: str, value: object) -> None:
         raise InvalidJob(f"{field}: {value!r} is not a text; give one", field=field)
     if found := _bad_text(value, field):
         raise InvalidJob(found, field=field)
+
+
+def check_reason(value: object) -> None:
+    """None, or a text of 1 to MAX_REASON characters."""
+    if value is not None:
+        check_name("reason", value, "why the job is cancelled, or leave it out", MAX_REASON)
+
+
+def check_moment(field: str, value: object) -> None:
+    """None, or an aware datetime."""
+    if value is None:
+        return
+    if not isinstance(value, datetime):
+        raise InvalidJob(f"{field}: {value!r} is not a datetime; give an aware one", field=field)
+    if value.utcoffset() is None:
+        raise InvalidJob(
+            f"{field}: {value.isoformat()} has no time zone; give an aware datetime, such as datetime.now(UTC)",
+            field=field,
+        )
 
 
 def check_age(value: object) -> None:

@@ -45,6 +45,14 @@ class LostJob(PgjobqError):
     """The caller does not hold this job any more, or it is in no state for that: nothing was changed."""
 
 
+class Cancelled(LostJob):
+    """The job was cancelled or lost while its handler ran, or its time is over.
+
+    Raised in the handler by `job.check()` and `job.transaction()`. The outcome of the run is decided by then: what the
+    handler returns or raises is ignored.
+    """
+
+
 class UnknownJobType(PgjobqError):
     """No handler is registered for this type of job."""
 

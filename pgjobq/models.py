@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from pgjobq.checks import check_delay, check_execute_at, check_name, check_whole_number, encode_data
+from pgjobq.checks import check_delay, check_execute_at, check_moment, check_name, check_whole_number, encode_data
 from pgjobq.errors import InvalidJob
 from pgjobq.unique import OPTIONS, check_unique
 
@@ -272,3 +272,32 @@ class NewJob:
         check_name("job_id", job_id, "a name for the job", MAX_NAME)
         options: dict[str, Any] = {"priority": priority, "max_retries": max_retries, "execute_at": execute_at}
         return cls(type=job_type, data=data, id=job_id, queue=queue, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Which:
+    """Which jobs a change of many is for: those that match all that is given, which must be something.
+
+    Checked when it is made; InvalidJob names the field.
+    """
+
+    queue: str | None = None
+    type: str | None = None
+    created_before: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if (self.queue, self.type, self.created_before) == (None, None, None):
+            raise InvalidJob("queue: say which jobs; give a queue, a type or created_before", field="queue")
+        if self.queue is not None:
+            check_name("queue", self.queue, "the name of a queue", MAX_NAME)
+        if self.type is not None:
+            check_name("type", self.type, "the name of a handler", MAX_NAME)
+        check_moment("created_before", self.created_before)
+
+    def matches(self, job: Job) -> bool:
+        """Whether the job is one of them."""
+        return (
+            self.queue in {None, job.queue}
+            and self.type in {None, job.type}
+            and (self.created_before is None or job.created_at < self.created_before)
+        )

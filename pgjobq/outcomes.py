@@ -82,3 +82,7 @@ class JobTransaction(AbstractContextManager[Any], AbstractAsyncContextManager[An
     """
 
     settled = False  # whether it has committed
+
+    def interrupt(self) -> bool:
+        """End the statement that runs in it, where the storage can; False if it is not open. For another thread."""
+        return False

@@ -12,7 +12,7 @@ from pgjobq.checks import check_execute_at
 from pgjobq.connect import open_storage
 from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.handlers import Registry, default_registry
-from pgjobq.models import Job, JobId, JobStatus, NewJob
+from pgjobq.models import Job, JobId, JobStatus, NewJob, Which
 from pgjobq.storage.base import BaseStorage
 
 JobType = str | Callable[..., Any]
@@ -210,9 +210,35 @@ class JobQueue:
         """
         self.storage.retry(job_id, delay)
 
-    def cancel(self, job_id: str) -> bool:
-        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
-        return self.storage.cancel(job_id)
+    def cancel(self, job_id: str, reason: str | None = None) -> bool:
+        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
+
+        The worker of a running job stops its handler if it can. reason: kept as the job's error. Raises Unsupported for
+        a reason if the storage keeps none.
+        """
+        if reason is None:
+            return self.storage.cancel(job_id)
+        if "reason" not in inspect.signature(self.storage.cancel).parameters:
+            raise Unsupported(f"reason: {type(self.storage).__name__} keeps no reason; leave it out")
+        return self.storage.cancel(job_id, reason)
+
+    def cancel_jobs(
+        self,
+        *,
+        queue: str | None = None,
+        type: JobType | None = None,
+        created_before: datetime | None = None,
+        max_jobs: int | None = None,
+        reason: str | None = None,
+    ) -> int:
+        """Cancel the pending and running jobs that match all that is given, the oldest first; returns how many.
+
+        At least one of queue, type and created_before is needed. type: a name, or a handler. max_jobs: at most so many.
+        Jobs are cancelled in batches, each by itself. Raises InvalidJob, and Unsupported if the storage cannot.
+        """
+        name = type if type is None or isinstance(type, str) else self._registry.for_function(type).type
+        which = Which(queue=queue, type=name, created_before=created_before)
+        return self.storage.cancel_jobs(which, max_jobs, reason)
 
     def pause_queue(self, queue: str, *, until: datetime | None = None, reason: str | None = None) -> None:
         """Have no worker start jobs of this queue, until resume_queue or until a time.

@@ -20,7 +20,7 @@ begin
         ('column',   'jobs.attempts',          'How many times the job was started; a released start is not counted.'),
         ('column',   'jobs.max_retries',       'How many tries are allowed after the first.'),
         ('column',   'jobs.execute_at',        'The job does not start before this time; null: it may start at once.'),
-        ('column',   'jobs.error',             'Why the last try failed: type, message and traceback.'),
+        ('column',   'jobs.error',             'Why the last try failed: type, message and traceback. Or why the job was cancelled.'),
         ('column',   'jobs.started_at',        'When the job was last claimed.'),
         ('column',   'jobs.finished_at',       'When the job was completed, failed or cancelled.'),
         ('column',   'jobs.failed_at',         'When the job failed for good; null in every other status.'),

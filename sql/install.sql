@@ -46,7 +46,9 @@ insert into schema_version (version) values (2);
 \ir functions/add_jobs.sql
 \ir functions/advance_floors.sql
 \ir functions/call_workers.sql
+\ir functions/cancel_channel.sql
 \ir functions/cancel_job.sql
+\ir functions/cancel_jobs.sql
 \ir functions/claim_jobs.sql
 \ir functions/complete_jobs.sql
 \ir functions/count_jobs.sql

@@ -36,12 +36,12 @@ begin
       from (values
         ('pgjobq_enqueue, pgjobq_work, pgjobq_admin', '{new_job_id, enqueue_job, enqueue_jobs, add_job, add_jobs}'::name[]),
         ('pgjobq_work, pgjobq_admin',
-         '{claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker,
+         '{cancel_channel, claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker,
            retire_worker, heartbeat_worker, leave_types, held_jobs, lost_jobs, release_unknown_jobs, set_worker_state, call_workers, watch_workers,
            open_transactions, notifiers_waiting, advance_floors, prune_jobs, repair_jobs}'),
         ('pgjobq_read, pgjobq_work, pgjobq_admin', '{get_job, list_jobs, count_jobs, live_workers, next_due, queue_names, export_jobs, unserved_types,
           misplaced_jobs}'),
-        ('pgjobq_admin', '{cancel_job, import_jobs, pause_queue, resume_queue, pause_type, resume_type}')
+        ('pgjobq_admin', '{cancel_job, cancel_jobs, import_jobs, pause_queue, resume_queue, pause_type, resume_type}')
       ) as may (roles, names)
       join pg_proc on pg_proc.proname = any (may.names)
      where pg_proc.pronamespace = quote_ident(current_schema())::regnamespace

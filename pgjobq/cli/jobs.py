@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from pgjobq.cli import common
-from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, age, app, fail, opened, print_json, print_table
+from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, age, app, fail, opened, print_json, print_table, refuse
 from pgjobq.cli.text import in_a_line, in_json, in_lines
 from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError
-from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.models import Job, JobStatus, NewJob, Which
 
 *_BUT_LAST, _LAST = JobStatus
 STATUSES = f"{', '.join(_BUT_LAST)} or {_LAST}"
@@ -142,15 +142,47 @@ def retry(*, ids: tuple[str, ...], delay: float, dsn: str, schema: str) -> None:
 
 
 @app.command()
-@ids_of_jobs
+@click.argument("ids", metavar="[ID...]", nargs=-1)
+@click.option("--queue", help="All jobs of this queue, in place of ids.")
+@click.option("--type", "job_type", help="All jobs of this type.")
+@click.option("--created-before", help="All jobs that are older: 2030-01-31T09:00+01:00.")
+@click.option("--max", "max_jobs", type=int, help="At most so many of them, the oldest first.")
+@click.option("--reason", help="Why; kept as the job's error.")
+@click.option("--yes", is_flag=True, help="Do not ask whether to cancel them all.")
 @common.dsn
 @common.schema
-def cancel(*, ids: tuple[str, ...], dsn: str, schema: str) -> None:
-    """Cancel jobs that wait or run."""
+def cancel(
+    *,
+    ids: tuple[str, ...],
+    queue: str | None,
+    job_type: str | None,
+    created_before: str | None,
+    max_jobs: int | None,
+    reason: str | None,
+    yes: bool,
+    dsn: str,
+    schema: str,
+) -> None:
+    """Cancel jobs that wait or run: those with these ids, or all that match the options."""
+    options = {"--queue": queue, "--type": job_type, "--created-before": created_before}
+    given = [f"{name} {value}" for name, value in options.items() if value is not None]
+    if bool(ids) == bool(given):
+        refuse("give the ids of jobs, or else --queue, --type or --created-before")
+    if max_jobs is not None and ids:
+        refuse("--max: this option goes with --queue, --type or --created-before; leave it out")
+    from pgjobq.queue import JobQueue
+
     with opened(dsn, schema) as storage:
+        if given:
+            before = _moment("created_before", created_before)
+            which = Which(queue=queue, type=job_type, created_before=before)
+            if not yes:
+                _ask(f"Cancel all pending and running jobs with {', '.join(given)}?")
+            click.echo(f"{storage.cancel_jobs(which, max_jobs, reason)} jobs cancelled")
+            return
 
         def one(job_id: str) -> None:
-            if not storage.cancel(job_id):
+            if not JobQueue(storage).cancel(job_id, reason):
                 raise PgjobqError(f"job {job_id!r} is finished already")
 
         _each(ids, one)
@@ -172,6 +204,12 @@ def _each(ids: tuple[str, ...], act: Any) -> None:
             click.echo(in_a_line(job_id))
     if status:
         sys.exit(status)
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        refuse("--yes: give this option where nobody can be asked")
+    click.confirm(question, abort=True)
 
 
 def _json(text: str) -> Any:

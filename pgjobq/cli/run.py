@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @app.command()
 @click.argument("modules", metavar="MODULE...", nargs=-1, required=True)
-@click.option("--queues", help="Queues to serve: mail,default. Without it, all.")
+@click.option("--queues", help="Queues to serve: mail,default; with limits, mail:2,default:8. Without it, all.")
 @click.option("--concurrency", default=8, help="Jobs at once.")
 @click.option("--processes", default=1, help="Worker processes, each with that concurrency.")
 @click.option("--grace", type=float, default=30, help="Seconds that running jobs have to end at SIGTERM.")
@@ -71,9 +71,10 @@ def worker(
     if line is not None:
         configure(as_json=log_json, level=log_level, worker=line.number)
     from pgjobq.worker import Worker
+    from pgjobq.worker.queue_limits import parse_queues
 
     _import_handlers(modules)
-    names = None if queues is None else [name.strip() for name in queues.split(",") if name.strip()]
+    names = None if queues is None else parse_queues(queues)
     with opened(dsn, schema, "pgjobq worker", pooled=pooled, listen_dsn=listen_dsn) as storage:
         storage.ping()
         storage.rescue()  # what a worker does first; a user who may not work is told here, rather than in the log

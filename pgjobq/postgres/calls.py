@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from pgjobq.models import Job, NewJob
+from pgjobq.models import Job, NewJob, Which
 from pgjobq.postgres.adding import ADD, added, arguments_to_add, told
 from pgjobq.postgres.rows import arguments_of, claimed_jobs, lists_of, stored_job
 from pgjobq.postgres.statements import InSchema
@@ -156,9 +156,18 @@ class Calls:
         statement = self._sql["select {schema}.lost_jobs(%b::text[], %b::bigint[])"]
         return FunctionCall(statement, [job_ids, claim_ids], _value_set)
 
-    def cancel_job(self, job_id: str) -> FunctionCall[bool]:
+    def cancel_job(self, job_id: str, reason: str | None) -> FunctionCall[bool]:
         """Whether the job was pending or running, and is cancelled now."""
-        return FunctionCall(self._sql["select {schema}.cancel_job(%s)"], [job_id], _value)
+        return FunctionCall(self._sql["select {schema}.cancel_job(%s, %s)"], [job_id, reason], _value)
+
+    def cancel_jobs(
+        self, which: Which, batch: int, reason: str | None, after: tuple[str | None, str | None]
+    ) -> FunctionCall[tuple[int, str | None, str | None]]:
+        """Cancel a batch of jobs; how many, and the created_at and id that it reached."""
+        text = """select cancelled, reached_created_at::text, reached_id
+            from {schema}.cancel_jobs(%s, %s, %s::timestamptz, %s, %s, %s::timestamptz, %s)"""
+        arguments = [which.queue, which.type, which.created_before, batch, reason, *after]
+        return FunctionCall(self._sql[text], arguments, _row)
 
     # -- looking ----------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import random
 import selectors
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,9 +62,11 @@ class Listener:
         self._told = False  # that the server is out of reach
         self._lock = threading.Lock()  # connecting, and closing
         self._reading = threading.Lock()  # libpq's own state, and what was heard
+        self.on_cancel: Callable[[], None] = lambda: None  # called by any thread that reads
         self.queues: Sequence[str] | None = None
         self.worker_id: int | None = None
         self.channel = schema  # where this worker alone listens, once it is registered
+        self._cancels = ""  # where it hears that jobs of its were cancelled
         self.generation = 0  # counts connections: what was told on an earlier one is void
 
     def connect(self) -> int:
@@ -76,8 +78,9 @@ class Listener:
                 self._conn.close()  # that of a worker that has left still stands
             conn = connect(self._parameters, ANSWER_TIME)
             try:
-                worker_id = self._register(conn)
-                channels = (self._schema, own := own_channel(self._schema, worker_id), f"{own}!", f"{own}?")
+                worker_id, self._cancels = self._register(conn)
+                own = own_channel(self._schema, worker_id)
+                channels = (self._schema, own, f"{own}!", f"{own}?", self._cancels)
                 conn.execute(sql.SQL("; ").join(sql.SQL("listen {}").format(sql.Identifier(c)) for c in channels))
             except BaseException:
                 conn.close()
@@ -87,11 +90,14 @@ class Listener:
             self._conn, self.worker_id, self.channel, self._backoff = conn, worker_id, own, BACKOFF_MIN
             self.generation += 1
             self._told = False
+            self.on_cancel()  # what was sent meanwhile was not heard
             return worker_id
 
-    def _register(self, conn: Connection) -> int:
+    def _register(self, conn: Connection) -> tuple[int, str]:
         conn.add_notify_handler(lambda notification: self._note(notification.channel, notification.payload))
-        query = sql.SQL("select {}(%s, %s, false, %s)").format(placeable(self._schema, "register_worker"))
+        query = sql.SQL("select id, {}(id) from {}(%s, %s, false, %s) as id").format(
+            placeable(self._schema, "cancel_channel"), placeable(self._schema, "register_worker")
+        )
         queues = None if self.queues is None else list(self.queues)
         try:
             row = conn.execute(query, [self._name, queues, self.worker_id]).fetchone()
@@ -100,7 +106,7 @@ class Listener:
                 raise
             row = conn.execute(query, [self._name, queues, None]).fetchone()
         assert row is not None  # a function always returns a row
-        return int(row[0])
+        return int(row[0]), row[1]
 
     @property
     def connected(self) -> bool:
@@ -154,6 +160,24 @@ class Listener:
             self._lose(conn)
         self.connect()
 
+    def overhear(self, timeout: float) -> bool:
+        """Read what comes within timeout seconds, beside a thread that may wait; False without a connection."""
+        conn = self._conn
+        if conn is None or conn.closed:
+            return False
+        with suppress(psycopg.Error, OSError, ValueError):  # closed meanwhile
+            with Selector() as selector:
+                selector.register(conn.fileno(), selectors.EVENT_READ)
+                if not selector.select(timeout):
+                    return True
+            self._drain(conn)
+            if self._heard != Heard():
+                self.wake()  # what was heard here is for the thread that waits, whose socket is empty now
+            return True
+        if not conn.closed:
+            self._lose(conn)
+        return False
+
     def register_again(self, worker_id: int) -> None:
         """That worker was given away: the next connect() registers as another."""
         with self._lock:
@@ -170,7 +194,8 @@ class Listener:
         with self._lock:
             if self.connected and self.worker_id is not None and self._conn is not None:
                 query = sql.SQL("select {}(%s)").format(placeable(self._schema, "retire_worker"))
-                with suppress(psycopg.Error):  # the lock falls with the connection, and a rescue does the same
+                # The lock falls with the connection, and a rescue does the same.
+                with self._reading, suppress(psycopg.Error):
                     self._conn.execute(query, [self.worker_id])
             self.worker_id = None
 
@@ -188,6 +213,8 @@ class Listener:
             self._heard.call = True
         elif channel == f"{self.channel}?":
             self._heard.watch.add(int(payload))
+        elif channel == self._cancels:
+            self.on_cancel()
         else:
             self._heard.job = True
 

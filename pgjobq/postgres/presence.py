@@ -16,6 +16,7 @@ from pgjobq.models import Job, utc_now
 from pgjobq.outcomes import Maintenance
 from pgjobq.postgres.calls import FunctionCall
 from pgjobq.postgres.database import Database
+from pgjobq.postgres.ear import Ear
 from pgjobq.postgres.listener import LOCK_HELD, Heard, Listener
 from pgjobq.postgres.sleep import Action, Ask, Call, Look, Pause, SleepPolicy, Tell
 from pgjobq.rescued import tell_rescued
@@ -55,6 +56,7 @@ class Presence:
         self._beating_id: int | None = None
         self._policy = SleepPolicy(poll_interval)
         self._listener = None if listen is None else Listener(listen, schema=schema, name=self._name)
+        self._ear = None if self._listener is None else Ear(self._listener.overhear)
 
     @property
     def worker_id(self) -> int | None:
@@ -139,6 +141,17 @@ class Presence:
         """Call back, in the thread that claims, when maintenance should run soon."""
         self._on_watch = callback
 
+    def on_cancel(self, callback: Callable[[], None]) -> bool:
+        """Call back, in any thread, when jobs of this worker were cancelled; False if nothing can be heard."""
+        if self._listener is not None:
+            self._listener.on_cancel = callback
+        return self._listener is not None
+
+    def hear_cancels(self, seconds: float) -> None:
+        """Hear cancels for so long, also while no thread waits."""
+        if self._ear is not None:
+            self._ear.attend(seconds)
+
     def maintain(self, running: Sequence[Job], known: list[int]) -> tuple[Maintenance, bool]:
         """One round of maintenance, and whether there are claims in our name that we do not know.
 
@@ -165,7 +178,7 @@ class Presence:
                 self._listener.wake()
         busy = bool(running or watched or self._active)
         self._active = False
-        found = Maintenance(lost=self._lost(running), rescued=rescued, again_in=BUSY_PAUSE if busy else IDLE_PAUSE)
+        found = Maintenance(lost=self.lost(running), rescued=rescued, again_in=BUSY_PAUSE if busy else IDLE_PAUSE)
         return found, bool(unknown)
 
     def leave(self) -> None:
@@ -178,7 +191,8 @@ class Presence:
 
     def close(self) -> None:
         """Close the listener; without leave(), others will find the worker dead."""
-        if self._listener is not None:
+        if self._listener is not None and self._ear is not None:
+            self._ear.stop()
             self._listener.close()
 
     def _meet(self, listener: Listener, queues: Sequence[str] | None) -> None:
@@ -240,7 +254,8 @@ class Presence:
         assert self._listener is not None  # the policy is asked only with one
         return call.read([self._listener.value(call.statement, call.arguments)])
 
-    def _lost(self, running: Sequence[Job]) -> list[Job]:
+    def lost(self, running: Sequence[Job]) -> list[Job]:
+        """Which of these starts are over. Has other workers watch this one while a job runs long."""
         if not running:
             return []
         gone = self._run(self._calls.lost_jobs([job.id for job in running], [job.claim_id for job in running]))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Any
 
-from pgjobq.errors import LostJob
+import psycopg
+
+from pgjobq.errors import Cancelled, LostJob
 from pgjobq.models import Job
 from pgjobq.outcomes import JobTransaction
 from pgjobq.postgres.calls import FunctionCall
@@ -15,6 +18,8 @@ from pgjobq.postgres.database import Database
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.fetching import PlainAsyncCursor, fetch
 from pgjobq.postgres.pool import SHARED_SETTINGS, Connection, LimitedAsyncConnection, PinnedConnection
+
+CANCEL_TIME = 5.0  # seconds that the request to cancel a statement may take
 
 
 class PostgresTransaction(JobTransaction):
@@ -27,6 +32,19 @@ class PostgresTransaction(JobTransaction):
         self._job, self._database, self._forget = job, database, forget
         self._stack, self._async_stack = ExitStack(), AsyncExitStack()
         self._conn: Any = None
+        self._open, self._interrupted = (
+            False,
+            False,
+        )  # of the sync side: whether its statements may be cancelled, and were
+        self._ending = threading.Lock()  # a cancel must not meet the statement of another borrower
+
+    def interrupt(self) -> bool:
+        """Cancel the statement that runs, if the transaction is open. An async one's ends with its task."""
+        with self._ending:
+            if self._open:
+                self._interrupted = True
+                self._conn.cancel_safe(timeout=CANCEL_TIME)
+            return self._open
 
     def __enter__(self) -> Connection:
         with ExitStack() as stack:
@@ -37,17 +55,24 @@ class PostgresTransaction(JobTransaction):
                 if isinstance(conn, PinnedConnection):
                     conn.unpin()
             stack.enter_context(self._conn.transaction())
+            self._open = True
+            stack.callback(self._end)
+            if getattr(self._job, "lost", False):  # after the line above: an interrupt sees that, or this sees the loss
+                raise self._cancelled()
             self._stack = stack.pop_all()
         return self._conn  # type: ignore[no-any-return]  # one attribute serves both colours
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._end()
         if isinstance(self._conn, PinnedConnection):
             self._conn.answer_time = self._database.answer_timeout
         with self._stack as stack:
             if error is not None:
                 stack.__exit__(kind, error, traceback)
+                if self._interrupted and isinstance(error, psycopg.errors.QueryCanceled):
+                    raise self._cancelled() from error
                 return
             with translated():
                 lost = fetch(self._conn, self._completion())
@@ -84,6 +109,13 @@ class PostgresTransaction(JobTransaction):
                 await cursor.execute(call.statement, call.arguments)
                 lost = call.read(await cursor.fetchall())
         self._check(lost)
+
+    def _end(self) -> None:
+        with self._ending:
+            self._open = False
+
+    def _cancelled(self) -> Cancelled:
+        return Cancelled(f"job {self._job.id} was cancelled or lost, or its time is over: rolled back")
 
     def _done(self) -> None:
         self.settled = True

@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pgjobq.errors import JobNotFound, LostJob, Unsupported
-from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.models import Job, JobStatus, NewJob, Which
 from pgjobq.outcomes import (
     Completed,
     Failed,
@@ -175,8 +175,18 @@ class BaseStorage(ABC):
         """Give back a job that was not started. Here it costs a try; a storage that can takes the start back."""
         self.retry(job_id, 0)
 
-    def cancel(self, job_id: str) -> bool:
-        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
+    def cancel(self, job_id: str, reason: str | None = None) -> bool:
+        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
+
+        reason: kept as the job's error; None leaves the error as it is.
+        """
+        raise Unsupported(f"{type(self).__name__} cannot cancel jobs")
+
+    def cancel_jobs(self, which: Which, max_jobs: int | None = None, reason: str | None = None) -> int:
+        """Cancel the pending and running jobs that match, at most max_jobs, the oldest first; returns how many.
+
+        Not all or none: each job, or batch of jobs, is cancelled by itself.
+        """
         raise Unsupported(f"{type(self).__name__} cannot cancel jobs")
 
     def pause(self, kind: str, name: str, until: datetime | None = None, reason: str | None = None) -> None:
@@ -215,6 +225,10 @@ class BaseStorage(ABC):
     def maintain(self, running: Sequence[Job]) -> Maintenance:
         """One round of maintenance for a worker that runs these jobs: rescue, and find out which it lost."""
         return Maintenance(rescued=self.rescue())
+
+    def lost(self, running: Sequence[Job]) -> Sequence[Job]:
+        """Which of these running jobs this worker has lost. Called when on_cancel's callback was."""
+        return ()
 
     def counts(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status, all statuses named; exact."""
@@ -284,6 +298,15 @@ class BaseStorage(ABC):
 
     def on_watch(self, callback: Callable[[], None]) -> None:
         """Call back when another worker has a job, or asks to be looked after: maintain should run soon."""
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back, in any thread, when a job that this worker runs may have been cancelled, where the storage can.
+
+        Where it cannot, the worker finds out by maintain.
+        """
+
+    def hear_cancels(self, seconds: float) -> None:
+        """Hear of cancels for so many seconds, also if no thread is in wait(): a job runs long, or there is no room."""
 
     def transaction(self, job: Job) -> JobTransaction:
         """A transaction that completes the job when it commits; see Job.transaction in the worker."""

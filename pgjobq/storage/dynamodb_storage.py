@@ -16,7 +16,7 @@ from pgjobq.outcomes import Maintenance, Outcome, Released
 from pgjobq.storage.dynamodb.claiming import claim, promote
 from pgjobq.storage.dynamodb.connection import PAGE, Table
 from pgjobq.storage.dynamodb.enqueueing import add
-from pgjobq.storage.dynamodb.expressions import Change
+from pgjobq.storage.dynamodb.expressions import Change, Value
 from pgjobq.storage.dynamodb.leases import Leases
 from pgjobq.storage.dynamodb.location import Location
 from pgjobq.storage.dynamodb.rows import (
@@ -226,9 +226,10 @@ class DynamoDBStorage(LeasedStorage):
                 if name in found and found[name]["status"] in statuses:
                     yield stored_job(found[name])
 
-    def _cancel(self, job_id: str) -> bool | None:
+    def _cancel(self, job_id: str, reason: str | None) -> bool | None:
+        error: dict[str, Value | None] = {} if reason is None else {"error": reason}
         with self._table.translated():
-            change = Change(to=finished("cancelled"), when={"status": ("pending", "running")})
+            change = Change(to=finished("cancelled") | error, when={"status": ("pending", "running")})
             changed, found = self._table.change(job_id, change)
         return None if found is None else changed
 

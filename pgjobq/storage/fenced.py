@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pgjobq.arrival import FINISHED
-from pgjobq.checks import check_age, check_delay, check_name, check_names, check_whole_number, is_name
+from pgjobq.checks import check_age, check_delay, check_name, check_names, check_reason, check_whole_number, is_name
 from pgjobq.errors import InvalidJob, JobNotFound, LostJob
-from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob
+from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob, Which
 from pgjobq.outcomes import Completed, Failed, Outcome, Pruned, Released, Retried
 from pgjobq.storage.base import BaseStorage
 
@@ -30,6 +30,7 @@ class FencedStorage(BaseStorage):
 
     def __init__(self) -> None:
         self._left_types: list[str] = []
+        self._cancelled: Callable[[], None] = lambda: None
 
     # -- what a subclass does --------------------------------------------------------------------------
 
@@ -65,8 +66,21 @@ class FencedStorage(BaseStorage):
         """Jobs, newest first, of one status and one queue or of all; at most limit, which is above 0."""
 
     @abstractmethod
-    def _cancel(self, job_id: str) -> bool | None:
-        """pending or running -> cancelled; False when it was finished already, None when it is not there."""
+    def _cancel(self, job_id: str, reason: str | None) -> bool | None:
+        """pending or running -> cancelled; False when it was finished already, None when it is not there.
+
+        reason: the job's error from now on; None leaves the error as it is.
+        """
+
+    def _cancel_jobs(self, which: Which, max_jobs: int | None, reason: str | None) -> int:
+        """Cancel the jobs that match, the oldest first; how many. Here one by one, by a walk over all jobs."""
+        done = 0
+        for job in (job for page in self.export_jobs() for job in page):
+            if job.status not in FINISHED and which.matches(job):
+                done += self._cancel(job.id, reason) is True
+            if done == max_jobs:
+                break
+        return done
 
     @abstractmethod
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
@@ -177,15 +191,37 @@ class FencedStorage(BaseStorage):
             check_name("queue", queue, "the name of a queue", MAX_NAME)
         return [] if limit == 0 else self._list(wanted, limit, queue)
 
-    def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: str, reason: str | None = None) -> bool:
         """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
 
-        A running handler is told within about a second; what it did so far stays done.
+        The worker of a running job stops its handler if it can; what that did so far stays done. On PostgreSQL it is
+        notified at once. Elsewhere it finds out within about a second, and at once if it works on this object. reason:
+        kept as the job's error.
         """
-        done = self._cancel(job_id) if self._can_be(job_id) else None
+        check_reason(reason)
+        done = self._cancel(job_id, reason) if self._can_be(job_id) else None
         if done is None:
             raise _no_such_job(job_id)
+        if done:
+            self._cancelled()
         return done
+
+    def cancel_jobs(self, which: Which, max_jobs: int | None = None, reason: str | None = None) -> int:
+        """Cancel the pending and running jobs that match, at most max_jobs, the oldest first; returns how many.
+
+        Each job, or batch of jobs, is cancelled by itself. One that is just being claimed or settled may be skipped.
+        """
+        check_reason(reason)
+        if max_jobs is not None:
+            check_whole_number("max_jobs", max_jobs, 1, 2**31 - 1)
+        done = self._cancel_jobs(which, max_jobs, reason)
+        if done:
+            self._cancelled()
+        return done
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back, in the thread that cancels, when a job was cancelled through this object."""
+        self._cancelled = callback
 
     def prune(
         self,

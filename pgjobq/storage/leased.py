@@ -187,10 +187,14 @@ class LeasedStorage(FencedStorage):
     def maintain(self, running: Sequence[Job]) -> Maintenance:
         """Rescue, and find out which of these running jobs were lost."""
         rescued = self._rescue()
+        again_in = min(1.0 if running else 5.0, self.lease / RENEWALS)
+        return Maintenance(lost=self.lost(running), rescued=rescued, again_in=again_in)
+
+    def lost(self, running: Sequence[Job]) -> list[Job]:
+        """Which of these running jobs this worker has lost."""
         workers = {int(job.worker_id) for job in running if job.worker_id is not None}
         held = self._starts_of(workers) if workers else set()
-        again_in = min(1.0 if running else 5.0, self.lease / RENEWALS)
-        return Maintenance(lost=[job for job in running if start(job) not in held], rescued=rescued, again_in=again_in)
+        return [job for job in running if start(job) not in held]
 
     def leave(self) -> None:
         """Stop being a worker: jobs still held go back in line."""

@@ -157,8 +157,9 @@ class MongoStorage(LeasedStorage):
             if jobs:
                 yield jobs
 
-    def _cancel(self, job_id: str) -> bool | None:
-        change = {"$set": {"status": "cancelled"}, "$currentDate": {"finished_at": True, "updated_at": True}}
+    def _cancel(self, job_id: str, reason: str | None) -> bool | None:
+        error = {} if reason is None else {"error": reason}
+        change = {"$set": {"status": "cancelled", **error}, "$currentDate": {"finished_at": True, "updated_at": True}}
         with self._database.translated():
             jobs = self._database.jobs
             if jobs.update_one({"_id": job_id, "status": {"$in": ["pending", "running"]}}, change).matched_count:

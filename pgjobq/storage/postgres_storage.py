@@ -12,9 +12,10 @@ from psycopg_pool import ConnectionPool
 from pgjobq.checks import check_seconds, check_whole_number
 from pgjobq.errors import JobsHeld
 from pgjobq.forks import renew_in_child
-from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.models import Job, JobStatus, NewJob, Which
 from pgjobq.outcomes import JobTransaction, Maintenance, Outcome, Pruned
 from pgjobq.postgres import callers
+from pgjobq.postgres.cancelling import cancel_matching
 from pgjobq.postgres.claiming import Claiming
 from pgjobq.postgres.database import Database
 from pgjobq.postgres.dsn import connection_parameters
@@ -197,6 +198,22 @@ class PostgresStorage(FencedStorage):
         """Call back, in the waiting thread, when another worker asks to be looked after."""
         self._presence.on_watch(callback)
 
+    def lost(self, running: Sequence[Job]) -> list[Job]:
+        """Which of these running jobs were cancelled, rescued or settled by another."""
+        with translated():
+            found = self._presence.lost(running)
+        self._claiming.holds.drop(found)
+        return found
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back, in any thread, when a job that this worker runs was cancelled."""
+        if not self._presence.on_cancel(callback):
+            super().on_cancel(callback)
+
+    def hear_cancels(self, seconds: float) -> None:
+        """Hear of cancels for so many seconds, also if no thread is in wait()."""
+        self._presence.hear_cancels(seconds)
+
     def leave(self) -> None:
         """Stop being a worker: jobs still held go back in line."""
         with translated():
@@ -217,10 +234,14 @@ class PostgresStorage(FencedStorage):
     def _list(self, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
         return self._run(self._calls.list_jobs(status, limit, queue))
 
-    def _cancel(self, job_id: str) -> bool | None:
-        if self._run(self._calls.cancel_job(job_id)):
+    def _cancel(self, job_id: str, reason: str | None) -> bool | None:
+        if self._run(self._calls.cancel_job(job_id, reason)):
             return True
         return None if self._get(job_id) is None else False
+
+    def _cancel_jobs(self, which: Which, max_jobs: int | None, reason: str | None) -> int:
+        # In batches of their own transaction, which skip jobs that another transaction holds.
+        return cancel_matching(self._database, which, max_jobs, reason)
 
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
         return self._pruning.all(older_than, statuses, batch, queues)

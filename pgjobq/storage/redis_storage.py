@@ -179,8 +179,8 @@ class RedisStorage(LeasedStorage):
             yield [job_of(row) for row in rows]
             cursor = following or None
 
-    def _cancel(self, job_id: str) -> bool | None:
-        done = int(self._server.call("cancel", job_id))
+    def _cancel(self, job_id: str, reason: str | None) -> bool | None:
+        done = int(self._server.call("cancel", job_id, reason or ""))
         return None if done < 0 else done == 1
 
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:

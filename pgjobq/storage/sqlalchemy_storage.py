@@ -173,8 +173,8 @@ class SQLAlchemyStorage(LeasedStorage):
         """Registered workers: id, name, queues (unknown: None), started_at, alive, asleep, running."""
         return self._database.read(lambda conn: leases.listed(conn, self._database.now(conn)))
 
-    def _cancel(self, job_id: str) -> bool | None:
-        if self._database.write(lambda conn: settling.cancel(conn, job_id, self._database.now(conn))):
+    def _cancel(self, job_id: str, reason: str | None) -> bool | None:
+        if self._database.write(lambda conn: settling.cancel(conn, job_id, reason, self._database.now(conn))):
             return True
         return None if self._get(job_id) is None else False
 

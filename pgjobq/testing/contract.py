@@ -39,7 +39,8 @@ class StorageContract(
 
     batches: enqueue_many adds all jobs or none. queues: list_jobs and dequeue_many tell queues apart. settles:
     settle is fenced by the start, and can be repeated. releases: release takes the start back. cancels, prunes:
-    as named; with queues, prune and prune_some are told which. leaves: leave_types keeps jobs of
+    as named; with queues, prune and prune_some are told which. reasons: cancel keeps its reason as the job's error.
+    cancels_many: cancel_jobs cancels all jobs that match, whatever their number. leaves: leave_types keeps jobs of
     these types in line. rescues: the jobs of a worker that died, or of a
     storage that was closed without leave(), go back in line. processes: make_storage can be pickled, and reaches
     the same database from another process.

@@ -26,6 +26,8 @@ FEATURES: dict[str, Callable[[type[BaseStorage]], bool]] = {
     "settles": _overrides("settle"),
     "releases": _overrides("release"),
     "cancels": _overrides("cancel"),
+    "reasons": lambda cls: _overrides("cancel")(cls) and "reason" in inspect.signature(cls.cancel).parameters,
+    "cancels_many": _overrides("cancel_jobs"),
     "prunes": _overrides("prune"),
     "rescues": _overrides("rescue"),
     "leases": lambda cls: issubclass(cls, LeasedStorage),
@@ -55,6 +57,8 @@ class StorageTests:
     settles: ClassVar[bool | None] = None
     releases: ClassVar[bool | None] = None
     cancels: ClassVar[bool | None] = None
+    reasons: ClassVar[bool | None] = None
+    cancels_many: ClassVar[bool | None] = None
     prunes: ClassVar[bool | None] = None
     rescues: ClassVar[bool | None] = None
     leases: ClassVar[bool | None] = None

@@ -8,13 +8,13 @@ from typing import Any
 
 from pgjobq.errors import DuplicateJob, InvalidJob, JobNotFound, LostJob
 from pgjobq.handlers import Registry
-from pgjobq.models import JobStatus, NewJob
+from pgjobq.models import JobStatus, NewJob, Which
 from pgjobq.storage.base import BaseStorage
 from pgjobq.testing.features import StorageTests, needs
-from pgjobq.testing.promises import eventually, ids, promise, refused, same, stored, taken, unchanged
+from pgjobq.testing.promises import accepted, eventually, ids, promise, refused, same, stored, taken, unchanged
 from pgjobq.worker import Worker
 
-FAR = datetime(2100, 1, 1, tzinfo=UTC)
+FAR, PAST = datetime(2100, 1, 1, tzinfo=UTC), datetime(2001, 1, 1, tzinfo=UTC)
 
 
 class MoreTests(StorageTests):
@@ -89,6 +89,67 @@ class MoreTests(StorageTests):
             storage.complete("a")
         other.complete("a")
 
+    @needs("reasons")
+    def test_cancel_keeps_its_reason(self, storage: BaseStorage) -> None:
+        """As the job's error; without one the error stays as it was."""
+        for name in ("running", "failed", "pending"):
+            storage.enqueue(name, "t", {})
+        taken(storage, "running")
+        taken(storage, "failed")
+        storage.fail("failed", "boom")
+        storage.retry("failed", 3600)
+        for name in ("running", "pending"):
+            with accepted("cancel: takes a reason"):
+                storage.cancel(name, "wanted no more: é")
+            job = stored(storage, name)
+            same(
+                (job.status, job.error),
+                (JobStatus.CANCELLED, "wanted no more: é"),
+                "cancel: keeps its reason as the error",
+            )
+        storage.cancel("failed")
+        promise("boom" in (stored(storage, "failed").error or ""), "cancel: without a reason the error stays as it was")
+        bad: list[Any] = ["", "x" * 1001, 7, "a\0b"]
+        for reason in bad:
+            with refused(InvalidJob, "cancel: a reason that is no text of 1 to 1000 characters raises InvalidJob"):
+                storage.cancel("nobody", reason)
+
+    @needs("cancels_many")
+    def test_cancel_jobs(self, storage: BaseStorage) -> None:
+        """Pending and running jobs that match, the oldest first; at most so many."""
+        for name in ("running", "done", "failed"):
+            storage.enqueue(name, "mail", {})
+            taken(storage, name)
+        storage.complete("done")
+        storage.fail("failed", "boom")
+        for n in range(4):
+            storage.enqueue(f"mail-{n}", "mail", {})
+        storage.enqueue("later", "mail", {}, execute_at=FAR)
+        storage.enqueue("other", "print", {})
+        same(storage.cancel_jobs(Which(type="none")), 0, "cancel_jobs: cancels no job of another type")
+        same(storage.cancel_jobs(Which(created_before=PAST)), 0, "cancel_jobs: cancels no job that is too young")
+        same(storage.cancel_jobs(Which(type="mail"), 2, "too many"), 2, "cancel_jobs: returns how many it cancelled")
+        cancelled = ids(storage.list_jobs("cancelled"))
+        same(sorted(cancelled), ["mail-0", "running"], "cancel_jobs: cancels the oldest first, and at most max_jobs")
+        same(stored(storage, "mail-0").error, "too many", "cancel_jobs: keeps its reason as the error")
+        same(storage.cancel_jobs(Which(type="mail", created_before=FAR)), 4, "cancel_jobs: cancels all that match")
+        same(stored(storage, "other").status, JobStatus.PENDING, "cancel_jobs: leaves what does not match")
+        same(stored(storage, "done").status, JobStatus.COMPLETED, "cancel_jobs: leaves what has finished")
+        for most in (0, -1, 1.5, True):
+            with refused(InvalidJob, "cancel_jobs: a max_jobs that is no whole number above 0 raises InvalidJob"):
+                storage.cancel_jobs(Which(type="print"), most)  # type: ignore[arg-type]  # some are no int
+
+    @needs("cancels_many", "queues", "batches")
+    def test_cancel_jobs_of_a_queue(self, storage: BaseStorage) -> None:
+        """More than a batch of them."""
+        new = [NewJob(type="t", queue=("mail", "default")[n % 2]) for n in range(3 * self.jobs)]
+        with accepted("enqueue_many"):
+            storage.enqueue_many(new)
+        found = storage.cancel_jobs(Which(queue="mail"))
+        same(found, len(new[::2]), "cancel_jobs: cancels every job of a queue")
+        left = {job.queue for job in storage.list_jobs("pending")}
+        same(left, {"default"}, "cancel_jobs: of a queue cancels no job of another")
+
     @needs("cancels", "notices")
     def test_maintain_finds_what_was_lost(self, storage: BaseStorage, other: BaseStorage) -> None:
         """Among the jobs that a worker says it runs."""
@@ -98,6 +159,8 @@ class MoreTests(StorageTests):
         other.cancel("b")
         found = ids(storage.maintain([a, b, c]).lost)
         same(found, ["b"], "maintain: tells a worker which of its running jobs it has lost")
+        if type(storage).lost is not BaseStorage.lost:
+            same(ids(storage.lost([a, b, c])), ["b"], "lost: tells a worker which of its running jobs it has lost")
 
     @needs("prunes")
     def test_prune(self, storage: BaseStorage) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pgjobq.errors import UnknownJobType
 from pgjobq.events import EventLog
@@ -43,6 +43,7 @@ class Fetcher(Loop):
         queues: Sequence[str] | None,
         fail_unknown: bool,
         contact: Contact | None = None,
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(contact)
         self._storage, self._in_flight, self._registry = storage, in_flight, registry
@@ -53,6 +54,7 @@ class Fetcher(Loop):
         self._may_be_jobs = True  # whether there may be something to claim
         self._told_full = False  # the others were told that there is no room
         self._claimed_at = 0.0
+        self._on_full = on_full  # called when it will not wait in the storage for a while
         self.resumed = threading.Event()
         self.resumed.set()
 
@@ -61,6 +63,7 @@ class Fetcher(Loop):
         if not self.resumed.is_set():
             if not self._told_full:
                 self._told_full = True
+                self._on_full()
                 self._storage.note_load(busy=True, full=True)
             self.resumed.wait(1.0)
             self._may_be_jobs = True
@@ -109,6 +112,7 @@ class Fetcher(Loop):
         self._may_be_jobs = True
         if not self._in_flight.has_room.wait(STALLED if self._told_full else FULL_AFTER) and not self._told_full:
             self._told_full = True
+            self._on_full()
             self._storage.note_load(busy=True, full=True)
         self._in_flight.measure_rate()
         self._give_back_stalled()

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+from pgjobq.models import Job
 from pgjobq.storage.base import Outcome
 
 MAX_PREFETCH = 1000  # jobs
@@ -41,8 +42,11 @@ class InFlight:
             self._last_ended_at = time.monotonic()
         self._claimed += jobs
 
-    def add_outcome(self, outcome: Outcome | None) -> None:
-        """Add the outcome of a job, which the settler takes. Called by any thread."""
+    def add_outcome(self, outcome: Outcome | None, job: Job | None = None) -> None:
+        """Add the outcome of a job, which the settler takes. Called by any thread.
+
+        job: the job, given where there may be nothing to settle.
+        """
         self.outcomes.append(outcome)
         if not self.has_outcome.is_set():
             self.has_outcome.set()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Sequence
 
+from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.contact import Contact
 from pgjobq.worker.loop import Loop
@@ -16,6 +18,8 @@ from pgjobq.worker.threads import ThreadRunner
 LOOK_EVERY = 0.25  # seconds between two looks at what runs
 LONG_RUN = 0.25  # seconds; while a run takes longer, maintenance comes once a second
 SOON = 0.3  # seconds; most jobs are done by then
+HEAR = 1.0  # seconds for which cancels are heard after a look at what runs
+CHECK_AGAIN = 0.1  # seconds after a look for cancelled jobs until the second one
 
 
 class MaintenanceLoop(Loop):
@@ -31,17 +35,33 @@ class MaintenanceLoop(Loop):
         self._woken = threading.Event()
         self._next_at = self._last_at = 0.0
         self._asked_at = math.inf  # when to run next because of what was heard
+        self._check_at = math.inf  # when to look for jobs that were cancelled
+        self._check_again = False  # and once more after that
+        self._attentive = False  # the thread that claims hears nothing just now
+        self._seen: set[Run] = set()  # what ran at the last look
         storage.on_watch(self.run_soon)
+        storage.on_cancel(self.check_soon)
 
     def run_soon(self) -> None:
         """Run the storage's maintenance soon, because another worker has a job."""
         self._asked_at = min(self._asked_at, max(time.monotonic() + SOON, self._last_at + 1.0))
+
+    def check_soon(self) -> None:
+        """Look for jobs that were cancelled, at once. Called by any thread."""
+        self._check_at, self._check_again = 0.0, True
+        self._woken.set()
+
+    def attend(self) -> None:
+        """Hear of cancels, because the thread that claims does not wait in the storage. Called by any thread."""
+        self._attentive = True
+        self._woken.set()
 
     def run_once(self) -> None:
         """Settle what is past its deadline, run the storage's maintenance when it is due, and wait."""
         deadline = self._threads.check_deadlines()
         self._tasks.watch()
         running = self._threads.running() + self._tasks.running()
+        self._hear(running)
         now = time.monotonic()
         if running and self._has_long_run(running):
             self._next_at = min(self._next_at, self._last_at + 1.0)
@@ -53,12 +73,14 @@ class MaintenanceLoop(Loop):
             found = self._storage.maintain([run.job for run in running])
             self.contact.answered(self.name)
             self._next_at = now + found.again_in
-            # By identity, because the attempts of a start may come again.
-            lost = {id(job) for job in found.lost}
-            for run in running:
-                if id(run.job) in lost:
-                    self._abandon(run, release=False)
-        pauses = [LOOK_EVERY, self._next_at - now, *([] if deadline is None else [deadline])]
+            self._give_up(running, found.lost)
+        elif now >= self._check_at:
+            # Again soon: a job that was claimed a moment ago may not be among those that run.
+            self._check_at = now + CHECK_AGAIN if self._check_again else math.inf
+            self._check_again = False
+            if running:
+                self._give_up(running, self._storage.lost([run.job for run in running]))
+        pauses = [LOOK_EVERY, self._next_at - now, self._check_at - now, *([] if deadline is None else [deadline])]
         self._woken.wait(max(0.0, min(pauses)))
         self._woken.clear()
 
@@ -71,6 +93,20 @@ class MaintenanceLoop(Loop):
         """Give back every job that still runs, because the worker ends without it."""
         for run in self._threads.running() + self._tasks.running():
             self._abandon(run, release=True)
+
+    def _hear(self, running: list[Run]) -> None:
+        """Have the storage hear of cancels while a run takes long, or the thread that claims does something else."""
+        self._attentive = self._attentive and bool(running)
+        if self._attentive or any(run in self._seen for run in running):
+            self._storage.hear_cancels(HEAR)
+        self._seen = set(running)
+
+    def _give_up(self, running: list[Run], lost: Sequence[Job]) -> None:
+        # By identity, because the attempts of a start may come again.
+        gone = {id(job) for job in lost}
+        for run in running:
+            if id(run.job) in gone:
+                self._abandon(run, release=False)
 
     def _abandon(self, run: Run, *, release: bool) -> None:
         runner = self._tasks if run.handler.is_async else self._threads

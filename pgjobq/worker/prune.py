@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
+from pgjobq.errors import ConfigurationError
 from pgjobq.events import EventLog
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.contact import Contact
@@ -42,3 +43,12 @@ class PruneLoop(Loop):
             log.info("jobs.pruned", extra={"jobs": self._pruned})
             self._pruned, self._tell_at = 0, time.monotonic() + TELL_EVERY
         self.stopping.wait(pruned.again_in)
+
+
+def check_keep(keep: timedelta, storage: BaseStorage) -> None:
+    """Raise ConfigurationError for what is no age, and for a storage that deletes nothing."""
+    if not isinstance(keep, timedelta) or keep < timedelta(0):
+        raise ConfigurationError(f"keep: {keep!r} is not allowed; give a timedelta of 0 or more, or None for all")
+    kind = type(storage)
+    if kind.prune is BaseStorage.prune and kind.prune_some is BaseStorage.prune_some:
+        raise ConfigurationError(f"keep: {kind.__name__} cannot prune jobs; leave keep out")

@@ -11,12 +11,22 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from pgjobq.definitions import place_of
-from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, Fail, JobTimeout, Retry, UnknownJobType
+from pgjobq.errors import (
+    MAX_DELAY,
+    BadArguments,
+    Cancelled,
+    ConfigurationError,
+    Fail,
+    JobTimeout,
+    Retry,
+    UnknownJobType,
+)
 from pgjobq.events import EventLog
 from pgjobq.explaining import VERDICTS, class_name, explain, headline, safe_text
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Retried
+from pgjobq.worker.interrupting import interrupt
 
 log = EventLog("pgjobq.worker")
 
@@ -38,12 +48,22 @@ class RunningJob(Job):
             object.__setattr__(running, name, value)
         return running
 
+    def check(self) -> None:
+        """Raise Cancelled if the job was cancelled or lost, or its time is over. For the loops of long sync handlers.
+
+        Costs no call of the database: the worker is told. Any thread may call it.
+        """
+        if self.lost:
+            raise Cancelled(f"job {self.id} was cancelled or lost, or its time is over: its outcome is decided")
+
     def transaction(self) -> JobTransaction:
         """A database transaction that completes this job when it commits: both happen, or neither.
 
         `with job.transaction() as conn:` in a sync handler, `async with` in an async one. Raises LostJob, rolled
-        back, when the job was given to another meanwhile. Do the handler's work in it, and nothing after it.
+        back, when the job was given to another meanwhile, and Cancelled at once if that is known already. Do the
+        handler's work in it, and nothing after it.
         """
+        self.check()
         transaction = self._storage.transaction(self)
         self.transactions.append(transaction)
         return transaction
@@ -96,9 +116,11 @@ class Run:
         return verdict(self.job, self.handler, error)
 
     def mark_lost(self) -> None:
-        """Tell the handler, if it looks, that its outcome counts no more."""
+        """Tell the handler, if it looks, that its outcome counts no more; end what it does in job.transaction()."""
         if self.running_job is not None:
             object.__setattr__(self.running_job, "lost", True)
+            if self.running_job.transactions:
+                interrupt(self.running_job.transactions)
 
     def _is_settled(self) -> bool:
         return self.running_job is not None and any(t.settled for t in self.running_job.transactions)

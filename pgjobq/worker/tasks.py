@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextvars import Context
 
+from pgjobq.errors import Cancelled
 from pgjobq.events import running_job
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
@@ -156,12 +157,12 @@ class TaskRunner(Runner):
 
     def _end(self, run: Run, result: object, error: BaseException | None) -> None:
         if self._runs.pop(run, None) is None:
-            if not isinstance(error, asyncio.CancelledError):
+            if not isinstance(error, asyncio.CancelledError | Cancelled):
                 log.info("job.ended_late", extra=log_fields(run.job))
         elif error is None and result is None and run.running_job is None and not self._logs_each:
             self._in_flight.add_outcome(Completed(run.job))
         else:
-            self._in_flight.add_outcome(run.ended(result, error, logs_each=self._logs_each))
+            self._in_flight.add_outcome(run.ended(result, error, logs_each=self._logs_each), run.job)
 
     def _blame(self, error: BaseException, culprit: Job | None) -> None:
         """An error has left the loop: a handler's task or callback raised it, and its run fails."""

@@ -7,6 +7,7 @@ from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from pgjobq.errors import Cancelled
 from pgjobq.events import running_job
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
@@ -79,14 +80,15 @@ class ThreadRunner(Runner):
                 error = raised
             if runs.pop(run, None) is None:
                 # Timed out, released or lost meanwhile; a new thread has our place.
-                log.info("job.ended_late", extra=log_fields(job))
+                if not isinstance(error, Cancelled):
+                    log.info("job.ended_late", extra=log_fields(job))
                 with self._count_lock:
                     self._threads -= 1
                 return
             if error is None and result is None and run.running_job is None and not logs_each:
                 add_outcome(Completed(job))
             else:
-                add_outcome(run.ended(result, error, logs_each=logs_each))
+                add_outcome(run.ended(result, error, logs_each=logs_each), job)
                 del error, result  # they must not live until the next job
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from queue import SimpleQueue
@@ -13,7 +14,7 @@ from types import FrameType
 from typing import Protocol
 from weakref import WeakSet
 
-from pgjobq.errors import ConfigurationError
+from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.events import EventLog
 from pgjobq.handlers import Registry, default_registry
 from pgjobq.signals import SIGNALS, StopSignals
@@ -23,7 +24,8 @@ from pgjobq.worker.ending import END_TIME, LEAVE_TIME, Step, log_unsettled
 from pgjobq.worker.fetcher import Fetcher
 from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.maintenance import MaintenanceLoop
-from pgjobq.worker.prune import PruneLoop
+from pgjobq.worker.prune import PruneLoop, check_keep
+from pgjobq.worker.queue_limits import InFlightByQueue, LimitedFetcher, Limits, check_limits
 from pgjobq.worker.settler import Settler
 from pgjobq.worker.tasks import TaskRunner
 from pgjobq.worker.threads import ThreadRunner
@@ -47,11 +49,13 @@ class Worker:
     """Claims jobs and runs their handlers: sync ones in threads, async ones on an event loop.
 
     concurrency: at most so many sync handlers at once, and as many async ones. queues: the queues to serve, None
-    for all. registry: where handlers are found. grace: seconds that running jobs have to end when the worker
-    stops; what still runs then is released, and its start not counted. fail_unknown: fail jobs of a type without
-    handler; by default they are left to workers that have one, and the log says so once for each type. keep: how
-    long completed and cancelled jobs are kept, None for ever; past that they are deleted in the background.
-    timedelta(0): a completed job is deleted at once. Failed jobs stay.
+    for all; or each with a limit of its own, {"mail": 2, "default": None}, where None means the concurrency. Nothing
+    is claimed from a queue while so many of its jobs are in flight here: they stay in line for other workers.
+    registry: where handlers are found. grace: seconds that running jobs have to end when the worker stops; what
+    still runs then is released, and its start not counted. fail_unknown: fail jobs of a type without handler; by
+    default they are left to workers that have one, and the log says so once for each type. keep: how long completed
+    and cancelled jobs are kept, None for ever; past that they are deleted in the background. timedelta(0): a
+    completed job is deleted at once. Failed jobs stay.
 
     A worker that is killed loses nothing: its jobs go to others. One that loses the database goes on when it is
     back. A job whose handler raises is retried after its backoff until its tries are used up.
@@ -62,7 +66,7 @@ class Worker:
         queue: HasStorage | BaseStorage,
         *,
         concurrency: int = 8,
-        queues: Sequence[str] | None = None,
+        queues: Sequence[str] | Limits | None = None,
         registry: Registry = default_registry,
         grace: float = 30.0,
         fail_unknown: bool = False,
@@ -72,14 +76,20 @@ class Worker:
             raise ConfigurationError(f"concurrency: {concurrency!r} is not allowed; give a whole number above 0")
         if isinstance(queues, str) or (queues is not None and not queues):
             raise ConfigurationError(f"queues: {queues!r} is not a list of names; give ['mail'], or None for all")
+        limits = queues if isinstance(queues, Mapping) else {}
+        check_limits(limits, concurrency)
         if not grace >= 0:
             raise ConfigurationError(f"grace: {grace!r} is not allowed; give seconds from 0")
         self.storage = queue if isinstance(queue, BaseStorage) else queue.storage
         if keep is not None:
-            _check_keep(keep, self.storage)
+            check_keep(keep, self.storage)
             self.storage.keep_completed = keep > timedelta(0)
         self.storage.suspects_alone = True
-        self.concurrency, self.queues, self.grace = concurrency, queues, grace
+        if limits and "queue" not in inspect.signature(self.storage.list_jobs).parameters:
+            raise Unsupported(f"queues: {type(self.storage).__name__} has no queues; leave them out")
+        self.concurrency, self.grace = concurrency, grace
+        self.queues = queues if queues is None else list(queues)
+        self._limits = {} if all(limit is None for limit in limits.values()) else limits
         self._registry, self._fail_unknown, self._keep = registry, fail_unknown, keep
         self._running, self._paused = False, False
         self._lock = threading.Lock()
@@ -96,14 +106,14 @@ class Worker:
             if self.storage in _storages_in_use:
                 raise ConfigurationError("storage: another Worker works on it; give each Worker a storage of its own")
             _storages_in_use.add(self.storage)
-            in_flight = InFlight(self.concurrency)
+            in_flight, kind_of_fetcher = self._new_in_flight()
             self._in_flight = in_flight
             self._threads = ThreadRunner(in_flight, self.storage, self.concurrency)
             self._tasks = TaskRunner(in_flight, self.storage, self.concurrency)
             contact = Contact(lambda: in_flight.unfinished() + len(in_flight.outcomes))
             self._settler = Settler(self.storage, in_flight, contact=contact)
             self._maintenance = MaintenanceLoop(self.storage, self._threads, self._tasks, contact=contact)
-            self._fetcher = Fetcher(
+            self._fetcher = kind_of_fetcher(
                 self.storage,
                 in_flight,
                 self._registry,
@@ -112,6 +122,7 @@ class Worker:
                 queues=self.queues,
                 fail_unknown=self._fail_unknown,
                 contact=contact,
+                on_full=self._maintenance.attend,
             )
             if self._paused:
                 self._fetcher.pause()
@@ -122,7 +133,8 @@ class Worker:
             for loop in (self._settler, self._maintenance, self._pruner, self._fetcher):
                 if loop is not None:
                     loop.start()
-        queues = "all" if self.queues is None else ",".join(self.queues)
+        limits = {queue: f":{limit}" for queue, limit in self._limits.items() if limit is not None}
+        queues = "all" if self.queues is None else ",".join(queue + limits.get(queue, "") for queue in self.queues)
         log.info("worker.started", extra={"concurrency": self.concurrency, "queues": queues})
 
     def stop(self, grace: float | None = None) -> None:
@@ -136,6 +148,7 @@ class Worker:
                 return
             grace_ends = time.monotonic() + (self.grace if grace is None else grace)
             self._try_step("fetch", self._fetcher.stop)
+            self._maintenance.attend()
             if self._pruner is not None:
                 self._pruner.stop()
             fetch_ends = Step("note_load", self._tell_no_room)
@@ -154,6 +167,11 @@ class Worker:
             _storages_in_use.discard(self.storage)
             self._running = self._hurry = False
         log.info("worker.stopped")
+
+    def _new_in_flight(self) -> tuple[InFlight, Callable[..., Fetcher]]:
+        if self._limits:
+            return InFlightByQueue(self.concurrency, self._limits, self.storage.wake), LimitedFetcher
+        return InFlight(self.concurrency), Fetcher
 
     def _tell_no_room(self) -> None:
         if self._fetcher.join():
@@ -286,11 +304,3 @@ class Worker:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _check_keep(keep: timedelta, storage: BaseStorage) -> None:
-    if not isinstance(keep, timedelta) or keep < timedelta(0):
-        raise ConfigurationError(f"keep: {keep!r} is not allowed; give a timedelta of 0 or more, or None for all")
-    kind = type(storage)
-    if kind.prune is BaseStorage.prune and kind.prune_some is BaseStorage.prune_some:
-        raise ConfigurationError(f"keep: {kind.__name__} cannot prune jobs; leave keep out")

@@ -265,6 +265,30 @@ def test_retry_and_cancel(cli: Cli, queue: JobQueue, storage: PostgresStorage) -
     assert cli.json("show", "a")["status"] == "cancelled"
 
 
+def test_cancel_of_many(cli: Cli, queue: JobQueue) -> None:
+    for n in range(4):
+        queue.enqueue("send", queue="mail", job_id=f"m{n}")
+    queue.enqueue("print", job_id="p")
+    assert "--yes: give this option" in cli.complaint(USAGE, "cancel", "--queue", "mail")
+    assert cli.said("cancel", "--queue", "mail", "--max", "1", "--yes", "--reason", "no more") == "1 jobs cancelled\n"
+    assert (cli.json("show", "m0")["status"], cli.json("show", "m0")["error"]) == ("cancelled", "no more")
+    assert (
+        cli.said("cancel", "--type", "send", "--created-before", "2001-01-01T00:00Z", "--yes") == "0 jobs cancelled\n"
+    )
+    assert (
+        cli.said("cancel", "--type", "send", "--created-before", "2101-01-01T00:00Z", "--yes") == "3 jobs cancelled\n"
+    )
+    assert cli.json("show", "p")["status"] == "pending"
+    assert "give the ids of jobs, or else" in cli.complaint(USAGE, "cancel")
+    assert "give the ids of jobs, or else" in cli.complaint(USAGE, "cancel", "p", "--type", "print")
+    assert "--max: " in cli.complaint(USAGE, "cancel", "p", "--max", "1")
+    assert "max_jobs: 0 is not" in cli.complaint(NOT_DONE, "cancel", "--type", "print", "--max", "0", "--yes")
+    assert "created_before: 'noon' is no time" in cli.complaint(NOT_DONE, "cancel", "--created-before", "noon", "--yes")
+    said = cli.complaint(NOT_DONE, "cancel", "--created-before", "2101-01-01T00:00", "--yes")
+    assert "created_before: 2101-01-01T00:00:00 has no time zone" in said
+    assert cli.json("show", "p")["status"] == "pending"
+
+
 def test_one_bad_id_among_good_ones_does_not_stop_the_rest(cli: Cli, queue: JobQueue) -> None:
     for name in "ab":
         queue.enqueue("t", job_id=name)

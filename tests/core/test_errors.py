@@ -22,6 +22,7 @@ def test_every_error_is_in_the_tree() -> None:
         "KeyTaken": PgjobqError,
         "JobNotFound": PgjobqError,
         "LostJob": PgjobqError,
+        "Cancelled": errors.LostJob,
         "UnknownJobType": PgjobqError,
         "BadArguments": PgjobqError,
         "JobTimeout": PgjobqError,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from helpers.broken_cases import breaks
 from helpers.memory_storages import DictStorage, Memory, MemoryStorage
 from pgjobq import Job, JobStatus, NewJob
 from pgjobq.arrival import arriving
+from pgjobq.models import Which
 from pgjobq.outcomes import Failed, Outcome, Released
 from pgjobq.storage.base import Maintenance
 from pgjobq.storage.holds import Claimant
@@ -160,10 +161,27 @@ class NeverReleases(MemoryStorage):
 
 @breaks({"test_cancel": "cancel: a job that was finished stays as it is"})
 class CancelsWhatIsDone(MemoryStorage):
-    def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: str, reason: str | None = None) -> bool:
         was = super().cancel(job_id)
         self.memory.change(self.memory.jobs[job_id], status=JobStatus.CANCELLED)
         return was
+
+
+@breaks({"test_cancel_keeps_its_reason": "cancel: keeps its reason as the error"})
+class ForgetsTheReason(MemoryStorage):
+    def _cancel(self, job_id: str, reason: str | None) -> bool | None:
+        return super()._cancel(job_id, None)
+
+
+@breaks(
+    {
+        "test_cancel_jobs": "cancel_jobs: cancels no job of another type",
+        "test_cancel_jobs_of_a_queue": "cancel_jobs: cancels every job of a queue",
+    }
+)
+class CancelsAnyJobs(MemoryStorage):
+    def cancel_jobs(self, which: Which, max_jobs: int | None = None, reason: str | None = None) -> int:
+        return super().cancel_jobs(Which(created_before=datetime(2100, 1, 1, tzinfo=UTC)), max_jobs, reason)
 
 
 @breaks({"test_prune": "prune: deletes nothing of other statuses than those named"})

@@ -174,13 +174,14 @@ class MemoryStorage(LeasedStorage):
         with self.memory.lock:
             return [job for job in self.memory.listed(status, None) if queue in {None, job.queue}][:limit]
 
-    def _cancel(self, job_id: str) -> bool | None:
+    def _cancel(self, job_id: str, reason: str | None) -> bool | None:
         with self.memory.lock:
             if (job := self.memory.jobs.get(job_id)) is None:
                 return None
             if job.status in ENDS:
                 return False
-            self.memory.change(job, status=JobStatus.CANCELLED, finished_at=datetime.now(UTC), worker_id=None)
+            values = {"error": job.error if reason is None else reason, "finished_at": datetime.now(UTC)}
+            self.memory.change(job, status=JobStatus.CANCELLED, worker_id=None, **values)
             return True
 
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:

@@ -64,7 +64,7 @@ def test_upgrade_brings_back_every_function(empty_dsn: str) -> None:
     with psycopg.connect(empty_dsn) as conn:
         conn.execute("drop function pgjobq.promote_jobs")
         conn.execute(
-            "create or replace function pgjobq.cancel_job(id text) returns boolean language sql as 'select false'"
+            "create or replace function pgjobq.cancel_job(id text, reason text default null) returns boolean language sql as 'select false'"
         )
         conn.execute("drop trigger jobs_updated on pgjobq.jobs")
     migrate(empty_dsn)

@@ -61,9 +61,11 @@ def complete(conn: Connection, job: Job, database: Database) -> bool:
     return not settle(conn, [Completed(job)], database)
 
 
-def cancel(conn: Connection, job_id: str, now: datetime) -> bool:
+def cancel(conn: Connection, job_id: str, reason: str | None, now: datetime) -> bool:
     """pending or running -> cancelled; False when it is neither."""
     values = {"status": "cancelled", "finished_at": now, "updated_at": now, "claim_id": null()}
+    if reason is not None:
+        values["error"] = reason
     return _change_one(conn, job_id, ("pending", "running"), values)
 
 

@@ -1,4 +1,4 @@
--- pending or running -> cancelled. ARGV: id. Returns 1; 0 when it was finished already, -1 when there is no such job.
+-- pending or running -> cancelled. ARGV: id, and the reason, which may be empty. Returns 1; 0 when it was finished already, -1 when there is no such job.
 redis.call('INCRBY', P .. 'seq', 0)
 local id = ARGV[1]
 local job = load(id)
@@ -11,5 +11,6 @@ else
   return 0
 end
 set(id, 'status', 'cancelled', 'finished_at', whole(NOW))
+if ARGV[2] ~= '' then set(id, 'error', ARGV[2]) end
 move(id, job, 'cancelled')
 return 1

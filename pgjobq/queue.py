@@ -1,4 +1,4 @@
-"""JobQueue: what application code holds."""
+"""JobQueue, the class with which applications enqueue and manage jobs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ JobType = str | Callable[..., Any]
 
 
 class JobQueue:
-    """Enqueues jobs and looks after them, on any storage. Thread-safe; make one and share it.
+    """Enqueues and manages jobs on any storage. Thread-safe; create one and share it.
 
-    Takes a URL (with the storage's own options), or a storage. Nothing is connected before the first call.
+    Takes a storage, or a URL and the options of its storage. It connects at the first call.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class JobQueue:
     ) -> None:
         if isinstance(storage, BaseStorage):
             if options:
-                raise ConfigurationError(f"{', '.join(options)}: give options to the storage itself")
+                raise ConfigurationError(f"{', '.join(options)}: not allowed here; pass options to the storage")
             self.storage = storage
         elif isinstance(storage, str):
             self.storage = open_storage(storage, **options)
         else:
-            raise ConfigurationError(f"storage: {type(storage).__name__} is neither a URL nor a storage")
+            raise ConfigurationError(f"storage: {type(storage).__name__} is neither a URL nor a storage; use either")
         self._registry = registry
 
     def enqueue(
@@ -49,12 +49,13 @@ class JobQueue:
         job_id: str | None = None,
         connection: Any = None,
     ) -> str:
-        """Add a job; its id. job: a handler, whose settings are the defaults, or the name of a type.
+        """Add a job and return its id.
 
-        delay is in seconds from the database's now; execute_at is aware. connection: a psycopg or SQLAlchemy
-        connection or session, in whose transaction the job is added: it exists when that commits, or not at all.
-        Raises InvalidJob, DuplicateJob, StorageUnavailable; nothing was added then, unless the connection was
-        lost while waiting for the answer: enqueue again with the same job_id to be sure.
+        job: a handler, whose settings are the defaults, or the name of a type. delay: seconds from the database's
+        current time. execute_at: an aware datetime. connection: a psycopg or SQLAlchemy connection or session; the job
+        is added in its transaction, and exists only if that commits.
+        Raises InvalidJob, DuplicateJob or StorageUnavailable. Nothing was added then, unless the connection was lost
+        while the call waited for the answer. To be sure, enqueue again with the same job_id.
         """
         new = self.new_job(
             job,
@@ -81,7 +82,7 @@ class JobQueue:
         job_id: str | None = None,
         connection: Any = None,
     ) -> str:
-        """enqueue for an event loop, which it never blocks; connection is an async one."""
+        """Add a job as enqueue does, without blocking the event loop. connection: an async connection or session."""
         new = self.new_job(
             job,
             data,
@@ -95,7 +96,7 @@ class JobQueue:
         return (await self.storage.enqueue_many_async([new], connection))[0]
 
     def enqueue_many(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[str]:
-        """Add many jobs in one round trip, all or none; their ids, in order. See new_job."""
+        """Add all of the jobs, or none, in one round trip, and return their ids in order. new_job creates such jobs."""
         return self.storage.enqueue_many(jobs, connection)
 
     def new_job(
@@ -110,7 +111,7 @@ class JobQueue:
         queue: str | None = None,
         job_id: str | None = None,
     ) -> NewJob:
-        """A checked NewJob for enqueue_many; what is left out comes from the handler. Raises InvalidJob."""
+        """Create a NewJob for enqueue_many. A handler provides the defaults. Raises InvalidJob."""
         values: dict[str, Any] = {"type": job}
         if not isinstance(job, str):
             handler = self._registry.for_function(job)
@@ -120,13 +121,13 @@ class JobQueue:
         return NewJob(delay=delay, execute_at=execute_at, **values)
 
     def get_job(self, job_id: str) -> Job | None:
-        """The job with this id, or None."""
+        """Return the job with this id, or None."""
         return self.storage.get_job(job_id)
 
     def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
-        """Jobs, newest first, of one status and one queue or of all; at most limit.
+        """Return at most limit jobs, newest first. status, queue: only jobs of this status and queue.
 
-        Raises Unsupported for a queue when the storage has none.
+        Raises Unsupported if queue is given and the storage has no queues.
         """
         status = None if status is None else JobStatus(status)
         if queue is None:
@@ -138,38 +139,38 @@ class JobQueue:
         return jobs
 
     def get_pending_jobs(self, limit: int | None = None) -> list[Job]:
-        """Jobs that wait, due or not, newest first."""
+        """Return the pending jobs, due or not, newest first."""
         return self.list_jobs(JobStatus.PENDING, limit)
 
     def get_running_jobs(self, limit: int | None = None) -> list[Job]:
-        """Jobs that a worker holds, newest first."""
+        """Return the jobs that workers hold, newest first."""
         return self.list_jobs(JobStatus.RUNNING, limit)
 
     def get_completed_jobs(self, limit: int | None = None) -> list[Job]:
-        """Jobs that ran to their end, newest first."""
+        """Return the completed jobs, newest first."""
         return self.list_jobs(JobStatus.COMPLETED, limit)
 
     def get_failed_jobs(self, limit: int | None = None) -> list[Job]:
-        """Jobs that failed for good, newest first."""
+        """Return the jobs that failed for good, newest first."""
         return self.list_jobs(JobStatus.FAILED, limit)
 
     def retry(self, job_id: str, delay: float = 0) -> None:
-        """Give a failed or cancelled job another try, or a pending one a new time, after delay seconds.
+        """Run a failed, cancelled or pending job again after delay seconds.
 
-        Raises JobNotFound, or LostJob for a job that runs or is completed.
+        Raises JobNotFound, or LostJob if the job is running or completed.
         """
         self.storage.retry(job_id, delay)
 
     def cancel(self, job_id: str) -> bool:
-        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound."""
+        """Cancel a pending or running job. Returns False if the job was already finished. Raises JobNotFound."""
         return self.storage.cancel(job_id)
 
     def counts(self) -> dict[JobStatus, int]:
-        """How many jobs there are of each status; exact."""
+        """Return the exact number of jobs of each status."""
         return self.storage.counts()
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
         self.storage.close()
 
     def __enter__(self) -> Self:

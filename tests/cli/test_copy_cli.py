@@ -130,8 +130,8 @@ def test_worker_at_the_source_is_warned_of(cli: Cli, dsn: str, storage: Postgres
         (["{dsn}", "{dsn}"], "SRC and DST are the same"),
         (["{dsn}", "{dsn}", "--dst-schema", "nowhere"], "run: pgjobq migrate"),
         (["{dsn}", "{dsn}", "--dst-schema", "other", "--batch", "0"], "batch: 0 is not allowed"),
-        (["nosql://x", "{dsn}"], "dsn: no storage is known for nosql://"),
-        (["{dsn}", "nosql://x"], "dsn: no storage is known for nosql://"),
+        (["nosql://x", "{dsn}"], "dsn: no storage supports nosql://"),
+        (["{dsn}", "nosql://x"], "dsn: no storage supports nosql://"),
         (["postgresql://u:s3cret@127.0.0.1:1/app", "{dsn}"], "PostgreSQL does not answer"),
         (["sqlite:///missing.db", "{dsn}"], "SRC: there is no file 'missing.db'"),
         (["sqlite:///", "{dsn}"], "SRC: there is no file"),
@@ -249,8 +249,8 @@ def test_rows_that_are_no_jobs_are_told_and_the_rest_is_copied(
     assert output.endswith("6 were refused\n")
     told = dict(re.findall(r"(?m)^pgjobq: job '(\w+)' was refused: (.*)$", complaints))
     assert set(told) == {*bad, "time"}
-    assert "'DONE' is none; give one of: pending" in told["status"]
-    assert "created_at: 'x' is no time" in told["time"]
+    assert "'DONE' is not a status; use pending" in told["status"]
+    assert "created_at: 'x' is not a time" in told["time"]
     assert "type: has 0 characters" in told["type"]
     assert len(storage.list_jobs()) == 5
 

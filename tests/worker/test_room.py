@@ -125,7 +125,7 @@ def test_callers_pool_is_left_alone_and_keeps_room_for_claims_and_settles(
     assert not too_many.is_set()
     assert [r.getMessage() for r in caplog.records] == [told[0].getMessage()]
     assert told[0].max_size == 4
-    assert f"the worker's concurrency and {OWN_CALLS} more" in told[0].getMessage()
+    assert f"the worker's concurrency plus {OWN_CALLS}" in told[0].getMessage()
 
 
 def test_transaction_that_finds_no_room_says_what_to_change() -> None:

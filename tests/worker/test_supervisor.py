@@ -249,7 +249,7 @@ def test_crash_loop_backs_off(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("words", "exit_status", "message"),
     [
-        (["nothing.here"], 2, "module: there is no 'nothing' here or installed"),
+        (["nothing.here"], 2, "module: 'nothing' is neither here nor installed"),
         (["json"], 2, "json: no handlers; decorate functions with @job from pgjobq"),
         (["handlers", "--concurrency", "0"], 1, "concurrency: 0 is not allowed"),
         (["handlers", "--schema", "other"], 1, "run: pgjobq migrate"),

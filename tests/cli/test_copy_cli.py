@@ -274,7 +274,7 @@ def test_more_refusals_than_one_reads_are_counted(cli: Cli, dsn: str, old: sqlit
         ("create table job (n int)", "SRC: SQLite old.db: there is no table 'jobs'"),
         (
             "create table jobs (id int, title text)",
-            "SRC: SQLite old.db: the table 'jobs' has no column 'type': it holds no jobs",
+            "SRC: SQLite old.db: the table 'jobs' has no column 'type', so it is not a table of jobs",
         ),
     ],
 )

@@ -1,6 +1,6 @@
 """pgjobq: a job queue whose engine is SQL in PostgreSQL.
 
-The names below are the public API. Those that a module of handlers does without are imported when first used.
+The names below are the public API. Names that a module of handlers does not need are imported when first used.
 """
 
 from __future__ import annotations

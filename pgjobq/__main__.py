@@ -1,4 +1,4 @@
-"""python -m pgjobq"""
+"""Run the command line with `python -m pgjobq`."""
 
 from pgjobq.cli import main
 

@@ -1,4 +1,4 @@
-"""What becomes of a job that arrives in a storage with its state: the same for every storage."""
+"""Prepare jobs that are imported into a storage with their state. Every storage does this in the same way."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FINISHED = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 def arriving(job: Job) -> tuple[Job, str]:
-    """The job as another storage keeps it, and its data as JSON.
+    """Return the job as the destination storage keeps it, and its data as JSON.
 
-    No worker holds it here, so a running job is pending with its attempts kept, or failed when all its tries are
-    used up: what its worker did is not known. A finished job without finished_at or failed_at finished when it was last
-    updated. Raises InvalidJob for what no storage takes.
+    No worker holds the job in the destination, and the result of its start is unknown. A running job therefore becomes
+    pending and keeps its attempts, or becomes failed if its tries are used up. A finished job without finished_at and
+    failed_at gets updated_at as its end. Raises InvalidJob for values that no storage accepts.
     """
     check_name("job_id", job.id, "a name for the job", MAX_NAME)
     check_name("type", job.type, "the name of a handler", MAX_NAME)
@@ -31,7 +31,7 @@ def arriving(job: Job) -> tuple[Job, str]:
     if isinstance(job.data, UnreadableData):
         raise InvalidJob(f"cannot be read: {job.data.reason}", field="data")
     if job.error is not None and "\0" in job.error:
-        raise InvalidJob("error: holds a NUL character, which PostgreSQL cannot store", field="error")
+        raise InvalidJob("error: contains a NUL character, which PostgreSQL cannot store; remove it", field="error")
     json = encode_data(job.data)
     if job.status is JobStatus.RUNNING:
         job = _left_running(job)
@@ -42,27 +42,27 @@ def arriving(job: Job) -> tuple[Job, str]:
 
 def _left_running(job: Job) -> Job:
     tries = f"try {job.tries} of {job.max_retries + 1}"
-    error = f"the job was running when it was copied ({tries}); what its worker did is not known"
+    error = f"the job was running when it was copied ({tries}); the result of that try is unknown"
     if job.tries > job.max_retries:
         return replace(job, status=JobStatus.FAILED, error=error, updated_at=utc_now(), finished_at=None)
     return replace(job, status=JobStatus.PENDING, error=error, updated_at=utc_now())
 
 
 class ArrivalOrder:
-    """Numbers that order arriving jobs as they were enqueued: microseconds, for storages that have such a number.
+    """Numbers imported jobs, in microseconds, so that they keep the order in which they were enqueued.
 
-    Jobs of one created_at keep the order in which they arrive.
+    For storages that order jobs by a number. Jobs with the same created_at keep the order in which they arrive.
     """
 
     def __init__(self) -> None:
         self._moment, self._jobs = _EPOCH, 0
 
     def next(self, created_at: datetime) -> int:
-        """The number of the next job."""
+        """Return the number of the next job."""
         self._moment, self._jobs = created_at, self._jobs + 1 if created_at == self._moment else 0
         return place_of(created_at) + self._jobs
 
 
 def place_of(moment: datetime) -> int:
-    """The number of a job that was enqueued then."""
+    """Return the number of a job that was enqueued at this moment."""
     return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -1,4 +1,4 @@
-"""How long to wait before the next try."""
+"""Compute how long to wait before the next try."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pgjobq.errors import MAX_DELAY, ConfigurationError
 
 BackoffFunction = Callable[[int], float]
-"""attempt (1 after the first failure) -> seconds to wait."""
+"""A function from the attempt (1 after the first failure) to the seconds to wait."""
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """Exponential, with jitter, capped: base, base x factor, base x factor squared ... seconds.
+    """An exponential backoff with jitter and a cap: base, base x factor, base x factor squared ... seconds.
 
-    jitter spreads each delay evenly over (1 - jitter) to (1 + jitter) of it; cap holds afterwards too.
+    jitter multiplies each delay by a random number from 1 - jitter to 1 + jitter. No delay is longer than cap.
     """
 
     base: float = 1.0  # seconds
@@ -36,11 +36,11 @@ class Backoff:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not (number and least <= value <= most and value < math.inf):
                 allowed = f"from {least} to {most:.0f}" if most < math.inf else f"of at least {least}, and finite"
-                raise ConfigurationError(f"backoff {name}: {value!r} is not allowed; give a number {allowed}")
+                raise ConfigurationError(f"backoff {name}: {value!r} is not allowed; use a number {allowed}")
 
-    # Jitter spreads load; it guards no secret.
+    # random is good enough, because jitter only spreads load.
     def __call__(self, attempt: int, random: Callable[[], float] = _random.random) -> float:
-        """Seconds before the next try, after the attempt-th (from 1) failed."""
+        """Return the seconds to wait after failed attempt number `attempt`, counted from 1."""
         try:
             delay = min(self.cap, self.base * float(self.factor) ** (max(attempt, 1) - 1))
         except OverflowError:
@@ -49,5 +49,5 @@ class Backoff:
 
 
 def constant(seconds: float) -> BackoffFunction:
-    """The same delay every time."""
+    """Return a backoff that waits the same number of seconds every time."""
     return Backoff(base=seconds, factor=1, cap=seconds, jitter=0)

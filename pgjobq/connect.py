@@ -1,4 +1,4 @@
-"""open_storage: the storage that a URL names."""
+"""open_storage creates the storage that a URL names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pgjobq.storage.base import BaseStorage
 
 @dataclass(frozen=True)
 class _Kind:
-    """A class of storages, where it is, and the extra that brings its driver, with what it requires."""
+    """A storage class, its module, and the extra that installs its driver, with the requirement of that extra."""
 
     module: str
     name: str
@@ -48,27 +48,27 @@ _KINDS = {
     "mongodb": MONGO,
     "dynamodb": DYNAMODB,
 }
-# What a scheme is written as for the library behind the storage.
+# Schemes that the library behind the storage spells differently.
 _WRITTEN = {"postgres": "postgresql", "valkey": "redis", "valkeys": "rediss"}
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9.-]*)(\+[a-zA-Z0-9_.+-]+)?://")
 _SQLALCHEMY_PREFIX = "sqlalchemy+"
 
 
 def open_storage(url: str = "", **options: Any) -> BaseStorage:
-    """The storage for a URL or libpq conninfo; options are its own. Connects at the first call, not here.
+    """Return the storage for a URL or libpq conninfo. It connects at its first call. options: those of the storage.
 
     | URL | storage |
     |---|---|
-    | `postgresql://user@host/db`, `postgres://...`, `host=... dbname=...`, the empty text (libpq's own variables) | PostgresStorage |
-    | `sqlite:///jobs.db`, `mysql://...`, `mariadb://...`, any other dialect of SQLAlchemy | SQLAlchemyStorage |
+    | `postgresql://user@host/db`, `postgres://...`, `host=... dbname=...`, the empty string (libpq's environment variables) | PostgresStorage |
+    | `sqlite:///jobs.db`, `mysql://...`, `mariadb://...`, any other SQLAlchemy dialect | SQLAlchemyStorage |
     | `sqlalchemy+postgresql://...` | SQLAlchemyStorage, on PostgreSQL |
     | `redis://...`, `rediss://...`, `valkey://...`, `unix:///path/to/socket` | RedisStorage |
     | `mongodb://...`, `mongodb+srv://...` | MongoStorage |
     | `dynamodb://...` | DynamoDBStorage |
 
-    Raises ConfigurationError for a scheme that names no storage, an option that the storage does not take, and a
-    driver that is not installed: with the extra that brings it.
-    """  # noqa: E501  # a row of a table is a line
+    Raises ConfigurationError if the scheme names no storage, if the storage does not have an option, or if its driver
+    is not installed; the message names the extra that installs the driver.
+    """  # noqa: E501  # a table row must be one line
     kind, scheme = _kind_of(url)
     try:
         make = kind.load()
@@ -83,20 +83,20 @@ def open_storage(url: str = "", **options: Any) -> BaseStorage:
     except Exception as error:
         if not _is_about_url(error):
             raise
-        # The library's own words may hold the password, or a part of it.
+        # The library's message may contain the password or a part of it.
         raise ConfigurationError(
-            f"dsn: this is no {scheme}:// URL that {kind.name} understands; give {scheme}://user:password@host:port/name,"
-            " and percent-encode what is special in user and password"
+            f"dsn: {kind.name} cannot parse this {scheme}:// URL; use {scheme}://user:password@host:port/name,"
+            " and percent-encode special characters in the user and the password"
         ) from None
 
 
 def is_postgres(url: str) -> bool:
-    """Whether open_storage makes a PostgresStorage of this URL or conninfo."""
+    """Return whether open_storage creates a PostgresStorage for this URL or conninfo."""
     return _kind_of(url)[0] is POSTGRES
 
 
 def sqlalchemy_url(url: str) -> str | None:
-    """The URL as SQLAlchemy takes it, when open_storage makes a SQLAlchemyStorage of it."""
+    """Return the URL as SQLAlchemy expects it, or None if open_storage does not create a SQLAlchemyStorage for it."""
     kind = _kind_of(url)[0]
     return _written(url, kind) if kind in (SQLALCHEMY, MYSQL) else None
 
@@ -114,7 +114,7 @@ def _kind_of(url: str) -> tuple[_Kind, str]:
         return SQLALCHEMY, scheme
     names = ", ".join(f"{name}://" for name in _KINDS)
     raise ConfigurationError(
-        f"dsn: no storage is known for {scheme}://; give one of {names} or a URL of another SQLAlchemy dialect"
+        f"dsn: no storage supports {scheme}://; use one of {names} or a URL of another SQLAlchemy dialect"
     )
 
 
@@ -130,7 +130,7 @@ def _is_dialect(name: str) -> bool:
 
 
 def _written(url: str, kind: _Kind) -> str:
-    """The URL as the storage takes it."""
+    """Return the URL as the storage expects it."""
     if url.startswith(_SQLALCHEMY_PREFIX):
         return url[len(_SQLALCHEMY_PREFIX) :]
     found = _SCHEME.match(url)
@@ -138,9 +138,9 @@ def _written(url: str, kind: _Kind) -> str:
         return url
     scheme, driver, rest = found[1].lower(), found[2] or "", url[found.end() :]
     if kind is POSTGRES:
-        driver = ""  # SQLAlchemy's way of naming one; here it is always psycopg
+        driver = ""  # SQLAlchemy names a driver in the scheme; PostgresStorage always uses psycopg
     elif kind is MYSQL and not driver:
-        driver = "+pymysql"  # the one that the extra brings; SQLAlchemy's own choice needs a compiler
+        driver = "+pymysql"  # the extra installs pymysql; SQLAlchemy's default driver needs a compiler
     return f"{_WRITTEN.get(scheme, scheme)}{driver}://{rest}"
 
 
@@ -151,20 +151,20 @@ def _check_options(kind: _Kind, make: Callable[..., BaseStorage], options: dict[
     known = [parameter.name for parameter in parameters[1:]]
     for name in options:
         if name not in known:
-            raise ConfigurationError(f"{name}: {kind.name} takes no such option; it has: {', '.join(known) or 'none'}")
+            raise ConfigurationError(f"{name}: {kind.name} has no such option; it has: {', '.join(known) or 'none'}")
 
 
 def _missing(kind: _Kind, scheme: str, module: str) -> str:
     if kind.extra:
         return (
-            f"dsn: {scheme}:// needs the module {module!r}, which the extra {kind.extra} brings; "
+            f"dsn: {scheme}:// needs the module {module!r}, which the extra {kind.extra} installs; "
             f"install it: pip install '{kind.requires}'"
         )
-    return f"dsn: {scheme}:// needs the module {module!r}; install it, or name another driver: {scheme}+DRIVER://"
+    return f"dsn: {scheme}:// needs the module {module!r}; install it, or use another driver: {scheme}+DRIVER://"
 
 
 def _is_about_url(error: Exception) -> bool:
-    """Whether a library said so of the URL that it was given."""
+    """Return whether the error is a library's complaint about the URL."""
     if isinstance(error, ValueError):  # redis, urllib
         return True
     module = type(error).__module__

@@ -1,4 +1,4 @@
-"""What is known of a handler's function: its parameters, whether it runs when called, and which definition made it."""
+"""Inspect a handler's function: its parameters, whether a call runs it, and where it was defined."""
 
 from __future__ import annotations
 
@@ -19,56 +19,58 @@ _EMPTY = object()
 
 
 def parameters_of(function: Function) -> dict[str, inspect.Parameter]:
-    """Its parameters; ConfigurationError when it does not tell them, or data could not be given by keyword."""
+    """Return its parameters. Raises ConfigurationError if Python cannot tell them or one is positional-only."""
     try:
         parameters = dict(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         raise ConfigurationError(
-            f"function: {place_of(function)} does not tell its parameters; wrap it in a function that does"
+            f"function: {place_of(function)} has no signature; wrap it in a function that has one"
         ) from None
     for name, parameter in parameters.items():
         if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
             raise ConfigurationError(
-                f"{place_of(function)}: parameter {name} is positional-only; data is given by keyword"
+                f"{place_of(function)}: parameter {name} is positional-only; make it a keyword parameter"
             )
     return parameters
 
 
 def is_async(function: Function) -> bool:
-    """Whether calling it makes a coroutine; ConfigurationError when calling it runs nothing at all."""
+    """Return whether a call returns a coroutine. Raises ConfigurationError if a call does not run the function."""
     innermost = unwrapped(function)
     if getattr(innermost, "__code__", None) in _context_managers():
         raise ConfigurationError(
-            f"function: {place_of(function)} is a context manager, so calling it runs nothing; take @contextmanager off"
+            f"function: {place_of(function)} is a context manager, so calling it runs nothing; remove @contextmanager"
         )
-    # A class is called by its type's __call__, an object by its class's.
-    bodies = (innermost, getattr(type(innermost), "__call__"))  # noqa: B004, B009  # its body is wanted
+    # Calling an object runs the __call__ of its type.
+    bodies = (innermost, getattr(type(innermost), "__call__"))  # noqa: B004, B009  # the code of __call__ is inspected
     if any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in bodies):
         raise ConfigurationError(
-            f"function: {place_of(function)} is a generator, so calling it runs nothing; take the yield out"
+            f"function: {place_of(function)} is a generator, so calling it runs nothing; remove the yield"
         )
     return any(inspect.iscoroutinefunction(body) for body in bodies)
 
 
 def unwrapped(function: Function) -> Function:
-    """The function inside partials and static methods."""
+    """Return the function inside partials and static methods."""
     while isinstance(function, functools.partial | staticmethod):
         function = function.func if isinstance(function, functools.partial) else function.__func__
     return function
 
 
 def place_of(function: Function) -> str:
-    """Its module and qualified name."""
+    """Return its module and qualified name."""
     function = unwrapped(function)
     return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
 
 
 class Definition:
-    """Where a function comes from: which definition, and which execution of its module.
+    """Identifies the definition of a function, and the execution of its module that defined it.
 
-    Two definitions are the same when module and qualified name are, and one of these holds: the module was executed
-    again in between (reloaded, or imported afresh); the function was typed again in an interactive session; it is the
-    same code with the same things captured, which are defaults, what a closure or a partial holds, a method's object.
+    Two definitions are the same if they have the same module and qualified name, and one of these is true:
+    - The module was executed again in between, because it was reloaded or imported again.
+    - The function was typed again in an interactive session.
+    - The code and the captured values are the same: defaults, closure variables, arguments of a partial, the object of
+      a method.
     """
 
     def __init__(self, function: Function) -> None:
@@ -77,11 +79,11 @@ class Definition:
         named = innermost if hasattr(innermost, "__qualname__") else type(innermost)
         self._name = (getattr(named, "__module__", None), named.__qualname__)
         module = sys.modules.get(str(self._name[0]))
-        self._execution = getattr(module, "__spec__", None)  # each execution of a module has one of its own
+        self._execution = getattr(module, "__spec__", None)  # each execution of a module has its own __spec__
         self._is_typed = hasattr(sys, "ps1") and named.__module__ == "__main__" and "<" not in named.__qualname__
 
     def is_same(self, other: Definition) -> bool:
-        """Whether this is the other one, defined again."""
+        """Return whether this is the other definition, executed again."""
         if self._name != other._name:
             return False
         if self._execution is not other._execution or self._is_typed:
@@ -90,26 +92,26 @@ class Definition:
 
 
 def location_of(function: Function) -> str:
-    """The file and line of its definition, as far as it tells."""
+    """Return the file and line of its definition, if it has code."""
     code = getattr(unwrapped(function), "__code__", None)
     return "an unknown line" if code is None else f"{code.co_filename}:{code.co_firstlineno}"
 
 
 def _same(one: Any, other: Any, seen: set[tuple[int, int]]) -> bool:
-    """Whether two values are one, or functions of the same code with the same things captured."""
+    """Return whether two values are identical, or functions with the same code and the same captured values."""
     if one is other or one is _EMPTY or other is _EMPTY or (id(one), id(other)) in seen:
         return True
     if type(one) is not type(other):
         return False
     if type(one) in _PLAIN:
         return bool(one == other)
-    seen.add((id(one), id(other)))  # a closure may hold itself
+    seen.add((id(one), id(other)))  # a closure may contain itself
     mine, its = _parts(one), _parts(other)
     return bool(mine) and len(mine) == len(its) and all(_same(*pair, seen) for pair in zip(mine, its, strict=True))
 
 
 def _parts(value: Any) -> list[Any]:
-    """What two values of this type must have in common to be the same; empty when they must be one object."""
+    """Return the parts in which two values of this type must agree. Empty if only identical objects are the same."""
     if inspect.isfunction(value):
         cells = [_content_of(cell) for cell in value.__closure__ or ()]
         return [value.__code__.co_filename, value.__code__, value.__defaults__, value.__kwdefaults__, *cells]
@@ -131,13 +133,13 @@ def _parts(value: Any) -> list[Any]:
 def _content_of(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # a function that its own closure holds, while it is being decorated
+    except ValueError:  # an empty cell: the function refers to itself and is still being decorated
         return _EMPTY
 
 
 @functools.cache
 def _context_managers() -> tuple[CodeType, ...]:
-    """The code of what contextlib's decorators make of any function."""
+    """Return the code objects of the wrappers that contextlib's decorators create."""
 
     def nothing() -> Any: ...
 

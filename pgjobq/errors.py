@@ -1,6 +1,6 @@
-"""Every error of pgjobq: one root, a child for each thing a caller may catch.
+"""The exceptions of pgjobq. They have one root, and a class for each error that a caller may want to catch.
 
-The docstring of a class is its default message.
+The first line of a class's docstring is its default message.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-MAX_DELAY = 3.2e9  # seconds, a hundred years: what a timestamp can take
+MAX_DELAY = 3.2e9  # seconds, a hundred years; a timestamp can hold the result
 
 
 class PgjobqError(Exception):
@@ -21,7 +21,7 @@ class PgjobqError(Exception):
 class InvalidJob(PgjobqError, ValueError):
     """A value given for a job is not allowed.
 
-    `field` names the argument, when it is known.
+    `field` names the argument, if it is known.
     """
 
     def __init__(self, message: str | None = None, *, field: str | None = None) -> None:
@@ -42,7 +42,7 @@ class JobNotFound(PgjobqError, LookupError):
 
 
 class LostJob(PgjobqError):
-    """The caller does not hold this job any more, or it is in no state for that: nothing was changed."""
+    """The caller does not hold this job any more, or its status does not allow this; nothing was changed."""
 
 
 class Cancelled(LostJob):
@@ -66,14 +66,14 @@ class JobTimeout(PgjobqError):
 
 
 class StorageError(PgjobqError):
-    """The storage could not do what was asked."""
+    """The storage could not do this."""
 
 
 class JobsHeld(StorageError):
-    """Another transaction holds the rows of these jobs; try again when it has ended.
+    """Another transaction has locked the rows of these jobs; try again when it has ended.
 
-    Raised by settle, `outcomes` are those that were not settled, and `lost` those whose job was lost; all others
-    are settled.
+    When settle raises this, `outcomes` are the outcomes that were not settled, and `lost` are the outcomes whose job
+    was lost. All other outcomes are settled.
     """
 
     def __init__(self, message: str | None = None, *, outcomes: Sequence[Any] = (), lost: Sequence[Any] = ()) -> None:
@@ -86,7 +86,7 @@ class StorageUnavailable(StorageError):
 
 
 class NotMigrated(StorageError):
-    """The database has no pgjobq schema of the version needed; run: pgjobq migrate."""
+    """The database does not have the pgjobq schema of this version; run: pgjobq migrate."""
 
 
 class SchemaTooNew(StorageError):
@@ -98,36 +98,36 @@ class SchemaConflict(StorageError):
 
 
 class Unsupported(PgjobqError):
-    """This storage cannot do that."""
+    """This storage does not support this."""
 
 
 class ConfigurationError(PgjobqError, ValueError):
-    """A worker, queue, handler or connection is set up wrongly."""
+    """A worker, queue, handler or connection is configured wrongly."""
 
 
 class Retry(Exception):
-    """Raised by a handler: run the job again after `delay` seconds (None: after its backoff).
+    """A handler raises this to run its job again after `delay` seconds. None means after its backoff.
 
-    It counts as a try: when all are used up, the job fails, with `reason` as its error. A delay that is no number of
-    seconds raises InvalidJob there and then, which is the job's error like any other.
+    The run counts as a try. When the tries are used up, the job fails with `reason` as its error. Creating a Retry with
+    an invalid delay raises InvalidJob in the handler, which counts like any other error of the job.
     """
 
     def __init__(self, delay: float | None = None, reason: str = "") -> None:
         if delay is not None and (
             isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= MAX_DELAY
         ):
-            raise InvalidJob(f"delay: {delay!r} is not allowed; give seconds from 0 to {MAX_DELAY:.0f}", field="delay")
+            raise InvalidJob(f"delay: {delay!r} is not allowed; use seconds from 0 to {MAX_DELAY:.0f}", field="delay")
         super().__init__(reason or "the handler asked for another try")
         self.delay = delay
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[Retry], tuple[float | None, str]]:
-        # By default an exception is unpickled from its message alone.
+        # Without this, unpickling would pass the message as the delay.
         return type(self), (self.delay, self.reason)
 
 
 class Fail(Exception):
-    """Raised by a handler: fail the job now, without another try. `reason` is its error."""
+    """A handler raises this to fail its job without another try. `reason` becomes the job's error."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason or "the handler gave no reason")

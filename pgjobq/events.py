@@ -1,4 +1,4 @@
-"""Log lines of pgjobq: an event and its fields. Logging that breaks must not break what it tells of."""
+"""Write log lines with an event and its fields. An error in logging must not stop the code that logs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import Any
 from pgjobq.explaining import class_name, explain, headline, safe_text, shortened
 from pgjobq.models import Job
 
-MAX_FIELD = 2_000  # characters of a field
+MAX_FIELD = 2_000  # the most characters of a field
 
 running_job: ContextVar[Job | None] = ContextVar("pgjobq_running_job", default=None)
 
 
 def current_job() -> Job | None:
-    """The job whose handler calls this; None outside of a handler.
+    """Return the job whose handler calls this, or None outside of a handler.
 
-    It is a context variable: known in tasks and in `asyncio.to_thread`, but not in a thread that a handler starts.
+    The job is a context variable. Tasks and `asyncio.to_thread` inherit it; a thread that a handler starts does not.
     """
     return running_job.get()
 
 
 class JobLogFilter(logging.Filter):
-    """Adds `job_id` and `job_type` to log records of a handler: `log_handler.addFilter(JobLogFilter())`.
+    """Adds `job_id` and `job_type` to the log records of handlers: `log_handler.addFilter(JobLogFilter())`.
 
-    Other records have no such attributes; default="-" gives them one, for formats that name it.
+    Other records do not have these attributes, unless default is set. Use default="-" if the format names them.
     """
 
     def __init__(self, *, default: str | None = None) -> None:
@@ -37,7 +37,7 @@ class JobLogFilter(logging.Filter):
         self._default = default
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add them, unless the record has its own; the record is always let through."""
+        """Add the attributes that the record does not have. Always returns True."""
         job = running_job.get()
         if job is not None:
             vars(record).setdefault("job_id", job.id)
@@ -49,24 +49,24 @@ class JobLogFilter(logging.Filter):
 
 
 class EventLog(logging.LoggerAdapter[logging.Logger]):
-    """A logger whose messages are `event field=value ...`, whatever formats them, and that never raises.
+    """A logger that writes messages of the form `event field=value ...` and never raises an Exception.
 
-    `log.warning("job.lost", extra={"job_id": ...})`: the fields are attributes of the record too, and `event` is
-    another. A field may be an exception. trace: the text of a traceback, in place of exc_info's.
+    `log.warning("job.lost", extra={"job_id": ...})` sets the fields, and `event`, as attributes of the record too. A
+    field may be an exception. trace: the text of a traceback, which replaces that of exc_info.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(logging.getLogger(name))
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name
-        """Whether lines of that level are wanted."""
+        """Return whether lines of this level are logged. Returns False if the logger raises."""
         try:
             return self.logger.isEnabledFor(level)
         except Exception:
             return False
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log an event. Where a filter, a handler or a record factory raises, the error stream says so."""
+        """Log an event. If a filter, a handler or a record factory raises, report that on stderr."""
         try:
             if self.logger.isEnabledFor(level):
                 error = kwargs.get("exc_info")
@@ -74,7 +74,7 @@ class EventLog(logging.LoggerAdapter[logging.Logger]):
                     error = sys.exc_info()[1]
                 self._write(level, str(msg), kwargs.get("extra") or {}, error or None, kwargs.get("trace"))
         except BaseException as broken:
-            # In the main thread it may be a signal's, which concerns the program.
+            # In the main thread it may come from a signal, such as KeyboardInterrupt, so the program must see it.
             if not isinstance(broken, Exception) and threading.current_thread() is threading.main_thread():
                 raise
             _complain(msg, broken)
@@ -87,15 +87,15 @@ class EventLog(logging.LoggerAdapter[logging.Logger]):
         shown = ({name: shown_value(value) for name, value in fields.items()},) if fields else ()
         path, line, function, _ = self.logger.findCaller(stacklevel=3)
         record = self.logger.makeRecord(self.logger.name, level, path, line, message, shown, None, function)
-        # Not by makeRecord: it refuses a field that the program's own record factory has set.
+        # Not passed to makeRecord, which refuses a field that the program's own record factory has set.
         vars(record).update(fields, event=event)
-        # Formatters show this text, and do not make one of their own, which nothing would shorten.
+        # Formatters use this text instead of formatting the traceback themselves, which nothing would shorten.
         record.exc_text = trace or (explain(error) if error is not None else None)
         self.logger.handle(record)
 
 
 def shown_value(value: object) -> str:
-    """A field's value as one word, quoted where it must be."""
+    """Return a field's value as one word, quoted if necessary."""
     text = safe_text(value, MAX_FIELD)
     plain = text.isprintable() and not any(c in ' "' for c in text)
     return text if text and plain else json.dumps(text, ensure_ascii=False)
@@ -113,5 +113,5 @@ def _complain(event: object, broken: BaseException) -> None:
             sys.stderr.write(
                 f"pgjobq: logging of {safe_text(event)} failed: {class_name(broken)}: {safe_text(broken)}\n"
             )
-    except BaseException:  # noqa: S110  # there is nothing left to tell it to
+    except BaseException:  # noqa: S110  # there is nowhere left to report the error
         pass

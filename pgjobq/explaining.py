@@ -1,6 +1,7 @@
-"""Errors as text: what a job, a log line and a database keep of them.
+"""Turn errors into text for jobs, log lines and databases.
 
-An exception is the user's object: its text may raise, be endless, or hold what no database takes. Nothing here raises.
+An exception may be of a user's class: its str() may raise, be very long, or contain characters that databases refuse.
+The functions here never raise.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ from typing import Any
 
 from pgjobq.errors import BadArguments, Fail, JobTimeout, Retry, UnknownJobType
 
-MAX_ERROR = 20_000  # characters of an error that are kept, and of each text below
-MAX_MESSAGE = 5_000  # of the message
-MAX_NESTED = 1_000  # of the message of a cause or a member, and of a line of source
-MAX_FRAMES = 40  # of one traceback
+MAX_ERROR = 20_000  # the most characters of an error; the limits of messages and lines are in characters too
+MAX_MESSAGE = 5_000  # of the message of the error
+MAX_NESTED = 1_000  # of the message of a cause or a group member, and of a line of a traceback
+MAX_FRAMES = 40  # frames of one traceback
 MAX_CHAIN = 20  # causes and contexts of one exception
-MAX_NOTES = 10  # of one exception
-MAX_MEMBERS = 10  # of one group
-MAX_DETAILED = 100  # exceptions of one error whose traceback and members are told
-MAX_WALK = 100_000  # links of a chain that are looked at
+MAX_NOTES = 10  # notes of one exception
+MAX_MEMBERS = 10  # members of one group
+MAX_DETAILED = 100  # exceptions of one error that are shown with traceback and members
+MAX_WALK = 100_000  # exceptions of one chain that are read
 
-VERDICTS = (Retry, Fail, BadArguments, UnknownJobType, JobTimeout)  # said on purpose: where does not matter
+VERDICTS = (Retry, Fail, BadArguments, UnknownJobType, JobTimeout)  # raised on purpose; no traceback is shown
 CAUSED = "The above exception was the direct cause of the following exception:"
 MEANWHILE = "During handling of the above exception, another exception occurred:"
 
 
 def explain(error: BaseException) -> str:
-    """Type, message, notes and traceback, with causes, contexts and the members of groups.
+    """Return type, message, notes and traceback, with causes, contexts and the members of groups.
 
-    Shortened in the middle when very long. An exception that breaks this is told by its type and message alone.
+    A very long text is shortened in the middle. If the exception breaks this function, returns only type and message.
     """
     try:
         head = _headline(error, MAX_MESSAGE)
@@ -42,31 +43,31 @@ def explain(error: BaseException) -> str:
 
 
 def headline(error: BaseException) -> str:
-    """Type and message."""
+    """Return type and message."""
     return f"{_type_of(error)}: {text}" if (text := safe_text(error)) else _type_of(error)
 
 
 def safe_text(value: object, most: int = MAX_MESSAGE) -> str:
-    """str() of anything, without characters that databases refuse, shortened in the middle to so many."""
+    """Return str(value) without characters that databases refuse, shortened to `most` characters."""
     try:
-        text = str.__str__(str(value))  # of a subclass, str() returns the object itself
+        text = str.__str__(str(value))  # str() may return an instance of a subclass of str
     except BaseException as broken:
         text = f"<{class_name(value)} that cannot be printed: {class_name(broken)}>"
     return shortened(printable(shortened(text, most)), most)
 
 
 def class_name(value: object) -> str:
-    """The name of its class, whatever a metaclass says."""
+    """Return the name of its class, even if a metaclass overrides __name__."""
     return str(type.__dict__["__name__"].__get__(type(value)))
 
 
 def printable(text: str) -> str:
-    """The text without NUL characters and surrogates: they are written as escapes."""
+    """Return the text with NUL characters and surrogates replaced by escapes."""
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
 def shortened(text: str, most: int) -> str:
-    """The text, without its middle where it has more characters than that."""
+    """Return the text, without its middle if it has more than `most` characters."""
     if len(text) <= most:
         return text
     half = (most - 5) // 2
@@ -91,7 +92,7 @@ def _headline(error: BaseException, most: int) -> str:
 
 
 def _chain(error: BaseException, most: int, budget: Iterator[int]) -> Iterator[str]:
-    """An exception after those that led to it, as Python prints them."""
+    """Yield an exception and, before it, its causes and contexts, as Python prints them."""
     links = _ends(list(islice(_links(error), MAX_WALK)), MAX_CHAIN, "exceptions")
     for number, link in enumerate(reversed(links)):
         if isinstance(link, str):
@@ -109,7 +110,7 @@ def _chain(error: BaseException, most: int, budget: Iterator[int]) -> Iterator[s
 
 
 def _links(error: BaseException) -> Iterator[tuple[BaseException, str]]:
-    """An exception, its cause, the cause's cause, with what is said below each; cycles end."""
+    """Yield an exception, its cause or context, and so on, each with the line to print below it. Ends at a cycle."""
     seen: set[int] = set()
     found: BaseException | None = error
     because = ""
@@ -128,7 +129,7 @@ def _members(group: BaseExceptionGroup[Any], budget: Iterator[int]) -> Iterator[
 
 
 def _frames(trace: TracebackType | None) -> str:
-    """The frames of a traceback but the worker's own, which come first."""
+    """Format the frames of a traceback without the worker's own frames at its start."""
     frames: list[tuple[FrameType, int]] = list(traceback.walk_tb(trace))
     while frames and str(frames[0][0].f_globals.get("__name__")).startswith("pgjobq.worker."):
         del frames[0]
@@ -140,7 +141,7 @@ def _frames(trace: TracebackType | None) -> str:
 
 
 def _ends(items: list[Any], most: int, what: str) -> list[Any]:
-    """The items, without those in the middle where they are more; a line says how many."""
+    """Return at most `most` items. If there are more, a line in the middle says how many are left out."""
     if len(items) <= most:
         return items
     half = most // 2

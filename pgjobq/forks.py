@@ -1,9 +1,9 @@
-"""What a forked child does with what it inherits, before it runs anything else.
+"""Reset locks and connections in a forked child, before it runs anything else.
 
-A child has a copy of every lock, also of those that other threads of its parent hold and that nothing releases in the
-child, and it has the parent's sockets. What it sends on them corrupts the parent's connections, and as long as it
-keeps them open, the server takes a dead parent for alive. So the child closes these sockets without a word to the
-server, and objects that hold locks or connections begin again.
+A forked child inherits a copy of every lock. If another thread of the parent held a lock, nothing releases the copy in
+the child. The child also inherits the parent's sockets. Anything that it sends on them corrupts the parent's
+connections, and while it keeps them open, the server believes that a dead parent is alive. The child therefore closes
+these sockets without sending anything, and objects that hold locks or connections create new ones.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from weakref import WeakSet
 
 
 class HasSocket(Protocol):
-    """A connection; fileno() raises when it is closed."""
+    """A connection. Its fileno() raises if it is closed."""
 
     def fileno(self) -> int:
-        """The descriptor of its socket."""
+        """Return the file descriptor of its socket."""
 
 
 class Renewable(Protocol):
-    """What holds locks, threads or connections of its process."""
+    """An object that holds locks, threads or connections of its process."""
 
     def after_fork(self) -> None:
-        """Called in a child that was just forked, where no other thread runs: begin again, and wait for nothing."""
+        """Reset the object in a new child, where no other thread runs. Must not block."""
 
 
 class Holdable(Protocol):
-    """What must not be in use while the process is forked."""
+    """An object that must be at rest while the process forks."""
 
     def before_fork(self) -> None:
-        """Come to rest, within a second."""
+        """Bring the object to rest within a second."""
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Let the object continue."""
 
 
 _sockets: WeakSet[HasSocket] = WeakSet()
@@ -44,17 +44,17 @@ _renewed: WeakSet[Renewable] = WeakSet()
 
 
 def close_in_child(connection: HasSocket) -> None:
-    """Have each forked child close this connection's socket, and say nothing to the server. Holds it weakly."""
+    """Make each forked child close this connection's socket without sending anything. Keeps a weak reference."""
     _sockets.add(connection)
 
 
 def renew_in_child(owner: Renewable) -> None:
-    """Have each forked child call owner.after_fork(). Holds it weakly."""
+    """Make each forked child call owner.after_fork(). Keeps a weak reference."""
     _renewed.add(owner)
 
 
 def hold_for_fork(owner: Holdable) -> None:
-    """Have each fork call owner.before_fork(), and owner.after_fork_in_parent() after it. Holds it weakly."""
+    """Call owner.before_fork() before, and owner.after_fork_in_parent() after each fork. Keeps a weak reference."""
     _held.add(owner)
 
 
@@ -69,10 +69,10 @@ def _go_on() -> None:
 
 
 def _begin_again() -> None:
-    # /dev/null takes the socket's number: whatever still uses or closes the connection can hurt no other file.
+    # The socket's descriptor becomes /dev/null, so that code that still uses the connection cannot touch another file.
     null = os.open(os.devnull, os.O_RDWR)
     for connection in list(_sockets):
-        with suppress(Exception):  # it is closed, in a way of its driver's own
+        with suppress(Exception):  # the connection is closed; each driver raises its own exception
             os.dup2(null, connection.fileno(), inheritable=False)
     os.close(null)
     _sockets.clear()

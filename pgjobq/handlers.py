@@ -1,4 +1,4 @@
-"""Handlers: the functions that run jobs, by type, and how data becomes their arguments."""
+"""Handlers are the functions that run jobs. A Registry finds them by the type of job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _Kind = inspect.Parameter
 
 @dataclass(frozen=True, kw_only=True)
 class Handler:
-    """A function and how its jobs are enqueued and run. Made by `job`; checked when made."""
+    """A function, and the settings with which its jobs are enqueued and run. `job` creates it.
+
+    Raises ConfigurationError for invalid settings.
+    """
 
     type: str
     function: Callable[..., Any]
@@ -56,9 +59,9 @@ class Handler:
             check_template(self.unique, None if self._whole else self._known)
 
     def arguments(self, job: Job, given: Job | None = None) -> dict[str, Any]:
-        """The keyword arguments for a job; BadArguments names the keys that are missing or unexpected.
+        """Return the keyword arguments for a job. BadArguments names the missing and the unexpected keys.
 
-        given: what to hand over as `job`, when it is not the job itself.
+        given: the object to pass as `job` in place of the job itself.
         """
         arguments: dict[str, Any]
         if isinstance(job.data, UnreadableData):
@@ -70,7 +73,7 @@ class Handler:
             if not (self._required.issubset(arguments) and (self._known is None or self._known.issuperset(arguments))):
                 raise BadArguments(self._misfit(arguments))
         if self.wants_job:
-            if "job" in arguments:  # known is None: the others have refused it above
+            if "job" in arguments:  # only if the handler has **kwargs; the check above refuses it otherwise
                 raise BadArguments(self._misfit(arguments))
             arguments = {**arguments, "job": given or job}
         return arguments
@@ -80,18 +83,18 @@ class Handler:
         return None if self.unique is None else key_from(self.unique, data or {}, self.type)
 
     def delay(self, attempt: int) -> float:
-        """Seconds before the next try, after the attempt-th (from 1) failed: a number that any storage can take.
+        """Return the seconds to wait after failed attempt number `attempt`, counted from 1. Any storage accepts them.
 
-        A backoff function that raises or gives no such number is logged, and the default backoff stands in: a job
-        must not be lost over it.
+        If the backoff function raises or returns an invalid number, this is logged and the default backoff is used,
+        because a faulty function must not lose a job.
         """
         try:
             seconds = float(self.backoff(attempt))
             if not 0 <= seconds <= MAX_DELAY:
-                raise ConfigurationError(f"backoff: gave {seconds!r}; give seconds from 0 to {MAX_DELAY:.0f}")
+                raise ConfigurationError(f"backoff: returned {seconds!r}; return seconds from 0 to {MAX_DELAY:.0f}")
             return seconds
         except BaseException as error:
-            from pgjobq.events import EventLog  # a program that only enqueues need not wait for logging
+            from pgjobq.events import EventLog  # imported late, because a program that only enqueues does not need it
 
             extra = {"job_type": self.type, "attempts": attempt, "error": error}
             EventLog("pgjobq.handlers").error("backoff.error", extra=extra, exc_info=error)
@@ -108,7 +111,7 @@ class Handler:
     def _check(self) -> None:
         if not callable(self.function):
             raise ConfigurationError(
-                f"function: {self.function!r} cannot be called; decorate a function, with @job or @job(type=...)"
+                f"function: {self.function!r} is not callable; decorate a function with @job or @job(type=...)"
             )
         try:
             check_name("type", self.type, "a name for the type of job", MAX_NAME)
@@ -119,15 +122,15 @@ class Handler:
             raise ConfigurationError(f"handler {place_of(self.function)}: {error}") from None
         if not callable(self.backoff):
             raise ConfigurationError(
-                f"backoff: {self.backoff!r} cannot be called; give Backoff(...) or attempt -> seconds"
+                f"backoff: {self.backoff!r} is not callable; use Backoff(...) or a function from the attempt to seconds"
             )
         number = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
         if self.timeout is not None and not (number and 0 < self.timeout <= MAX_DELAY):
-            raise ConfigurationError(f"timeout: {self.timeout!r} is not allowed; give seconds above 0, or None")
+            raise ConfigurationError(f"timeout: {self.timeout!r} is not allowed; use seconds above 0, or None")
 
 
 class Registry:
-    """Handlers by the type of job they run."""
+    """Maps types of jobs to their handlers."""
 
     def __init__(self) -> None:
         self._by_type: dict[str, Handler] = {}
@@ -135,10 +138,10 @@ class Registry:
         self._by_function: dict[Callable[..., Any], Handler] = {}
 
     def register(self, handler: Handler) -> None:
-        """Add a handler. The same function defined again (its module was reloaded) takes its own place.
+        """Add a handler. If the same function is defined again, because its module was reloaded, it replaces the first.
 
-        Another function for the type is refused, also one of the same name: a second lambda, or a closure or method
-        that holds other values. Raises ConfigurationError.
+        Raises ConfigurationError if the type has another function. A function of the same name may be another function:
+        a second lambda, or a closure or method that holds other values.
         """
         there, definition = self._by_type.get(handler.type), Definition(handler.function)
         if there is not None and not definition.is_same(self._definitions[handler.type]):
@@ -147,13 +150,13 @@ class Registry:
             self._by_function[handler.function] = handler
         except TypeError:
             raise ConfigurationError(
-                f"function: {place_of(handler.function)} has no hash, so its handler could not be found again;"
-                " give its class a __hash__, or wrap it in a function"
+                f"function: {place_of(handler.function)} is not hashable, so its handler could not be found;"
+                " add a __hash__ to its class, or wrap it in a function"
             ) from None
         self._by_type[handler.type], self._definitions[handler.type] = handler, definition
 
     def get(self, job_type: str) -> Handler:
-        """The handler for a type; UnknownJobType when there is none."""
+        """Return the handler for a type. Raises UnknownJobType if there is none."""
         try:
             return self._by_type[job_type]
         except KeyError:
@@ -161,7 +164,7 @@ class Registry:
             raise UnknownJobType(f"no handler for jobs of type {job_type!r}; registered: {known}") from None
 
     def for_function(self, function: Callable[..., Any]) -> Handler:
-        """The handler of a decorated function; UnknownJobType when it is not registered here."""
+        """Return the handler of a decorated function. Raises UnknownJobType if it is not registered here."""
         try:
             return self._by_function[function]
         except KeyError:
@@ -208,12 +211,12 @@ def job(
     unique: str | None = None,
     registry: Registry = default_registry,
 ) -> F | Callable[[F], F]:
-    """Register a function, sync or async, as the handler of a type of job (default: its name); returns it as it is.
+    """Register a sync or async function as the handler of a type of job, and return it unchanged.
 
-    queue, priority and max_retries are what its jobs are enqueued with unless told otherwise. backoff gives the
-    seconds before the next try from the number of the try that failed. timeout is in seconds: a job that runs
-    longer is retried like one that raised. unique is the unique key of its jobs, formatted from their data:
-    "doc:{doc_id}".
+    type: by default the function's name. queue, priority, max_retries: the defaults for enqueueing its jobs. backoff:
+    maps the number of the try that failed to the seconds before the next try. timeout: in seconds; a job that runs
+    longer is retried like a job that raised.
+    unique: the unique key of its jobs, formatted from their data, such as "doc:{doc_id}".
     """
 
     def register(function: F) -> F:
@@ -239,4 +242,6 @@ def _conflict(job_type: str, there: Callable[..., Any], here: Callable[..., Any]
     if first == second:
         first += f" at {location_of(there)}"
         second += f" at {location_of(here)}, which is another function or holds other values,"
-    return f"type {job_type!r} has a handler already: {first}; give {second} another with @job(type=...)"
+    return (
+        f"type {job_type!r} already has a handler: {first}; register {second} under another type, with @job(type=...)"
+    )

@@ -1,4 +1,4 @@
-"""What passes between a worker and a storage beside jobs: what became of a start, and what maintenance found."""
+"""The outcomes of jobs and the results of maintenance, which a worker and a storage exchange."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgjobq.models import Job, JobStatus
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The job ran to its end."""
+    """The job's handler returned."""
 
     job: Job
 
@@ -37,7 +37,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The job was claimed but not run: it goes back, due after delay seconds, and the start is not counted."""
+    """The worker gives the job back. It is due again after delay seconds, and the start is not counted."""
 
     job: Job
     delay: float = 0.0
@@ -47,7 +47,7 @@ Outcome = Completed | Failed | Retried | Released
 
 
 def status_after(outcome: Outcome) -> JobStatus:
-    """The status of a job that was settled so."""
+    """Return the status of a job that was settled with this outcome."""
     match outcome:
         case Completed():
             return JobStatus.COMPLETED
@@ -59,7 +59,7 @@ def status_after(outcome: Outcome) -> JobStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class Maintenance:
-    """What one round of maintain found: starts that this worker lost, and when to come again (seconds)."""
+    """The result of a call of maintain. lost: jobs that this worker lost. again_in: seconds until the next call."""
 
     lost: Sequence[Job] = ()
     rescued: int = 0
@@ -68,21 +68,22 @@ class Maintenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What prune_some did: jobs deleted, and when to come again (seconds)."""
+    """The result of a call of prune_some. jobs: how many it deleted. again_in: seconds until the next call."""
 
     jobs: int = 0
     again_in: float = 60.0
 
 
 class JobTransaction(AbstractContextManager[Any], AbstractAsyncContextManager[Any], ABC):
-    """The database transaction of a handler, which completes its job as its last act.
+    """The database transaction of a handler, which completes the job just before it commits.
 
-    `with` yields a connection for sync handlers, `async with` one for async ones. When the body ends, the
-    job is completed in the same transaction: both happen, or neither. LostJob rolls it back.
+    `with` yields a connection for sync handlers, and `async with` yields one for async handlers. When the body ends,
+    the job is completed in the same transaction. Both happen, or neither. If the job was lost, the transaction is
+    rolled back and LostJob is raised.
     """
 
-    settled = False  # whether it has committed
+    settled = False  # True after the commit
 
     def interrupt(self) -> bool:
-        """End the statement that runs in it, where the storage can; False if it is not open. For another thread."""
+        """End the statement that runs in it, if the storage can. Called by another thread. False if it is not open."""
         return False

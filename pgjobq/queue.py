@@ -1,4 +1,4 @@
-"""JobQueue: what application code holds."""
+"""JobQueue, the class with which applications enqueue and manage jobs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ JobType = str | Callable[..., Any]
 
 
 class JobQueue:
-    """Enqueues jobs and looks after them, on any storage. Thread-safe; make one and share it.
+    """Enqueues and manages jobs on any storage. Thread-safe; create one and share it.
 
-    Takes a URL (with the storage's own options), or a storage. Nothing is connected before the first call.
+    Takes a storage, or a URL and the options of its storage. It connects at the first call.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class JobQueue:
     ) -> None:
         if isinstance(storage, BaseStorage):
             if options:
-                raise ConfigurationError(f"{', '.join(options)}: give options to the storage itself")
+                raise ConfigurationError(f"{', '.join(options)}: not allowed here; pass options to the storage")
             self.storage = storage
         elif isinstance(storage, str):
             self.storage = open_storage(storage, **options)
         else:
-            raise ConfigurationError(f"storage: {type(storage).__name__} is neither a URL nor a storage")
+            raise ConfigurationError(f"storage: {type(storage).__name__} is neither a URL nor a storage; use either")
         self._registry = registry
 
     def enqueue(
@@ -56,20 +56,21 @@ class JobQueue:
         expires_at: datetime | None = None,
         connection: Any = None,
     ) -> JobId:
-        """Add a job; its id. job: a handler, whose settings are the defaults, or the name of a type.
+        """Add a job and return its id.
 
-        delay is in seconds from the database's now; execute_at is aware. connection: a psycopg or SQLAlchemy
-        connection or session, in whose transaction the job is added: it exists when that commits, or not at all.
-        Raises InvalidJob, DuplicateJob, StorageUnavailable; nothing was added then, unless the connection was
-        lost while waiting for the answer: enqueue again with the same job_id to be sure.
+        job: a handler, whose settings are the defaults, or the name of a type. delay: seconds from the database's
+        current time. execute_at: an aware datetime. connection: a psycopg or SQLAlchemy connection or session; the job
+        is added in its transaction, and exists only if that commits.
+        Raises InvalidJob, DuplicateJob or StorageUnavailable. Nothing was added then, unless the connection was lost
+        while the call waited for the answer. To be sure, enqueue again with the same job_id.
 
-        unique_key: if another job has the key, the call ends in that job, whose id is returned with an outcome; a
-        handler may give the key by @job(unique=...). unique_while: "unfinished", or "pending", which does not count a
-        running job. unique_for: seconds from its enqueueing for which a job has its key even when it has ended.
-        on_conflict: "keep" that job, "replace" what it was told, "debounce" it, or "error", which raises KeyTaken.
-        debounce puts the job off by the delay of this call, to at most debounce_ceiling seconds after it was first
-        enqueued. expires_at: an aware time; a job that has not started by then is cancelled. A storage that has no
-        keys, or no expiry, raises Unsupported.
+        unique_key: if another job has the key, the call ends in that job, and returns its id with an outcome. A handler
+        may declare the key by @job(unique=...). unique_while: "unfinished", or "pending", which does not count a
+        running job. unique_for: for how many seconds after it was enqueued a job has its key, even if it has ended.
+        on_conflict: "keep" that job, "replace" its fields, "debounce" it, or "error", which raises KeyTaken. debounce
+        delays the job by the delay of this call, to at most debounce_ceiling seconds after it was first enqueued.
+        expires_at: an aware datetime; a job that has not started by then is cancelled. Storages without keys or without
+        expiry raise Unsupported.
         """
         new = self.new_job(
             job,
@@ -108,7 +109,7 @@ class JobQueue:
         expires_at: datetime | None = None,
         connection: Any = None,
     ) -> JobId:
-        """enqueue for an event loop, which it never blocks; connection is an async one."""
+        """Add a job as enqueue does, without blocking the event loop. connection: an async connection or session."""
         new = self.new_job(
             job,
             data,
@@ -128,7 +129,7 @@ class JobQueue:
         return _with_outcome((await self.storage.enqueue_many_async([new], connection))[0])
 
     def enqueue_many(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[JobId]:
-        """Add many jobs in one round trip, all or none; their ids, in order. See new_job."""
+        """Add all of the jobs, or none, in one round trip, and return their ids in order. new_job creates such jobs."""
         return [_with_outcome(job_id) for job_id in self.storage.enqueue_many(jobs, connection)]
 
     def new_job(
@@ -149,7 +150,7 @@ class JobQueue:
         debounce_ceiling: float | None = None,
         expires_at: datetime | None = None,
     ) -> NewJob:
-        """A checked NewJob for enqueue_many; what is left out comes from the handler. Raises InvalidJob."""
+        """Create a NewJob for enqueue_many. A handler provides the defaults. Raises InvalidJob."""
         values: dict[str, Any] = {"type": job}
         if not isinstance(job, str):
             handler = self._registry.for_function(job)
@@ -170,13 +171,13 @@ class JobQueue:
         )
 
     def get_job(self, job_id: str) -> Job | None:
-        """The job with this id, or None."""
+        """Return the job with this id, or None."""
         return self.storage.get_job(job_id)
 
     def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
-        """Jobs, newest first, of one status and one queue or of all; at most limit.
+        """Return at most limit jobs, newest first. status, queue: only jobs of this status and queue.
 
-        Raises Unsupported for a queue when the storage has none.
+        Raises Unsupported if queue is given and the storage has no queues.
         """
         status = None if status is None else JobStatus(status)
         if queue is None:
@@ -188,30 +189,30 @@ class JobQueue:
         return jobs
 
     def get_pending_jobs(self, limit: int | None = None) -> list[Job]:
-        """Jobs that wait, due or not, newest first."""
+        """Return the pending jobs, due or not, newest first."""
         return self.list_jobs(JobStatus.PENDING, limit)
 
     def get_running_jobs(self, limit: int | None = None) -> list[Job]:
-        """Jobs that a worker holds, newest first."""
+        """Return the jobs that workers hold, newest first."""
         return self.list_jobs(JobStatus.RUNNING, limit)
 
     def get_completed_jobs(self, limit: int | None = None) -> list[Job]:
-        """Jobs that ran to their end, newest first."""
+        """Return the completed jobs, newest first."""
         return self.list_jobs(JobStatus.COMPLETED, limit)
 
     def get_failed_jobs(self, limit: int | None = None) -> list[Job]:
-        """Jobs that failed for good, newest first."""
+        """Return the jobs that failed for good, newest first."""
         return self.list_jobs(JobStatus.FAILED, limit)
 
     def retry(self, job_id: str, delay: float = 0) -> None:
-        """Give a failed or cancelled job another try, or a pending one a new time, after delay seconds.
+        """Run a failed, cancelled or pending job again after delay seconds.
 
-        Raises JobNotFound, or LostJob for a job that runs or is completed.
+        Raises JobNotFound, or LostJob if the job is running or completed.
         """
         self.storage.retry(job_id, delay)
 
     def cancel(self, job_id: str, reason: str | None = None) -> bool:
-        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
+        """Cancel a pending or running job. Returns False if the job was already finished. Raises JobNotFound.
 
         The worker of a running job stops its handler if it can. reason: kept as the job's error. Raises Unsupported for
         a reason if the storage keeps none.
@@ -250,7 +251,7 @@ class JobQueue:
         self.storage.pause("queue", queue, _end(until), reason)
 
     def resume_queue(self, queue: str) -> bool:
-        """Have workers start jobs of this queue again; False when it was not paused."""
+        """Have workers start jobs of this queue again; False if it was not paused."""
         return self.storage.resume("queue", queue)
 
     def pause_type(self, job_type: str, *, until: datetime | None = None, reason: str | None = None) -> None:
@@ -258,7 +259,7 @@ class JobQueue:
         self.storage.pause("type", job_type, _end(until), reason)
 
     def resume_type(self, job_type: str) -> bool:
-        """Have workers start jobs of this type again; False when it was not paused."""
+        """Have workers start jobs of this type again; False if it was not paused."""
         return self.storage.resume("type", job_type)
 
     def pauses(self) -> list[dict[str, Any]]:
@@ -266,11 +267,11 @@ class JobQueue:
         return self.storage.pauses()
 
     def counts(self) -> dict[JobStatus, int]:
-        """How many jobs there are of each status; exact."""
+        """Return the exact number of jobs of each status."""
         return self.storage.counts()
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
         self.storage.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What is done about jobs whose worker died: the log names them, and each runs by itself until it has ended once."""
+"""Log the jobs of dead workers, and run each such job alone until it has ended once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pgjobq.outcomes import Released
 
 log = EventLog("pgjobq.storage")
 
-MAX_CRASHES = 3  # crashes of a job, one after the other, at which it fails
-NAMED = 40  # jobs that one line names
-DRAIN_FOR = 5.0  # seconds for which a worker claims nothing, to be alone for a job whose worker crashed
-DRAIN_AGAIN = 60.0  # seconds until it tries that again, when its jobs did not end
-LEFT_FOR = 1.0  # seconds for which such a job is left to others
+MAX_CRASHES = 3  # consecutive crashes of a job after which it fails
+NAMED = 40  # the most jobs that a log line names
+DRAIN_FOR = 5.0  # seconds for which a worker claims nothing, so that a suspect can run alone
+DRAIN_AGAIN = 60.0  # seconds until the worker tries this again, if its jobs did not end in time
+LEFT_FOR = 1.0  # seconds for which a released suspect is hidden
 
 
 def tell_rescued(
@@ -29,10 +29,10 @@ def tell_rescued(
     failed_ids: Sequence[str] | None = None,
     crashes: Mapping[str, int] | None = None,
 ) -> None:
-    """Log that the jobs of a dead worker were taken from it: rescued went back in line, failed have crashed too often.
+    """Log that the jobs of a dead worker were rescued, or failed because they have crashed too often.
 
-    stood: seconds since the worker gave its last sign of life. job_ids: all of them. crashes: of those jobs that have
-    crashed more than once. A line names 40 jobs at most.
+    rescued, failed: the numbers of jobs. stood: seconds since the worker's last sign of life. job_ids: all jobs.
+    crashes: the jobs that have crashed more than once. A line names at most 40 jobs.
     """
     fields: dict[str, object] = {"worker_id": worker_id, "worker_name": name, "stood": stood}
     fields |= {"rescued": rescued, "failed": failed}
@@ -45,7 +45,7 @@ def tell_rescued(
 
 
 def tell_crashes(worker_id: int | None, name: str | None, stood: float | None, crashes: Mapping[str, int]) -> None:
-    """The same for a storage that knows of each job of the dead worker how often it has crashed, this time included."""
+    """Log the same for a storage that knows how often each of the jobs has crashed, this crash included."""
     failed = [job_id for job_id, count in crashes.items() if count >= MAX_CRASHES]
     tell_rescued(
         worker_id=worker_id,
@@ -60,20 +60,20 @@ def tell_crashes(worker_id: int | None, name: str | None, stood: float | None, c
 
 
 class Suspects:
-    """Keeps jobs whose worker crashed apart from others, in a storage whose claims do not. Not thread-safe."""
+    """Runs suspects apart from other jobs, for a storage whose claims do not do this. Not thread-safe."""
 
     def __init__(self) -> None:
         self._drain_until = self._drain_again = 0.0
 
     def must_wait(self, held: Sequence[Job]) -> bool:
-        """Whether to claim nothing beside the jobs that are held: one is a suspect, or one waits for their end."""
+        """Return whether to claim nothing more, because a held job is a suspect, or a suspect waits for held jobs."""
         if not held:
             self._drain_until = 0.0
             return False
         return time.monotonic() < self._drain_until or any(job.crashes for job in held)
 
     def apart(self, jobs: Sequence[Job], held: Sequence[Job]) -> tuple[list[Job], list[Released]]:
-        """Of the jobs of a claim those to run, and those to give back: a suspect runs when no other does."""
+        """Split claimed jobs into the jobs to run and the jobs to release. A suspect runs only if no other job does."""
         if not held and jobs[0].crashes:
             return [*jobs[:1]], [Released(job) for job in jobs[1:]]
         now = time.monotonic()

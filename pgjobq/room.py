@@ -1,4 +1,4 @@
-"""Room in a pool of connections: handlers' transactions must leave some for claims, settles and maintenance."""
+"""Reserve connections of a pool for claims, settles and maintenance, so that handlers cannot use them all."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pgjobq.events import EventLog
 log = EventLog("pgjobq.storage")
 
 OWN_CALLS = 4  # connections for a worker's own calls: a claim, a settle, maintenance, pruning
-LEFT = 2  # connections of a caller's pool that are kept free for these
+LEFT = 2  # connections of a caller's pool that are reserved for these calls
 
 
 class Room:
-    """taken() is entered around each transaction of a handler's that borrows a connection. Thread-safe.
+    """Limits the transactions of handlers. Enter taken() around each that borrows a connection. Thread-safe.
 
-    grow: has a pool of pgjobq's own hold so many connections; it follows the most that were open at once. A pool of the
-    caller's, where grow is None, stays as it is: transactions that would take the last two of its max_size connections
-    wait, at most timeout seconds, and the log says so once. max_size None: a pool without a limit.
+    grow: resizes a pool that pgjobq owns, to fit the most transactions that were open at once. A caller's pool, for
+    which grow is None, keeps its size. There, transactions that would take the last two of its max_size connections
+    wait for at most timeout seconds, and this is logged once. max_size: None for a pool without a limit.
     """
 
     def __init__(self, max_size: int | None, timeout: float, grow: Callable[[int], None] | None = None) -> None:
@@ -31,7 +31,7 @@ class Room:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Count a transaction, until it ends. Raises StorageUnavailable when a caller's pool has no room for it."""
+        """Count a transaction until it ends. Raises StorageUnavailable if a caller's pool has no room in time."""
         if self._places is not None and not self._places.acquire(blocking=False):
             self._wait(self._places)
         try:
@@ -52,9 +52,9 @@ class Room:
     def _wait(self, places: threading.Semaphore) -> None:
         with self._lock:
             tell, self._told = not self._told, True
-        remedy = f"give it the worker's concurrency and {OWN_CALLS} more"
+        remedy = f"set its max_size to the worker's concurrency plus {OWN_CALLS}"
         if tell:
-            problem = f"transactions of handlers wait, so that claims and settles need not; {remedy}"
+            problem = f"handlers wait for connections that are reserved for claims and settles; {remedy}"
             log.warning("pool.too_small", extra={"max_size": self._max_size, "error": problem})
         if not places.acquire(timeout=self._timeout):
             raise StorageUnavailable(

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, as programs that end in good order take them."""
+"""Handle SIGTERM and SIGINT in programs that stop in order."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections import deque
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-ONE_SIGNAL = 1.0  # seconds within which several count as one: `timeout` and some supervisors send two
+ONE_SIGNAL = 1.0  # seconds within which several signals count as one, because `timeout` and some supervisors send two
 
 
 class StopSignals:
-    """Counts them. hear() is a signal's handler, so it takes no lock and writes no log: the code it interrupts may.
+    """Counts stop signals. hear() is a signal handler, so it takes no lock and logs nothing.
 
-    count: how often the program was told to stop.
+    count: how often the program was asked to stop.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class StopSignals:
             self.count += 1
 
     def untold(self) -> list[str]:
-        """The names of the signals heard since the last call, to be logged."""
+        """Return the names of the signals since the last call, for the log."""
         names = []
         while self._untold:
             names.append(signal.Signals(self._untold.popleft()).name)
@@ -40,6 +40,6 @@ class StopSignals:
 
 
 def end_is_near() -> None:
-    """Ignore the signals from here to the end of the process, which would be killed by one while Python shuts down."""
+    """Ignore the signals until the process ends, because a signal would kill it while Python shuts down."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

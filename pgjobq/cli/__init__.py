@@ -1,4 +1,4 @@
-"""The command line. Drivers are imported inside the commands, so that help is quick."""
+"""The command line. The commands import drivers only when they run, which keeps --help fast."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ MODULES = ("admin", "jobs", "pausing", "run", "transfer")
 
 
 def load(modules: tuple[str, ...] = MODULES) -> click.Group:
-    """The command line with the commands of these modules."""
+    """Return the command line with the commands of these modules."""
     for name in modules:
         import_module(f"pgjobq.cli.{name}")
     return app
 
 
 def main() -> None:
-    """The command `pgjobq`. Exit status: 0 done, 1 not done, 2 wrong usage, 3 no such job, 130 interrupted."""
+    """Run the command `pgjobq`. Exit status: 0 success, 1 error, 2 wrong usage, 3 no such job, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a job may hold what this terminal's encoding lacks
-    # A worker, which supervisors and autoscalers start, is there sooner without the other commands.
+            stream.reconfigure(errors="backslashreplace")  # the terminal's encoding may lack a character
+    # Supervisors and autoscalers start workers; a worker starts faster without the other commands.
     commands = load(("run",) if sys.argv[1:2] == ["worker"] else MODULES)
     try:
         commands.main(prog_name="pgjobq", standalone_mode=False)

@@ -1,4 +1,4 @@
-"""Commands about the database: migrate, stats, check, repair, prune."""
+"""Commands that manage the database: migrate, stats, check, repair, prune."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pgjobq.errors import ConfigurationError
 
 
 @app.command()
-@click.option("--print", "print_", is_flag=True, help="Print the SQL, and do nothing.")
+@click.option("--print", "print_", is_flag=True, help="Print the SQL, and change nothing.")
 @click.option(
-    "--public-function/--no-public-function", default=True, help="Put a thin enqueue_job into the schema public."
+    "--public-function/--no-public-function", default=True, help="Create a thin enqueue_job in the schema public."
 )
 @common.dsn
 @common.schema
 def migrate(*, print_: bool, public_function: bool, dsn: str, schema: str) -> None:
-    """Install pgjobq in a PostgreSQL database, or bring it up to date. Safe to run at every deploy."""
+    """Install pgjobq in a PostgreSQL database, or upgrade it. Safe to run at every deployment."""
     from pgjobq.postgres import schema as installed
 
     if print_:
         click.echo(installed.migration_sql(schema, public_function=public_function), nl=False)
         return
     conninfo = postgres_conninfo(
-        dsn, "migrate: is for PostgreSQL; other storages make what they need at their first use"
+        dsn, "migrate: only for PostgreSQL; other storages create their tables at their first use"
     )
     report = installed.migrate(conninfo, schema=schema, public_function=public_function)
     for notice in report.notices:
@@ -42,7 +42,7 @@ def migrate(*, print_: bool, public_function: bool, dsn: str, schema: str) -> No
 @common.dsn
 @common.schema
 def stats(*, as_json: bool, dsn: str, schema: str) -> None:
-    """Jobs by queue and status, and the workers. Cheap, also on a large table."""
+    """Show the jobs by queue and status, and the workers. Cheap, even on a large table."""
     with opened(dsn, schema) as storage:
         jobs, workers, unserved = storage.stats(), storage.workers(), storage.unserved_types()
         pauses = storage.pauses()
@@ -71,7 +71,7 @@ def stats(*, as_json: bool, dsn: str, schema: str) -> None:
     if unserved:
         click.echo()
         keys = ("queue", "type", "jobs")
-        print_table(keys, [[row[key] for key in keys] for row in unserved], title="Due, and no worker takes the type")
+        print_table(keys, [[row[key] for key in keys] for row in unserved], title="Due, but no worker takes it")
 
 
 @app.command()
@@ -79,13 +79,13 @@ def stats(*, as_json: bool, dsn: str, schema: str) -> None:
 @common.dsn
 @common.schema
 def check(*, as_json: bool, dsn: str, schema: str) -> None:
-    """Look for what would keep jobs from running in PostgreSQL; exit status 1 when something would, with its remedy."""
+    """List the problems that keep jobs from running in PostgreSQL, with remedies. Exit status 1 if there are any."""
     from dataclasses import asdict
 
     from pgjobq.postgres.doctor import examine
 
     findings = examine(
-        postgres_conninfo(dsn, "check: is for PostgreSQL; elsewhere `pgjobq stats` tells how it goes"), schema
+        postgres_conninfo(dsn, "check: only for PostgreSQL; use `pgjobq stats` for other databases"), schema
     )
     if as_json:
         print_json([asdict(finding) for finding in findings])
@@ -103,12 +103,12 @@ def check(*, as_json: bool, dsn: str, schema: str) -> None:
 @common.dsn
 @common.schema
 def repair(*, as_json: bool, dsn: str, schema: str) -> None:
-    """Give jobs that no worker finds their places in line, such as those of a restore without triggers."""
+    """Give places in line to jobs that no worker finds, for example after a restore without triggers."""
     from dataclasses import asdict
 
     from pgjobq.storage.postgres_storage import PostgresStorage
 
-    conninfo = postgres_conninfo(dsn, "repair: is for PostgreSQL; other storages find every pending job as it is")
+    conninfo = postgres_conninfo(dsn, "repair: only for PostgreSQL; other storages need no repair")
     storage = PostgresStorage(conninfo, schema=schema, application_name="pgjobq repair")
     try:
         repaired = storage.repair()
@@ -118,22 +118,22 @@ def repair(*, as_json: bool, dsn: str, schema: str) -> None:
         print_json(asdict(repaired))
         return
     click.echo(f"{repaired.placed} pending jobs placed in line")
-    click.echo(f"{repaired.given_back} running jobs that no claim held given back, {repaired.failed} failed")
+    click.echo(f"{repaired.given_back} running jobs that no claim holds released, {repaired.failed} failed")
     if repaired.held:
-        click.echo(f"{repaired.held} left, because other transactions hold them: run it again")
+        click.echo(f"{repaired.held} skipped, because other transactions hold them; run repair again")
 
 
 @app.command()
-@click.option("--days", type=float, default=7, help="Finished longer ago than so many days.")
-@click.option("--failed", is_flag=True, help="Failed jobs too.")
+@click.option("--days", type=float, default=7, help="Delete jobs that finished more than this many days ago.")
+@click.option("--failed", is_flag=True, help="Delete failed jobs too.")
 @common.dsn
 @common.schema
 def prune(*, days: float, failed: bool, dsn: str, schema: str) -> None:
-    """Delete completed and cancelled jobs past their age, in small batches."""
+    """Delete old completed and cancelled jobs, in small batches."""
     try:
         age = timedelta(days=days)
     except (ValueError, OverflowError):
-        raise ConfigurationError(f"days: {days} is not allowed; give a number of days from 0") from None
+        raise ConfigurationError(f"days: {days} is not allowed; use a number of days, 0 or more") from None
     with opened(dsn, schema) as storage:
         pruned = storage.prune(age, ["completed", "cancelled", *["failed"] * failed])
     click.echo(f"{pruned} jobs deleted")

@@ -1,4 +1,4 @@
-"""What the commands share: options, output, exit statuses."""
+"""Options, output and exit statuses that the commands share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLOSE_TIME = 1.0  # seconds
 
 @click.group(context_settings={"show_default": True, "max_content_width": 120})
 def app() -> None:
-    """A job queue whose engine is SQL in PostgreSQL; it runs on other databases too."""
+    """A job queue whose engine is SQL in PostgreSQL. It also runs on other databases."""
 
 
 dsn = click.option(
@@ -33,25 +33,25 @@ dsn = click.option(
     show_envvar=True,
     default="",
     show_default=False,
-    help="The database's URL; without it, libpq's own variables (PGHOST ...).",
+    help="The database's URL or conninfo. By default, libpq's environment variables (PGHOST ...) apply.",
 )
 schema = click.option(
     "--schema",
     envvar="PGJOBQ_SCHEMA",
     show_envvar=True,
     default=DEFAULT_SCHEMA,
-    help="The schema that pgjobq is installed in, in PostgreSQL.",
+    help="The schema that pgjobq is installed in. Only for PostgreSQL.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def fail(message: str) -> None:
-    """An error, on the standard error stream."""
+    """Print an error to stderr."""
     click.echo(f"pgjobq: {in_lines(message)}", err=True)
 
 
 def refuse(message: str) -> NoReturn:
-    """Wrong usage: say so, and exit."""
+    """Print an error, and exit with the status for wrong usage."""
     fail(message)
     sys.exit(EXIT_USAGE)
 
@@ -60,9 +60,9 @@ def refuse(message: str) -> NoReturn:
 def opened(
     dsn: str, schema: str, program: str = "pgjobq", *, schema_option: str = "schema", **postgres_options: Any
 ) -> Iterator[BaseStorage]:
-    """A storage, closed at the end. The options are PostgreSQL's alone: given for another storage, they are refused.
+    """Open a storage, and close it at the end. Options for PostgreSQL are refused with another storage.
 
-    program: what PostgreSQL shows as the name of the application. schema_option: the option that gave the schema.
+    program: the application_name that PostgreSQL shows. schema_option: the name of the option that set the schema.
     """
     from pgjobq.connect import is_postgres, open_storage
 
@@ -79,57 +79,57 @@ def opened(
 
 
 def close_soon(storage: BaseStorage) -> None:
-    """Close it, or leave it open after a second: the process ends, and must not wait for a network that is cut."""
+    """Close the storage, but wait at most a second, because the process ends and the network may be down."""
     closing = threading.Thread(target=storage.close, daemon=True)
     closing.start()
     closing.join(CLOSE_TIME)
 
 
 def check_stays(dsn: str) -> None:
-    """Raise ConfigurationError for a database that no other process sees."""
+    """Raise ConfigurationError for a database in memory, which no other process can see."""
     if re.match(r"sqlite(\+\w+)?:(//|///|///:memory:)(\?|$)", dsn):
-        raise ConfigurationError("dsn: a database in memory ends with this command; name a file: sqlite:///jobs.db")
+        raise ConfigurationError("dsn: a database in memory ends with this command; use a file: sqlite:///jobs.db")
 
 
 def refuse_given(**options: Any) -> None:
-    """Refuse PostgreSQL's options, where they have other values than their defaults.
+    """Refuse options for PostgreSQL whose values are not their defaults.
 
-    A schema that the environment names may be meant for other commands.
+    A schema from the environment is accepted, because it may be meant for other commands.
     """
     for name, value in options.items():
         if value and value not in (DEFAULT_SCHEMA, os.environ.get("PGJOBQ_SCHEMA")):
-            refuse(f"--{name.replace('_', '-')}: this option is for PostgreSQL; leave it out for another database")
+            refuse(f"--{name.replace('_', '-')}: this option is only for PostgreSQL; leave it out for other databases")
 
 
 def postgres_conninfo(dsn: str, refusal: str) -> str:
-    """The DSN as libpq takes it, for commands that are PostgreSQL's alone; another database is refused, with reason."""
+    """Return the DSN as libpq expects it. For another database, print the refusal and exit."""
     from pgjobq.connect import is_postgres, open_storage
 
     if not is_postgres(dsn):
         refuse(refusal)
     open_storage(dsn).close()  # checks it, and does not connect
-    return re.sub(r"^postgres(ql)?\+\w+://", "postgresql://", dsn)  # SQLAlchemy's way of naming a driver
+    return re.sub(r"^postgres(ql)?\+\w+://", "postgresql://", dsn)  # SQLAlchemy names a driver in the scheme
 
 
 def age(name: str, text: str) -> timedelta:
-    """A time such as 7d, 12h, 30m, 90s or 0. Raises ConfigurationError, naming the option, for what is none."""
+    """Parse a time such as 7d, 12h, 30m, 90s or 0. Raises ConfigurationError with the name of the option."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])|0", text)
     if found is None:
-        raise ConfigurationError(f"{name}: {text!r} is no time; give 7d, 12h, 30m, 90s or 0")
+        raise ConfigurationError(f"{name}: {text!r} is not a time; use 7d, 12h, 30m, 90s or 0")
     units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
     try:
         return timedelta(**{units[found[2]]: float(found[1])}) if found[2] else timedelta(0)
     except OverflowError:
-        raise ConfigurationError(f"{name}: {text!r} is longer than any job is kept; leave it out") from None
+        raise ConfigurationError(f"{name}: {text!r} is too long; leave it out to keep all jobs") from None
 
 
 def print_json(value: Any) -> None:
-    """A value as JSON; times in ISO form."""
+    """Print a value as JSON, with times in ISO format."""
     click.echo(in_json(value, indent=2))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """A table for people; columns of numbers to the right. Cells are text: no markup, no names of pictures."""
+    """Print a table. Columns of numbers are right-aligned. rich does not interpret markup or emoji names in cells."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -140,7 +140,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
         table.add_column(name, justify="right" if numbers else "left", overflow="fold", no_wrap=name == "id")
     for row in rows:
         table.add_row(*(Text("" if cell is None else _cell(cell)) for cell in row))
-    # In a pipe each row is one line, whatever its width: for grep, awk and the like.
+    # In a pipe each row is one line of any width, which suits grep and awk.
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 

@@ -1,4 +1,4 @@
-"""Commands about jobs: enqueue, list, show, retry, cancel."""
+"""Commands that manage jobs: enqueue, list, show, retry, cancel."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ids_of_jobs = click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @app.command()
 @click.argument("job_type", metavar="TYPE")
 @click.argument("data", metavar="[DATA]", default="{}")
-@click.option("--priority", default=5, help="Higher runs first.")
-@click.option("--queue", default="default", help="The queue to put it in.")
-@click.option("--delay", type=float, help="Seconds from now.")
-@click.option("--execute-at", help="Not before: 2030-01-31T09:00+01:00.")
-@click.option("--max-retries", default=3, help="Tries after the first.")
+@click.option("--priority", default=5, help="Jobs of higher priority run first.")
+@click.option("--queue", default="default", help="The queue of the job.")
+@click.option("--delay", type=float, help="Run it this many seconds from now.")
+@click.option("--execute-at", help="Do not run it before this time, such as 2030-01-31T09:00+01:00.")
+@click.option("--max-retries", default=3, help="How many tries are allowed after the first.")
 @click.option("--id", "job_id", help="An id of your own.")
 @click.option("--unique-key", help="If another job has this key, end in that job.")
 @click.option("--unique-while", help="unfinished, or pending: which jobs have their key.")
@@ -56,10 +56,10 @@ def enqueue(
     dsn: str,
     schema: str,
 ) -> None:
-    """Add a job; prints its id.
+    """Add a job, and print its id.
 
-    TYPE names its handler. DATA is a JSON object; - reads it from the input. With a unique key that another job has, it
-    prints the id of that job.
+    TYPE names its handler. DATA is a JSON object; - reads it from standard input. With a unique key that another job
+    has, it prints the id of that job.
     """
     from pgjobq.queue import JobQueue
 
@@ -88,16 +88,16 @@ def enqueue(
 
 
 @app.command("list")
-@click.option("--status", help=f"{STATUSES}.")
-@click.option("--queue", help="Of this queue only.")
-@click.option("--limit", default=20, help="At most so many, newest first.")
+@click.option("--status", help=f"List only jobs of this status: {STATUSES}.")
+@click.option("--queue", help="List only jobs of this queue.")
+@click.option("--limit", default=20, help="The maximum number of jobs.")
 @common.as_json
 @common.dsn
 @common.schema
 def list_(*, status: str | None, queue: str | None, limit: int, as_json: bool, dsn: str, schema: str) -> None:
     """List jobs, newest first."""
     if status is not None and status not in set(JobStatus):
-        raise InvalidJob(f"--status: {status!r} is no status; give {STATUSES}", field="status")
+        raise InvalidJob(f"--status: {status!r} is not a status; use {STATUSES}", field="status")
     from pgjobq.queue import JobQueue
 
     with opened(dsn, schema) as storage:
@@ -115,7 +115,7 @@ def list_(*, status: str | None, queue: str | None, limit: int, as_json: bool, d
 @common.dsn
 @common.schema
 def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
-    """Show one job, whole."""
+    """Show everything about one job."""
     with opened(dsn, schema) as storage:
         job = storage.get_job(job_id)
     if job is None:
@@ -126,13 +126,13 @@ def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
         return
     for name, value in job.to_dict().items():
         text = in_json(value) if isinstance(value, dict) else in_lines("" if value is None else str(value))
-        # What follows in a text of several lines is set in: it could look like another field.
+        # Indent the further lines of a text, because they could look like another field.
         click.echo(f"{name:12} {text}".replace("\n", f"\n{'':13}"))
 
 
 @app.command()
 @ids_of_jobs
-@click.option("--delay", type=float, default=0, help="Seconds from now.")
+@click.option("--delay", type=float, default=0, help="Run them this many seconds from now.")
 @common.dsn
 @common.schema
 def retry(*, ids: tuple[str, ...], delay: float, dsn: str, schema: str) -> None:
@@ -163,11 +163,11 @@ def cancel(
     dsn: str,
     schema: str,
 ) -> None:
-    """Cancel jobs that wait or run: those with these ids, or all that match the options."""
+    """Cancel pending or running jobs: those with these ids, or all that match the options."""
     options = {"--queue": queue, "--type": job_type, "--created-before": created_before}
     given = [f"{name} {value}" for name, value in options.items() if value is not None]
     if bool(ids) == bool(given):
-        refuse("give the ids of jobs, or else --queue, --type or --created-before")
+        refuse("use the ids of jobs, or else --queue, --type or --created-before")
     if max_jobs is not None and ids:
         refuse("--max: this option goes with --queue, --type or --created-before; leave it out")
     from pgjobq.queue import JobQueue
@@ -183,13 +183,13 @@ def cancel(
 
         def one(job_id: str) -> None:
             if not JobQueue(storage).cancel(job_id, reason):
-                raise PgjobqError(f"job {job_id!r} is finished already")
+                raise PgjobqError(f"job {job_id!r} is already finished")
 
         _each(ids, one)
 
 
 def _each(ids: tuple[str, ...], act: Any) -> None:
-    """Do it for each; report those it fails for, and exit with the gravest status at the end."""
+    """Call act for each id and report the errors. If there are any, exit with the highest status at the end."""
     status = 0
     for job_id in ids:
         try:
@@ -216,14 +216,16 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidJob(f"data: {error}; give a JSON object in single quotes", field="data") from None
+        raise InvalidJob(f"data: {error}; use a JSON object in single quotes", field="data") from None
 
 
 def _moment(field: str, text: str | None) -> datetime | None:
     try:
         return None if text is None else datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidJob(f"{field}: {text!r} is no time; give 2030-01-31T09:00+01:00", field=field) from None
+        raise InvalidJob(
+            f"{field}: {text!r} is not a time; use a time such as 2030-01-31T09:00+01:00", field=field
+        ) from None
 
 
 def _seconds(option: str, text: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Log lines: one event name, then its fields."""
+"""Format log lines: the name of the event, then its fields."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pgjobq.errors import ConfigurationError
 from pgjobq.events import MAX_FIELD, JobLogFilter, shown_value
 from pgjobq.explaining import MAX_ERROR, printable, safe_text, shortened
 
-POOL = "psycopg.pool"  # it has a line for each connection that it cannot make, where a worker says so once
+POOL = "psycopg.pool"  # it logs each failed connection, but a worker logs only the first
 DRIVERS = ("boto3", "botocore", "pymongo", "redis", "s3transfer", "sqlalchemy", "urllib3")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class EventFormatter(logging.Formatter):
-    """`2030-01-31T09:00:00.123+00:00 INFO worker.started concurrency=8`, or the same as a JSON object.
+    """Formats `2030-01-31T09:00:00.123+00:00 INFO worker.started concurrency=8`, or the same as a JSON object.
 
-    The lines of other loggers, the handlers' and the drivers', have their message as the event, and name their logger.
-    A text that is longer than what a job keeps of an error is shortened, whoever logs it.
+    For other loggers, such as those of handlers and drivers, the message is the event and a field names the logger.
+    Long texts are shortened as in the error of a job, whichever logger they come from.
     """
 
     def __init__(self, *, as_json: bool, worker: int | None = None) -> None:
@@ -28,7 +28,7 @@ class EventFormatter(logging.Formatter):
         self._own = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and the traceback below it when there is one."""
+        """Return one line, followed by the traceback if there is one."""
         is_own = record.name.partition(".")[0] == "pgjobq"
         event = vars(record).get("event") if is_own else None
         time = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
@@ -45,7 +45,7 @@ class EventFormatter(logging.Formatter):
         if self._as_json:
             values = {**head, **fields, **({"traceback": trace} if trace else {})}
             return in_json(values)
-        # A line break in a message would begin another line, without time and level.
+        # Escape line breaks in the message, so that no line lacks time and level.
         head["event"] = head["event"].replace("\r", "\\r").replace("\n", "\\n")
         line = " ".join([*head.values(), *(f"{key}={shown_value(value)}" for key, value in fields.items())])
         return in_lines(f"{line}\n{trace}" if trace else line)
@@ -56,30 +56,29 @@ def _text(value: object, most: int) -> str:
 
 
 def _kept(value: object) -> object:
-    """A field of a line that may be anyone's."""
+    """Return a field's value, shortened. Any logger may have set it."""
     if isinstance(value, str):
         return safe_text(value, MAX_FIELD)
     if isinstance(value, dict | list | tuple):
         try:
             return value if len(text := in_json(value)) <= MAX_FIELD else shortened(text, MAX_FIELD)
-        except Exception:  # it holds itself, or what cannot be printed
+        except Exception:  # it contains itself, or a value that cannot be printed
             return safe_text(value, MAX_FIELD)
     return value
 
 
 def configure(*, as_json: bool, level: str, worker: int | None = None) -> None:
-    """Send log lines of that level and above to the standard error stream. worker: the number
-    of this process, when it is one of several: each line says it.
+    """Send log lines of this level and above to stderr. Raises ConfigurationError for an unknown level.
 
-    Raises ConfigurationError for any other level.
+    worker: the number of this process if there are several; each line shows it.
     """
     if level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise ConfigurationError(f"log-level: {level!r} is not a level; give debug, info, warning or error")
+        raise ConfigurationError(f"log-level: {level!r} is not a level; use debug, info, warning or error")
     handler = logging.StreamHandler()
     handler.setFormatter(EventFormatter(as_json=as_json, worker=worker))
     handler.addFilter(JobLogFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level.upper() != "DEBUG":
         logging.getLogger(POOL).setLevel(max(logging.ERROR, logging.getLevelName(level.upper())))
-        for name in DRIVERS:  # what they think worth a line is of use to nobody else
+        for name in DRIVERS:  # their lines below this level are only useful for debugging
             logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))

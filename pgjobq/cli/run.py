@@ -1,4 +1,4 @@
-"""Commands that run something: worker, dev, demo."""
+"""Commands that run processes: worker, dev, demo."""
 
 from __future__ import annotations
 
@@ -33,16 +33,20 @@ if TYPE_CHECKING:
 
 @app.command()
 @click.argument("modules", metavar="MODULE...", nargs=-1, required=True)
-@click.option("--queues", help="Queues to serve: mail,default; with limits, mail:2,default:8. Without it, all.")
-@click.option("--concurrency", default=8, help="Jobs at once.")
-@click.option("--processes", default=1, help="Worker processes, each with that concurrency.")
-@click.option("--grace", type=float, default=30, help="Seconds that running jobs have to end at SIGTERM.")
-@click.option("--keep", help="Delete jobs finished so long ago: 7d, 12h, 30m; 0 as they complete.")
-@click.option("--fail-unknown", is_flag=True, help="Fail jobs of types without handler.")
+@click.option(
+    "--queues", help="The queues to serve: mail,default, or with limits mail:2,default:8; by default all."
+)
+@click.option("--concurrency", default=8, help="How many jobs run at once.")
+@click.option("--processes", default=1, help="How many worker processes run, each with that concurrency.")
+@click.option("--grace", type=float, default=30, help="How many seconds running jobs have to end after SIGTERM.")
+@click.option(
+    "--keep", help="Delete completed and cancelled jobs after this time: 7d, 12h, 30m; 0 deletes them as they complete."
+)
+@click.option("--fail-unknown", is_flag=True, help="Fail jobs whose type has no handler.")
 @click.option("--pooled", is_flag=True, help="The DSN leads through a transaction pooler.")
-@click.option("--listen-dsn", help="A direct DSN for notifications, beside a pooler.")
-@click.option("--log-json", is_flag=True, help="Log lines as JSON.")
-@click.option("--log-level", default="info", help="debug, info, warning or error.")
+@click.option("--listen-dsn", help="A direct DSN for notifications, if --dsn leads through a pooler.")
+@click.option("--log-json", is_flag=True, help="Print log lines as JSON.")
+@click.option("--log-level", default="info", help="The lowest level to log: debug, info, warning or error.")
 @common.dsn
 @common.schema
 def worker(
@@ -61,7 +65,7 @@ def worker(
     dsn: str,
     schema: str,
 ) -> None:
-    """Run jobs until SIGTERM or Ctrl-C; a second one, at least a second later, stops at once.
+    """Run jobs until SIGTERM or Ctrl-C. A second signal, at least a second later, stops the worker at once.
 
     MODULE... are modules that define handlers, such as app.tasks.
     """
@@ -77,11 +81,11 @@ def worker(
     names = None if queues is None else parse_queues(queues)
     with opened(dsn, schema, "pgjobq worker", pooled=pooled, listen_dsn=listen_dsn) as storage:
         storage.ping()
-        storage.rescue()  # what a worker does first; a user who may not work is told here, rather than in the log
+        storage.rescue()  # fails here, and not in the log, if the database user lacks the rights of a worker
         served = Worker(
             storage, concurrency=concurrency, queues=names, grace=grace, fail_unknown=fail_unknown, keep=age
         )
-        # Heard before and after run(), too: what comes late must not end the process by itself.
+        # Handle signals before and after run() too, because a late signal must not kill the process.
         for number in SIGNALS:
             signal.signal(number, lambda *_: served.ask_to_stop())
         if line is not None:
@@ -92,9 +96,10 @@ def worker(
 
 
 def _end_without(seconds: float) -> None:
-    """End the process after so long, also when threads are left that Python would wait for.
+    """End the process after this time, even if Python still waits for threads that are not daemons.
 
-    As after asyncio.to_thread in a handler that was given back. What the program does at its exit may take longer.
+    Such threads remain after asyncio.to_thread in a handler whose job was released. The program's own exit handlers may
+    take longer.
     """
 
     def end() -> None:
@@ -106,16 +111,17 @@ def _end_without(seconds: float) -> None:
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
-    atexit.register(timer.cancel)  # called when those threads have ended
+    atexit.register(timer.cancel)  # Python calls this after those threads have ended
 
 
 def _fork(processes: int, *, preload: str) -> Line:
-    """Become a supervisor; returns in each of its children alone.
+    """Become a supervisor. Returns only in its children.
 
-    preload: the DSN. What its storage needs is imported before, and shared by all; the user's modules are not.
+    preload: the DSN. The modules of its storage are imported before the fork, so the children share their memory. Each
+    child imports the user's modules itself.
     """
     if processes < 1:
-        raise ConfigurationError(f"processes: {processes} is not allowed; give a whole number above 0")
+        raise ConfigurationError(f"processes: {processes} is not allowed; use a whole number above 0")
     from pgjobq.cli.supervisor import Supervisor
     from pgjobq.connect import is_postgres
 
@@ -138,20 +144,20 @@ def _import_handlers(modules: tuple[str, ...]) -> None:
         except ModuleNotFoundError as error:
             if error.name is None or not (name + ".").startswith(error.name + "."):
                 raise
-            refuse(f"module: there is no {error.name!r} here or installed; give its dotted name, such as app.tasks")
+            refuse(f"module: {error.name!r} is neither here nor installed; use a dotted name, such as app.tasks")
     if not len(default_registry):
-        refuse(f"{', '.join(modules)}: no handlers; decorate functions with @job from pgjobq")
+        refuse(f"{', '.join(modules)}: no handlers found; decorate functions with @job from pgjobq")
 
 
 @app.command()
-@click.option("--folder", type=click.Path(path_type=Path), help="Where the server's files are kept.")
-@click.option("--port", type=int, help="Its port; without it, a free one.")
+@click.option("--folder", type=click.Path(path_type=Path), help="The folder for the server's files.")
+@click.option("--port", type=int, help="The server's port; by default a free one.")
 def dev(*, folder: Path | None, port: int | None) -> None:
-    """Run a PostgreSQL server to develop against, with pgjobq installed, until Ctrl-C. Its data stays."""
+    """Run a PostgreSQL server for development, with pgjobq installed, until Ctrl-C. Its data is kept."""
     from pgjobq.devserver import DevServer, DevServerRunning, default_folder
     from pgjobq.postgres.schema import migrate
 
-    stop: SimpleQueue[int] = SimpleQueue()  # not an event: its set() takes a lock, which a signal may not
+    stop: SimpleQueue[int] = SimpleQueue()  # not an Event, whose set() takes a lock
     for number in SIGNALS:
         signal.signal(number, lambda heard, _: stop.put(heard))
     try:
@@ -162,7 +168,7 @@ def dev(*, folder: Path | None, port: int | None) -> None:
             sys.stdout.flush()
             while not _heard(stop, 0.5):
                 if server.pid is None:
-                    fail(f"the server ended by itself; see {server.folder}/run/log")
+                    fail(f"the server ended unexpectedly; see {server.folder}/run/log")
                     sys.exit(EXIT_ERROR)
     except DevServerRunning as running:
         fail(str(running))
@@ -180,21 +186,21 @@ def _heard(stop: SimpleQueue[int], seconds: float) -> bool:
 
 @app.command()
 @click.option("--keep", is_flag=True, help="Keep the server running at the end, until Ctrl-C.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Where to write the invoices.")
+@click.option("--folder", type=click.Path(path_type=Path), help="The folder for the invoices.")
 @click.option(
-    "--dsn", default="", show_default=False, help="Another database than PostgreSQL, such as sqlite:///demo.db."
+    "--dsn", default="", show_default=False, help="A database other than PostgreSQL, such as sqlite:///demo.db."
 )
 def demo(*, keep: bool, folder: Path | None, dsn: str) -> None:
-    """See it work: a trigger on an orders table enqueues, a worker writes an invoice for each order."""
-    os.environ.pop("PGJOBQ_DSN", None)  # the demo is a world of its own
+    """Show pgjobq in use: a trigger on an orders table enqueues, and a worker writes an invoice for each order."""
+    os.environ.pop("PGJOBQ_DSN", None)  # the demo does not use the user's database
     if dsn:
         from pgjobq.connect import is_postgres
         from pgjobq.demo.anywhere import run_demo_on
 
         if is_postgres(dsn):
-            refuse("--dsn: the demo brings a PostgreSQL of its own; leave it out, or name another database")
+            refuse("--dsn: the demo starts its own PostgreSQL; leave it out, or use another database")
         if keep:
-            refuse("--keep: there is no server to keep with --dsn; leave it out")
+            refuse("--keep: there is no server to keep with --dsn; leave out --keep")
         check_stays(dsn)
         sys.exit(run_demo_on(dsn, folder=folder))
     from pgjobq.demo import run_demo

@@ -1,9 +1,10 @@
-"""Worker processes: a supervisor forks them, replaces those that die, and passes the end on.
+"""A supervisor forks the worker processes, replaces those that die, and passes stop signals on to them.
 
-It forks while it has one thread, no connection and none of the user's modules: each child imports those and connects
-for itself. What pgjobq itself needs is imported before, and its memory shared. A socket pair joins the supervisor to
-each child. The child says on it that it works; the supervisor tells it to stop; and when the supervisor is gone, killed
-even, the child reads the end of the stream, and stops in good order too.
+The supervisor has one thread and no connection, and does not import the user's modules. Each child imports them and
+connects itself. The supervisor imports pgjobq's own modules before it forks, so that the children share their memory.
+A socket pair connects the supervisor with each child. The child reports on it that it is ready, and the supervisor
+tells the child to stop. If the supervisor dies, even by SIGKILL, the child reads the end of the stream and stops in
+order.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from pgjobq.signals import SIGNALS, StopSignals
 log = EventLog("pgjobq.supervisor")
 
 BACKOFF_MIN, BACKOFF_MAX = 1.0, 30.0  # seconds before a dead child is replaced
-PROVEN_AFTER = 60.0  # seconds of life after which the backoff begins anew
+PROVEN_AFTER = 60.0  # seconds; if a child lived for this long, the backoff starts again
 READY, STOP, HURRY = b"r", b"s", b"h"
 
 
 class Line:
-    """A child's line to its supervisor. number: which of the processes it is, from 1."""
+    """A child's connection to its supervisor. number: the number of the process, from 1."""
 
     def __init__(self, number: int, end: socket.socket) -> None:
         self.number = number
@@ -41,7 +42,7 @@ class Line:
         threading.Thread(target=self._listen, name="pgjobq-line", daemon=True).start()
 
     def ready(self, stop: Callable[[bool], None]) -> None:
-        """Say that this process works; stop(hurry) is called, in another thread, when it should end."""
+        """Report that this process is ready. Another thread calls stop(hurry) when the process should end."""
         self._stop = stop
         with suppress(OSError):
             self._end.send(READY)
@@ -52,7 +53,7 @@ class Line:
             if not word:
                 log.warning("supervisor.gone")
             if self._stop is None:
-                os.kill(os.getpid(), signal.SIGTERM)  # nothing has been claimed yet
+                os.kill(os.getpid(), signal.SIGTERM)  # the worker has not claimed anything yet
             else:
                 self._stop(word == HURRY)
             if not word:
@@ -60,7 +61,7 @@ class Line:
 
 
 class _Child:
-    """One place among the processes: who has it, or when the next one may."""
+    """One of the numbered worker processes, and when to start its successor if it has died."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -69,24 +70,24 @@ class _Child:
 
 
 class Supervisor:
-    """run() returns in each child with its Line; in the supervisor with None, when all is over.
+    """Forks and watches worker processes. run() returns its Line in each child, and None in the supervisor at the end.
 
-    The second process is started when the first one works: what is wrong with all of them ends the supervisor, with
-    the first one's exit status.
+    The supervisor starts the other processes when the first is ready. If the first process fails to start, the
+    supervisor ends with its exit status, because the others would fail too.
     """
 
     def __init__(self, processes: int) -> None:
         self.status, self._pid = 0, os.getpid()
         self._children = [_Child(number) for number in range(1, processes + 1)]
-        self._proven = False  # whether one has worked
-        self._heard, self._told = StopSignals(), 0  # how often it was told to stop, and passed that on
+        self._proven = False  # whether a process has ever been ready
+        self._heard, self._told = StopSignals(), 0  # the stop signals, and how many of them were passed on
 
     def run(self) -> Line | None:
-        """Fork the processes, and watch over them until SIGTERM or SIGINT. A second signal has them hurry.
+        """Fork the processes, and watch them until SIGTERM or SIGINT. A second signal makes them stop at once.
 
-        Signals within a second of the first count as one with it.
+        Signals within a second of the first count as one.
         """
-        gc.freeze()  # a collection in a child would write to, and so copy, the pages it shares
+        gc.freeze()  # otherwise a collection in a child would write to shared pages, and so copy them
         with self._signals() as woken:
             while True:
                 self._reap()
@@ -101,12 +102,12 @@ class Supervisor:
                 self._wait(woken)
 
     def _missing(self) -> list[_Child]:
-        """The children to start, now or when they are due: one alone, until one has worked."""
+        """Return the children to start, now or when they are due. Only the first, until a process has been ready."""
         wanted = self._children if self._proven else self._children[:1]
         return [] if self._told else [child for child in wanted if not child.pid]
 
     def _start_due(self) -> Line | None:
-        """Fork the children that are due; in a child, its line."""
+        """Fork the children that are due. In a child, returns its line."""
         now = time.monotonic()
         for child in self._missing():
             if child.due_at <= now:
@@ -123,7 +124,7 @@ class Supervisor:
 
     def _fork(self, child: _Child) -> Line | None:
         ours, theirs = socket.socketpair()
-        # Until the child has let go of our handlers, a signal to it would count as one to us.
+        # Until the child has restored the handlers, the supervisor's would swallow a signal to the child.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         if pid := os.fork():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -134,12 +135,12 @@ class Supervisor:
             return None
         ours.close()
         for other in self._children:
-            other.end.close()  # held here, it would never end for the others
+            other.end.close()  # if this child held it open, the other child would never read the end of its stream
         return Line(child.number, theirs)
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:  # as process 1, others' orphans too
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:  # process 1 reaps orphans of other processes too
                 for child in self._children:
                     if child.pid == ended[0]:
                         self._ended(child, os.waitstatus_to_exitcode(ended[1]))
@@ -150,7 +151,7 @@ class Supervisor:
         extra = {"worker": child.number, "pid": child.pid, **how}
         child.pid = 0
         if self._told:
-            is_fine = status in (0, EXIT_INTERRUPTED, -signal.SIGTERM)  # the last two: before it began to work
+            is_fine = status in (0, EXIT_INTERRUPTED, -signal.SIGTERM)  # the last two: before it was ready
             self.status |= not is_fine
             log.log(logging.INFO if is_fine else logging.ERROR, "process.ended", extra=extra)
         elif not self._proven:
@@ -165,14 +166,14 @@ class Supervisor:
         child.due_at = time.monotonic() + child.delay
 
     def _tell(self) -> None:
-        """Pass the signals on. By the line: from a terminal or systemd the children get the signal itself too."""
+        """Pass the signals on over the lines. A terminal or systemd also sends the signal itself to the children."""
         self._told = self._heard.count
         for child in self._children:
             with suppress(OSError):
                 child.end.send(STOP if self._told == 1 else HURRY)
 
     def _wait(self, woken: socket.socket) -> None:
-        """Until a signal, a child that is ready, or one that is due."""
+        """Wait for a signal, for a message from a starting child, or until a child is due."""
         starting = [child for child in self._children if child.pid and not child.ready]
         due = min((child.due_at for child in self._missing()), default=None)
         timeout = None if due is None else max(0.0, due - time.monotonic())
@@ -181,13 +182,13 @@ class Supervisor:
             woken.recv(4096)
         for child in starting:
             if child.end in readable:
-                child.ready = True  # or dead, which the next look tells
+                child.ready = True  # or dead, which _reap() finds out
                 with suppress(OSError):
                     self._proven = child.end.recv(1) == READY or self._proven
 
     @contextmanager
     def _signals(self) -> Iterator[socket.socket]:
-        """Hear the signals; the socket is readable when one came. A child leaves it as the supervisor came."""
+        """Handle the signals; each makes the socket readable. A child restores the earlier handlers on exit."""
         woken, waker = socket.socketpair()
         waker.setblocking(False)
         before = {number: signal.signal(number, self._heard.hear) for number in SIGNALS}
@@ -197,10 +198,10 @@ class Supervisor:
             yield woken
         finally:
             signal.set_wakeup_fd(-1)
-            # The supervisor itself goes on hearing, until its end: a late signal must not kill it.
+            # The supervisor keeps its handlers until it ends, because a late signal must not kill it.
             for number, handler in before.items() if os.getpid() != self._pid else ():
                 signal.signal(number, handler)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # in a child: they were blocked for the fork
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a child inherits the signals blocked for the fork
             woken.close()
             waker.close()
 

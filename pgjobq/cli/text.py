@@ -1,4 +1,4 @@
-"""Text that comes from jobs, as a terminal may be given it: nothing in it is a command to the terminal."""
+"""Escape text from jobs before it is printed, because it may contain commands to the terminal."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from pgjobq.explaining import safe_text
 
-# Control characters, which move the cursor, change the title or hide text; characters that turn the direction of what
-# follows; separators of lines; and halves of surrogate pairs, which no encoding can print.
+# Control characters can move the cursor, change the title or hide text. The others change the direction of text,
+# separate lines, or are halves of surrogate pairs, which no encoding can print.
 _UNSAFE = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _IN_LINES = re.compile(f"[\x00-\x08\x0b-\x1f{_UNSAFE}]")
 _IN_A_LINE = re.compile(f"[\x00-\x1f{_UNSAFE}]")
@@ -18,23 +18,23 @@ _IN_JSON = re.compile(f"[{_UNSAFE}]")
 
 
 def in_a_line(text: str) -> str:
-    r"""The text on one line, with its control characters escaped as Python writes them: \x1b, \n."""
+    r"""Return the text on one line, with control characters escaped as in Python: \x1b, \n."""
     return _IN_A_LINE.sub(_escaped, text)
 
 
 def in_lines(text: str) -> str:
-    """The same, but for its tabs and its ends of lines, which stay."""
+    """Return the text with control characters escaped, except tabs and newlines."""
     return _IN_LINES.sub(_escaped, text)
 
 
 def in_json(value: Any, *, indent: int | None = None) -> str:
-    r"""The value as JSON, with its control characters escaped as JSON writes them: \u001b. Times are in ISO form."""
+    r"""Return the value as JSON, with control characters escaped as in JSON: \u001b. Times are in ISO format."""
 
     def encode(other: Any) -> str:
         return other.isoformat() if isinstance(other, datetime) else safe_text(other)
 
     text = json.dumps(value, indent=indent, default=encode, ensure_ascii=False, skipkeys=True)
-    # json escapes those below U+0020 itself; the rest stand within texts alone.
+    # json.dumps escapes characters below U+0020. The others can only occur within strings.
     return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

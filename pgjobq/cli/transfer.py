@@ -1,4 +1,4 @@
-"""The command copy."""
+"""The command that copies jobs to another database."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from pgjobq.storage.base import BaseStorage
 if TYPE_CHECKING:
     from pgjobq.copying.tables import TableSource
 
-TOLD = 20  # jobs that were refused, in words; the rest is counted
-LINE_EVERY = 5.0  # seconds between two lines of progress where no bar can be drawn
+TOLD = 20  # refused jobs that are named; the rest are counted
+LINE_EVERY = 5.0  # seconds between two lines of progress if stderr is not a terminal
 
 
 @app.command()
 @click.argument("src")
 @click.argument("dst")
-@click.option("--src-schema", default=DEFAULT_SCHEMA, help="The schema to read, in PostgreSQL.")
-@click.option("--dst-schema", default=DEFAULT_SCHEMA, help="The schema to add to, in PostgreSQL.")
-@click.option("--batch", default=BATCH, help="Jobs in a transaction.")
+@click.option("--src-schema", default=DEFAULT_SCHEMA, help="The schema to read. Only for PostgreSQL.")
+@click.option("--dst-schema", default=DEFAULT_SCHEMA, help="The schema to add to. Only for PostgreSQL.")
+@click.option("--batch", default=BATCH, help="How many jobs a transaction copies.")
 def copy(*, src: str, dst: str, src_schema: str, dst_schema: str, batch: int) -> None:
     """Copy all jobs, with their state, from one database to another.
 
-    SRC and DST are their URLs. Run it again to go on, or to copy what is new.
+    SRC and DST are their URLs. You can run it again after an interrupt, or to copy new jobs.
     """
     if batch < 1:
-        raise ConfigurationError(f"batch: {batch} is not allowed; give a whole number above 0")
+        raise ConfigurationError(f"batch: {batch} is not allowed; use a whole number above 0")
     if (src, src_schema) == (dst, dst_schema):
-        raise ConfigurationError("SRC and DST are the same; name two databases, or two schemas of one")
+        raise ConfigurationError("SRC and DST are the same; use two databases, or two schemas of one database")
     with (
         _opened_source(src, src_schema) as source,
         opened(dst, dst_schema, schema_option="dst_schema") as destination,
@@ -47,10 +47,10 @@ def copy(*, src: str, dst: str, src_schema: str, dst_schema: str, batch: int) ->
         report = CopyReport()
         try:
             with _shown(sum(source.counts().values())) as show:
-                for report in copy_jobs(source, destination, batch):  # told below
+                for report in copy_jobs(source, destination, batch):  # the last report is printed below
                     show(report)
         except (PgjobqError, KeyboardInterrupt):
-            fail(f"not all was copied: {_told(report)}; run it again to go on")
+            fail(f"not all jobs were copied: {_told(report)}; run the command again to continue")
             raise
     click.echo(_told(report))
     _tell_refused(report)
@@ -58,7 +58,7 @@ def copy(*, src: str, dst: str, src_schema: str, dst_schema: str, batch: int) ->
 
 @contextmanager
 def _opened_source(src: str, schema: str) -> Iterator[BaseStorage | TableSource]:
-    """A storage; or, of a database that SQLAlchemy reaches, a reader that makes no table and takes older ones too."""
+    """Open a storage, or a reader for a table that SQLAlchemy reaches, which creates nothing and reads older tables."""
     from pgjobq.connect import open_storage, sqlalchemy_url
 
     url = sqlalchemy_url(src)
@@ -81,13 +81,13 @@ def _opened_source(src: str, schema: str) -> Iterator[BaseStorage | TableSource]
 
 def _warn_of_workers(source: BaseStorage | TableSource) -> None:
     if alive := sum(bool(worker["alive"]) for worker in source.workers()):
-        fail(f"note: {alive} workers are at work on SRC; stop them first, or jobs may run at both ends")
+        fail(f"note: {alive} workers are running on SRC; stop them first, because jobs may run in both databases")
 
 
 def _told(report: CopyReport) -> str:
-    parts = [f"{report.added} jobs copied", f"{report.there} were there already"]
+    parts = [f"{report.added} jobs copied", f"{report.there} were already there"]
     if report.running:
-        parts.append(f"{report.running} were running at SRC, and wait for another try at DST if they have one left")
+        parts.append(f"{report.running} were running at SRC and are pending at DST if they have a try left")
     if report.refused:
         parts.append(f"{len(report.refused)} were refused")
     return ", ".join(parts)
@@ -104,7 +104,7 @@ def _tell_refused(report: CopyReport) -> None:
 
 @contextmanager
 def _shown(total: int) -> Iterator[Callable[[CopyReport], None]]:
-    """Progress on the error stream: a bar for a person, a line now and then for a log."""
+    """Show progress on stderr: a bar on a terminal, otherwise a line every few seconds."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

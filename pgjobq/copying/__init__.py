@@ -1,4 +1,4 @@
-"""copy_jobs: jobs with their state from one storage to another."""
+"""copy_jobs copies jobs, with their state, from one storage to another."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pgjobq.models import Job, JobStatus
 from pgjobq.storage.base import BaseStorage
 
 BATCH = 500  # jobs read and written at once
-MAX_BATCH_DATA = 8_000_000  # characters of data written at once: statements have limits
+MAX_BATCH_DATA = 8_000_000  # characters of data written at once, because databases limit the size of a statement
 
 
 class Source(Protocol):
-    """Where jobs are read: a storage, or less."""
+    """The source of a copy: a storage, or anything with export_jobs."""
 
     def export_jobs(self, batch: int = ...) -> Iterator[list[Job]]:
-        """Every job, in batches, the oldest first where there is an order."""
+        """Yield every job, in batches, the oldest first if the source has an order."""
 
 
 @dataclass(kw_only=True)
 class CopyReport:
-    """What a copy has done so far.
+    """The progress of a copy, as numbers of jobs.
 
-    there: jobs whose id was at the destination already, left as they are. running: those that were running at the
-    source. refused: why the destination did not take a job, by the job's id.
+    there: jobs whose id was already at the destination, where they are unchanged. running: jobs that were running at
+    the source. refused: maps the ids of refused jobs to the reasons.
     """
 
     read: int = 0
@@ -36,18 +36,18 @@ class CopyReport:
 
     @property
     def there(self) -> int:
-        """Jobs that were there already."""
+        """Jobs that were already at the destination."""
         return self.read - self.added - len(self.refused)
 
 
 def copy_jobs(source: Source, destination: BaseStorage, batch: int = BATCH) -> Generator[CopyReport, None, None]:
-    """Add the jobs of source to destination, with their state, unless their id is there already.
+    """Add the jobs of source to destination, with their state. Skips jobs whose id is already there.
 
-    Goes on while it is iterated over: gives the report, one and the same, before the first batch and after each.
-    Repeat it after an interrupt, an error, or with new jobs at the source: nothing is copied twice. Only a batch is
-    in memory, and it is added in one transaction, where the destination has any and the data is not too large.
-    Nobody should work on the source meanwhile: its jobs would run at both ends. See BaseStorage.import_jobs for
-    what becomes of running jobs.
+    The caller must iterate over the result. It yields the same report before the first batch and after each batch. The
+    copy can be repeated after an interrupt or an error, or to copy new jobs, and copies nothing twice. Only one batch
+    is in memory. It is added in one transaction if the destination has transactions and the data is not too large.
+    No worker should serve the source meanwhile, because jobs would run in both databases. BaseStorage.import_jobs
+    describes how running jobs are copied.
     """
     report = CopyReport()
     yield report
@@ -77,7 +77,7 @@ def _import(jobs: list[Job], destination: BaseStorage, report: CopyReport) -> No
     try:
         added = destination.import_jobs(jobs)
     except InvalidJob as error:
-        # All or none of them: halve until the bad one is alone.
+        # The destination has added none of the jobs. Halve the batch until the invalid job is alone.
         if len(jobs) == 1:
             report.refused[jobs[0].id] = str(error)
             return

@@ -1,4 +1,4 @@
-"""TableSource: the jobs of a table that SQLAlchemy reaches, pgjobq's own or an older one."""
+"""TableSource reads the jobs of a table that SQLAlchemy reaches, of pgjobq or of an older queue."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ OPTIONAL = (
 class TableSource:
     """Reads the table `jobs`, and changes nothing.
 
-    It may be SQLAlchemyStorage's or DBJobQ's: columns that are missing have their defaults, times without a zone
-    are in UTC, and a row that cannot be read is a job with UnreadableData.
+    The table may belong to SQLAlchemyStorage or DBJobQ. Missing columns get their defaults, and times without a zone
+    are read as UTC. A row that cannot be read becomes a job with UnreadableData.
     """
 
     def __init__(self, url: str, name: str = "jobs") -> None:
         parsed = make_url(url)
         path = parsed.database
         if parsed.get_backend_name() == "sqlite":
-            # SQLite would make an empty database of a file that is not there, and an engine of ours a WAL of this one.
+            # SQLite would create a missing file, and open_engine would switch the database to WAL mode.
             if not (path and Path(path).is_file()):
-                raise ConfigurationError(f"SRC: there is no file {path!r}")
+                raise ConfigurationError(f"SRC: there is no file {path!r}; check the path")
             self._engine = create_engine(parsed)
         else:
             self._engine, _ = open_engine(parsed, TIMEOUT)
         self._name, self._shown = name, f"SRC: {shown(self._engine)}"
         self._columns: list[str] = []
-        self.is_storage = False  # whether it is a SQLAlchemyStorage's, which can tell more; ping finds out
+        self.is_storage = False  # whether the table belongs to a SQLAlchemyStorage, which can do more; set by ping()
 
     def ping(self) -> None:
-        """Connect, and see that the table is one of jobs. Raises StorageUnavailable or SchemaConflict."""
+        """Connect, and check that the table contains jobs. Raises StorageUnavailable or SchemaConflict."""
         with self._connected() as conn:
             inspector = inspect(conn)
             if not inspector.has_table(self._name):
@@ -67,19 +67,19 @@ class TableSource:
             self.is_storage = inspector.has_table(workers.name) and there >= {one.name for one in jobs.columns}
         if missing := [one for one in NEEDED if one not in there]:
             raise SchemaConflict(
-                f"{self._shown}: the table {self._name!r} has no column {missing[0]!r}: it holds no jobs"
+                f"{self._shown}: the table {self._name!r} has no column {missing[0]!r}, so it is not a table of jobs"
             )
         self._columns = [one for one in (*NEEDED, *OPTIONAL) if one in there]
 
     def counts(self) -> dict[str, int]:
-        """How many jobs there are of each status."""
+        """Return the number of jobs of each status."""
         status: ColumnClause[str] = column("status")
         query = select(status, func.count()).select_from(table(self._name)).group_by(status)
         with self._connected() as conn:
             return {str(row[0]): int(row[1]) for row in conn.execute(query)}
 
     def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
-        """Every job, oldest first, read as a stream in one transaction."""
+        """Yield every job in batches, the oldest first, streamed in one transaction."""
         if not self._columns:
             self.ping()
         order: list[ColumnClause[Any]] = [column(one) for one in ("created_at", "id") if one in self._columns]
@@ -91,11 +91,11 @@ class TableSource:
                 yield [_job({**row}) for row in some]
 
     def workers(self) -> list[dict[str, Any]]:
-        """None that it knows of."""
+        """Return an empty list, because a table does not record workers."""
         return []
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
         self._engine.dispose()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The demo: a shop whose orders table enqueues, and a worker process that writes the invoices."""
+"""The demo: a trigger on the orders table of a shop enqueues, and a worker process writes the invoices."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Connection = psycopg.Connection[Any]
 
 
 def run_demo(*, keep: bool = False, folder: Path | None = None) -> int:
-    """Run the demo; the exit status: 0 when every order has its invoice and every job is completed.
+    """Run the demo. Returns the exit status, which is 0 if every order has its invoice and every job is completed.
 
-    Interrupted at any moment, it leaves no process and no folder behind.
+    If it is interrupted, it leaves no process and no folder behind.
     """
     console = Console()
     interruption = Interruption(at_once=True)
@@ -45,7 +45,7 @@ def run_demo(*, keep: bool = False, folder: Path | None = None) -> int:
                 psycopg.connect(server.dsn, autocommit=True) as conn,
                 worker_process(server.dsn, **variables) as worker,
             ):
-                console.print(f"[bold]2.[/] A worker process is up: {escape('pgjobq worker pgjobq.demo.tasks')}")
+                console.print(f"[bold]2.[/] A worker process is running: {escape('pgjobq worker pgjobq.demo.tasks')}")
                 console.print("[bold]3.[/] Orders come in; a trigger on their table calls [bold]enqueue_job[/].\n")
                 _take_orders(conn, worker, console, interruption)
                 interruption.check()
@@ -80,7 +80,7 @@ def _take_orders(conn: Connection, worker: Process, console: Console, interrupti
                 if row and row[0] != count:
                     moved_at, count = time.monotonic(), row[0]
             if time.monotonic() - moved_at > PATIENCE or worker.poll() is not None:
-                return  # the summary tells what is missing
+                return  # the summary shows what is missing
 
 
 def _wait_for_worker(conn: Connection, worker: Process, interruption: Interruption) -> None:
@@ -110,14 +110,14 @@ def _summary(conn: Connection, invoices: Folder, console: Console) -> bool:
         console.print("\n[bold red]Not every order has its invoice.[/]")
         return False
     console.print("\n[bold]Try next[/]")
-    console.print("  pgjobq dev              a server of your own to develop against")
-    console.print("  pgjobq demo --keep      this demo, and a server to look around in with psql")
+    console.print("  pgjobq dev              a server for development")
+    console.print("  pgjobq demo --keep      this demo, with a server that you can explore with psql")
     console.print("  pgjobq worker --help    run your own handlers")
     return True
 
 
 def _keep(dsn: str, console: Console, interruption: Interruption) -> None:
-    console.print(f"\nThe server stays until Ctrl-C:\n  psql '{dsn}'\n  pgjobq stats --dsn '{dsn}'", soft_wrap=True)
+    console.print(f"\nThe server runs until Ctrl-C:\n  psql '{dsn}'\n  pgjobq stats --dsn '{dsn}'", soft_wrap=True)
     with suppress(KeyboardInterrupt):
         while True:
             interruption.pause(1)

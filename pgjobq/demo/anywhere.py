@@ -1,4 +1,4 @@
-"""The demo on a storage of the user's choice: the script enqueues, for there is no trigger that does."""
+"""The demo on a storage of the user's choice. The script enqueues, because there is no trigger to do it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from pgjobq.storage.base import BaseStorage
 
 Pause = Callable[[float], None]
 
-QUEUE = "pgjobq_demo"  # of its own: the database may hold other jobs, which are not the demo's to run
+QUEUE = "pgjobq_demo"  # a separate queue, because the demo must not run other jobs in the database
 
 
 def run_demo_on(url: str, *, folder: Path | None = None) -> int:
-    """Run the demo on the storage that the URL names; the exit status, as run_demo's.
+    """Run the demo on the storage that the URL names. Returns the exit status, as run_demo does.
 
-    Interrupted, it leaves no process and no folder behind; its jobs stay where the URL says, and none waits.
+    If it is interrupted, it leaves no process and no folder behind. Its jobs stay in the storage, but none is pending.
     """
     console = Console()
     interruption = Interruption()
@@ -54,7 +54,7 @@ def run_demo_on(url: str, *, folder: Path | None = None) -> int:
                 worker_process(url, "--queues", QUEUE, **variables) as worker,
                 _none_left_waiting(storage, [first, *orders]),
             ):
-                console.print("[bold]2.[/] A worker process is up: pgjobq worker pgjobq.demo.tasks")
+                console.print("[bold]2.[/] A worker process is running: pgjobq worker pgjobq.demo.tasks")
                 _wait_for_worker(storage, worker, first, pause)
                 console.print("[bold]3.[/] Orders come in; this script calls [bold]enqueue[/] for each.\n")
                 _take_orders(storage, orders, worker, invoices, console, pause)
@@ -101,18 +101,18 @@ def _orders() -> list[NewJob]:
 
 
 def _wait_for_worker(storage: BaseStorage, worker: Process, first: NewJob, pause: Pause) -> None:
-    """Until it has run a job: only then does the latency of the others tell anything."""
+    """Wait until the worker has run a job, because before that the latency of jobs means nothing."""
     deadline = time.monotonic() + PATIENCE
     storage.enqueue_many([first])
     while (job := storage.get_job(first.id)) is None or job.status is not JobStatus.COMPLETED:
         if worker.poll() is not None or time.monotonic() > deadline:
-            return  # the summary tells what is missing
+            return  # the summary shows what is missing
         pause(0.05)
 
 
 @contextmanager
 def _none_left_waiting(storage: BaseStorage, orders: Sequence[NewJob]) -> Iterator[None]:
-    """Cancel what is unfinished at the end: another worker must not find it later."""
+    """Cancel unfinished jobs at the end, because another worker must not run them later."""
     try:
         yield
     finally:

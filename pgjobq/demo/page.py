@@ -1,4 +1,4 @@
-"""The look of an invoice."""
+"""The template of an invoice."""
 
 from string import Template
 

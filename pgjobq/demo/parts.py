@@ -1,4 +1,4 @@
-"""What both demos have: a worker process, a folder for the invoices, and a good end."""
+"""Parts that both demos share: the worker process, the folder for the invoices, and the handling of signals."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ Process = subprocess.Popen[bytes]
 
 
 class Folder:
-    """Where the invoices go. done: every order has its own."""
+    """The folder for the invoices. done: whether every order has its invoice."""
 
     def __init__(self) -> None:
         self.path = Path()
         self.done = False
 
     def files(self) -> int:
-        """How many invoices there are."""
+        """Return the number of invoices."""
         return len(list(self.path.glob("invoice-*.html")))
 
 
 @contextmanager
 def invoices_folder(given: Path | None) -> Iterator[Folder]:
-    """The folder given, or one of the demo's own, which is removed again unless it was done."""
+    """Yield the given folder, or a temporary folder, which is removed at the end unless the demo has succeeded."""
     folder = Folder()
     try:
         folder.path = Path(tempfile.mkdtemp(prefix="pgjobq-invoices-")) if given is None else given
@@ -52,12 +52,13 @@ def invoices_folder(given: Path | None) -> Iterator[Folder]:
 
 
 class Interruption:
-    """SIGINT and SIGTERM, as a KeyboardInterrupt, which is raised until the program takes notice of it.
+    """Turns SIGINT and SIGTERM into KeyboardInterrupt.
 
-    at_once: raised wherever the program is. Code may drop an exception that it does not expect (a finalizer, a callback
-    of a C library), so the next pause or check raises it again. Without at_once it is raised in pauses alone: inside a
-    storage's call, a library would print its own traceback of it. Then a second signal, sent because the call takes
-    long, raises it wherever the program is. Once it was raised, no further signal cuts the cleaning up short.
+    at_once: the signal handler raises it immediately. A finalizer or a callback of a C library may swallow the
+    exception, so the next pause() or check() raises it again.
+    Without at_once, only pause() and check() raise it, because a library might print its own traceback if the exception
+    occurred in a call of the storage. If the user sends a second signal because the call takes too long, the signal
+    handler raises it immediately. Further signals do not interrupt the cleanup.
     """
 
     def __init__(self, *, at_once: bool = False) -> None:
@@ -74,13 +75,13 @@ class Interruption:
             raise KeyboardInterrupt
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt for a signal that was sent before."""
+        """Raise KeyboardInterrupt if there was a signal."""
         if self._heard:
             self._raised = True
             raise KeyboardInterrupt
 
     def pause(self, seconds: float) -> None:
-        """Sleep so long, or raise KeyboardInterrupt for what was sent before or is sent meanwhile."""
+        """Sleep. Raises KeyboardInterrupt if there was a signal, or if one arrives meanwhile."""
         self._pausing = True
         try:
             self.check()
@@ -91,14 +92,14 @@ class Interruption:
 
 @contextmanager
 def worker_process(dsn: str, *words: str, **environment: str) -> Iterator[Process]:
-    """`pgjobq worker pgjobq.demo.tasks`, with these words and variables more; it ends with the block."""
+    """Run `pgjobq worker pgjobq.demo.tasks` with additional arguments and variables, until the block ends."""
     command = [sys.executable, "-m", "pgjobq", "worker", "pgjobq.demo.tasks", "--log-level", "warning", *words]
     ours = {key: value for key, value in os.environ.items() if key not in ("PGJOBQ_SCHEMA", "PGJOBQ_DEMO_SHOP")}
-    process = subprocess.Popen(  # noqa: S603  # our own program, with arguments of our own
+    process = subprocess.Popen(  # noqa: S603  # runs pgjobq with arguments from this module
         command,
         env={**ours, "PGJOBQ_DSN": dsn, **environment},
-        start_new_session=True,  # Ctrl-C is ours to handle
-        preexec_fn=die_with_parent,  # noqa: PLW1509  # one prctl, and no thread runs yet
+        start_new_session=True,  # this process handles Ctrl-C
+        preexec_fn=die_with_parent,  # noqa: PLW1509  # a single prctl call, and no other thread runs yet
     )
     try:
         yield process
@@ -112,7 +113,7 @@ def worker_process(dsn: str, *words: str, **environment: str) -> Iterator[Proces
 
 
 def progress_bars(console: Console) -> Progress:
-    """Bars for orders and invoices."""
+    """Return progress bars for orders and invoices."""
     columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console)
 
@@ -120,7 +121,7 @@ def progress_bars(console: Console) -> Progress:
 def print_summary(
     console: Console, counts: dict[str, int], waits: tuple[float, float] | None, since: str, invoices: str
 ) -> None:
-    """What became of it. waits: start latency, p50 and p99, in milliseconds; since: from when."""
+    """Print the results. waits: p50 and p99 of the start latency in milliseconds. since: what the latency spans."""
     console.print(f"\n  jobs           {', '.join(f'{n} {status}' for status, n in sorted(counts.items())) or 'none'}")
     if waits is not None:
         console.print(f"  start latency  p50 {waits[0]:.1f} ms, p99 {waits[1]:.1f} ms, from {since}")

@@ -1,4 +1,4 @@
-"""The demo's handlers: the one that counts writes the invoice of an order."""
+"""The demo's handlers. write_invoice does the work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_invoice(
     currency: str,
     express: bool,
 ) -> None:
-    """Render the invoice; where the shop is in the same database, note it there and complete the job in one commit."""
+    """Write the invoice. If the shop is in the same database, record it there and complete the job in one commit."""
     waited = (datetime.now(UTC) - job.created_at).total_seconds() * 1000
     path = Path(os.environ["PGJOBQ_DEMO_INVOICES"]) / f"invoice-{order_id}.html"
     page = INVOICE.substitute(
@@ -40,7 +40,7 @@ def write_invoice(
         express="express" if express else "standard",
         date=f"{datetime.now(UTC):%d %B %Y}",
     )
-    # Whole or not at all: a worker that is killed leaves no half of a file.
+    # Rename a complete file, so that a worker that is killed leaves no partial invoice.
     draft = path.with_suffix(".part")
     draft.write_text(page, encoding="utf-8")
     draft.replace(path)
@@ -55,4 +55,4 @@ def write_invoice(
 
 @job(queue="invoices")
 def begin() -> None:
-    """Nothing: that it ran says that the worker is up."""
+    """Do nothing. When this job has run, the worker is ready."""

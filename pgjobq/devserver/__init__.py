@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own, for the demo, development and tests."""
+"""Run a private PostgreSQL server for the demo, development and tests."""
 
 from __future__ import annotations
 

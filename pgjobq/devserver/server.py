@@ -1,4 +1,4 @@
-"""The server's life. It is a child of this process, and ends with it, whatever ends it."""
+"""Start and stop the server. It is a child of this process, and ends when this process ends in any way."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from pgjobq.devserver.folder import ServerFolder, remove, sweep, temporary_place
 from pgjobq.devserver.programs import DevServerError, Identity, die_with_parent
 
 START_TIMEOUT = 30.0  # seconds
-STOPPING = ((signal.SIGINT, 10), (signal.SIGQUIT, 5), (signal.SIGKILL, 5))  # fast, immediate, dead; seconds for each
+# Signals for a fast and an immediate shutdown, then SIGKILL; the seconds to wait after each.
+STOPPING = ((signal.SIGINT, 10), (signal.SIGQUIT, 5), (signal.SIGKILL, 5))
 PORT_TRIES = 3
 
 
 class PortTaken(DevServerError):
-    """Somebody else listens on the development server's port."""
+    """Another program listens on the development server's port."""
 
 
 def default_folder() -> Path:
-    """Where `pgjobq dev` keeps its server: the user's data folder; for root, whose home nobody enters, /var/lib."""
+    """Return the folder of `pgjobq dev`: in the user's data folder, or in /var/lib for root, whose home is private."""
     if base := os.environ.get("XDG_DATA_HOME"):
         return Path(base) / "pgjobq" / "dev"
     if os.geteuid() == 0:
@@ -38,17 +39,17 @@ def default_folder() -> Path:
 
 
 class DevServer:
-    """A PostgreSQL server, from start to stop; a context manager.
+    """A PostgreSQL server that runs from start to stop. It is also a context manager.
 
-    It listens on 127.0.0.1 alone, and asks for a password.
+    It listens only on 127.0.0.1, and requires a password.
 
-    data_dir: keep the server's files there, with its password and port, so that the DSN is the same at the next
-    start. None: in a temporary folder that stop removes. durable: keep fsync on; off, a crash of the machine may lose
-    data, and everything is faster. settings: PostgreSQL settings. environment: variables for the server alone, beside
-    this process's own.
+    data_dir: the folder for the server's files, password and port. The DSN is the same at the next start. None means a
+    temporary folder, which stop removes. durable: keep fsync on. Without it the server is faster, but a crash of the
+    machine may lose data. settings: PostgreSQL settings. environment: additional environment variables of the server.
 
-    PostgreSQL refuses root: then it runs as the user postgres or nobody. While it runs, SIGTERM is KeyboardInterrupt
-    unless the program handles it. It ends with the thread that started it.
+    If this process is root, the server runs as the user postgres or nobody, because PostgreSQL refuses root. While it
+    runs, SIGTERM raises KeyboardInterrupt unless the program handles SIGTERM. The server ends when the thread that
+    started it ends.
     """
 
     _started: ClassVar[set[DevServer]] = set()
@@ -63,7 +64,7 @@ class DevServer:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.dsn = ""
-        self.version = ""  # PostgreSQL's, such as 18.6, once it was started
+        self.version = ""  # PostgreSQL's version, such as 18.6, after the start
         self._given_port, self._settings, self._durable = port, dict(settings or {}), durable
         self._environment = dict(environment or {})
         self._given_folder = ServerFolder(data_dir.absolute()) if data_dir is not None else None
@@ -71,7 +72,7 @@ class DevServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._bindir = Path()
         self._identity: Identity = {}
-        self._owner = 0  # the process that started it
+        self._owner = 0  # the process that started the server
 
     @property
     def folder(self) -> Path | None:
@@ -111,7 +112,7 @@ class DevServer:
         if not folder.data.exists():
             self._init(folder)
         for attempt in range(1, PORT_TRIES + 1):
-            # The kept port is tried once: who took it meanwhile may keep it.
+            # Try the port of the last start only once, because another program may use it now.
             port = self._given_port or (folder.port() if attempt == 1 else None) or _free_port()
             try:
                 self._launch(folder, port)
@@ -129,15 +130,15 @@ class DevServer:
             return self._given_folder
         for place in temporary_places():
             sweep(place.path.parent)
-            self._folder = place  # before it is made, so that stop finds it at any moment
+            self._folder = place  # set before the folder is created, so that stop() always finds it
             with suppress(OSError):
                 place.take(self._identity)
                 return place
             place.give_back()
-        raise DevServerError("there is no folder for temporary files that the server's user gets to; set TMPDIR")
+        raise DevServerError("the server's user cannot access any folder for temporary files; set TMPDIR")
 
     def _init(self, folder: ServerFolder) -> None:
-        """Make the database files: under another name first, so that files half made are never taken for whole."""
+        """Create the database files, and rename them when they are complete."""
         made = folder.run / "data.new"
         remove(made)
         secret = folder.write("run/pw", folder.password())
@@ -172,25 +173,25 @@ class DevServer:
                 kind = PortTaken if "could not bind" in told else DevServerError
                 raise kind(f"the server did not start on port {port}:\n{told}")
             if time.monotonic() > deadline:
-                raise DevServerError(f"no answer from the server for {START_TIMEOUT:.0f} seconds:\n{folder.log_tail()}")
+                raise DevServerError(f"the server did not answer for {START_TIMEOUT:.0f} seconds:\n{folder.log_tail()}")
             time.sleep(0.01)
 
     def _spawn(self, folder: ServerFolder, program: str, *arguments: str, **variables: str) -> subprocess.Popen[bytes]:
         log = folder.run / "log"
-        with log.open("wb") as output:  # a pipe would have to be read
+        with log.open("wb") as output:  # a file, because something would have to read a pipe
             return subprocess.Popen(
                 [str(self._bindir / program), *arguments],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=False,
                 cwd=folder.run, env=programs.environment(folder.run) | variables,
-                start_new_session=True,  # Ctrl-C on the terminal is ours to handle
-                preexec_fn=die_with_parent,  # noqa: PLW1509  # one prctl, which takes no lock
+                start_new_session=True,  # this process handles Ctrl-C on the terminal
+                preexec_fn=die_with_parent,  # noqa: PLW1509  # a single prctl call, which takes no lock
                 **self._identity,
             )  # fmt: skip
 
     def stop(self) -> None:
-        """Stop the server, and remove its folder if it is a temporary one. Safe to call again, and to interrupt."""
+        """Stop the server, and remove its folder if it is temporary. Can be called again, also after an interrupt."""
         if self._owner != os.getpid():
-            return  # never started, or this is a fork of the process that the server belongs to
+            return  # the server was not started, or this is a fork of the process that started it
         if self._process is not None:
             _end(self._process)
             self._process = None
@@ -216,9 +217,9 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _handle_sigterm(*, wanted: bool) -> None:
-    """Have SIGTERM unwind the program, as Ctrl-C does; by itself it would end it with everything left behind."""
+    """Make SIGTERM raise KeyboardInterrupt, because by default it would kill the program before any cleanup."""
     if threading.current_thread() is not threading.main_thread():
-        return  # Python allows it there alone
+        return  # Python allows this only in the main thread
     now = signal.getsignal(signal.SIGTERM)
     if wanted and now is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _interrupt)

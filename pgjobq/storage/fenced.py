@@ -141,7 +141,7 @@ class FencedStorage(BaseStorage):
     def fail(self, job_id: str, error: str) -> None:
         """running -> failed for good, for a job that this object dequeued."""
         if not isinstance(error, str):
-            raise InvalidJob(f"error: {error!r} is not a text; give one", field="error")
+            raise InvalidJob(f"error: {error!r} is not a string; use a string", field="error")
         self._settle_held(job_id, lambda job: Failed(job, error))
 
     def retry(self, job_id: str, delay_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The worker: fetch, run, settle. Sees storages through BaseStorage alone."""
+"""The worker: it fetches, runs and settles jobs. It knows storages only through BaseStorage."""
 
 from pgjobq.worker.running import RunningJob
 from pgjobq.worker.worker import Worker

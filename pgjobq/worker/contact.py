@@ -1,4 +1,4 @@
-"""Whether the database answers, as the loops of a worker see it."""
+"""Track whether the database answers the loops of a worker."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ log = EventLog("pgjobq.worker")
 
 
 class Contact:
-    """Says in the log once that the worker is cut off from its database, and once that it is not any more. Thread-safe.
+    """Logs once when the worker loses its database, and once when the database answers again. Thread-safe.
 
-    jobs_in_flight: tells how many jobs the worker has claimed and not settled.
+    jobs_in_flight: returns the number of jobs that the worker has claimed and not settled.
     """
 
     def __init__(self, jobs_in_flight: Callable[[], int]) -> None:
         self._jobs_in_flight = jobs_in_flight
         self._lock = threading.Lock()
-        self._away: set[str] = set()  # the loops that got no answer
+        self._away: set[str] = set()  # the loops whose last call got no answer
         self._since = 0.0
 
     def lost(self, loop: str, error: BaseException) -> None:
-        """A loop got no answer."""
+        """Record that a loop got no answer."""
         with self._lock:
             is_news = not self._away
             self._away.add(loop)
@@ -38,7 +38,7 @@ class Contact:
             log.debug("worker.still_cut_off", extra={"loop": loop, "error": error})
 
     def answered(self, loop: str) -> None:
-        """A loop got an answer. Costs nothing when it got one before."""
+        """Record that a loop got an answer. This is cheap if its previous call was answered too."""
         if loop not in self._away:
             return
         with self._lock:

@@ -11,9 +11,10 @@ from pgjobq.worker.loop import Loop
 
 
 class Deadlines(Loop):
-    """Looks at the deadlines when the nearest has come, in a thread that no handler can block.
+    """Checks the deadlines when the nearest one has passed, in a thread that no handler can block.
 
-    The thread starts with the first deadline. check settles what is due, and gives the seconds until the next.
+    The thread starts with the first deadline. check settles the runs that are past their deadline, and returns the
+    seconds until the next deadline, or None.
     """
 
     name = "deadlines"
@@ -25,7 +26,7 @@ class Deadlines(Loop):
         self._next, self._woken = math.inf, threading.Event()
 
     def expect(self, deadline: float) -> None:
-        """A run with this deadline is under way. Called by one thread."""
+        """Take note of a run that has this deadline. Only one thread may call this."""
         if not self._started:
             self._started = True
             self.start()
@@ -33,15 +34,15 @@ class Deadlines(Loop):
             self._woken.set()
 
     def run_once(self) -> None:
-        """Look, and wait for the next deadline."""
+        """Check the deadlines, then wait for the next one."""
         self._woken.clear()
-        self._next = math.inf  # one that comes while we look wakes us again
+        self._next = math.inf  # a deadline that is added during the check wakes this thread
         pause = self._check()
         if pause is not None:
             self._next = time.monotonic() + pause
         self._woken.wait(pause)
 
     def stop(self) -> None:
-        """End soon."""
+        """Ask the loop to end, and wake it if it waits."""
         super().stop()
         self._woken.set()

@@ -1,4 +1,4 @@
-"""The end of a worker, whatever the database does: steps that may wait for it have a limit."""
+"""The steps of stopping a worker. Steps that call the database have a time limit, because it may not answer."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pgjobq.outcomes import Outcome
 
 log = EventLog("pgjobq.worker")
 
-END_TIME = 3.0  # seconds beyond the grace; the program has about one more to close the storage and end
-LEAVE_TIME = 1.0  # seconds of these that are kept for leaving
-NAMED = 100  # jobs that a log line names
+END_TIME = 3.0  # seconds after the grace; the program then has about one more to close the storage and exit
+LEAVE_TIME = 1.0  # the part of END_TIME that is reserved for leaving
+NAMED = 100  # the most job ids in a log line
 
 
 class Step:
-    """A step of the end, in a thread of its own. It may be left behind there: a call that gets no answer ends late."""
+    """Runs one step of stopping in its own daemon thread, because a call to the database may block for a long time."""
 
     def __init__(self, name: str, step: Callable[[], object]) -> None:
         self._name, self._step = name, step
@@ -25,25 +25,25 @@ class Step:
         self._thread.start()
 
     def join(self, until: float) -> bool:
-        """Wait for its end, at most until then by the monotonic clock; whether it has ended."""
+        """Wait for the step, at most until `until` on the monotonic clock. Returns whether it has ended."""
         self._thread.join(max(0.0, until - time.monotonic()))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
             self._step()
-        except Exception as error:  # the others follow, whatever a storage raises
+        except Exception as error:  # a storage may raise anything, and the other steps must still run
             log.warning(f"worker.{self._name}_failed", extra={"error": error})
 
 
 def log_unsettled(outcomes: list[Outcome]) -> None:
-    """Name the jobs whose outcomes could not be settled."""
+    """Log the ids of the jobs whose outcomes could not be settled."""
     ids = list(dict.fromkeys(outcome.job.id for outcome in outcomes))
     log.error(
         "worker.unsettled",
         extra={
             "jobs": len(ids),
             "job_ids": " ".join(ids[:NAMED]),
-            "error": "the database did not answer; what it has not taken is given to other workers",
+            "error": "the database did not answer; other workers will get the jobs whose outcomes it has not stored",
         },
     )

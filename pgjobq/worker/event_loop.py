@@ -1,4 +1,4 @@
-"""The thread of the event loop."""
+"""The thread that runs the event loop for async handlers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LIBRARY = str(Path(asyncio.__file__).parents[1])
 
 
 class Blocked(NamedTuple):
-    """A loop that has not answered for so many seconds: because of which job, if one, and where its code is."""
+    """Describes a blocked loop: for how long, the job that blocks it (None if unknown), and the line that runs."""
 
     seconds: float
     culprit: Job | None
@@ -30,41 +30,42 @@ class Blocked(NamedTuple):
 
 
 class LoopThread:
-    """An event loop in a thread of its own, which goes on whatever the tasks and callbacks on it do.
+    """An event loop in its own thread. It keeps running whatever its tasks and callbacks do.
 
-    SystemExit and KeyboardInterrupt leave asyncio's loop wherever they are raised, and any handler can stop it. blame
-    is called then, on the thread, with the error and the job in whose context it was raised, when that is known.
+    A SystemExit or KeyboardInterrupt in a task or callback ends asyncio's run_forever(), and any handler can stop the
+    loop. The thread then runs the loop again. After an error it first calls blame, with the error and the job in whose
+    context the error was raised, or None if that is not known.
     """
 
     def __init__(self, blame: Callable[[BaseException, Job | None], None]) -> None:
         self._blame = blame
         self._ending = False
-        self._asked_at: float | None = None  # when the loop was asked to answer, until it does
+        self._asked_at: float | None = None  # when blocked() asked the loop to answer; None after the answer
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._main, name="pgjobq-loop", daemon=True)
         self._thread.start()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call a function on the loop, soon; not at all when the loop has ended."""
+        """Schedule a call of the function on the loop. Does nothing if the loop has ended."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def is_current(self) -> bool:
-        """Whether the caller runs on this loop."""
+        """Return whether the caller runs on this loop."""
         return asyncio.get_running_loop() is self._loop
 
     def has(self, task: asyncio.Future[Any]) -> bool:
-        """Whether the task is on this loop."""
+        """Return whether the task belongs to this loop."""
         return task.get_loop() is self._loop
 
     def blocked(self) -> Blocked | None:
-        """What blocks the loop, when it has not answered since an earlier call."""
+        """Return what blocks the loop, if it has not answered since an earlier call; otherwise ask it to answer."""
         now, asked_at = time.monotonic(), self._asked_at
         if asked_at is None:
             self._asked_at = now
             self.call(self._answer)
             return None
-        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001  # there is no other way to see it
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001  # Python has no public way to see it
         frames = [] if frame is None else [frame for frame, _ in traceback.walk_stack(frame)]
         return Blocked(now - asked_at, _job_of(iter(frames)), _place(frames))
 
@@ -72,12 +73,12 @@ class LoopThread:
         self._asked_at = None
 
     def end(self) -> None:
-        """Have it end, once the tasks on it have ended, which are cancelled; without waiting."""
+        """Ask the loop to cancel its tasks and end. Does not wait."""
         self._ending = True
         self.call(self._loop.stop)
 
     def stop(self) -> None:
-        """End it, and wait until it has, or for two seconds."""
+        """End the loop, and wait for its thread for at most two seconds."""
         self.end()
         self._thread.join(2.0)
 
@@ -86,10 +87,10 @@ class LoopThread:
             try:
                 self._loop.run_forever()
                 if not self._ending:
-                    log.warning("loop.stopped", extra={"error": "a handler stopped the event loop; it goes on"})
+                    log.warning("loop.stopped", extra={"error": "a handler stopped the event loop; it was restarted"})
             except BaseException as error:
                 self._blame(error, _culprit(error))
-        self._loop.set_task_factory(None)  # a handler's must not keep us from ending
+        self._loop.set_task_factory(None)  # a handler may have set one that fails
         with suppress(BaseException):
             if left := asyncio.all_tasks(self._loop):
                 for task in left:
@@ -101,7 +102,7 @@ class LoopThread:
 
 
 def _place(frames: list[FrameType]) -> str:
-    """The innermost line that is not of Python's own library."""
+    """Return the innermost line that is not in Python's standard library."""
     lines = [f"{frame.f_code.co_filename}:{frame.f_lineno}" for frame in frames]
     return next((line for line in lines if not line.startswith(_LIBRARY) or "site-packages" in line), "unknown")
 
@@ -111,7 +112,7 @@ def _culprit(error: BaseException) -> Job | None:
 
 
 def _job_of(frames: Iterator[FrameType]) -> Job | None:
-    """The job whose task or callback it is: asyncio runs each in the context that it was made in."""
+    """Return the job whose task or callback runs. asyncio runs each in the context in which it was created."""
     for frame in frames:
         handle = frame.f_locals.get("self")
         if isinstance(handle, asyncio.Handle):

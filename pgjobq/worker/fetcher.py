@@ -20,15 +20,15 @@ from pgjobq.worker.threads import ThreadRunner
 
 log = EventLog("pgjobq.worker")
 
-MAX_WAIT = 30.0  # seconds that a storage may sleep at once
-BUSY_AFTER = 0.005  # seconds that jobs run before the worker counts as busy
-FULL_AFTER = 0.02  # seconds without room before others are called
-STALLED = 0.1  # seconds without a job ending after which those not started are given back
-LEAVE_FOR = 15.0  # seconds for which a job of unknown type is hidden, where the storage cannot tell types apart
+MAX_WAIT = 30.0  # seconds that one call of storage.wait() may sleep
+BUSY_AFTER = 0.005  # seconds that jobs run before the worker is marked busy
+FULL_AFTER = 0.02  # seconds without room before the worker asks other workers for help
+STALLED = 0.1  # seconds without a finished job after which jobs that have not started are released
+LEAVE_FOR = 15.0  # seconds for which a job without a handler is hidden, if the storage cannot filter by type
 
 
 class Fetcher(Loop):
-    """Claims as many jobs as there is room for; sleeps in the storage while there are none."""
+    """Claims as many jobs as there is room for, and sleeps in storage.wait() while there are none."""
 
     name = "fetch"
 
@@ -49,17 +49,17 @@ class Fetcher(Loop):
         self._storage, self._in_flight, self._registry = storage, in_flight, registry
         self._threads, self._tasks = threads, tasks
         self._queues, self._fail_unknown = queues, fail_unknown
-        self._left_types: set[str] = set()  # types without handler, which are left to other workers
-        self._left_jobs_stay = True  # jobs of these types stay in line; False: the storage gives them out all the same
-        self._may_be_jobs = True  # whether there may be something to claim
-        self._told_full = False  # the others were told that there is no room
+        self._left_types: set[str] = set()  # types without a handler; other workers run their jobs
+        self._left_jobs_stay = True  # False: the storage cannot leave types out of a claim
+        self._may_be_jobs = True  # whether to claim before waiting
+        self._told_full = False  # whether the storage knows that there is no room
         self._claimed_at = 0.0
         self._on_full = on_full  # called when it will not wait in the storage for a while
         self.resumed = threading.Event()
         self.resumed.set()
 
     def run_once(self) -> None:
-        """Claim once, or wait: for room, for a job, or to be resumed."""
+        """Claim once, or wait for room, for a job or for resume()."""
         if not self.resumed.is_set():
             if not self._told_full:
                 self._told_full = True
@@ -87,7 +87,7 @@ class Fetcher(Loop):
             self._in_flight.measure_rate()
             self._in_flight.note_claimed(len(jobs))
             self._claimed_at = time.monotonic()
-            if self.stopping.is_set():  # the worker may not have waited for this answer
+            if self.stopping.is_set():  # stop() may not have waited for this claim
                 for job in jobs:
                     self._in_flight.add_outcome(Released(job))
             else:
@@ -95,7 +95,7 @@ class Fetcher(Loop):
         self._may_be_jobs = len(jobs) >= room
 
     def _wait_for_jobs(self) -> None:
-        """Sleep in the storage; tell the others first when the jobs in flight turn out not to be quick ones."""
+        """Sleep until there may be a job. Mark the worker busy first if its jobs run longer than BUSY_AFTER."""
         pause = MAX_WAIT
         if self._in_flight.unfinished():
             left = self._claimed_at + BUSY_AFTER - time.monotonic()
@@ -108,7 +108,7 @@ class Fetcher(Loop):
         self._may_be_jobs = self._storage.wait(pause, self._queues) is not False
 
     def _wait_for_room(self) -> None:
-        """Wait until a job ends; when none does for a while, others must take what this worker cannot."""
+        """Wait until a job ends. If none ends for a while, report that this worker is full, so others take its jobs."""
         self._may_be_jobs = True
         if not self._in_flight.has_room.wait(STALLED if self._told_full else FULL_AFTER) and not self._told_full:
             self._told_full = True
@@ -118,21 +118,21 @@ class Fetcher(Loop):
         self._give_back_stalled()
 
     def _give_back_stalled(self) -> None:
-        """Release what was claimed beforehand when no job ends any more: it would start sooner elsewhere."""
+        """Release the prefetched jobs if no job ends for a while, because they may start sooner on another worker."""
         if self._in_flight.stalled(STALLED):
             self._threads.release()
             self._tasks.release()
             self._in_flight.reset_rate()
 
     def stop(self) -> None:
-        """End soon, also out of a sleep."""
+        """Ask the loop to end, and wake it if it sleeps."""
         super().stop()
         self.resumed.set()
         self._in_flight.has_room.set()
         self._storage.wake()
 
     def pause(self) -> None:
-        """Claim nothing until resume."""
+        """Claim nothing until resume() is called."""
         self.resumed.clear()
         self._storage.wake()
 
@@ -141,7 +141,7 @@ class Fetcher(Loop):
         self.resumed.set()
 
     def _leave_to_others(self, job: Job, error: UnknownJobType) -> Released:
-        """A job of a type without handler goes back: it is for another worker."""
+        """Return the release of a job without a handler, and leave its type to other workers."""
         if job.type not in self._left_types:
             self._left_types.add(job.type)
             self._left_jobs_stay = self._storage.leave_types(self._left_types)
@@ -150,13 +150,13 @@ class Fetcher(Loop):
         return Released(job) if self._left_jobs_stay else Released(job, LEAVE_FOR)
 
     def _take_again(self, types: Sequence[str]) -> None:
-        """Handlers for these types were registered since."""
+        """Claim these types again, because handlers for them have been registered."""
         if types:
             self._left_types.difference_update(types)
             self._storage.leave_types(self._left_types)
 
     def dispatch(self, jobs: Sequence[Job]) -> None:
-        """Hand claimed jobs to the runners."""
+        """Hand claimed jobs to the runners. A job without a handler fails or is released."""
         async_jobs: list[tuple[Job, Handler]] = []
         for job in jobs:
             try:

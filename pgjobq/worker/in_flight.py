@@ -1,4 +1,4 @@
-"""The jobs that a worker has in flight, from the claim until they are settled, and how many more it should claim."""
+"""Count the jobs of a worker from their claim until they are settled, and decide how many more to claim."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pgjobq.models import Job
 from pgjobq.storage.base import Outcome
 
 MAX_PREFETCH = 1000  # jobs
-PREFETCH_TIME = 0.05  # seconds of work to have in flight beyond what runs, when jobs are quick
-LEAST_TIME = 0.01  # seconds of work to have in flight at least, because a claim may take so long
-QUICK = 1500.0  # jobs a second from which on they count as quick
-RATE_TIME = 0.05  # seconds over which a rate is measured, when few jobs end
+PREFETCH_TIME = 0.05  # seconds of work to claim in advance when jobs are quick
+LEAST_TIME = 0.01  # the least seconds of work to claim in advance, because a claim may take that long
+QUICK = 1500.0  # jobs are quick when at least this many end per second
+RATE_TIME = 0.05  # seconds over which the rate is measured when few jobs end
 
 
 class InFlight:
-    """Counts jobs claimed and outcomes reached; shared by the loops.
+    """Counts the jobs claimed and the outcomes reached. The loops of a worker share it.
 
-    Prefetch follows the rate at which jobs end: enough for 50 ms when they are quick, so that they come in large
-    batches. It is less when they are slow, because a job that waits here would start sooner elsewhere, and becomes a
-    suspect if another job ends the process.
+    The prefetch follows the rate at which jobs end. When jobs are quick, it is 50 ms of work, which makes the batches
+    large. When jobs are slow, it is smaller, because a waiting job might start sooner on another worker, and because
+    it becomes a suspect if another job kills the process.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -32,20 +32,20 @@ class InFlight:
         self.has_outcome = threading.Event()
         self.has_room = threading.Event()
         self._claimed = self._taken = 0
-        self._rate = 0.0  # jobs that end in a second
+        self._rate = 0.0  # jobs that end per second
         self._last_ended, self._last_ended_at = 0, time.monotonic()
         self._measured, self._measured_at = 0, time.monotonic()
 
     def note_claimed(self, jobs: int) -> None:
-        """Count jobs that were claimed."""
+        """Add to the number of claimed jobs."""
         if not self.unfinished():
             self._last_ended_at = time.monotonic()
         self._claimed += jobs
 
     def add_outcome(self, outcome: Outcome | None, job: Job | None = None) -> None:
-        """Add the outcome of a job, which the settler takes. Called by any thread.
+        """Add the outcome of a job for the settler. Any thread may call this.
 
-        job: the job, given where there may be nothing to settle.
+        job: the job, given if there may be nothing to settle.
         """
         self.outcomes.append(outcome)
         if not self.has_outcome.is_set():
@@ -54,7 +54,7 @@ class InFlight:
             self.has_room.set()
 
     def take_outcomes(self, most: int) -> list[Outcome]:
-        """Take up to `most` outcomes to settle them. Called by one thread."""
+        """Take up to `most` outcomes to settle. Only one thread may call this."""
         self.has_outcome.clear()
         batch: list[Outcome] = []
         taken = 0
@@ -67,41 +67,41 @@ class InFlight:
         return batch
 
     def put_back(self, outcomes: Sequence[Outcome]) -> None:
-        """Put back outcomes that could not be settled now."""
+        """Put back outcomes that could not be settled yet."""
         self._taken -= len(outcomes)
-        self.outcomes.extend(outcomes)  # behind the others, which it must not hold up
+        self.outcomes.extend(outcomes)  # at the end, because they must not delay the others
         self.has_outcome.set()
 
     def unfinished(self) -> int:
-        """Jobs claimed whose handler has not ended."""
+        """Return the number of claimed jobs that have no outcome yet."""
         return self._claimed - self._taken - len(self.outcomes)
 
     def room(self) -> int:
-        """How many jobs to claim now; 0: rather wait for has_room."""
+        """Return how many jobs to claim now. 0 means: wait for has_room."""
         seconds = max(LEAST_TIME, PREFETCH_TIME * min(1.0, self._rate / QUICK))
         prefetch = min(MAX_PREFETCH, math.ceil(self._rate * seconds))
         room = self.concurrency + prefetch - self.unfinished()
-        # Half of the prefetch at a time: a claim for each single job would cost more than it gains.
+        # Claim at least half of the prefetch, because a claim for each single job would cost more than it gains.
         return room if room >= max(1, prefetch // 2) else 0
 
     def measure_rate(self) -> None:
-        """Take the rate at which jobs ended since the last call, while there were some in flight."""
+        """Update the rate from the jobs that ended since the last measurement. Call it while jobs are in flight."""
         now, ended = time.monotonic(), self._claimed - self.unfinished()
         elapsed, jobs = now - self._measured_at, ended - self._measured
-        # Jobs that run at once may end at the same moment, which is no rate; more than those take time.
+        # Concurrent jobs may end at the same moment, which says nothing about the rate. More jobs than that take time.
         if elapsed < 0.001 or (elapsed < RATE_TIME and jobs <= self.concurrency):
             return
         self._rate = 0.5 * self._rate + 0.5 * jobs / elapsed
         self._measured, self._measured_at = ended, now
 
     def stalled(self, seconds: float) -> bool:
-        """Whether there are jobs in flight and none has ended for so long, as far as its earlier calls have seen."""
+        """Return whether jobs are in flight and earlier calls have seen none end for at least this many seconds."""
         now, ended = time.monotonic(), self._claimed - self.unfinished()
         if ended != self._last_ended or ended == self._claimed:
             self._last_ended, self._last_ended_at = ended, now
         return now - self._last_ended_at >= seconds
 
     def reset_rate(self) -> None:
-        """Begin again with small claims, because there was no work, and the next jobs may be slow ones."""
+        """Go back to small claims, because the worker was idle or stalled, and the next jobs may be slow."""
         self._rate = 0.0
         self._measured, self._measured_at = self._claimed - self.unfinished(), time.monotonic()

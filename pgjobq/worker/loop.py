@@ -1,4 +1,4 @@
-"""What the worker's loops share: a thread that survives a database that is away."""
+"""The base class of the worker's loops: a thread that keeps running when the database does not answer."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BACKOFF_MIN, BACKOFF_MAX = 0.1, 10.0  # seconds
 
 
 class Loop(ABC):
-    """Runs run_once again and again in a thread of its own, from start to stop.
+    """Calls run_once repeatedly in its own thread, from start to stop.
 
-    After an error it waits, doubling to 10 seconds with jitter, and goes on: no error ends a loop. contact is told when
-    the database does not answer; run_once tells it when it does.
+    No error ends a loop. After an error the loop waits, with jitter and a backoff that doubles up to 10 seconds, and
+    continues. It calls contact.lost() when the database does not answer; run_once calls contact.answered().
     """
 
     name = "loop"
@@ -31,7 +31,7 @@ class Loop(ABC):
 
     @abstractmethod
     def run_once(self) -> None:
-        """One round; blocks while there is nothing to do, and returns soon when stopping is set."""
+        """Do one round. May block while there is nothing to do, but must return soon after stopping is set."""
 
     def start(self) -> None:
         """Start the thread."""
@@ -43,13 +43,13 @@ class Loop(ABC):
         self.stopping.set()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the thread; whether it has ended."""
+        """Wait for the thread, for at most timeout seconds. Returns whether it has ended."""
         if self._thread is not None:
             self._thread.join(timeout)
         return not self.is_alive()
 
     def is_alive(self) -> bool:
-        """Whether the thread runs."""
+        """Return whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
     def _main(self) -> None:

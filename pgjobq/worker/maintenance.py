@@ -1,4 +1,4 @@
-"""The loop of maintenance: it has dead workers' jobs rescued, finds lost jobs, and watches deadlines."""
+"""The maintenance loop: it rescues the jobs of dead workers, finds lost jobs and checks deadlines."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pgjobq.worker.running import Run
 from pgjobq.worker.tasks import TaskRunner
 from pgjobq.worker.threads import ThreadRunner
 
-LOOK_EVERY = 0.25  # seconds between two looks at what runs
-LONG_RUN = 0.25  # seconds; while a run takes longer, maintenance comes once a second
-SOON = 0.3  # seconds; most jobs are done by then
-HEAR = 1.0  # seconds for which cancels are heard after a look at what runs
-CHECK_AGAIN = 0.1  # seconds after a look for cancelled jobs until the second one
+LOOK_EVERY = 0.25  # seconds between two checks of the runs
+LONG_RUN = 0.25  # seconds; while a run takes longer than this, maintenance runs once a second
+SOON = 0.3  # seconds until an early run of maintenance; most jobs are done by then
+HEAR = 1.0  # seconds for which it listens for cancels after a check of the runs
+CHECK_AGAIN = 0.1  # seconds after a check for cancelled jobs until the second one
 
 
 class MaintenanceLoop(Loop):
-    """Runs the storage's maintenance about once a second while jobs run somewhere, rarely while all is quiet."""
+    """Runs the storage's maintenance about once a second while any worker runs jobs, and rarely while all are idle."""
 
     name = "maintenance"
 
@@ -34,11 +34,11 @@ class MaintenanceLoop(Loop):
         self._storage, self._threads, self._tasks = storage, threads, tasks
         self._woken = threading.Event()
         self._next_at = self._last_at = 0.0
-        self._asked_at = math.inf  # when to run next because of what was heard
-        self._check_at = math.inf  # when to look for jobs that were cancelled
-        self._check_again = False  # and once more after that
-        self._attentive = False  # the thread that claims hears nothing just now
-        self._seen: set[Run] = set()  # what ran at the last look
+        self._asked_at = math.inf  # when run_soon() wants maintenance to run
+        self._check_at = math.inf  # when to check for cancelled jobs
+        self._check_again = False  # check once more after that
+        self._attentive = False  # the thread that claims does not read notifications at the moment
+        self._seen: set[Run] = set()  # what ran at the last check
         storage.on_watch(self.run_soon)
         storage.on_cancel(self.check_soon)
 
@@ -57,7 +57,7 @@ class MaintenanceLoop(Loop):
         self._woken.set()
 
     def run_once(self) -> None:
-        """Settle what is past its deadline, run the storage's maintenance when it is due, and wait."""
+        """Settle the runs that are past their deadline, run the storage's maintenance if it is due, and wait."""
         deadline = self._threads.check_deadlines()
         self._tasks.watch()
         running = self._threads.running() + self._tasks.running()
@@ -68,14 +68,14 @@ class MaintenanceLoop(Loop):
         self._next_at = min(self._next_at, self._asked_at)
         if now >= self._next_at:
             self._last_at, self._asked_at = now, math.inf
-            # Set first: after an error the loop's own backoff decides, not a storm of calls.
+            # Set before the call, so that only the loop's backoff decides when to retry after an error.
             self._next_at = now + 1.0
             found = self._storage.maintain([run.job for run in running])
             self.contact.answered(self.name)
             self._next_at = now + found.again_in
             self._give_up(running, found.lost)
         elif now >= self._check_at:
-            # Again soon: a job that was claimed a moment ago may not be among those that run.
+            # Check again soon, because a job that was claimed a moment ago may not be in `running` yet.
             self._check_at = now + CHECK_AGAIN if self._check_again else math.inf
             self._check_again = False
             if running:
@@ -85,12 +85,12 @@ class MaintenanceLoop(Loop):
         self._woken.clear()
 
     def stop(self) -> None:
-        """End soon."""
+        """Ask the loop to end, and wake it if it waits."""
         super().stop()
         self._woken.set()
 
     def release_running(self) -> None:
-        """Give back every job that still runs, because the worker ends without it."""
+        """Release every job that still runs, because the worker ends without waiting for it."""
         for run in self._threads.running() + self._tasks.running():
             self._abandon(run, release=True)
 

@@ -1,4 +1,4 @@
-"""The loop that deletes finished jobs past their age."""
+"""The loop that deletes old completed and cancelled jobs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TELL_EVERY = 60.0  # seconds between two log lines
 
 
 class PruneLoop(Loop):
-    """Deletes some completed and cancelled jobs older than keep, as often as the storage says.
+    """Deletes batches of completed and cancelled jobs that are older than keep, as often as the storage asks for.
 
-    queues: those that the worker serves. How long the jobs of others are kept is for their workers to say.
+    queues: the queues that the worker serves. It does not prune other queues, whose workers may keep jobs for longer.
     """
 
     name = "prune"
@@ -30,12 +30,12 @@ class PruneLoop(Loop):
     ) -> None:
         super().__init__(contact)
         self._storage, self._keep = storage, keep
-        # A storage without queues need not know of them.
+        # Passed only if given, because a storage without queues does not accept the argument.
         self._served = {} if queues is None else {"queues": list(queues)}
         self._pruned, self._tell_at = 0, 0.0
 
     def run_once(self) -> None:
-        """Delete some, and wait."""
+        """Delete one batch, and wait."""
         pruned = self._storage.prune_some(self._keep, **self._served)
         self.contact.answered(self.name)
         self._pruned += pruned.jobs

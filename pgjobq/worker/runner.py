@@ -1,4 +1,4 @@
-"""What both runners do: whatever takes a run out of those under way decides its outcome, and nothing else does."""
+"""The base class of the two runners. Only the code that removes a run from _runs may decide its outcome."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ log = EventLog("pgjobq.worker")
 
 
 class Runner(ABC):
-    """The runs under way, at most `concurrency` at once, and their ends that do not come from the handler."""
+    """Keeps the active runs, at most `concurrency` at once, and ends those that time out or are abandoned."""
 
     def __init__(self, in_flight: InFlight, storage: BaseStorage, concurrency: int) -> None:
         self._in_flight, self._storage, self._concurrency = in_flight, storage, concurrency
         self._runs: dict[Run, Run] = {}
-        self._logs_each = log.isEnabledFor(logging.DEBUG)  # asked once: each job would pay for it
+        self._logs_each = log.isEnabledFor(logging.DEBUG)  # checked once, because a check for each job would cost time
 
     def running(self) -> list[Run]:
-        """The runs under way."""
+        """Return the active runs."""
         return list(self._runs)
 
     def check_deadlines(self) -> float | None:
-        """Settle the runs that are past their timeout; seconds until the next deadline, None when there is none."""
+        """Settle the runs that are past their deadline. Returns the seconds until the next deadline, or None."""
         nearest: float | None = None
         now = time.monotonic()
         for run in list(self._runs):
@@ -41,7 +41,7 @@ class Runner(ABC):
         return None if nearest is None else nearest - now
 
     def abandon(self, run: Run, *, release: bool) -> None:
-        """End a run without its handler: its job is released, or lost already."""
+        """End a run without waiting for its handler. Its job is released, or was lost to another worker."""
         if self._runs.pop(run, None) is not None:
             run.mark_lost()
             log.warning("job.released" if release else "job.lost", extra=log_fields(run.job))
@@ -50,4 +50,4 @@ class Runner(ABC):
 
     @abstractmethod
     def _detach(self, run: Run, *, replace: bool) -> None:
-        """Stop a run that was taken out, or do without what runs it. replace: its place is wanted for other jobs."""
+        """Stop a removed run, or leave it to its thread. replace: other jobs should run in its place."""

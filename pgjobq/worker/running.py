@@ -1,4 +1,4 @@
-"""One run of a job: what its handler is given, and what comes of it."""
+"""One run of a job: the arguments of its handler, and its outcome."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ log = EventLog("pgjobq.worker")
 
 
 class RunningJob(Job):
-    """The Job that a handler receives as `job`: it can settle itself inside the handler's transaction."""
+    """The Job that a handler receives as `job`. It can be completed inside the handler's own transaction."""
 
     __slots__ = ("_storage", "lost", "transactions")
 
     _storage: BaseStorage
-    lost: bool  # the worker has lost this job, or its time is over: a long handler may look, and stop
+    lost: bool  # True once the job was lost or timed out; a long handler may check it and stop
     transactions: list[JobTransaction]
 
     @classmethod
     def from_job(cls, job: Job, storage: BaseStorage) -> RunningJob:
-        """A RunningJob with the fields of a job."""
+        """Return a RunningJob with the fields of a job."""
         running = cls(**{f.name: getattr(job, f.name) for f in fields(Job)})
         for name, value in (("_storage", storage), ("lost", False), ("transactions", [])):
             object.__setattr__(running, name, value)
@@ -57,11 +57,12 @@ class RunningJob(Job):
             raise Cancelled(f"job {self.id} was cancelled or lost, or its time is over: its outcome is decided")
 
     def transaction(self) -> JobTransaction:
-        """A database transaction that completes this job when it commits: both happen, or neither.
+        """Open a database transaction that completes this job when it commits. Both happen, or neither.
 
-        `with job.transaction() as conn:` in a sync handler, `async with` in an async one. Raises LostJob, rolled
-        back, when the job was given to another meanwhile, and Cancelled at once if that is known already. Do the
-        handler's work in it, and nothing after it.
+        Use `with job.transaction() as conn:` in a sync handler and `async with` in an async one. If the job was given
+        to another worker meanwhile, the transaction is rolled back and LostJob is raised. Do the handler's work in
+        the transaction, and do nothing after it.
+        If the worker knows already that the job was cancelled or lost, this raises Cancelled.
         """
         self.check()
         transaction = self._storage.transaction(self)
@@ -70,27 +71,27 @@ class RunningJob(Job):
 
 
 class Run:
-    """A job being run: its handler, its deadline, and what comes of it."""
+    """A job that is being run, with its handler and its deadline."""
 
     __slots__ = ("deadline", "handle", "handler", "job", "running_job")
 
     def __init__(self, job: Job, handler: Handler) -> None:
         self.job, self.handler = job, handler
-        self.handle: Any = None  # what stops it, where something can
+        self.handle: Any = None  # the asyncio task of an async handler
         self.running_job: RunningJob | None = None
         self.deadline = None if handler.timeout is None else time.monotonic() + handler.timeout
 
     def arguments(self, storage: BaseStorage) -> dict[str, Any]:
-        """The handler's keyword arguments; BadArguments when data does not fit."""
+        """Return the handler's keyword arguments. Raises BadArguments if the job's data does not fit them."""
         if not self.handler.wants_job:
             return self.handler.arguments(self.job)
         self.running_job = RunningJob.from_job(self.job, storage)
         return self.handler.arguments(self.job, self.running_job)
 
     def ended(self, result: object, error: BaseException | None, *, logs_each: bool) -> Outcome | None:
-        """The outcome of a run that returned or raised; None when there is nothing left to settle. Never raises.
+        """Return the outcome of a run that returned or raised, or None if the job is settled already. Never raises.
 
-        logs_each: log that it completed, too.
+        logs_each: log the completion too.
         """
         try:
             wrong = problem_with_result(result) if error is None and result is not None else ""
@@ -110,13 +111,13 @@ class Run:
         return verdict(self.job, self.handler, error)
 
     def timed_out(self) -> Outcome:
-        """The outcome of a run that is past its deadline."""
+        """Return the outcome of a run that is past its deadline."""
         self.mark_lost()
         error = JobTimeout(f"ran longer than {self.handler.timeout} seconds")
         return verdict(self.job, self.handler, error)
 
     def mark_lost(self) -> None:
-        """Tell the handler, if it looks, that its outcome counts no more; end what it does in job.transaction()."""
+        """Set `lost` on the handler's job, because its result no longer counts; end what job.transaction() runs."""
         if self.running_job is not None:
             object.__setattr__(self.running_job, "lost", True)
             if self.running_job.transactions:
@@ -127,7 +128,7 @@ class Run:
 
 
 def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
-    """Retry, while tries are left and the error is not final; fail otherwise. Never raises, whatever the error does."""
+    """Return Retried if tries are left and the error is not final, else Failed. Never raises, whatever it is."""
     try:
         text = explain(error)
         final = isinstance(error, Fail | BadArguments | UnknownJobType) or handler is None
@@ -145,7 +146,7 @@ def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
 
 
 def _delay(job: Job, handler: Handler, error: BaseException, text: str) -> tuple[float, str]:
-    """Seconds until the next try, and the error's text, which says so when what the handler asked for is no delay."""
+    """Return the seconds until the next try, and the error's text, with a note if the delay of a Retry is invalid."""
     if not isinstance(error, Retry):
         return handler.delay(max(job.tries, 1)), text
     try:
@@ -157,17 +158,17 @@ def _delay(job: Job, handler: Handler, error: BaseException, text: str) -> tuple
         wrong = safe_text(repr(asked), 100)
     except BaseException as broken:
         wrong = class_name(broken)
-    problem = f"its delay, {wrong}, is not a number of seconds from 0 to {MAX_DELAY:.0f}, so the backoff decides"
+    problem = f"delay: {wrong} is not a number of seconds from 0 to {MAX_DELAY:.0f}; the backoff was used instead"
     log.warning("retry.bad_delay", extra=log_fields(job) | {"delay": wrong})
     return handler.delay(max(job.tries, 1)), f"{text}\n({problem})"
 
 
 def problem_with_result(result: object) -> str:
-    """What is wrong with a result that is only the promise of one; empty when nothing is."""
+    """Return what is wrong with a result that still has to be awaited or iterated over; empty if nothing is wrong."""
     if inspect.isawaitable(result):
-        wrong = "it returned an awaitable, which nothing awaits; await it in the handler; make its wrapper async"
+        wrong = "it returned an awaitable, which nothing awaits; await it in the handler, or make the wrapper async"
     elif isinstance(result, GeneratorType | AsyncGeneratorType):
-        wrong = "it returned a generator, which nothing runs; loop over it in the handler"
+        wrong = "it returned a generator, which nothing iterates over; iterate over it in the handler"
     elif isinstance(result, _CONTEXT_MANAGERS):
         wrong = "it returned a context manager, which nothing enters; enter it in the handler"
     elif hasattr(type(result), "add_done_callback"):
@@ -175,7 +176,7 @@ def problem_with_result(result: object) -> str:
     else:
         return ""
     if inspect.iscoroutine(result):
-        result.close()  # Python would warn that it was never awaited
+        result.close()  # otherwise Python warns that it was never awaited
     return wrong
 
 
@@ -193,5 +194,5 @@ _CONTEXT_MANAGERS = (type(_nothing()), type(_nothing_async()))
 
 
 def log_fields(job: Job) -> dict[str, Any]:
-    """The fields that log lines about a job carry."""
+    """Return the fields of log lines about a job."""
     return {"job_id": job.id, "job_type": job.type, "queue": job.queue, "attempts": job.attempts}

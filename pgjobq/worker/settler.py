@@ -17,19 +17,20 @@ from pgjobq.worker.running import log_fields
 log = EventLog("pgjobq.worker")
 
 MAX_BATCH = 1000  # outcomes
-MANY_OUTCOMES = 10  # with this many outcomes waiting, linger for a bigger batch
+MANY_OUTCOMES = 10  # if at least this many outcomes wait, linger for a larger batch
 LINGER = 0.004  # seconds to linger
-RETRY_MIN, RETRY_MAX = 1.0, 60.0  # seconds before those set aside are tried again
-AWAY_ERRORS = (StorageUnavailable, OSError)  # errors that no outcome causes
-NAMED = 10  # outcomes set aside that the log names one by one, each time
+RETRY_MIN, RETRY_MAX = 1.0, 60.0  # seconds before deferred outcomes are tried again
+AWAY_ERRORS = (StorageUnavailable, OSError)  # errors of the connection, which no outcome causes
+NAMED = 10  # deferred outcomes that each get a log line of their own; the rest are counted
 
 
 class Settler(Loop):
-    """Settles a lone outcome at once; under load waits a few milliseconds for a batch.
+    """Settles a single outcome at once. Under load it waits a few milliseconds for a batch.
 
-    An outcome is kept until the database has taken it. While the database is away the batch is tried again, which is
-    safe, because settling twice is the same as once. After any other error the batch is halved until the outcomes
-    that cause it are found; those are set aside and tried again later, and hold up no other.
+    An outcome is kept until the database has stored it. While the database does not answer, the settler retries the
+    batch. This is safe, because settling twice has the same effect as once. After any other error it halves the batch
+    until it has found the outcomes that cause the error. It defers these and tries them again later, so they do not
+    delay the others.
     """
 
     name = "settle"
@@ -42,7 +43,7 @@ class Settler(Loop):
         self._retry_at, self._retry_pause = 0.0, RETRY_MIN
 
     def run_once(self) -> None:
-        """Settle what has come, and what was set aside when its time has come; wait for the first."""
+        """Wait for outcomes and settle them. Also settle the deferred ones if their time has come."""
         if self._in_flight.has_outcome.wait(1.0):
             if len(self._in_flight.outcomes) >= MANY_OUTCOMES:
                 time.sleep(LINGER)
@@ -51,18 +52,19 @@ class Settler(Loop):
             self._try_again()
 
     def stop(self) -> None:
-        """End soon; flush() settles what is left."""
+        """Ask the loop to end. flush() settles the remaining outcomes."""
         super().stop()
         self._in_flight.has_outcome.set()
 
     def unsettled(self) -> list[Outcome]:
-        """The outcomes that the database has not taken, or has not said that it took."""
+        """Return the outcomes that the database has not confirmed."""
         return [*self._under_way, *(outcome for outcome in list(self._in_flight.outcomes) if outcome), *self._deferred]
 
     def flush(self, seconds: float) -> bool:
-        """When the loop has ended, settle what is left, trying for so long; whether the database has answered.
+        """Wait for the loop to end, then settle the remaining outcomes. Gives up after `seconds`.
 
-        A job whose outcome cannot be settled even now is given back, or left to rescue when that cannot be done either.
+        Returns whether the database has answered. A job whose outcome cannot be settled even now is released. If that
+        fails too, the job is left to be rescued.
         """
         deadline = time.monotonic() + seconds
         if not self.join(seconds):
@@ -99,7 +101,7 @@ class Settler(Loop):
             self._retry_pause = RETRY_MIN
 
     def _settle(self, outcomes: list[Outcome]) -> None:
-        """Settle these; set aside those that cannot be. Raises when the database is away, and puts them back."""
+        """Settle these outcomes, and defer those that cannot be. If the database is away, put them back and raise."""
         self._under_way = outcomes
         try:
             self._settle_parts(outcomes)
@@ -114,7 +116,7 @@ class Settler(Loop):
             try:
                 lost = self._storage.settle(part)
                 self.contact.answered(self.name)
-            except JobsHeld as error:  # the others are settled
+            except JobsHeld as error:  # the other outcomes of the part are settled
                 lost = error.lost
                 culprits += [(outcome, error) for outcome in error.outcomes]
             except Exception as error:
@@ -160,7 +162,7 @@ class Settler(Loop):
 
 
 def _in_ascii(outcome: Outcome) -> Outcome | None:
-    """The same with its error in ASCII, which every encoding of a database has; None when that changes nothing."""
+    """Return the outcome with its error in ASCII, which every database encoding has; None if that changes nothing."""
     if isinstance(outcome, Completed | Released) or outcome.error is None:
         return None
     plain = outcome.error.replace("\0", "\\0").encode("ascii", "backslashreplace").decode()

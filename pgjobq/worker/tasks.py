@@ -19,17 +19,17 @@ from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.runner import Runner, log
 from pgjobq.worker.running import Run, log_fields
 
-LOOK_AFTER = 1.0  # seconds between two looks whether the loop answers
-BLOCKED_AFTER = 5.0  # seconds without an answer after which the log says so
-REPLACED_AFTER = 3.0  # seconds for which a job may block it whose time is over; then it is replaced
+LOOK_AFTER = 1.0  # seconds between two checks that the loop answers
+BLOCKED_AFTER = 5.0  # seconds without an answer after which this is logged
+REPLACED_AFTER = 3.0  # seconds for which a timed-out or lost job may block the loop before it is replaced
 
 
 class TaskRunner(Runner):
-    """Runs at most `concurrency` async handlers at once, a task each, on one loop in a thread of its own.
+    """Runs at most `concurrency` async handlers at once, each in a task, on one event loop in its own thread.
 
-    A handler past its timeout is cancelled, and so is one whose job was lost. Neither waits for the handler, which may
-    go on all the same: another thread looks at the deadlines, because a handler may block the loop. A loop that is
-    blocked by a job whose time is over is left to itself, and another takes its place.
+    The runner cancels a handler that is past its timeout or whose job was lost. It does not wait for the handler, which
+    may continue to run. Another thread checks the deadlines, because a handler may block the loop. If a timed-out or
+    lost job blocks the loop, the runner abandons that loop and starts another.
     """
 
     def __init__(self, in_flight: InFlight, storage: BaseStorage, concurrency: int) -> None:
@@ -37,19 +37,19 @@ class TaskRunner(Runner):
         self._loop: LoopThread | None = None
         self._backlog: deque[tuple[Job, Handler]] = deque()
         self._deadlines = Deadlines(self.check_deadlines)
-        self._next_look_at = 0.0  # when to look whether the loop answers
-        self._told_blocked = False  # whether the log says that it does not
-        self._overdue_since: float | None = None  # when it was first seen blocked by a job whose time is over
+        self._next_look_at = 0.0  # when to check again that the loop answers
+        self._told_blocked = False  # whether the current block was logged
+        self._overdue_since: float | None = None  # since when a timed-out or lost job has blocked the loop
 
     def submit_many(self, jobs: Sequence[tuple[Job, Handler]]) -> None:
-        """Run jobs when there is room on the loop."""
+        """Queue jobs, which start when there is room on the loop."""
         self._backlog.extend(jobs)
         if self._loop is None:
             self._loop = LoopThread(self._blame)
         self._loop.call(self._start_tasks)
 
     def running(self) -> list[Run]:
-        """The runs under way. One whose task was cancelled before it began, by another handler, is found and fails."""
+        """Return the active runs. First settle those whose task another handler cancelled before it began."""
         for run in super().running():
             if run.handle is not None and run.handle.done():
                 self._end(run, None, asyncio.CancelledError("its task was cancelled before it began"))
@@ -57,7 +57,7 @@ class TaskRunner(Runner):
         return super().running()
 
     def release(self) -> None:
-        """Give back the jobs that no task has started."""
+        """Release the jobs that no task has started."""
         while self._backlog:
             try:
                 job, _ = self._backlog.popleft()
@@ -66,14 +66,14 @@ class TaskRunner(Runner):
             self._in_flight.add_outcome(Released(job))
 
     def stop(self) -> None:
-        """End the loop, once the tasks that were cancelled have ended, or after two seconds."""
+        """Cancel the tasks, end the loop, and wait for it for at most two seconds."""
         self._deadlines.stop()
         if self._loop is not None:
             self._loop.stop()
             self._loop = None
 
     def watch(self) -> None:
-        """Look whether the loop answers; replace it, or say what blocks it. To be called several times a second."""
+        """Check that the loop answers; if not, log what blocks it or replace it. Call this several times a second."""
         loop, now = self._loop, time.monotonic()
         if loop is None or now < self._next_look_at:
             return
@@ -84,7 +84,7 @@ class TaskRunner(Runner):
             return
         told = {} if blocked.culprit is None else log_fields(blocked.culprit)
         told |= {"at": blocked.at, "seconds": round(blocked.seconds, 1)}
-        # What is not known to be a job's may be anything, and end soon.
+        # A block that is not known to come from a job may end soon.
         if blocked.culprit is None or any(run.job is blocked.culprit for run in list(self._runs)):
             self._overdue_since = None
         elif self._overdue_since is None:
@@ -98,7 +98,7 @@ class TaskRunner(Runner):
             log.warning("loop.blocked", extra=told)
 
     def _replace(self, old: LoopThread) -> None:
-        """Leave a loop to its thread, which ends when it can. Its other runs cannot go on, and are given back."""
+        """Replace a blocked loop, which ends when it can, and release the other runs on it."""
         stranded = super().running()
         self._loop, self._told_blocked, self._overdue_since = LoopThread(self._blame), False, None
         old.end()
@@ -114,13 +114,13 @@ class TaskRunner(Runner):
 
     @staticmethod
     def _cancel(run: Run, loop: LoopThread | None = None) -> None:
-        """On the loop given, which a run may have been left behind by; None: it is surely the run's."""
+        """Cancel the task of a run. With loop, only if the task is on it and not on a loop that was replaced."""
         if run.handle is not None and (loop is None or loop.has(run.handle)):
             run.handle.cancel()
 
     def _start_tasks(self) -> None:
         if self._loop is None or not self._loop.is_current():
-            return  # a loop that was replaced
+            return  # this loop was replaced
         create_task = asyncio.get_running_loop().create_task
         while self._backlog and len(self._runs) < self._concurrency:
             try:
@@ -132,9 +132,9 @@ class TaskRunner(Runner):
             try:
                 if run.deadline is not None:
                     self._deadlines.expect(run.deadline)
-                # In a context of its own: what a handler sets there is not the next job's.
+                # In a new context, because the next job must not see the variables that a handler sets.
                 run.handle = create_task(work, context=Context())
-            except BaseException as error:  # no thread, or a task factory that a handler has set
+            except BaseException as error:  # no thread could start, or a task factory set by a handler failed
                 work.close()
                 self._end(run, None, error)
 
@@ -146,10 +146,10 @@ class TaskRunner(Runner):
         error: BaseException | None = None
         try:
             handler = run.handler
-            # As run.arguments does, a call less for most.
+            # The same as run.arguments, but it saves a call for most handlers.
             given = run.arguments(self._storage) if handler.wants_job else handler.arguments(run.job)
             result = await handler.function(**given)
-        except BaseException as raised:  # whatever a handler raises, SystemExit too, is its job's failure
+        except BaseException as raised:  # anything that a handler raises, even SystemExit, fails only its job
             error = raised
         self._end(run, result, error)
         if self._backlog:
@@ -165,7 +165,7 @@ class TaskRunner(Runner):
             self._in_flight.add_outcome(run.ended(result, error, logs_each=self._logs_each), run.job)
 
     def _blame(self, error: BaseException, culprit: Job | None) -> None:
-        """An error has left the loop: a handler's task or callback raised it, and its run fails."""
+        """Log an error that escaped from the loop, and fail the run whose task or callback raised it."""
         told = {} if culprit is None else log_fields(culprit)
         log.error("loop.error", extra=told | {"error": error}, exc_info=error)
         for run in self.running():

@@ -18,10 +18,10 @@ from pgjobq.worker.running import Run, log_fields
 
 
 class ThreadRunner(Runner):
-    """Runs at most `concurrency` sync handlers at once, a thread each.
+    """Runs at most `concurrency` sync handlers at once, each in a thread.
 
-    A handler cannot be stopped from outside: after its timeout its job is settled without it, its thread is
-    left to end by itself, and another takes its place.
+    Python cannot stop a running thread. When a handler is past its timeout, the runner settles the job without waiting,
+    and starts another thread in its place. The old thread ends when its handler returns.
     """
 
     def __init__(self, in_flight: InFlight, storage: BaseStorage, concurrency: int) -> None:
@@ -30,13 +30,13 @@ class ThreadRunner(Runner):
         self._threads, self._count_lock = 0, threading.Lock()
 
     def submit(self, job: Job, handler: Handler) -> None:
-        """Run a job when a thread is free."""
+        """Queue a job, which starts when a thread is free."""
         if self._threads < self._concurrency:
             self._add_thread()
         self._queue.put((job, handler))
 
     def release(self) -> None:
-        """Give back the jobs that no thread has started."""
+        """Release the jobs that no thread has started."""
         while True:
             try:
                 item = self._queue.get_nowait()
@@ -46,7 +46,7 @@ class ThreadRunner(Runner):
                 self._in_flight.add_outcome(Released(item[0]))
 
     def stop(self) -> None:
-        """End the threads as they fall idle."""
+        """Let each thread end when it becomes idle."""
         for _ in range(self._threads):
             self._queue.put(None)
 
@@ -59,7 +59,7 @@ class ThreadRunner(Runner):
             self._threads += 1
         try:
             threading.Thread(target=self._run_jobs, name=f"pgjobq-run-{self._threads}", daemon=True).start()
-        except RuntimeError as error:  # the system has no more; those there are go on, and a later job tries again
+        except RuntimeError as error:  # the system has no more threads; a later job tries again
             with self._count_lock:
                 self._threads -= 1
             log.error("thread.not_started", extra={"error": error})
@@ -74,12 +74,12 @@ class ThreadRunner(Runner):
             result: object = None
             error: BaseException | None = None
             try:
-                # In a context of its own: what a handler sets there is not the next job's.
+                # In a new context, because the next job must not see the variables that a handler sets.
                 result = Context().run(_call_handler, run, storage, logs_each)
-            except BaseException as raised:  # whatever a handler raises, SystemExit too, is its job's failure
+            except BaseException as raised:  # anything that a handler raises, even SystemExit, fails only its job
                 error = raised
             if runs.pop(run, None) is None:
-                # Timed out, released or lost meanwhile; a new thread has our place.
+                # The job timed out, was released or was lost meanwhile, and another thread may have replaced this one.
                 if not isinstance(error, Cancelled):
                     log.info("job.ended_late", extra=log_fields(job))
                 with self._count_lock:
@@ -89,7 +89,7 @@ class ThreadRunner(Runner):
                 add_outcome(Completed(job))
             else:
                 add_outcome(run.ended(result, error, logs_each=logs_each), job)
-                del error, result  # they must not live until the next job
+                del error, result  # do not keep them alive until the next job
 
 
 def _call_handler(run: Run, storage: BaseStorage, logs_each: bool) -> Any:
@@ -97,5 +97,5 @@ def _call_handler(run: Run, storage: BaseStorage, logs_each: bool) -> Any:
     running_job.set(job)
     if logs_each:
         log.debug("job.started", extra=log_fields(job))
-    # As run.arguments does, a call less for most.
+    # The same as run.arguments, but it saves a call for most handlers.
     return handler.function(**(run.arguments(storage) if handler.wants_job else handler.arguments(job)))

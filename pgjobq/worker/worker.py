@@ -1,4 +1,4 @@
-"""Worker: starts the loops, and ends them in good order."""
+"""The Worker class, which starts the loops and stops them in order."""
 
 from __future__ import annotations
 
@@ -32,33 +32,36 @@ from pgjobq.worker.threads import ThreadRunner
 
 log = EventLog("pgjobq.worker")
 
-_storages_in_use: WeakSet[BaseStorage] = WeakSet()  # a storage is one worker
+_storages_in_use: WeakSet[BaseStorage] = WeakSet()  # a storage can serve only one Worker
 
-FLUSH_TIME = 10.0  # seconds to go on trying to settle against a database that is away, when the grace allows it
-CLAIM_TIME = 1.0  # seconds to wait beyond the grace for the answer to a claim
+FLUSH_TIME = 10.0  # seconds to keep trying to settle while the database does not answer, if the grace allows it
+CLAIM_TIME = 1.0  # seconds to wait for the answer to the last claim
 
 
 class HasStorage(Protocol):
-    """A JobQueue, for one."""
+    """Anything with a storage, such as a JobQueue."""
 
     @property
     def storage(self) -> BaseStorage: ...
 
 
 class Worker:
-    """Claims jobs and runs their handlers: sync ones in threads, async ones on an event loop.
+    """Claims jobs and runs their handlers: sync handlers in threads, async handlers on an event loop.
 
-    concurrency: at most so many sync handlers at once, and as many async ones. queues: the queues to serve, None
-    for all; or each with a limit of its own, {"mail": 2, "default": None}, where None means the concurrency. Nothing
-    is claimed from a queue while so many of its jobs are in flight here: they stay in line for other workers.
-    registry: where handlers are found. grace: seconds that running jobs have to end when the worker stops; what
-    still runs then is released, and its start not counted. fail_unknown: fail jobs of a type without handler; by
-    default they are left to workers that have one, and the log says so once for each type. keep: how long completed
-    and cancelled jobs are kept, None for ever; past that they are deleted in the background. timedelta(0): a
-    completed job is deleted at once. Failed jobs stay.
+    concurrency: the most sync handlers, and the most async handlers, that run at once.
+    queues: the queues to serve; None serves all. A dict gives each a limit, {"mail": 2, "default": None}, where None
+    means the concurrency. The worker claims nothing from a queue while that many of its jobs are in flight here; they
+    stay in line for other workers.
+    registry: where the worker finds handlers.
+    grace: how many seconds running jobs have to end when the worker stops. Jobs that still run after that are
+    released, and their start does not count.
+    fail_unknown: fail jobs that have no handler. By default the worker leaves them to other workers, and logs this
+    once for each type.
+    keep: how long completed and cancelled jobs are kept; None keeps them forever. The worker deletes older ones in the
+    background. With timedelta(0) a completed job is deleted at once. Failed jobs are never deleted.
 
-    A worker that is killed loses nothing: its jobs go to others. One that loses the database goes on when it is
-    back. A job whose handler raises is retried after its backoff until its tries are used up.
+    If a worker is killed, other workers run its jobs. If it loses the database, it continues when the database answers
+    again. A job whose handler raises is retried after its backoff until its tries are used up.
     """
 
     def __init__(
@@ -73,13 +76,13 @@ class Worker:
         keep: timedelta | None = None,
     ) -> None:
         if not isinstance(concurrency, int) or concurrency < 1:
-            raise ConfigurationError(f"concurrency: {concurrency!r} is not allowed; give a whole number above 0")
+            raise ConfigurationError(f"concurrency: {concurrency!r} is not allowed; use a whole number above 0")
         if isinstance(queues, str) or (queues is not None and not queues):
-            raise ConfigurationError(f"queues: {queues!r} is not a list of names; give ['mail'], or None for all")
+            raise ConfigurationError(f"queues: {queues!r} is not a list of names; use a list such as ['mail'], or None")
         limits = queues if isinstance(queues, Mapping) else {}
         check_limits(limits, concurrency)
         if not grace >= 0:
-            raise ConfigurationError(f"grace: {grace!r} is not allowed; give seconds from 0")
+            raise ConfigurationError(f"grace: {grace!r} is not allowed; use a number of seconds, 0 or more")
         self.storage = queue if isinstance(queue, BaseStorage) else queue.storage
         if keep is not None:
             check_keep(keep, self.storage)
@@ -93,18 +96,18 @@ class Worker:
         self._registry, self._fail_unknown, self._keep = registry, fail_unknown, keep
         self._running, self._paused = False, False
         self._lock = threading.Lock()
-        # Not an event, because its set() takes a lock, which a signal handler must not.
+        # Not an Event, because Event.set() takes a lock, and a signal handler must not wait for a lock.
         self._stop_requests: SimpleQueue[None] = SimpleQueue()
         self._hurry = False
         self._stop_signals = StopSignals()
 
     def start(self) -> None:
-        """Start working, in threads; returns at once. Does nothing when it works already."""
+        """Start the worker's threads and return at once. Does nothing if the worker already runs."""
         with self._lock:
             if self._running:
                 return
             if self.storage in _storages_in_use:
-                raise ConfigurationError("storage: another Worker works on it; give each Worker a storage of its own")
+                raise ConfigurationError("storage: another Worker already uses it; create a storage for each Worker")
             _storages_in_use.add(self.storage)
             in_flight, kind_of_fetcher = self._new_in_flight()
             self._in_flight = in_flight
@@ -138,10 +141,10 @@ class Worker:
         log.info("worker.started", extra={"concurrency": self.concurrency, "queues": queues})
 
     def stop(self, grace: float | None = None) -> None:
-        """Stop working: claim no more, release what has not started, let running jobs end within the grace.
+        """Stop the worker: stop claiming, release jobs that have not started, and wait for running jobs.
 
-        Returns when all is settled, and a few seconds after the grace at the latest: when the database does not answer,
-        the log names the jobs that could not be settled. grace: seconds, in place of the worker's own.
+        Returns when all jobs are settled, at the latest a few seconds after the grace. If the database does not answer,
+        the log names the jobs that could not be settled. grace: seconds; overrides the worker's own grace.
         """
         with self._lock:
             if not self._running:
@@ -156,7 +159,7 @@ class Worker:
             self._wait_for_running(grace_ends, fetch_ends)
             now = time.monotonic()
             ends = now + END_TIME if self._hurry else min(grace_ends + END_TIME, now + FLUSH_TIME)
-            # A claim under way should end first: what it brings is released.
+            # Let a claim that is in progress end first, so that its jobs can be released.
             fetch_ends.join(now + CLAIM_TIME)
             self._release_waiting()
             self._maintenance.stop()
@@ -182,7 +185,7 @@ class Worker:
         self._tasks.release()
 
     def _settle_rest(self, until: float) -> None:
-        """Settle what is left, and end the loops that may call the database."""
+        """Settle the remaining outcomes, and end the loops that may call the database."""
         self._settler.stop()
         ended: list[bool] = []
         settling = Step("settle", lambda: ended.append(self._settler.flush(until - time.monotonic())))
@@ -197,14 +200,14 @@ class Worker:
 
     @staticmethod
     def _try_step(name: str, step: Callable[[], None]) -> None:
-        """One step of stopping: the others follow, whatever a storage raises."""
+        """Do a step of stopping. Log its errors, because the other steps must still run."""
         try:
             step()
         except Exception as error:
             log.warning(f"worker.{name}_failed", extra={"error": error})
 
     def pause(self) -> None:
-        """Claim no more jobs until resume; what was claimed is run."""
+        """Claim no more jobs until resume() is called. Jobs that are already claimed still run."""
         self._paused = True
         if self._running:
             self._fetcher.pause()
@@ -216,18 +219,18 @@ class Worker:
             self._fetcher.resume()
 
     def is_running(self) -> bool:
-        """Whether the worker was started and not stopped."""
+        """Return whether the worker was started and not stopped."""
         return self._running
 
     def is_paused(self) -> bool:
-        """Whether the worker was paused and not resumed."""
+        """Return whether the worker was paused and not resumed."""
         return self._paused
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT, then stop in good order; a second signal stops at once and releases.
+        """Run until SIGTERM or SIGINT, then stop within the grace. A second signal releases the running jobs at once.
 
-        Signals within a second of the first count as one with it. Blocks. Call it in the main thread: signals are heard
-        there alone.
+        Signals within a second of the first count as one. Blocks. Call it in the main thread, because Python handles
+        signals only there.
         """
         with self._signals():
             self.start()
@@ -237,12 +240,12 @@ class Worker:
         self._stop_requests = SimpleQueue()
 
     def ask_to_stop(self, *, hurry: bool = False) -> None:
-        """Have run(), in another thread, stop as a signal does; hurry: at once, as a second one does."""
+        """Make run(), in another thread, stop as after a signal. hurry: stop at once, as after a second signal."""
         self._hurry = self._hurry or hurry
         self._stop_requests.put(None)
 
     def run_once(self, limit: int | None = None) -> int:
-        """Run the jobs that are due now, one after the other, at most limit; how many. For tests and scripts.
+        """Run the due jobs one after another, at most limit of them, and return how many ran. For tests and scripts.
 
         Jobs that are left to other workers do not count.
         """
@@ -292,7 +295,7 @@ class Worker:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        self._stop_signals = StopSignals()  # counted here: one that ask_to_stop came before is still the first
+        self._stop_signals = StopSignals()  # reset here; the first signal after ask_to_stop() still counts as the first
 
         def ask(number: int, _: FrameType | None) -> None:
             self._stop_signals.hear(number)

@@ -185,8 +185,8 @@ def test_enqueue_reads_data_from_the_input(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["t", "{to: a}"], "data: .*give a JSON object in single quotes"),
-        (["t", ""], "data: .*give a JSON object in single quotes"),
+        (["t", "{to: a}"], "data: .*use a JSON object in single quotes"),
+        (["t", ""], "data: .*use a JSON object in single quotes"),
         (["t", "[1]"], "data: "),
         (["t", "null"], "data: "),
         (["t", '{"a": NaN}'], r"data\.a: "),
@@ -198,7 +198,7 @@ def test_enqueue_reads_data_from_the_input(cli: Cli) -> None:
         (["t", "--delay", "-1"], "delay: "),
         (["t", "--delay", "nan"], "delay: "),
         (["t", "--delay", "60", "--execute-at", "2090-01-31T09:00+01:00"], "delay"),
-        (["t", "--execute-at", "tomorrow"], "execute_at: 'tomorrow' is no time; give "),
+        (["t", "--execute-at", "tomorrow"], "execute_at: 'tomorrow' is not a time; use "),
         (["t", "--execute-at", "2090-01-31T09:00"], "execute_at: "),
         (["t", "--queue", ""], "queue: "),
         (["t", "--id", ""], "job_id: "),
@@ -231,7 +231,9 @@ def test_list_filters_and_shows(cli: Cli, queue: JobQueue, storage: PostgresStor
     table = cli.said("list")
     assert table.splitlines()[0].split() == ["id", "type", "queue", "status", "attempts", "created_at", "error"]
     assert "ValueError: [bold]no luck[/]" in table  # markup is a text like any other
-    assert "--status: 'done' is no status; give pending, running" in cli.complaint(NOT_DONE, "list", "--status", "done")
+    assert "--status: 'done' is not a status; use pending, running" in cli.complaint(
+        NOT_DONE, "list", "--status", "done"
+    )
     assert "limit: " in cli.complaint(NOT_DONE, "list", "--limit", "-1")
 
 
@@ -257,7 +259,7 @@ def test_retry_and_cancel(cli: Cli, queue: JobQueue, storage: PostgresStorage) -
     waits = datetime.fromisoformat(job["execute_at"]) - datetime.fromisoformat(job["updated_at"])
     assert timedelta(seconds=59) < waits < timedelta(seconds=61)
     assert cli.said("cancel", "a") == "a\n"
-    assert "'a' is finished already" in cli.complaint(NOT_DONE, "cancel", "a")
+    assert "'a' is already finished" in cli.complaint(NOT_DONE, "cancel", "a")
     assert "'c' is completed" in cli.complaint(NOT_DONE, "retry", "c")
     assert "there is no job 'x'" in cli.complaint(NOT_FOUND, "retry", "x")
     assert "there is no job 'x'" in cli.complaint(NOT_FOUND, "cancel", "x")

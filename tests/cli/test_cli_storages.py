@@ -96,7 +96,9 @@ def test_list_filters(cli: Cli, storage: BaseStorage) -> None:
     assert ids("--queue", "none") == []
     assert ids("--queue", "default", "--status", "pending", "--limit", "1") == ["d2"]
     assert "ValueError: [bold]no luck[/]" in cli.said("list")
-    assert "--status: 'done' is no status; give pending, running" in cli.complaint(NOT_DONE, "list", "--status", "done")
+    assert "--status: 'done' is not a status; use pending, running" in cli.complaint(
+        NOT_DONE, "list", "--status", "done"
+    )
     assert "limit: " in cli.complaint(NOT_DONE, "list", "--limit", "-1")
 
 
@@ -113,7 +115,7 @@ def test_retry_and_cancel(cli: Cli, storage: BaseStorage) -> None:
     waits = datetime.fromisoformat(job["execute_at"]) - datetime.fromisoformat(job["updated_at"])
     assert timedelta(seconds=59) < waits < timedelta(seconds=61)
     assert cli.said("cancel", "a") == "a\n"
-    assert "'a' is finished already" in cli.complaint(NOT_DONE, "cancel", "a")
+    assert "'a' is already finished" in cli.complaint(NOT_DONE, "cancel", "a")
     assert "'c' is completed" in cli.complaint(NOT_DONE, "retry", "c")
     assert "there is no job 'x'" in cli.complaint(NOT_FOUND, "retry", "x")
     assert "there is no job 'x'" in cli.complaint(NOT_FOUND, "cancel", "x")
@@ -175,7 +177,7 @@ def test_commands_of_postgresql_say_so(lone: Cli, tmp_path: Path, dsn: str) -> N
     dsn = dsn.format(folder=tmp_path)
     for command in ("migrate", "check", "repair"):
         said = lone.complaint(USAGE, command, "--dsn", dsn)
-        assert said.startswith(f"pgjobq: {command}: is for PostgreSQL; ")
+        assert said.startswith(f"pgjobq: {command}: only for PostgreSQL; ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -194,7 +196,7 @@ def test_options_of_postgresql_are_not_ignored(lone: Cli, tmp_path: Path, dsn: s
     (tmp_path / "handlers.py").write_text(HANDLERS)
     option = next(word for word in words if word.startswith("--"))
     said = lone.complaint(USAGE, *words, "--dsn", dsn.format(folder=tmp_path))
-    assert said == f"pgjobq: {option}: this option is for PostgreSQL; leave it out for another database\n"
+    assert said == f"pgjobq: {option}: this option is only for PostgreSQL; leave it out for other databases\n"
 
 
 def test_schema_of_the_environment_is_for_postgresql(lone: Cli, tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_schema_of_the_environment_is_for_postgresql(lone: Cli, tmp_path: Path) 
 
 @pytest.mark.parametrize("dsn", ["sqlite://", "sqlite:///:memory:", "sqlite+pysqlite:///:memory:"])
 def test_database_in_memory_would_lose_the_job(lone: Cli, dsn: str) -> None:
-    assert "dsn: a database in memory ends with this command; name a file" in lone.complaint(
+    assert "dsn: a database in memory ends with this command; use a file" in lone.complaint(
         NOT_DONE, "enqueue", "t", "--dsn", dsn
     )
 

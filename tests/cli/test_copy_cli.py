@@ -108,8 +108,8 @@ def test_copies_says_how_many_and_may_run_again(
 ) -> None:
     storage.enqueue_many([NewJob(type="t", id=str(n)) for n in range(5)])
     words = (dsn, dsn, "--dst-schema", "other")
-    assert cli.run(*words, "--batch", "2") == (DONE, "5 jobs copied, 0 were there already\n", "")
-    assert cli.run(*words) == (DONE, "0 jobs copied, 5 were there already\n", "")
+    assert cli.run(*words, "--batch", "2") == (DONE, "5 jobs copied, 0 were already there\n", "")
+    assert cli.run(*words) == (DONE, "0 jobs copied, 5 were already there\n", "")
     assert len(other.list_jobs()) == 5
 
 
@@ -119,9 +119,9 @@ def test_worker_at_the_source_is_warned_of(cli: Cli, dsn: str, storage: Postgres
     status, output, complaints = cli.run(dsn, dsn, "--dst-schema", "other")
     assert (status, output) == (
         DONE,
-        "1 jobs copied, 0 were there already, 1 were running at SRC, and wait for another try at DST if they have one left\n",
+        "1 jobs copied, 0 were already there, 1 were running at SRC and are pending at DST if they have a try left\n",
     )
-    assert "note: 1 workers are at work on SRC; stop them first" in complaints
+    assert "note: 1 workers are running on SRC; stop them first" in complaints
 
 
 @pytest.mark.parametrize(
@@ -130,12 +130,12 @@ def test_worker_at_the_source_is_warned_of(cli: Cli, dsn: str, storage: Postgres
         (["{dsn}", "{dsn}"], "SRC and DST are the same"),
         (["{dsn}", "{dsn}", "--dst-schema", "nowhere"], "run: pgjobq migrate"),
         (["{dsn}", "{dsn}", "--dst-schema", "other", "--batch", "0"], "batch: 0 is not allowed"),
-        (["nosql://x", "{dsn}"], "dsn: no storage is known for nosql://"),
-        (["{dsn}", "nosql://x"], "dsn: no storage is known for nosql://"),
+        (["nosql://x", "{dsn}"], "dsn: no storage supports nosql://"),
+        (["{dsn}", "nosql://x"], "dsn: no storage supports nosql://"),
         (["postgresql://u:s3cret@127.0.0.1:1/app", "{dsn}"], "PostgreSQL does not answer"),
         (["sqlite:///missing.db", "{dsn}"], "SRC: there is no file 'missing.db'"),
         (["sqlite:///", "{dsn}"], "SRC: there is no file"),
-        (["sqlite:///old.db", "{dsn}", "--src-schema", "x"], "--src-schema: this option is for PostgreSQL"),
+        (["sqlite:///old.db", "{dsn}", "--src-schema", "x"], "--src-schema: this option is only for PostgreSQL"),
     ],
 )
 def test_set_up_wrongly_it_says_how_to_mend_it(
@@ -172,12 +172,15 @@ def test_interrupted_it_says_so_and_the_next_one_goes_on(
     output, complaints = process.communicate(timeout=30)
     assert process.returncode == 130
     assert output == ""
-    assert "pgjobq: not all was copied: 1000 jobs copied, 0 were there already; run it again to go on" in complaints
+    assert (
+        "pgjobq: not all jobs were copied: 1000 jobs copied, 0 were already there; run the command again to continue"
+        in complaints
+    )
     assert "Traceback" not in complaints
     conn.execute("select pg_advisory_unlock(4711)")
     status, output, _ = cli.run(*words)
     assert status == DONE
-    found = re.fullmatch(r"(\d+) jobs copied, (\d+) were there already\n", output)
+    found = re.fullmatch(r"(\d+) jobs copied, (\d+) were already there\n", output)
     assert found is not None
     assert int(found[1]) + int(found[2]) == 2000
     assert int(found[2]) in (1000, 1050)  # the batch at the lock ended one way or the other
@@ -193,7 +196,7 @@ def test_table_of_dbjobq_arrives_whole(
     before = old.execute("select * from jobs").fetchall()
     status, output, complaints = cli.run("sqlite:///old.db", dsn)
     assert (status, complaints) == (DONE, "")
-    assert output.startswith("5 jobs copied, 0 were there already, 1 were running at SRC")
+    assert output.startswith("5 jobs copied, 0 were already there, 1 were running at SRC")
     jobs = {job.id: job for job in storage.list_jobs()}
     assert {name: job.status.value for name, job in jobs.items()} == {
         "p": "pending",
@@ -225,7 +228,7 @@ def test_table_of_dbjobq_arrives_whole(
     assert greeted == ["Ünal", "r"]
     assert storage.prune(timedelta(days=1)) == 1
     assert old.execute("select * from jobs").fetchall() == before
-    assert cli.run("sqlite:///old.db", dsn)[1].startswith("1 jobs copied, 4 were there already")  # the pruned one
+    assert cli.run("sqlite:///old.db", dsn)[1].startswith("1 jobs copied, 4 were already there")  # the pruned one
 
 
 def test_rows_that_are_no_jobs_are_told_and_the_rest_is_copied(
@@ -245,12 +248,12 @@ def test_rows_that_are_no_jobs_are_told_and_the_rest_is_copied(
         old.execute("insert into jobs (id, type, data, status, created_at) values ('time', 't', '{}', 'pending', 'x')")
     status, output, complaints = cli.run("sqlite:///old.db", dsn)
     assert status == NOT_DONE
-    assert output.startswith("5 jobs copied, 0 were there already")
+    assert output.startswith("5 jobs copied, 0 were already there")
     assert output.endswith("6 were refused\n")
     told = dict(re.findall(r"(?m)^pgjobq: job '(\w+)' was refused: (.*)$", complaints))
     assert set(told) == {*bad, "time"}
-    assert "'DONE' is none; give one of: pending" in told["status"]
-    assert "created_at: 'x' is no time" in told["time"]
+    assert "'DONE' is not a status; use pending" in told["status"]
+    assert "created_at: 'x' is not a time" in told["time"]
     assert "type: has 0 characters" in told["type"]
     assert len(storage.list_jobs()) == 5
 
@@ -271,7 +274,7 @@ def test_more_refusals_than_one_reads_are_counted(cli: Cli, dsn: str, old: sqlit
         ("create table job (n int)", "SRC: SQLite old.db: there is no table 'jobs'"),
         (
             "create table jobs (id int, title text)",
-            "SRC: SQLite old.db: the table 'jobs' has no column 'type': it holds no jobs",
+            "SRC: SQLite old.db: the table 'jobs' has no column 'type', so it is not a table of jobs",
         ),
     ],
 )
@@ -288,11 +291,14 @@ def test_worker_on_a_file_is_warned_of(cli: Cli, dsn: str, tmp_path: Path) -> No
     assert source.dequeue() is not None
     status, output, complaints = cli.run("sqlite:///jobs.db", dsn)
     assert status == DONE
-    assert output.startswith("1 jobs copied, 0 were there already, 1 were running at SRC")
-    assert complaints == "pgjobq: note: 1 workers are at work on SRC; stop them first, or jobs may run at both ends\n"
+    assert output.startswith("1 jobs copied, 0 were already there, 1 were running at SRC")
+    assert (
+        complaints
+        == "pgjobq: note: 1 workers are running on SRC; stop them first, because jobs may run in both databases\n"
+    )
     source.leave()
     source.close()
-    assert cli.run("sqlite:///jobs.db", dsn) == (DONE, "0 jobs copied, 1 were there already\n", "")
+    assert cli.run("sqlite:///jobs.db", dsn) == (DONE, "0 jobs copied, 1 were already there\n", "")
 
 
 @pytest.mark.parametrize("way", ["SRC", "DST"])

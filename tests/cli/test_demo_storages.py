@@ -117,9 +117,9 @@ def test_a_second_interruption_waits_for_nothing(interruption: Interruption, num
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["--dsn", "postgresql://h/d"], 2, "--dsn: the demo brings a PostgreSQL of its own"),
+        (["--dsn", "postgresql://h/d"], 2, "--dsn: the demo starts its own PostgreSQL"),
         (["--dsn", "sqlite:///demo.db", "--keep"], 2, "--keep: there is no server to keep with --dsn"),
-        (["--dsn", "nosql://h/d"], 1, "dsn: no storage is known for nosql://"),
+        (["--dsn", "nosql://h/d"], 1, "dsn: no storage supports nosql://"),
         (["--dsn", "mysql://u:s3cret@127.0.0.1:1/d"], 1, "does not answer"),
         (["--dsn", "sqlite:///:memory:"], 1, "a database in memory"),
     ],

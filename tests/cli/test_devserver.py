@@ -236,7 +236,7 @@ def closed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @as_root
 def test_folder_that_root_alone_enters_is_told(closed_folder: Path) -> None:
-    with pytest.raises(DevServerError, match=r"does not get through to .*; give another folder"):
+    with pytest.raises(DevServerError, match=r"cannot access .*; use another folder"):
         DevServer(closed_folder / "dev").start()
 
 

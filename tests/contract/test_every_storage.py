@@ -57,14 +57,14 @@ def test_data_is_kept_exactly(storage: BaseStorage, wrapped: bool) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ({"a": [1.5, float("nan")]}, "data.a[1]: nan is no JSON number"),
-        ({"a": float("inf")}, "data.a: inf is no JSON number"),
-        ({"a": {"b": 10**5000}}, "data.a.b: has more digits than Python writes; give it as a text"),
-        ({"a": "x\0y"}, "data.a: holds a NUL character"),
-        ({"x\0y": 1}, "data key 'x\\x00y': holds a NUL character"),
-        ({"a": "x\ud800y"}, "data.a: holds half of a surrogate pair"),
-        ({"a": nested(600, 1)}, "nested too deep, or within itself; flatten it"),
-        ({"a": nested(100_000, 1)}, "nested too deep, or within itself; flatten it"),
+        ({"a": [1.5, float("nan")]}, "data.a[1]: nan is not a JSON number"),
+        ({"a": float("inf")}, "data.a: inf is not a JSON number"),
+        ({"a": {"b": 10**5000}}, "data.a.b: has more digits than Python can format; use a string"),
+        ({"a": "x\0y"}, "data.a: contains a NUL character"),
+        ({"x\0y": 1}, "data key 'x\\x00y': contains a NUL character"),
+        ({"a": "x\ud800y"}, "data.a: contains half of a surrogate pair"),
+        ({"a": nested(600, 1)}, "nested too deeply, or contains itself; flatten it"),
+        ({"a": nested(100_000, 1)}, "nested too deeply, or contains itself; flatten it"),
     ],
 )
 def test_data_that_cannot_be_kept_is_refused(data: dict[str, Any], says: str) -> None:
@@ -83,24 +83,24 @@ def test_data_that_cannot_be_kept_is_refused(data: dict[str, Any], says: str) ->
 
 
 REFUSED: list[tuple[Callable[[Any], Any], str]] = [
-    (lambda s: s.list_jobs("finished"), "status: 'finished' is none; give one of"),
-    (lambda s: s.list_jobs(limit=-1), "limit: -1 is not allowed; give a whole number from 0"),
-    (lambda s: s.list_jobs(limit=1.5), "limit: 1.5 is not allowed; give a whole number from 0"),
-    (lambda s: s.list_jobs(queue=""), "queue: has 0 characters; give the name of a queue"),
-    (lambda s: s.list_jobs(queue=7), "queue: 7 is not a text; give the name of a queue"),
-    (lambda s: s.dequeue_many(-1), "limit: -1 is not allowed; give a whole number from 0"),
-    (lambda s: s.dequeue_many(1, "mail"), "queues: 'mail' is not a list of names; give one, such as ['mail']"),
-    (lambda s: s.prune(timedelta(-1)), "older_than: datetime.timedelta(days=-1) is not an age; give a timedelta"),
-    (lambda s: s.prune(7), "older_than: 7 is not an age; give a timedelta of 0 or more"),
+    (lambda s: s.list_jobs("finished"), "status: 'finished' is not a status; use pending, running"),
+    (lambda s: s.list_jobs(limit=-1), "limit: -1 is not allowed; use a whole number from 0"),
+    (lambda s: s.list_jobs(limit=1.5), "limit: 1.5 is not allowed; use a whole number from 0"),
+    (lambda s: s.list_jobs(queue=""), "queue: has 0 characters; use the name of a queue"),
+    (lambda s: s.list_jobs(queue=7), "queue: 7 is not a string; use the name of a queue"),
+    (lambda s: s.dequeue_many(-1), "limit: -1 is not allowed; use a whole number from 0"),
+    (lambda s: s.dequeue_many(1, "mail"), "queues: 'mail' is not a list of names; use a list such as ['mail']"),
+    (lambda s: s.prune(timedelta(-1)), "older_than: datetime.timedelta(days=-1) is not an age; use a timedelta"),
+    (lambda s: s.prune(7), "older_than: 7 is not an age; use a timedelta of 0 or more"),
     (lambda s: s.prune(timedelta(0), ["pending"]), "statuses: 'pending' is not final; give some of completed, failed,"),
-    (lambda s: s.prune(timedelta(0), ["done"]), "status: 'done' is none; give one of"),
+    (lambda s: s.prune(timedelta(0), ["done"]), "status: 'done' is not a status; use pending, running"),
     (lambda s: s.prune(timedelta(0), "failed"), "statuses: 'failed' is not a list of names"),
     (lambda s: s.prune(timedelta(0), queues="mail"), "queues: 'mail' is not a list of names"),
-    (lambda s: s.prune(timedelta(0), batch=0), "batch: 0 is not allowed; give a whole number from 1"),
-    (lambda s: s.prune_some(timedelta(-1)), "older_than: datetime.timedelta(days=-1) is not an age; give a timedelta"),
-    (lambda s: s.retry("a", None), "delay: None is not allowed; give seconds from 0"),
-    (lambda s: s.fail("a", None), "error: None is not a text; give one"),
-    *((lambda s, n=name: getattr(s, n)(7), "job_id: 7 is not a text") for name in ("get_job", "cancel", "complete")),
+    (lambda s: s.prune(timedelta(0), batch=0), "batch: 0 is not allowed; use a whole number from 1"),
+    (lambda s: s.prune_some(timedelta(-1)), "older_than: datetime.timedelta(days=-1) is not an age; use a timedelta"),
+    (lambda s: s.retry("a", None), "delay: None is not allowed; use seconds from 0"),
+    (lambda s: s.fail("a", None), "error: None is not a string; use a string"),
+    *((lambda s, n=name: getattr(s, n)(7), "job_id: 7 is not a string") for name in ("get_job", "cancel", "complete")),
 ]
 
 

@@ -83,10 +83,10 @@ def test_constant_is_the_same_every_time(seconds: float, attempt: int) -> None:
     + [("base", 3.3e9), ("cap", 3.3e9), ("factor", 0.99), ("jitter", 1.01)],
 )
 def test_settings_that_are_not_allowed_are_named(field: str, value: Any) -> None:
-    with pytest.raises(ConfigurationError, match=rf"^backoff {field}: .* is not allowed; give a number "):
+    with pytest.raises(ConfigurationError, match=rf"^backoff {field}: .* is not allowed; use a number "):
         Backoff(**{field: value})
 
 
 def test_constant_refuses_what_is_no_time() -> None:
-    with pytest.raises(ConfigurationError, match="give a number from 0 to 3200000000"):
+    with pytest.raises(ConfigurationError, match="use a number from 0 to 3200000000"):
         constant(-1)

@@ -161,7 +161,7 @@ def test_queue_other_than_default_is_unsupported(memory: DictStorage, jobs: JobQ
 
 
 def test_status_that_is_none_is_refused(jobs: JobQueue) -> None:
-    with pytest.raises(InvalidJob, match="status: 'done' is none; give one of: pending, running"):
+    with pytest.raises(InvalidJob, match="status: 'done' is not a status; use pending, running"):
         jobs.list_jobs("done")
 
 

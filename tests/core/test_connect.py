@@ -52,7 +52,7 @@ def test_url_names_its_storage(url: str, name: str) -> None:
 
 @pytest.mark.parametrize("url", ["nosql://u:s3cret@localhost/app", "NOSQL+driver://u:s3cret@h", "http://u:s3cret@h/"])
 def test_unknown_scheme_is_told_with_those_that_are_known(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"dsn: no storage is known for (nosql|http)://; give one of") as told:
+    with pytest.raises(ConfigurationError, match=r"dsn: no storage supports (nosql|http)://; use one of") as told:
         open_storage(url)
     for scheme in ("postgresql://", "sqlite://", "mysql://", "redis://", "mongodb://", "dynamodb://"):
         assert scheme in str(told.value)
@@ -63,7 +63,7 @@ def test_unknown_scheme_is_told_with_those_that_are_known(url: str) -> None:
     "url", ["postgresql://h/d", "sqlite:///:memory:", "redis://h", "mongodb://h", "dynamodb://r/t"]
 )
 def test_option_that_the_storage_does_not_take_is_named(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"^colour: \w+Storage takes no such option; it has: \w+, "):
+    with pytest.raises(ConfigurationError, match=r"^colour: \w+Storage has no such option; it has: \w+, "):
         JobQueue(url, colour="red")
 
 
@@ -89,7 +89,7 @@ except ConfigurationError as error:
     extra = {"mongodb": "mongo"}.get(scheme, scheme)
     assert f"{scheme}:// needs the module '{module}" in done.stdout
     (required,) = PROJECT["optional-dependencies"][extra]
-    assert f"which the extra {extra} brings; install it: pip install '{required}'" in done.stdout
+    assert f"which the extra {extra} installs; install it: pip install '{required}'" in done.stdout
     assert "s3cret" not in done.stdout
 
 

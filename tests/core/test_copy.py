@@ -167,12 +167,12 @@ def test_job_that_is_refused_does_not_stop_the_others(other: BaseStorage) -> Non
     bad = {
         "": "job_id: has 0 characters",
         "unreadable": "cannot be read: ValueError: x",
-        "nul": r"data\.a: holds a NUL character",
+        "nul": r"data\.a: contains a NUL character",
         "type": "type: has 300 characters",
         "queue": "queue: has 0 characters",
         "priority": "priority: 2147483648 is not allowed",
         "attempts": "attempts: -1 is not allowed",
-        "error": "error: holds a NUL character",
+        "error": "error: contains a NUL character",
         "late": "execute at is in the years 1 to 9999",
     }
     fields: dict[str, dict[str, Any]] = {

@@ -192,8 +192,8 @@ def test_another_function_of_the_same_name_is_refused(first: Any, second: Any) -
     job(type="mail", registry=registry)(first)
     with pytest.raises(ConfigurationError) as caught:
         job(type="mail", registry=registry)(second)
-    assert "type 'mail' has a handler already: " in str(caught.value)
-    assert "another with @job(type=...)" in str(caught.value)
+    assert "type 'mail' already has a handler: " in str(caught.value)
+    assert "under another type, with @job(type=...)" in str(caught.value)
     assert registry.get("mail").function is first
 
 

@@ -81,7 +81,7 @@ def test_retry_without_a_reason_still_says_something() -> None:
 
 @pytest.mark.parametrize("delay", [-1, math.nan, math.inf, 3.3e9, "60", True])
 def test_retry_refuses_a_delay_that_no_storage_could_take(delay: Any) -> None:
-    with pytest.raises(InvalidJob, match=r"^delay: .* give seconds from 0 to") as caught:
+    with pytest.raises(InvalidJob, match=r"^delay: .* use seconds from 0 to") as caught:
         Retry(delay)
 
     assert caught.value.field == "delay"

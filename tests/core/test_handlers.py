@@ -123,7 +123,7 @@ def test_second_function_for_a_type_is_refused_with_both_places() -> None:
         job(type="mail", registry=registry)(second)
 
     assert f"{__name__}.test_second_function_for_a_type_is_refused_with_both_places.<locals>.first" in str(caught.value)
-    assert "<locals>.second another with @job(type=...)" in str(caught.value)
+    assert "<locals>.second under another type, with @job(type=...)" in str(caught.value)
     assert registry.get("mail").function is first
     with pytest.raises(UnknownJobType):
         registry.for_function(second)
@@ -152,17 +152,17 @@ class Unhashable:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("mail", r"^function: 'mail' cannot be called; decorate a function, with @job or @job\(type=\.\.\.\)"),
-        (None, "^function: None cannot be called"),
-        (positional_only, r"positional_only: parameter to is positional-only; data is given by keyword"),
+        ("mail", r"^function: 'mail' is not callable; decorate a function with @job or @job\(type=\.\.\.\)"),
+        (None, "^function: None is not callable"),
+        (positional_only, r"positional_only: parameter to is positional-only; make it a keyword parameter"),
         (functools.partial(positional_only), "parameter to is positional-only"),
-        (generator, "generator is a generator, so calling it runs nothing; take the yield out"),
+        (generator, "generator is a generator, so calling it runs nothing; remove the yield"),
         (async_generator, "async_generator is a generator"),
         (functools.partial(generator), "generator is a generator"),
         (contextlib.contextmanager(generator), "generator is a context manager, so calling it runs nothing"),
         (contextlib.asynccontextmanager(async_generator), "async_generator is a context manager"),
         (staticmethod(generator), "generator is a generator"),
-        (dict, "does not tell its parameters; wrap it in a function that does"),
+        (dict, "has no signature; wrap it in a function that has one"),
     ],
 )
 def test_what_cannot_be_a_handler_is_refused(function: Any, message: str) -> None:
@@ -173,7 +173,7 @@ def test_what_cannot_be_a_handler_is_refused(function: Any, message: str) -> Non
 def test_callable_without_a_hash_is_refused_and_leaves_nothing() -> None:
     registry = Registry()
 
-    with pytest.raises(ConfigurationError, match=r"Unhashable object .* has no hash"):
+    with pytest.raises(ConfigurationError, match=r"Unhashable object .* is not hashable"):
         registry.register(a_handler(Unhashable()))
 
     assert len(registry) == 0
@@ -182,19 +182,19 @@ def test_callable_without_a_hash_is_refused_and_leaves_nothing() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"type": ""}, "type: has 0 characters; give a name for the type of job"),
+        ({"type": ""}, "type: has 0 characters; use a name for the type of job"),
         ({"type": "x" * 256}, "type: has 256 characters"),
-        ({"type": "a\0"}, "type: holds a NUL"),
-        ({"type": 5}, "type: 5 is not a text"),
+        ({"type": "a\0"}, "type: contains a NUL"),
+        ({"type": 5}, "type: 5 is not a string"),
         ({"queue": ""}, "queue: has 0 characters"),
         ({"queue": "x" * 10_000}, "queue: has 10000 characters"),
-        ({"queue": None}, "queue: None is not a text"),
+        ({"queue": None}, "queue: None is not a string"),
         ({"priority": 2**31}, "priority: 2147483648 is not allowed"),
         ({"priority": True}, "priority: True is not allowed"),
         ({"max_retries": -1}, "max_retries: -1 is not allowed"),
         ({"max_retries": 1.0}, "max_retries: 1.0 is not allowed"),
-        ({"backoff": 5}, r"backoff: 5 cannot be called; give Backoff\(...\) or attempt -> seconds"),
-        ({"timeout": 0}, "timeout: 0 is not allowed; give seconds above 0, or None"),
+        ({"backoff": 5}, r"backoff: 5 is not callable; use Backoff\(...\) or a function"),
+        ({"timeout": 0}, "timeout: 0 is not allowed; use seconds above 0, or None"),
         ({"timeout": -1.5}, "timeout: -1.5 is not allowed"),
         ({"timeout": math.inf}, "timeout: inf is not allowed"),
         ({"timeout": math.nan}, "timeout: nan is not allowed"),
@@ -214,7 +214,7 @@ def test_settings_that_are_not_allowed_are_named(settings: dict[str, Any], messa
 def test_callable_without_a_name_wants_a_type() -> None:
     registry = Registry()
 
-    with pytest.raises(ConfigurationError, match="type: has 0 characters; give a name for the type of job"):
+    with pytest.raises(ConfigurationError, match="type: has 0 characters; use a name for the type of job"):
         job(registry=registry)(functools.partial(nothing))
     job(type="nothing", registry=registry)(functools.partial(nothing))
 

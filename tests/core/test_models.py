@@ -69,7 +69,7 @@ def test_status_as_a_text_becomes_a_status(status: str) -> None:
 
 @pytest.mark.parametrize("status", ["done", "PENDING", "", None, 3])
 def test_unknown_status_is_refused_with_the_known_ones(status: Any) -> None:
-    with pytest.raises(InvalidJob, match="give one of: pending, running, completed, failed, cancelled") as caught:
+    with pytest.raises(InvalidJob, match="use pending, running, completed, failed or cancelled") as caught:
         Job(id="1", type="t", status=status)
 
     assert caught.value.field == "status"
@@ -103,7 +103,7 @@ def test_times_become_aware_in_utc(name: str, given_time: Any) -> None:
 
 @pytest.mark.parametrize("given_time", ["tomorrow", "", 1767323045, dt.date(2026, 1, 2)])
 def test_what_is_no_time_is_refused_by_name(given_time: Any) -> None:
-    with pytest.raises(InvalidJob, match=r"^execute_at: .* is no time; give a datetime or ISO text") as caught:
+    with pytest.raises(InvalidJob, match=r"^execute_at: .* is not a time; use a datetime or an ISO string") as caught:
         Job(id="1", type="t", execute_at=given_time)
 
     assert caught.value.field == "execute_at"
@@ -327,36 +327,36 @@ NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001  # what is tried
 @pytest.mark.parametrize(
     ("fields", "field", "message"),
     [
-        ({"type": ""}, "type", "type: has 0 characters; give the name of a handler, 1 to 255 characters"),
-        ({"type": "x" * 10_000}, "type", "type: has 10000 characters; give "),
-        ({"type": None}, "type", "type: None is not a text; give "),
-        ({"type": b"send"}, "type", "type: b'send' is not a text; give "),
-        ({"type": "a\0b"}, "type", "type: holds a NUL character"),
-        ({"type": "a\ud800"}, "type", "type: holds half of a surrogate pair"),
-        ({"queue": ""}, "queue", "queue: has 0 characters; give the name of a queue"),
-        ({"queue": "x" * 256}, "queue", "queue: has 256 characters; give "),
-        ({"queue": "a\0b"}, "queue", "queue: holds a NUL character"),
-        ({"id": ""}, "job_id", "job_id: has 0 characters; give "),
-        ({"id": "x" * 256}, "job_id", "job_id: has 256 characters; give "),
+        ({"type": ""}, "type", "type: has 0 characters; use the name of a handler, 1 to 255 characters"),
+        ({"type": "x" * 10_000}, "type", "type: has 10000 characters; use "),
+        ({"type": None}, "type", "type: None is not a string; use "),
+        ({"type": b"send"}, "type", "type: b'send' is not a string; use "),
+        ({"type": "a\0b"}, "type", "type: contains a NUL character"),
+        ({"type": "a\ud800"}, "type", "type: contains half of a surrogate pair"),
+        ({"queue": ""}, "queue", "queue: has 0 characters; use the name of a queue"),
+        ({"queue": "x" * 256}, "queue", "queue: has 256 characters; use "),
+        ({"queue": "a\0b"}, "queue", "queue: contains a NUL character"),
+        ({"id": ""}, "job_id", "job_id: has 0 characters; use "),
+        ({"id": "x" * 256}, "job_id", "job_id: has 256 characters; use "),
         ({"id": uuid.UUID(int=7)}, "job_id", "job_id: UUID("),
-        ({"id": "a\0b"}, "job_id", "job_id: holds a NUL character"),
+        ({"id": "a\0b"}, "job_id", "job_id: contains a NUL character"),
         (
             {"priority": 2**31},
             "priority",
-            "priority: 2147483648 is not allowed; give a whole number from -2147483648 to ",
+            "priority: 2147483648 is not allowed; use a whole number from -2147483648 to ",
         ),
-        ({"priority": -(2**31) - 1}, "priority", "priority: -2147483649 is not allowed; give "),
-        ({"priority": 1.0}, "priority", "priority: 1.0 is not allowed; give a whole number "),
-        ({"priority": True}, "priority", "priority: True is not allowed; give a whole number "),
-        ({"priority": "5"}, "priority", "priority: '5' is not allowed; give a whole number "),
-        ({"priority": None}, "priority", "priority: None is not allowed; give a whole number "),
-        ({"max_retries": -1}, "max_retries", "max_retries: -1 is not allowed; give a whole number from 0 to "),
-        ({"max_retries": 2**31}, "max_retries", "max_retries: 2147483648 is not allowed; give "),
-        ({"max_retries": False}, "max_retries", "max_retries: False is not allowed; give "),
+        ({"priority": -(2**31) - 1}, "priority", "priority: -2147483649 is not allowed; use "),
+        ({"priority": 1.0}, "priority", "priority: 1.0 is not allowed; use a whole number "),
+        ({"priority": True}, "priority", "priority: True is not allowed; use a whole number "),
+        ({"priority": "5"}, "priority", "priority: '5' is not allowed; use a whole number "),
+        ({"priority": None}, "priority", "priority: None is not allowed; use a whole number "),
+        ({"max_retries": -1}, "max_retries", "max_retries: -1 is not allowed; use a whole number from 0 to "),
+        ({"max_retries": 2**31}, "max_retries", "max_retries: 2147483648 is not allowed; use "),
+        ({"max_retries": False}, "max_retries", "max_retries: False is not allowed; use "),
         (
             {"execute_at": NAIVE},
             "execute_at",
-            "execute_at: 2026-01-02T00:00:00 has no time zone; give an aware datetime",
+            "execute_at: 2026-01-02T00:00:00 has no time zone; use an aware datetime",
         ),
         (
             {"execute_at": "2026-01-02T00:00:00Z"},
@@ -368,21 +368,21 @@ NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001  # what is tried
             "execute_at",
             "execute_at: datetime.date(2026, 1, 2) is not a datetime; ",
         ),
-        ({"delay": -0.1}, "delay", "delay: -0.1 is not allowed; give seconds from 0 to "),
-        ({"delay": math.nan}, "delay", "delay: nan is not allowed; give seconds "),
-        ({"delay": math.inf}, "delay", "delay: inf is not allowed; give seconds "),
-        ({"delay": 1e300}, "delay", "delay: 1e+300 is not allowed; give seconds "),
-        ({"delay": "60"}, "delay", "delay: '60' is not allowed; give seconds "),
-        ({"delay": True}, "delay", "delay: True is not allowed; give seconds "),
-        ({"delay": timedelta(1)}, "delay", "delay: datetime.timedelta(days=1) is not allowed; give seconds "),
-        ({"delay": 1, "execute_at": MOMENT}, "delay", "delay: given together with execute_at; give one of them"),
-        ({"data": None}, "data", "data: NoneType is not a dict; give a dict"),
-        ({"data": [1]}, "data", "data: list is not a dict; give a dict"),
-        ({"data": '{"a": 1}'}, "data", "data: str is not a dict; give a dict"),
-        ({"data": {1: 2}}, "data", "data: key 1 is not a text"),
-        ({"data": {"a": [{"b": {None: 1}}]}}, "data", "data.a[0].b: key None is not a text"),
-        ({"data": {"a": {"x\0y": 1}}}, "data", "data.a key 'x\\x00y': holds a NUL character"),
-        ({"data": {"items": [1, 2, 3, {"note": "\0"}]}}, "data", "data.items[3].note: holds a NUL character"),
+        ({"delay": -0.1}, "delay", "delay: -0.1 is not allowed; use seconds from 0 to "),
+        ({"delay": math.nan}, "delay", "delay: nan is not allowed; use seconds "),
+        ({"delay": math.inf}, "delay", "delay: inf is not allowed; use seconds "),
+        ({"delay": 1e300}, "delay", "delay: 1e+300 is not allowed; use seconds "),
+        ({"delay": "60"}, "delay", "delay: '60' is not allowed; use seconds "),
+        ({"delay": True}, "delay", "delay: True is not allowed; use seconds "),
+        ({"delay": timedelta(1)}, "delay", "delay: datetime.timedelta(days=1) is not allowed; use seconds "),
+        ({"delay": 1, "execute_at": MOMENT}, "delay", "delay: cannot be combined with execute_at; use only one"),
+        ({"data": None}, "data", "data: NoneType is not a dict; use a dict"),
+        ({"data": [1]}, "data", "data: list is not a dict; use a dict"),
+        ({"data": '{"a": 1}'}, "data", "data: str is not a dict; use a dict"),
+        ({"data": {1: 2}}, "data", "data: key 1 is not a string"),
+        ({"data": {"a": [{"b": {None: 1}}]}}, "data", "data.a[0].b: key None is not a string"),
+        ({"data": {"a": {"x\0y": 1}}}, "data", "data.a key 'x\\x00y': contains a NUL character"),
+        ({"data": {"items": [1, 2, 3, {"note": "\0"}]}}, "data", "data.items[3].note: contains a NUL character"),
         ({"data": {"a": 10**5_000}}, "data", "data"),
     ],
 )
@@ -396,16 +396,16 @@ def test_what_is_not_allowed_is_refused_by_name(fields: dict[str, Any], field: s
 
 BAD_LEAVES = st.sampled_from(
     [
-        (math.nan, "nan is no JSON number"),
-        (math.inf, "inf is no JSON number"),
-        (-math.inf, "-inf is no JSON number"),
-        ("a\0", "holds a NUL character"),
-        ("\udc80", "holds half of a surrogate pair"),
-        (b"bytes", "bytes is not JSON"),
-        ({1, 2}, "set is not JSON"),
-        (Decimal("1.5"), "Decimal is not JSON"),
-        (MOMENT, "datetime is not JSON"),
-        (object(), "object is not JSON"),
+        (math.nan, "nan is not a JSON number"),
+        (math.inf, "inf is not a JSON number"),
+        (-math.inf, "-inf is not a JSON number"),
+        ("a\0", "contains a NUL character"),
+        ("\udc80", "contains half of a surrogate pair"),
+        (b"bytes", "bytes cannot be stored as JSON"),
+        ({1, 2}, "set cannot be stored as JSON"),
+        (Decimal("1.5"), "Decimal cannot be stored as JSON"),
+        (MOMENT, "datetime cannot be stored as JSON"),
+        (object(), "object cannot be stored as JSON"),
     ]
 )
 # A step into a dict, beside other keys, or into a list, behind other items.
@@ -446,7 +446,7 @@ def test_data_within_itself_is_refused() -> None:
     data: dict[str, Any] = {}
     data["me"] = [data]
 
-    with pytest.raises(InvalidJob, match=r"^data\.me\[0\]\.me.*nested too deep, or within itself"):
+    with pytest.raises(InvalidJob, match=r"^data\.me\[0\]\.me.*nested too deeply, or contains itself"):
         NewJob(type="t", data=data)
 
 
@@ -456,5 +456,5 @@ def test_data_nested_too_deep_is_refused(depth: int) -> None:
     for _ in range(depth):
         data = {"a": data}
 
-    with pytest.raises(InvalidJob, match="nested too deep"):
+    with pytest.raises(InvalidJob, match="nested too deeply"):
         NewJob(type="t", data=data)

@@ -218,7 +218,7 @@ def test_worker_keeps_everything_unless_told(
 
 @pytest.mark.parametrize("keep", [timedelta(seconds=-1), 7, "7d"])
 def test_keep_that_is_none_is_refused(storage: PostgresStorage, keep: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"keep: .* is not allowed; give a timedelta"):
+    with pytest.raises(ConfigurationError, match=r"keep: .* is not allowed; use a timedelta"):
         Worker(storage, keep=keep)
 
 

@@ -125,12 +125,12 @@ def test_callers_pool_is_left_alone_and_keeps_room_for_claims_and_settles(
     assert not too_many.is_set()
     assert [r.getMessage() for r in caplog.records] == [told[0].getMessage()]
     assert told[0].max_size == 4
-    assert f"the worker's concurrency and {OWN_CALLS} more" in told[0].getMessage()
+    assert f"the worker's concurrency plus {OWN_CALLS}" in told[0].getMessage()
 
 
 def test_transaction_that_finds_no_room_says_what_to_change() -> None:
     room = Room(3, timeout=0.01)
-    told = r"max_size 3, had no room .* give it the worker's concurrency"
+    told = r"max_size 3, had no room .* set its max_size to the worker's concurrency"
     with room.taken(), pytest.raises(StorageUnavailable, match=told):
         room.taken().__enter__()
     with room.taken():

@@ -215,7 +215,7 @@ def test_postgres_through_sqlalchemy_ends_when_nothing_answers(empty_dsn: str) -
 
 @pytest.mark.parametrize("wrong", [0, -1, float("nan")])
 def test_answer_timeout_is_checked(wrong: float) -> None:
-    with pytest.raises(ConfigurationError, match=r"^answer_timeout: .* give seconds above 0"):
+    with pytest.raises(ConfigurationError, match=r"^answer_timeout: .* use seconds above 0"):
         JobQueue("postgresql://localhost/x", answer_timeout=wrong)
 
 

@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 
 @app.command()
 @click.argument("modules", metavar="MODULE...", nargs=-1, required=True)
-@click.option(
-    "--queues", help="The queues to serve: mail,default, or with limits mail:2,default:8; by default all."
-)
+@click.option("--queues", help="The queues to serve: mail,default, or with limits mail:2,default:8; by default all.")
 @click.option("--concurrency", default=8, help="How many jobs run at once.")
 @click.option("--processes", default=1, help="How many worker processes run, each with that concurrency.")
 @click.option("--grace", type=float, default=30, help="How many seconds running jobs have to end after SIGTERM.")

@@ -92,14 +92,14 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda s: s.dequeue_many(1, "mail"), "queues: 'mail' is not a list of names; give one, such as ['mail']"),
     (lambda s: s.prune(timedelta(-1)), "older_than: datetime.timedelta(days=-1) is not an age; give a timedelta"),
     (lambda s: s.prune(7), "older_than: 7 is not an age; give a timedelta of 0 or more"),
-    (lambda s: s.prune(timedelta(0), ["pending"]), "statuses: 'pending' is not final; give some of completed, failed,"),
+    (lambda s: s.prune(timedelta(0), ["pending"]), "statuses: 'pending' is not final; use completed, failed,"),
     (lambda s: s.prune(timedelta(0), ["done"]), "status: 'done' is none; give one of"),
     (lambda s: s.prune(timedelta(0), "failed"), "statuses: 'failed' is not a list of names"),
     (lambda s: s.prune(timedelta(0), queues="mail"), "queues: 'mail' is not a list of names"),
     (lambda s: s.prune(timedelta(0), batch=0), "batch: 0 is not allowed; give a whole number from 1"),
     (lambda s: s.prune_some(timedelta(-1)), "older_than: datetime.timedelta(days=-1) is not an age; give a timedelta"),
     (lambda s: s.retry("a", None), "delay: None is not allowed; give seconds from 0"),
-    (lambda s: s.fail("a", None), "error: None is not a text; give one"),
+    (lambda s: s.fail("a", None), "error: None is not text; use a str"),
     *((lambda s, n=name: getattr(s, n)(7), "job_id: 7 is not a text") for name in ("get_job", "cancel", "complete")),
 ]
 

@@ -201,7 +201,7 @@ def test_storage_that_cannot_take_in_jobs_says_so() -> None:
     class Seven(Recorder):
         import_jobs = BaseStorage.import_jobs
 
-    with pytest.raises(Unsupported, match="Seven cannot take in jobs with their state"):
+    with pytest.raises(Unsupported, match="Seven cannot import jobs with their state"):
         copied(ListSource([Job(id="a", type="t")]), Seven())
 
 

@@ -177,7 +177,7 @@ def test_what_only_a_database_can_is_unsupported(memory: DictStorage, jobs: JobQ
         memory.prune(timedelta(days=1))
     with pytest.raises(Unsupported, match="DictStorage cannot import jobs with their state"):
         memory.import_jobs([memory.jobs["a"]])
-    with pytest.raises(Unsupported, match="DictStorage has no transactions"):
+    with pytest.raises(Unsupported, match="DictStorage cannot complete jobs in a transaction"):
         memory.transaction(memory.jobs["a"])
     assert list(memory.jobs) == ["a"]
 

@@ -210,7 +210,7 @@ def test_claim_reads_no_more_than_it_needs(through: DynamoDBStorage, between: Be
 def test_more_than_a_transaction_takes_is_refused_whole_when_an_id_is_known(dynamo: DynamoDBStorage) -> None:
     dynamo.enqueue("known", "t", {"v": 1})
     new = [NewJob(id=f"{n}", type="t") for n in range(150)]
-    with pytest.raises(DuplicateJob, match="job_id: 'known' exists already; give another id"):
+    with pytest.raises(DuplicateJob, match="job_id: 'known' exists already; use another id"):
         dynamo.enqueue_many([*new, NewJob(id="known", type="t")])
     with pytest.raises(DuplicateJob, match="job_id: '7' exists already"):
         dynamo.enqueue_many([*new, NewJob(id="7", type="t")])

@@ -287,7 +287,7 @@ def test_standalone_server_takes_back_what_it_added_before_a_known_id(
     assert not storage._database.has_transactions()
     storage.enqueue("known", "t", {"v": 1})
     new = [NewJob(id=name, type="t") for name in ("a", "known", "b")]
-    with pytest.raises(DuplicateJob, match="job_id: 'known' exists already; give another id"):
+    with pytest.raises(DuplicateJob, match="job_id: 'known' exists already; use another id"):
         storage.enqueue_many(new)
     # As if it had come between the look and the insert.
     monkeypatch.setattr(enqueueing, "_unknown", lambda _, documents: documents)

@@ -223,7 +223,7 @@ def test_transaction_of_a_lost_job_rolls_back(storage: SQLAlchemyStorage, busine
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_transaction_that_the_handler_ends_by_itself(storage: SQLAlchemyStorage, end: str) -> None:
-    with pytest.raises(StorageError, match="by itself"), storage.transaction(held(storage)) as conn:
+    with pytest.raises(StorageError, match="ended the transaction itself"), storage.transaction(held(storage)) as conn:
         getattr(conn, end)()
     assert storage.get_job("a").status == "running"  # type: ignore[union-attr]
     storage.complete("a")

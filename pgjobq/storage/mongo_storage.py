@@ -42,8 +42,8 @@ class MongoStorage(LeasedStorage):
     Limits of MongoDB: enqueue_many adds all or none on a replica set or a sharded cluster. A standalone server has no
     transactions. There, a process that dies during the call leaves a part of the jobs, and if an id of the batch
     exists, another job of the batch may run before it is removed. Writes wait for a majority of a replica set. With
-    your own write concern w=1, or on a standalone server without a journal, a failover or crash may undo a completion, so
-    that the job runs again. A handler cannot complete its job in its own transaction. Workers poll.
+    your own write concern w=1, or on a standalone server without a journal, a failover or crash may undo a completion,
+    so that the job runs again. A handler cannot complete its job in its own transaction. Workers poll.
     """
 
     def __init__(

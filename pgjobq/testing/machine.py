@@ -47,9 +47,8 @@ class StorageMachine(RuleBasedStateMachine):
         super().__init__()
         self.storages, self.features = storages, features
         self.model = Model(storages[0])
-        self.unaware: set[tuple[str, int]] = (
-            set()
-        )  # (job, storage): the storage has lost the job and does not know it yet
+        # (job, storage): the storage has lost the job and does not know it yet.
+        self.unaware: set[tuple[str, int]] = set()
         self.prefix = f"e{next(_examples)}-"
 
     @rule(target=jobs, priority=st.sampled_from([1, 5, 9]), future=st.sampled_from([False, False, True]), by=STORAGES)

@@ -2,9 +2,9 @@
 --   psql -d app -f sql/install.sql                    into the schema pgjobq
 --   psql -d app -v schema=jobs -f sql/install.sql     into the schema jobs
 --
--- It runs in one transaction, and is safe to run again. Tables are created once, functions are replaced, and what would
--- lock a table is done only if something differs. `pgjobq migrate` does the same, and tries again if a table is in use.
--- `make install-sql` writes this file: do not edit it.
+-- It runs in one transaction, and it is safe to run again. It creates tables once and replaces functions. It runs
+-- statements that lock a table only if something differs. `pgjobq migrate` does the same, and retries if a table is in
+-- use. `make install-sql` writes this file, so do not edit it.
 \set ON_ERROR_STOP on
 \set ON_ERROR_ROLLBACK off
 \if :{?schema}

@@ -1,1 +1,1 @@
-"""Everything that speaks to PostgreSQL through psycopg: pool, listener, schema, errors."""
+"""Everything that talks to PostgreSQL through psycopg: the pool, the listener, the schema and the errors."""

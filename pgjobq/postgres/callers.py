@@ -1,7 +1,8 @@
-"""Statements on a connection of the caller's: enqueue together with business data, or not at all.
+"""Enqueue on the caller's own connection, so that the jobs commit or roll back with the caller's data.
 
-Takes what people hold: a psycopg Connection or AsyncConnection, a SQLAlchemy Connection or Session, or their
-async kin on the psycopg dialect. SQLAlchemy is not imported: its objects are told by what they can do.
+The connection may be a psycopg Connection or AsyncConnection, or a SQLAlchemy Connection, Session, AsyncConnection or
+AsyncSession on the psycopg dialect. This module recognizes SQLAlchemy's objects by their attributes and does not import
+SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pgjobq.postgres.adding import ADD, added, arguments_to_add, as_bytes, told
 from pgjobq.postgres.fetching import PlainAsyncCursor, PlainCursor
 from pgjobq.postgres.statements import placeable
 
-# One value of bytes goes in, and a number comes back: no encoding, adapter or setting of the connection changes them.
+# The statement takes one bytes value and returns one number, because the caller's adapters, encoding and settings
+# change neither of them.
 _ENQUEUE = """
 select count(*)
   from (select array_agg(type order by place) as types, array_agg(data order by place) as datas,
@@ -34,13 +36,13 @@ select count(*)
        {schema}.enqueue_jobs(types, datas, priorities, times, retries, queues, ids)
 """
 _WANTED = (
-    "a psycopg Connection or AsyncConnection, or a SQLAlchemy Connection, Session or their async kin "
-    "(on postgresql+psycopg)"
+    "a supported connection; use a psycopg Connection or AsyncConnection, or a SQLAlchemy Connection, Session, "
+    "AsyncConnection or AsyncSession on postgresql+psycopg"
 )
 
 
 def enqueue(connection: Any, schema: str, jobs: Sequence[NewJob]) -> list[str]:
-    """Add jobs in the current transaction of a sync connection, and change nothing else of it; their ids."""
+    """Add jobs in a sync connection's current transaction, change no other setting of it, and return their ids."""
     if isinstance(connection, psycopg.AsyncConnection) or _is_async_alchemy(connection):
         raise ConfigurationError("connection: it is async; use `await queue.enqueue_async(...)`")
     raw = _raw(connection)
@@ -51,13 +53,13 @@ def enqueue(connection: Any, schema: str, jobs: Sequence[NewJob]) -> list[str]:
 
 
 async def enqueue_async(connection: Any, schema: str, jobs: Sequence[NewJob]) -> list[str]:
-    """enqueue for an AsyncConnection, AsyncSession or SQLAlchemy AsyncConnection."""
+    """Do what enqueue does, on a psycopg or SQLAlchemy AsyncConnection or an AsyncSession."""
     raw = connection
     if hasattr(raw, "sync_session"):
         raw = await raw.connection()
     if hasattr(raw, "get_raw_connection"):
         if not raw.in_transaction():
-            await raw.begin()  # as its own statements do; else its commit would do nothing
+            await raw.begin()  # SQLAlchemy's commit() does nothing unless SQLAlchemy began the transaction
         raw = (await raw.get_raw_connection()).driver_connection
     if isinstance(raw, psycopg.AsyncConnection):
         async with PlainAsyncCursor(raw) as cursor:
@@ -70,7 +72,7 @@ async def enqueue_async(connection: Any, schema: str, jobs: Sequence[NewJob]) ->
 def _statement(
     raw: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], schema: str, jobs: Sequence[NewJob]
 ) -> tuple[bytes, list[bytes]]:
-    # In the connection's encoding, which counts for the schema's name alone.
+    # The connection's encoding matters only for the name of the schema.
     with_key = told(jobs)
     text = sql.SQL(ADD if with_key else _ENQUEUE).format(schema=placeable(schema)).as_bytes(raw)
     return text, arguments_to_add(jobs) if with_key else [as_bytes(jobs)]
@@ -85,12 +87,12 @@ def _is_async_alchemy(connection: Any) -> bool:
 
 
 def _raw(connection: Any) -> Any:
-    """The psycopg connection of a SQLAlchemy Connection or Session; what is neither, as it is."""
+    """Return the psycopg connection of a SQLAlchemy Connection or Session. Return any other object unchanged."""
     if callable(getattr(connection, "get_bind", None)) and callable(getattr(connection, "connection", None)):
         connection = connection.connection()  # a SQLAlchemy Session
     raw = getattr(getattr(connection, "connection", None), "driver_connection", None)
     if raw is None:
         return connection
     if not connection.in_transaction():
-        connection.begin()  # as its own statements do; else its commit would do nothing
+        connection.begin()  # SQLAlchemy's commit() does nothing unless SQLAlchemy began the transaction
     return raw

@@ -1,9 +1,10 @@
-"""The SQL functions that pgjobq calls: one typed method each, named after the function.
+"""Typed methods for the SQL functions that pgjobq calls. Each method has the name of its function.
 
-A method makes a FunctionCall, which any connection can carry out: one of the pool (Database.run), a given one (fetch),
-the listener's, an async one, or a pipeline. The files of the same names in sql/functions say what each function does.
+A method returns a FunctionCall, which any connection can execute: a pooled connection (Database.run), a given
+connection (fetch), the listener, an async connection or a pipeline. Each function is documented in the file of the same
+name in sql/functions.
 
-%b in a statement: the value goes in the binary format, which costs a quarter of the text for lists, on either side.
+Lists are sent in the binary format (%b), because that costs the client and the server a quarter of the text format.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ LARGE_BATCH, LARGE_TEXT = 10_000, 1_000_000  # jobs; characters
 
 
 class FunctionCall(NamedTuple, Generic[T]):
-    """A statement that calls an SQL function, and how to read what it returns.
+    """A statement that calls an SQL function, and the function that converts its rows to the result.
 
-    binary: have the rows in the binary format. large: it may take longer than other calls.
+    binary: fetch the rows in the binary format. large: allow this call more time than the others.
     """
 
     statement: bytes
@@ -78,7 +79,7 @@ class Calls:
     # -- adding -----------------------------------------------------------------------------------------
 
     def enqueue_jobs(self, jobs: Sequence[NewJob]) -> FunctionCall[list[str]]:
-        """Add jobs; their ids, in order. A single one goes to enqueue_job, which is quicker."""
+        """Add jobs and return their ids in order. A single job uses the faster function enqueue_job."""
         if told(jobs):
             return FunctionCall(self._sql[ADD], arguments_to_add(jobs), added, large=len(jobs) > LARGE_BATCH)
         if len(jobs) == 1:
@@ -92,7 +93,7 @@ class Calls:
         return FunctionCall(self._sql[text], lists_of(jobs), _values, large=len(jobs) > LARGE_BATCH)
 
     def import_jobs(self, jobs: str) -> FunctionCall[int]:
-        """Add jobs with their state, given as a JSON array; how many were not there."""
+        """Add jobs with their state, given as a JSON array. Return the number of jobs that did not exist before."""
         statement = self._sql["select {schema}.import_jobs(%s::jsonb)"]
         return FunctionCall(statement, [jobs], _value, large=len(jobs) > LARGE_TEXT)
 
@@ -106,8 +107,8 @@ class Calls:
         except_types: Sequence[str] = (),
         alone: bool | None = None,
     ) -> FunctionCall[tuple[list[Job], str]]:
-        """Start jobs; these, and what the claim passed over."""
-        # A last row, without an id, says what it passed over: its condition is evaluated when the claim has ended.
+        """Start jobs. Return them, and the kind of jobs that the claim skipped."""
+        # The last row has no id and names what the claim skipped. PostgreSQL evaluates its condition after the claim.
         text = """select claim_id, id, queue, type, data::text, priority, attempts, max_retries, execute_at, error,
             created_at, started_at, crashes from {schema}.claim_jobs(%s, %b::text[], %s, %b::text[], %s)
             union all
@@ -120,96 +121,96 @@ class Calls:
     def complete_jobs(
         self, worker_id: int | None, job_ids: list[str], claim_ids: list[int | None], finished: list[int], keep: bool
     ) -> FunctionCall[set[str]]:
-        """Complete jobs, and forget claims that are finished; the ids of those jobs that were lost."""
+        """Complete jobs and forget the finished claims. Return the ids of the jobs that were lost."""
         statement = self._sql["select {schema}.complete_jobs(%s, %b::text[], %b::bigint[], %b::bigint[], %s)"]
         return FunctionCall(statement, [worker_id, job_ids, claim_ids, finished, keep], _value_set)
 
     def fail_job(self, job_id: str, claim_id: int | None, error: str | None) -> FunctionCall[bool]:
-        """Whether a start was still held, and has failed now."""
+        """Fail a start for good. Return False if it was not held any more."""
         return FunctionCall(self._sql["select {schema}.fail_job(%s, %s, %s)"], [job_id, claim_id, error], _value)
 
     def retry_held_job(self, job_id: str, delay: float, error: str | None, claim_id: int | None) -> FunctionCall[bool]:
-        """retry_job for a start: whether it was still held, and the job is pending now."""
+        """Call retry_job for a start. Return True if the start was still held, so that the job is pending now."""
         statement = self._sql["select {schema}.retry_job(%s, %s, %s, %s)"]
         return FunctionCall(statement, [job_id, float(delay), error, claim_id], _value)
 
     def retry_job(self, job_id: str, delay: float) -> FunctionCall[bool]:
-        """Whether the job was failed, cancelled or pending, and is pending now."""
+        """Make a failed, cancelled or pending job pending. Return False if it had another status."""
         return FunctionCall(self._sql["select {schema}.retry_job(%s, %s)"], [job_id, float(delay)], _value)
 
     def release_job(self, job_id: str, claim_id: int | None, delay: float) -> FunctionCall[bool]:
-        """release_jobs for one: whether the start was still held, and the job is back in line now."""
+        """Call release_jobs for one start. Return True if the start was still held, so that the job is pending now."""
         statement = self._sql["select {schema}.release_jobs(%b::text[], %b::bigint[], %s)"]
         return FunctionCall(statement, [[job_id], [claim_id], float(delay)], lambda lost: not lost)
 
     def release_unknown_jobs(self, worker_id: int | None, known: list[int]) -> FunctionCall[Rows]:
-        """Give back the starts of a worker that are of none of the known claims."""
+        """Release the starts of a worker that belong to none of the known claims."""
         statement = self._sql["select {schema}.release_unknown_jobs(%s, %b::bigint[])"]
         return FunctionCall(statement, [worker_id, known], _rows)
 
     def held_jobs(self, job_ids: list[str]) -> FunctionCall[set[str]]:
-        """Those of these jobs whose rows another transaction holds; the others are locked."""
+        """Lock the rows of these jobs. Return the ids of the jobs whose rows another transaction has locked."""
         return FunctionCall(self._sql["select {schema}.held_jobs(%b::text[])"], [job_ids], _value_set)
 
     def lost_jobs(self, job_ids: list[str], claim_ids: list[int | None]) -> FunctionCall[set[str]]:
-        """Those of these jobs whose start is not held any more."""
+        """Return the ids of the jobs whose start is not held any more."""
         statement = self._sql["select {schema}.lost_jobs(%b::text[], %b::bigint[])"]
         return FunctionCall(statement, [job_ids, claim_ids], _value_set)
 
     def cancel_job(self, job_id: str, reason: str | None) -> FunctionCall[bool]:
-        """Whether the job was pending or running, and is cancelled now."""
+        """Cancel a pending or running job. Return False if it had another status."""
         return FunctionCall(self._sql["select {schema}.cancel_job(%s, %s)"], [job_id, reason], _value)
 
     def cancel_jobs(
         self, which: Which, batch: int, reason: str | None, after: tuple[str | None, str | None]
     ) -> FunctionCall[tuple[int, str | None, str | None]]:
-        """Cancel a batch of jobs; how many, and the created_at and id that it reached."""
+        """Cancel a batch of jobs. Return how many, and the created_at and id that it reached."""
         text = """select cancelled, reached_created_at::text, reached_id
             from {schema}.cancel_jobs(%s, %s, %s::timestamptz, %s, %s, %s::timestamptz, %s)"""
         arguments = [which.queue, which.type, which.created_before, batch, reason, *after]
         return FunctionCall(self._sql[text], arguments, _row)
 
-    # -- looking ----------------------------------------------------------------------------------------
+    # -- reading ----------------------------------------------------------------------------------------
 
     def get_job(self, job_id: str) -> FunctionCall[Job | None]:
-        """The job with this id, or None."""
+        """Return the job with this id, or None."""
         return FunctionCall(self._sql["select {columns} from {schema}.get_job(%s)"], [job_id], _job, binary=True)
 
     def list_jobs(self, status: str | None, limit: int | None, queue: str | None) -> FunctionCall[list[Job]]:
-        """Jobs, newest first."""
+        """Return jobs, newest first."""
         statement = self._sql["select {columns} from {schema}.list_jobs(%s, %s, %s)"]
         return FunctionCall(statement, [status, limit, queue], _jobs, binary=True)
 
     def export_jobs(
         self, batch: int, after_created_at: datetime | None, after_id: str | None
     ) -> FunctionCall[list[Job]]:
-        """A page of jobs, oldest first."""
+        """Return a page of jobs, oldest first."""
         statement = self._sql["select {columns} from {schema}.export_jobs(%s, %s, %s)"]
         return FunctionCall(statement, [batch, after_created_at, after_id], _jobs, binary=True)
 
     def count_jobs(self) -> FunctionCall[Rows]:
-        """A status and the number of its jobs in each row."""
+        """Return a row for each status: the status and the number of its jobs."""
         return FunctionCall(self._sql["select status, jobs from {schema}.count_jobs()"], [], _rows)
 
     def job_stats(self) -> FunctionCall[Dicts]:
-        """The view: jobs by queue and status."""
+        """Read the view job_stats: jobs by queue and status."""
         text = """select queue, status, jobs, estimated, extract(epoch from oldest_due_age)::float8
             from {schema}.job_stats"""
         return FunctionCall(self._sql[text], [], _dicts("queue", "status", "jobs", "estimated", "oldest_due_age"))
 
     def worker_status(self) -> FunctionCall[Dicts]:
-        """The view: workers."""
+        """Read the view worker_status: the registered workers."""
         text = """select id, name, queues, started_at, alive, asleep, running
             from {schema}.worker_status order by id"""
         names = ("id", "name", "queues", "started_at", "alive", "asleep", "running")
         return FunctionCall(self._sql[text], [], _dicts(*names))
 
     def unserved_types(self) -> FunctionCall[Dicts]:
-        """Types of due jobs that no live worker takes."""
+        """Return the types of due jobs that no live worker takes."""
         text = "select queue, type, jobs from {schema}.unserved_types()"
         return FunctionCall(self._sql[text], [], _dicts("queue", "type", "jobs"))
 
-    # -- looking after ----------------------------------------------------------------------------------
+    # -- maintenance ------------------------------------------------------------------------------------
 
     def prune_jobs(
         self,
@@ -219,21 +220,24 @@ class Calls:
         after: tuple[str | None, str | None],
         queues: Sequence[str] | None,
     ) -> FunctionCall[tuple[int | None, str | None, str | None]]:
-        """Delete a batch of jobs; how many (None: another is at it), and the created_at and id that it reached."""
+        """Delete a batch of jobs. Return how many, and the created_at and id that the batch reached.
+
+        The number is None when another session is pruning.
+        """
         text = """select pruned, reached_created_at::text, reached_id
             from {schema}.prune_jobs(%s, %s::text[], %s, %s::timestamptz, %s, %s::text[])"""
         arguments = [older_than, list(statuses), batch, *after, _list(queues)]
         return FunctionCall(self._sql[text], arguments, _row)
 
     def repair_jobs(self, batch: int) -> FunctionCall[tuple[int, int, int, int]]:
-        """Repair a batch: how many were placed, given back and failed, and are held by others."""
+        """Repair a batch. Return how many jobs were placed, given back, failed, and locked by other transactions."""
         text = "select placed, given_back, failed, held from {schema}.repair_jobs(%s)"
         return FunctionCall(self._sql[text], [batch], _row)
 
     def advance_floors(
         self, safe: int, opened: list[str], queues: list[str], priorities: list[int]
     ) -> FunctionCall[tuple[int, list[str], bool]]:
-        """Move floors up: what to give back at the next call, and whether one was moved."""
+        """Move floors up. Return two values to pass to the next call, and whether a floor was moved."""
         text = """select safe, open::text[], moved
             from {schema}.advance_floors(%s, %s::xid8[], %s::text[], %s::integer[])"""
         return FunctionCall(self._sql[text], [safe, opened, queues, priorities], _row)
@@ -241,26 +245,26 @@ class Calls:
     # -- workers ----------------------------------------------------------------------------------------
 
     def register_worker(self, name: str, queues: Sequence[str] | None) -> FunctionCall[int]:
-        """Register a worker that sends heartbeats; its id."""
+        """Register a worker that sends heartbeats. Return its id."""
         statement = self._sql["select {schema}.register_worker(%s, %s::text[], true)"]
         return FunctionCall(statement, [name, _list(queues)], _value)
 
     def heartbeat_worker(self, worker_id: int) -> FunctionCall[bool]:
-        """Whether the worker is still registered."""
+        """Send a heartbeat. Return False if the worker is not registered any more."""
         return FunctionCall(self._sql["select {schema}.heartbeat_worker(%s)"], [worker_id], _value)
 
     def retire_worker(self, worker_id: int) -> FunctionCall[Rows]:
-        """Forget the worker; its jobs go back in line."""
+        """Delete the worker's registration, and put its jobs back in line."""
         return FunctionCall(self._sql["select {schema}.retire_worker(%s)"], [worker_id], _rows)
 
     def leave_types(self, worker_id: int, types: Sequence[str]) -> FunctionCall[Rows]:
-        """Have it known that the worker takes no jobs of these types."""
+        """Record that the worker takes no jobs of these types."""
         return FunctionCall(self._sql["select {schema}.leave_types(%s, %s::text[])"], [worker_id, list(types)], _rows)
 
     def watch_workers(
         self, worker_id: int | None, queues: Sequence[str] | None, unanswered: list[int], grace: float, known: list[int]
     ) -> FunctionCall[tuple[int, list[dict[str, Any]], int, list[int], bool, int | None]]:
-        """A round of maintenance: rescued, the dead workers, watched, pollers, waiting, unknown."""
+        """Do a round of maintenance. Return rescued, dead, watched, pollers, waiting and unknown; see the function."""
         text = """select rescued, dead, watched, pollers, waiting, unknown
             from {schema}.watch_workers(%s, %s::text[], %s::integer[], make_interval(secs => %s), %s::bigint[])"""
         return FunctionCall(self._sql[text], [worker_id, _list(queues), unanswered, grace, known], _row)
@@ -274,26 +278,26 @@ class Calls:
         poll_interval: float,
         channel: str | None,
     ) -> FunctionCall[tuple[Any, ...]]:
-        """Tell the others how this worker is: open transactions, pollers, and whether one is asked to watch."""
+        """Publish this worker's state. Return the open transactions, the pollers, and whether it is on watch."""
         text = """select open::text[], pollers, on_watch
             from {schema}.set_worker_state(%s, %s, %s, %s::text[], %s, %s)"""
         return FunctionCall(self._sql[text], [worker_id, state, busy, _list(queues), poll_interval, channel], _row)
 
     def call_workers(self, worker_id: int | None, call: str) -> FunctionCall[Rows]:
-        """Notify other workers."""
+        """Send a call to other workers."""
         return FunctionCall(self._sql["select {schema}.call_workers(%s, %s)"], [worker_id, call], _rows)
 
     def still_open(self, transactions: list[str]) -> FunctionCall[list[str]]:
-        """open_transactions: those of these transactions that are still open."""
+        """Call open_transactions. Return those of the given transactions that are still open."""
         statement = self._sql["select {schema}.open_transactions(null, %s::xid8[])::text[]"]
         return FunctionCall(statement, [transactions], _value)
 
     def notifiers_waiting(self) -> FunctionCall[int]:
-        """How many transactions that notify wait for each other."""
+        """Return how many committing transactions wait for each other because they notify."""
         return FunctionCall(self._sql["select {schema}.notifiers_waiting()"], [], _value)
 
     def next_due(self) -> FunctionCall[float | None]:
-        """Seconds until the next scheduled job falls due; None when none is scheduled."""
+        """Return the seconds until the next scheduled job is due, or None when no job is scheduled."""
         return FunctionCall(self._sql["select {schema}.next_due()"], [], _value)
 
 

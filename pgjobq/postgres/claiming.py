@@ -1,4 +1,4 @@
-"""Claiming: one claim at a time, what is remembered of it, and what is done when its answer was lost."""
+"""Claim jobs, one claim at a time, remember the claims, and recover when the answer of a claim is lost."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pgjobq.postgres.errors import NotRegistered, translated
 from pgjobq.postgres.holds import Holds
 from pgjobq.postgres.presence import Presence
 
-FLOORS_AFTER = 5000  # jobs: about as many places that were taken a claim may have to pass over
-MUCH_DROPPED = 2000  # places: about as many as a claim dropped that ended early because of them
-DRAIN_FOR = 5.0  # seconds for which a worker claims nothing, to be alone for a job whose worker crashed
-DRAIN_AGAIN = 60.0  # seconds until it tries that again, when its jobs did not end
-MANY_LANES = 400  # as many floors as are kept
+FLOORS_AFTER = 5000  # jobs claimed before the floors move; a claim may have to skip about as many taken places
+MUCH_DROPPED = 2000  # places; a claim that ended early had to drop about this many orphans
+DRAIN_FOR = 5.0  # seconds for which a worker claims nothing, so that its jobs end and it can run a suspect alone
+DRAIN_AGAIN = 60.0  # seconds until it tries again, if its jobs did not end in that time
+MANY_LANES = 400  # lanes remembered; the database keeps as many floors
 
 
 class Claiming:
@@ -26,11 +26,11 @@ class Claiming:
         self._run, self._calls, self._presence = database.run, database.calls, presence
         self._one = threading.Lock()
         self.since_floors = 0  # jobs claimed since the floors were moved
-        self._floors: tuple[int, list[str]] = (0, [])  # what advance_floors wants to be given back
+        self._floors: tuple[int, list[str]] = (0, [])  # the values that advance_floors returned last
         self._lanes: set[tuple[str, int]] = set()  # queues and priorities of the jobs claimed since
-        self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
+        self._unsure = False  # a claim's answer was lost, so this worker may hold jobs that it does not know
         self._drain_until = self._drain_again = 0.0
-        self._told_left: dict[int, list[str]] = {}  # the types that a worker leaves, as the database knows them
+        self._told_left: dict[int, list[str]] = {}  # the types that the worker leaves, as last sent to the database
         self.holds = Holds()
 
     def claim(
@@ -41,12 +41,12 @@ class Claiming:
         *,
         suspects_alone: bool = False,
     ) -> list[Job]:
-        """Claim up to limit jobs. When the answer is lost, the next claim first gives back what was not seen.
+        """Claim up to limit jobs. If the answer is lost, the next claim first releases the jobs of the lost one.
 
-        suspects_alone: a job whose worker crashed runs alone. While one is held, nothing is claimed; when one waits,
-        nothing is for five seconds, until the jobs in flight have ended.
+        suspects_alone: run a suspect alone. While the worker holds a suspect it claims nothing. When a suspect waits,
+        the worker claims nothing for five seconds, or until its jobs in flight have ended.
         """
-        # One at a time: a second claim would take what the first is getting for unknown, and give it back.
+        # Claims take turns. Otherwise a second claim would see the jobs of the first as unknown and release them.
         with self._one:
             alone = not self.holds if suspects_alone else None
             now = time.monotonic()
@@ -60,7 +60,7 @@ class Claiming:
             try:
                 jobs, skipped = self._claim(limit, queues, except_types, alone)
             except NotRegistered:
-                jobs, skipped = self._claim(limit, queues, except_types, alone)  # as another worker
+                jobs, skipped = self._claim(limit, queues, except_types, alone)  # registers under a new id
             self.since_floors += len(jobs) if skipped != "more" else MUCH_DROPPED
             self._lanes.update((job.queue, job.priority) for job in jobs)
             if skipped == "suspect" and now >= self._drain_again:
@@ -91,9 +91,9 @@ class Claiming:
         return jobs, skipped
 
     def advance_floors(self) -> None:
-        """Move the floors of the lanes up; see the SQL function."""
+        """Move the floors of the lanes up; see the SQL function advance_floors."""
         self.since_floors = 0
-        lanes = list(self._lanes)  # at once: the thread that claims adds some
+        lanes = list(self._lanes)  # copied in one step, because the claiming thread may add lanes
         queues, priorities = [queue for queue, _ in lanes], [priority for _, priority in lanes]
         safe, opened, moved = self._run(self._calls.advance_floors(*self._floors, queues, priorities))
         self._floors = safe, opened
@@ -101,7 +101,10 @@ class Claiming:
             self._lanes.difference_update(lanes)
 
     def release_unknown(self, worker_id: int | None) -> None:
-        """Give back claims in our name that we do not know; not while a claim is under way, which may be one."""
+        """Release the jobs of claims that this worker does not know.
+
+        Do nothing while a claim is running, because its jobs are not known yet.
+        """
         if self._one.acquire(blocking=False):
             try:
                 self._run(self._calls.release_unknown_jobs(worker_id, self.holds.claims()))
@@ -109,11 +112,11 @@ class Claiming:
                 self._one.release()
 
     def settled(self) -> None:
-        """Jobs were settled: if a job that must run alone waits for the last, claim it now."""
+        """Wake the worker after a settle if it waited for its last job to end before it runs a suspect alone."""
         if self._drain_until and not self.holds:
             self._drain_until = 0.0
             self._presence.wake()
 
     def forget(self) -> None:
-        """Hold nothing: the worker has left."""
+        """Forget all held jobs, because the worker has left."""
         self.holds = Holds()

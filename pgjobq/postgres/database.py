@@ -1,4 +1,4 @@
-"""The database as a storage sees it: a pool, and the calls that its connections carry out."""
+"""The database as a storage sees it: a connection pool, and the calls that its connections execute."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from pgjobq.room import Room
 T = TypeVar("T")
 
 LARGE_TIME = 600.0  # seconds that a large call may take
-CLOSE_TIME = 1.0  # seconds to wait for the pool's threads, which a connection that cannot be made may hold up
-# A standby is read-only whatever is set.
+CLOSE_TIME = 1.0  # seconds to wait for the pool's threads, which a failing connection attempt may block
+# Ignore read-only mode on a standby, because a standby is always read-only.
 _SETTINGS = b"""select current_setting('transaction_isolation'),
        current_setting('transaction_read_only')::boolean and not pg_is_in_recovery(),
        current_setting('session_replication_role') = 'replica'"""
@@ -32,10 +32,10 @@ _ISOLATION = b"set transaction isolation level read committed, read write"
 
 
 class Database:
-    """Opened at the first call, when the schema is checked; errors come as children of PgjobqError.
+    """A pool that opens and checks the schema at the first call. Errors are raised as subclasses of PgjobqError.
 
-    A forked child has a pool of its own, which opens at its first call. A pool of the caller's that was open at the
-    fork is refused there.
+    A forked child gets its own pool, which opens at its first call. If the caller passed a pool that was open at the
+    time of the fork, calls in the child raise ConfigurationError.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Database:
         self.pool: ConnectionPool[Any]
         if isinstance(conninfo, str):
             own = connection_parameters(conninfo, application_name)
-            if pooled:  # a prepared statement belongs to a session, which a transaction pooler does not keep
+            if pooled:  # a prepared statement belongs to a session, and a transaction pooler keeps no sessions
                 own["prepare_threshold"] = None
             self._own: dict[str, Any] | None = own
             self._sizes: dict[str, Any] = {"min_size": min_size, "max_size": max_size, "timeout": timeout}
@@ -69,13 +69,13 @@ class Database:
             self._own, self.pool = None, conninfo
         else:
             raise ConfigurationError(
-                f"conninfo: {type(conninfo).__name__} is neither a DSN nor a psycopg_pool.ConnectionPool"
+                f"conninfo: {type(conninfo).__name__} is not supported; use a DSN or a psycopg_pool.ConnectionPool"
             )
         self.room = self._new_room()
         renew_in_child(self)
 
     def _new_pool(self) -> Pool:
-        assert self._own is not None  # of the caller's pool there is only one
+        assert self._own is not None  # the caller's pool is never replaced
         return Pool(self._own, pooled=not self.pins, answer_time=self.answer_timeout, **self._sizes)
 
     def _new_room(self) -> Room:
@@ -86,11 +86,14 @@ class Database:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The keyword arguments for psycopg.connect, for a connection beside the pool."""
+        """The keyword arguments of psycopg.connect for a connection outside the pool."""
         return self._own if self._own is not None else pool_parameters(self.pool)
 
     def after_fork(self) -> None:
-        """Begin again in a child: the pool is the parent's, and another thread of it may have held the lock."""
+        """Reset the object in a forked child, where the pool belongs to the parent.
+
+        The lock is replaced, because another thread of the parent may have held it.
+        """
         self._opened, self._lock = False, threading.Lock()
         if self._own is not None:
             self.pool = self._new_pool()
@@ -104,15 +107,15 @@ class Database:
             return
         if self._inherited:
             raise ConfigurationError(
-                "conninfo: this ConnectionPool was open when the process was forked, and its connections are the"
-                " parent's; open the pool after the fork, or give the DSN"
+                "conninfo: this ConnectionPool was open when the process was forked, so its connections belong to the"
+                " parent; open the pool after the fork, or use a DSN"
             )
         with self._lock:
             if self._opened:
                 return
             with translated():
                 if self._own is not None:
-                    # First by hand: the pool would not say why it gets no connection.
+                    # Connect without the pool first, because the pool does not report why it gets no connection.
                     with connect(self._own, self.answer_timeout, pins=self.pins) as conn:
                         self._check(conn)
                     self.pool.open()
@@ -122,25 +125,28 @@ class Database:
             self._opened = True
 
     def _check(self, conn: Connection) -> None:
-        """Look at the schema, and at the settings that cannot be pinned. Raises ConfigurationError for one of these."""
+        """Check the schema and the settings that cannot be pinned. Raises ConfigurationError for a bad setting."""
         with PlainCursor(conn) as cursor:
             isolation, read_only, replica = cursor.execute(_SETTINGS).fetchall()[0]
         self._in_isolation = isolation != "read committed" or read_only
         if conn.info.encoding != "utf-8":
             raise ConfigurationError(
                 f"conninfo: the pool's connections have client_encoding {conn.info.encoding}, and jobs need UTF8;"
-                " make it with kwargs={'client_encoding': 'utf8'}"
+                " create the pool with kwargs={'client_encoding': 'utf8'}"
             )
         if replica:
             raise ConfigurationError(
-                "conninfo: session_replication_role is replica for this user, so that no trigger fires and no job"
-                " would be found; alter the role to have it reset"
+                "conninfo: session_replication_role is replica for this user, so triggers do not fire and workers"
+                " find no jobs; reset it with ALTER ROLE ... RESET session_replication_role"
             )
         check_schema(conn, self.schema)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection from the pool; in a transaction of its own where the session's isolation would not do."""
+        """Yield a connection from the pool.
+
+        It is in a transaction if the session's default isolation or read-only mode does not suit pgjobq.
+        """
         self.open()
         with translated(), self.pool.connection() as conn:
             if self._in_isolation:
@@ -151,13 +157,13 @@ class Database:
                 yield conn
 
     def run(self, call: FunctionCall[T]) -> T:
-        """What a call returns; in a transaction of its own."""
+        """Execute a call in its own transaction and return its result."""
         with self.connection() as conn:
             if call.large and isinstance(conn, PinnedConnection):
                 conn.allow(LARGE_TIME)
             return fetch(conn, call)
 
     def close(self) -> None:
-        """Close the pool, unless it is the caller's."""
+        """Close the pool, unless it belongs to the caller."""
         if self._own is not None:
             self.pool.close(timeout=CLOSE_TIME)

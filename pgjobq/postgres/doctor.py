@@ -1,4 +1,4 @@
-"""`pgjobq check`: what would keep jobs from running, each with its remedy."""
+"""The checks of `pgjobq check`: each looks for one cause that keeps jobs from running, and names the remedy."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pgjobq.postgres.pool import Connection, parameters
 from pgjobq.postgres.schema import check_schema, command_for, migrate_command, newest_version
 from pgjobq.postgres.script import sql_dir
 
-OLD_SNAPSHOT = 60.0  # seconds; older ones keep dead rows from being cleaned away
-HEARD_WITHIN = 2.0  # seconds for a notification to come
-MISPLACED = 1000  # jobs; more are not counted
-LOOKED_WITHIN = 10.0  # seconds for a scan of all jobs
+OLD_SNAPSHOT = 60.0  # seconds; vacuum cannot remove the dead rows behind an older snapshot
+HEARD_WITHIN = 2.0  # seconds to wait for a notification
+MISPLACED = 1000  # jobs; counting stops here
+LOOKED_WITHIN = 10.0  # seconds; time limit of the scan of all jobs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing looked at."""
+    """The result of one check."""
 
     name: str
     ok: bool
@@ -32,9 +32,9 @@ class Finding:
 
 
 def examine(conninfo: str, schema: str) -> list[Finding]:
-    """Look at a database. Raises StorageUnavailable when there is no answer, StorageError for a user without a role.
+    """Check a database. Raises StorageUnavailable when it does not answer, StorageError for a user without a role.
 
-    Where the server or the schema is not fit for any work, that is the only finding.
+    If the check of the server or the schema fails, that is the only finding.
     """
     connect = parameters(conninfo, "pgjobq check")
     with translated(), psycopg.connect(**connect, autocommit=True) as conn:
@@ -91,7 +91,7 @@ def _listen(conn: Connection, other: Connection) -> Finding:
         name="listen",
         ok=heard,
         detail="a notification was heard" if heard else f"no notification came within {HEARD_WITHIN:.0f} seconds",
-        remedy="Behind a transaction pooler, give workers --pooled and --listen-dsn with a direct DSN.",
+        remedy="Behind a transaction pooler, start workers with --pooled and with --listen-dsn and a direct DSN.",
     )
 
 
@@ -101,12 +101,12 @@ def _queue_usage(conn: Connection) -> Finding:
         name="notification queue",
         ok=usage < 0.5,
         detail=f"{usage:.0%} full",
-        remedy="A session that listens sits in a long transaction: end it, or NOTIFY will fail when the queue is full.",
+        remedy="A listening session is in a long transaction. End it, because NOTIFY fails when the queue is full.",
     )
 
 
 def _oldest_snapshot(conn: Connection) -> Finding:
-    # Sessions, replication slots and prepared transactions all hold back the cleaning of dead rows.
+    # Sessions, replication slots and prepared transactions can all keep vacuum from removing dead rows.
     row = _row(
         conn,
         """
@@ -129,15 +129,17 @@ def _oldest_snapshot(conn: Connection) -> Finding:
     if row is None or row[1] is None or row[1] < OLD_SNAPSHOT:
         sees_all = _row(conn, "select pg_has_role('pg_read_all_stats', 'usage')")[0]
         detail = (
-            "none is older than a minute" if sees_all else "none of this user's; pg_read_all_stats shows the others"
+            "no snapshot is older than a minute"
+            if sees_all
+            else "no snapshot of this user is older than a minute; grant pg_read_all_stats to see those of other users"
         )
         return Finding(name="oldest snapshot", ok=True, detail=detail)
-    age = "for ever" if row[1] == float("inf") else f"{row[1]:.0f} seconds"
+    age = "for an unknown time" if row[1] == float("inf") else f"for {row[1]:.0f} seconds"
     return Finding(
         name="oldest snapshot",
         ok=False,
         detail=f"{row[0]}, held {age}",
-        remedy="Dead rows pile up behind it: end the transaction (pg_terminate_backend), or drop the slot.",
+        remedy="Vacuum cannot remove dead rows. End the transaction (pg_terminate_backend) or drop the slot.",
     )
 
 
@@ -167,15 +169,15 @@ def _publications(conn: Connection, schema: str) -> Finding:
     return Finding(
         name="publications",
         ok=not statements,
-        detail=f"published without a replica identity, so that jobs cannot be claimed or settled: {', '.join(tables)}"
+        detail=f"tables published without a replica identity, so jobs cannot be claimed or settled: {', '.join(tables)}"
         if tables
-        else "no published table is without a replica identity",
-        remedy=f"Run: {'; '.join(statements)}; or leave the tables out of the publication.",
+        else "every published table has a replica identity",
+        remedy=f"Run: {'; '.join(statements)}; or remove the tables from the publication.",
     )
 
 
 def _triggers(conn: Connection, schema: str) -> Finding:
-    # Off for all sessions, as a restore with --disable-triggers leaves them that was broken off.
+    # An interrupted restore with --disable-triggers leaves the triggers disabled for all sessions.
     query = """
         select string_agg(wanted.name, ', ' order by wanted.name)
           from unnest(array['jobs_inserted', 'jobs_updated']) as wanted (name)
@@ -186,9 +188,9 @@ def _triggers(conn: Connection, schema: str) -> Finding:
     return Finding(
         name="triggers",
         ok=off is None,
-        detail="those of the table jobs are on"
+        detail="the triggers of the table jobs are enabled"
         if off is None
-        else f"missing or disabled, so that new jobs get no place in line: {off}",
+        else f"missing or disabled triggers, so new jobs get no place in line: {off}",
         remedy=f"Run: {migrate_command(schema)}; then {command_for('repair', schema)}",
     )
 
@@ -204,16 +206,16 @@ def _misplaced(conn: Connection, schema: str) -> Finding:
             pending, running = _row(conn, query, [MISPLACED])
     except psycopg.errors.QueryCanceled:
         detail = (
-            f"not known, because jobs has more rows than can be read in {LOOKED_WITHIN:.0f} seconds; repair reads all"
+            f"unknown, because the table jobs could not be read within {LOOKED_WITHIN:.0f} seconds; repair reads all"
         )
         return Finding(name=name, ok=True, detail=detail, remedy=remedy)
     if not pending + running:
-        return Finding(name=name, ok=True, detail="every pending job has its place, every running one a claim")
+        return Finding(name=name, ok=True, detail="every pending job has a place in line, every running job a claim")
     most = "at least " if pending + running == MISPLACED else ""
     return Finding(
         name=name,
         ok=False,
-        detail=f"{most}{pending} pending jobs without a place in line, {running} running ones without a claim",
+        detail=f"{most}{pending} pending jobs without a place in line, {running} running jobs without a claim",
         remedy=remedy,
     )
 
@@ -251,12 +253,12 @@ def _unserved(conn: Connection, schema: str) -> Finding:
         name="unserved queues",
         ok=queues is None,
         detail="every queue with due jobs has a worker" if queues is None else f"due jobs without a worker: {queues}",
-        remedy="Start one: pgjobq worker MODULE --queues NAME",
+        remedy="Start a worker: pgjobq worker MODULE --queues NAME",
     )
 
 
 def _unserved_types(conn: Connection, schema: str) -> Finding:
-    # Of queues that a worker serves: the others are told of above.
+    # _unserved reports the queues that no worker serves, so this check leaves them out.
     query = sql.SQL(
         """
         select string_agg(format('%s (%s in %s)', type, jobs, queue), ', ' order by type, queue)
@@ -269,10 +271,10 @@ def _unserved_types(conn: Connection, schema: str) -> Finding:
     return Finding(
         name="unserved types",
         ok=types is None,
-        detail="every type of the due jobs is taken by a worker"
+        detail="some worker takes every type of the due jobs"
         if types is None
         else f"due jobs of types that no worker takes: {types}",
-        remedy="Start a worker with a module that has handlers for them, or cancel the jobs.",
+        remedy="Start a worker with a module that has handlers for these types, or cancel the jobs.",
     )
 
 

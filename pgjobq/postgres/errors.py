@@ -1,4 +1,4 @@
-"""What the database said, as an error of pgjobq's that names the mend."""
+"""Translate database errors to pgjobq's errors, whose messages name the remedy."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pgjobq.postgres.refusals import refusal
 from pgjobq.postgres.rights import needed_for
 
 _MET = {"40001", "40P01"}  # serialization failure, deadlock
-# Connection exceptions, insufficient resources, a statement or a server that was stopped, system errors.
+# Connection exceptions, insufficient resources, a cancelled statement or a server shutdown, system errors.
 _AWAY = ("08", "53", "57", "58")
 
 
 class NotRegistered(StorageError):
-    """The worker is not registered, or no longer: it was taken for dead."""
+    """The worker is not registered. It never was, or other workers took it for dead."""
 
 
 _BY_STATE: dict[str, type[PgjobqError]] = {
@@ -44,7 +44,7 @@ _MISSING = (pg.UndefinedFunction, pg.UndefinedTable, pg.UndefinedColumn, pg.Inva
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise errors of psycopg inside as children of PgjobqError, the original as their cause."""
+    """Raise psycopg's errors from the block as subclasses of PgjobqError, with the original error as the cause."""
     try:
         yield
     except psycopg.Error as error:
@@ -52,7 +52,7 @@ def translated() -> Iterator[None]:
 
 
 def translate(error: psycopg.Error) -> PgjobqError:
-    """The pgjobq error for one of psycopg's."""
+    """Return the pgjobq error for an error of psycopg."""
     message = " ".join((error.diag.message_primary or str(error) or type(error).__name__).split())
     if error.diag.message_hint:
         message = f"{message}; {error.diag.message_hint[0].lower()}{error.diag.message_hint[1:]}"
@@ -61,10 +61,10 @@ def translate(error: psycopg.Error) -> PgjobqError:
     if error.sqlstate in _BY_STATE:
         return _BY_STATE[error.sqlstate](message)
     if isinstance(error, pg.UniqueViolation) and error.diag.constraint_name == "job_id_exists_already":
-        return DuplicateJob(f"job_id: {error.diag.message_detail or 'it exists already'} Give another id.")
+        return DuplicateJob(f"job_id: {error.diag.message_detail or 'it exists already.'} Use another id.")
     if isinstance(error, pg.CheckViolation):
-        constraint = (error.diag.constraint_name or message).replace("_", " ")
-        return InvalidJob(f"{constraint}: this job is not", field=constraint.split(" is ")[0].replace(" ", "_"))
+        field, _, rule = (error.diag.constraint_name or message).partition("_is_")
+        return InvalidJob(f"{field}: it must be {rule.replace('_', ' ')}" if rule else message, field=field)
     if isinstance(error, _MISSING):
         return NotMigrated(f"the database is not migrated for this pgjobq ({message}); run: pgjobq migrate")
     if isinstance(error, pg.InsufficientPrivilege):

@@ -1,4 +1,4 @@
-"""Statements whose results do not depend on the connection: not on its row factory, cursor factory or adapters."""
+"""Fetch results that do not depend on the connection's row factory, cursor factory or adapters."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ T = TypeVar("T")
 
 @cache
 def _adapters() -> AdaptersMap:
-    """psycopg's own, as they were before a program registered others of its own."""
+    """Return psycopg's default adapters, without those that the program has registered."""
     adapters = AdaptersMap(types=types)
     register_default_adapters(adapters)
     return adapters
 
 
 class PlainCursor(psycopg.Cursor[tuple[Any, ...]]):
-    """A cursor that gives tuples of plain values on any connection."""
+    """A cursor that returns tuples of plain values on any connection."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         super().__init__(connection, row_factory=tuple_row)
 
     @property
     def adapters(self) -> AdaptersMap:
-        """psycopg's own."""
+        """psycopg's default adapters."""
         return _adapters()
 
 
@@ -43,11 +43,11 @@ class PlainAsyncCursor(psycopg.AsyncCursor[tuple[Any, ...]]):
 
     @property
     def adapters(self) -> AdaptersMap:
-        """psycopg's own."""
+        """psycopg's default adapters."""
         return _adapters()
 
 
 def fetch(conn: psycopg.Connection[Any], call: FunctionCall[T]) -> T:
-    """What a call returns."""
+    """Execute a call on this connection and return its result."""
     with PlainCursor(conn) as cursor:
         return call.read(cursor.execute(call.statement, call.arguments, binary=call.binary).fetchall())

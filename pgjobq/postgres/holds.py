@@ -1,4 +1,4 @@
-"""What a storage remembers of the jobs it dequeued, so that even `complete(job_id)` is fenced."""
+"""Remember the starts that a storage dequeued, so that `complete(job_id)` is fenced although it names no claim."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pgjobq.models import Job
 
 
 class Holds:
-    """The starts that this storage holds, by the claims they belong to. Thread-safe."""
+    """The starts that this storage holds, grouped by claim. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}  # job id -> its latest start
-        self._open: dict[int, set[str]] = {}  # claim -> its jobs that are held
-        # By worker: claims with no job left, not yet forgotten in the database.
+        self._open: dict[int, set[str]] = {}  # claim -> ids of its jobs that are held
+        # Worker id -> claims that hold no job any more and that the database has not forgotten yet.
         self._finished: dict[int, set[int]] = {}
 
     def __bool__(self) -> bool:
@@ -26,17 +26,17 @@ class Holds:
         if not jobs:
             return
         ids, claim = [job.id for job in jobs], jobs[0].claim_id
-        assert claim is not None  # claim_jobs gave it
+        assert claim is not None  # claim_jobs always returns one
         with self._lock:
             self._jobs.update(zip(ids, jobs, strict=True))
             self._open[claim] = set(ids)
 
     def get(self, job_id: str) -> Job | None:
-        """The start of this job that is held, or None."""
+        """Return the held start of this job, or None."""
         return self._jobs.get(job_id)
 
     def has_suspect(self) -> bool:
-        """Whether a job is held whose worker crashed: it was claimed by itself."""
+        """Return whether a suspect is held. A suspect is always the only job that the storage holds."""
         if len(self._open) != 1:
             return False
         jobs = list(self._jobs.values())
@@ -47,7 +47,7 @@ class Holds:
         with self._lock:
             for job in jobs:
                 claim = job.claim_id
-                # The same job may be held again by a later start: that one stays.
+                # Keep a later start of the same job.
                 if (held := self._jobs.get(job.id)) is not None and held.claim_id == claim:
                     del self._jobs[job.id]
                 if claim is None or claim not in self._open:
@@ -59,7 +59,7 @@ class Holds:
                         self._finished.setdefault(job.worker_id, set()).add(claim)
 
     def about_to_finish(self, jobs: Iterable[Job]) -> dict[int, list[int]]:
-        """For each worker, the claims to forget in the database when these jobs are settled."""
+        """Return, for each worker, the claims that the database can forget when it settles these jobs."""
         with self._lock:
             claims = {worker: list(finished) for worker, finished in self._finished.items() if finished}
             left: dict[tuple[int, int], int] = {}
@@ -77,17 +77,17 @@ class Holds:
             return claims
 
     def forgotten(self, claims: Mapping[int, Iterable[int]]) -> None:
-        """The database has forgotten these claims."""
+        """Forget these claims, because the database has forgotten them."""
         with self._lock:
             for worker, gone in claims.items():
                 self._finished[worker] = self._finished.get(worker, set()).difference(gone)
 
     def claims(self) -> list[int]:
-        """The claims that are known: jobs of them are held, or the database has not forgotten them yet."""
+        """Return the known claims: those with held jobs, and those that the database has not forgotten yet."""
         with self._lock:
             return [*self._open, *(claim for finished in self._finished.values() for claim in finished)]
 
     def all(self) -> list[Job]:
-        """Every start held."""
+        """Return every held start."""
         with self._lock:
             return list(self._jobs.values())

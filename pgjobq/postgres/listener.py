@@ -1,4 +1,4 @@
-"""The listener: one connection that hears notifications and holds the worker's keys."""
+"""The listener: a connection that receives notifications and holds the worker's keys."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from pgjobq.postgres.statements import placeable
 
 log = EventLog("pgjobq.listener")
 
-# By poll where there is one, because it takes no descriptor of its own.
+# Use poll where it exists, because it needs no file descriptor of its own.
 Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
 BACKOFF_MIN, BACKOFF_MAX = 0.1, 10.0  # seconds between attempts to reconnect
-ANSWER_TIME = 15.0  # seconds; a listener that gets no answer for so long is replaced
-KEEP_ID = 20.0  # seconds for which a worker tries to register under its old id again
-LOCK_HELD = "JQ007"  # another session holds a key of the worker
+ANSWER_TIME = 15.0  # seconds without an answer after which the listener connects again
+KEEP_ID = 20.0  # seconds for which a worker tries to register under its old id
+LOCK_HELD = "JQ007"  # SQLSTATE: another session holds a key of the worker
 
 
 @dataclass
 class Heard:
-    """What has come since it was asked last."""
+    """The notifications and wake-ups that have come since the last wait()."""
 
     job: bool = False  # notified of a job
-    call: bool = False  # another worker asks this one to fall asleep again by all the steps
+    call: bool = False  # another worker asks this one to repeat all the steps of falling asleep
     woken: bool = False  # wake() was called
-    watch: set[int] = field(default_factory=set)  # workers to look after
+    watch: set[int] = field(default_factory=set)  # ids of the workers to watch
 
 
 class Listener:
-    """LISTEN, and the session lock that says this worker lives.
+    """The session that listens for notifications and holds the lock that proves that this worker is alive.
 
-    One thread waits; any thread may wake it. A lost connection is made again with capped backoff and jitter;
-    meanwhile wait() returns now and then, so that its caller polls. `worker_id` changes only when the jobs of
-    the old one were given away, or when another session has held its lock for 20 seconds.
+    One thread waits, and any thread may wake it. The listener reconnects with capped backoff and jitter. While it is
+    disconnected, wait() returns now and then so that the caller polls. `worker_id` changes only when the jobs of the
+    old worker were given away, or when another session has held its lock for 20 seconds.
     """
 
     def __init__(self, parameters: Mapping[str, Any], *, schema: str, name: str) -> None:
@@ -58,24 +58,24 @@ class Listener:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._retry_at, self._backoff, self._lost_at = 0.0, BACKOFF_MIN, 0.0
-        self._lost: Connection | None = None  # the last one that was found dead
-        self._told = False  # that the server is out of reach
-        self._lock = threading.Lock()  # connecting, and closing
-        self._reading = threading.Lock()  # libpq's own state, and what was heard
-        self.on_cancel: Callable[[], None] = lambda: None  # called by any thread that reads
+        self._lost: Connection | None = None  # the last connection that was found dead
+        self._told = False  # the log says that the server is out of reach
+        self._lock = threading.Lock()  # guards connecting and closing
+        self._reading = threading.Lock()  # guards libpq's state and _heard
+        self.on_cancel: Callable[[], None] = lambda: None  # called by the thread that reads the notification
         self.queues: Sequence[str] | None = None
         self.worker_id: int | None = None
-        self.channel = schema  # where this worker alone listens, once it is registered
-        self._cancels = ""  # where it hears that jobs of its were cancelled
-        self.generation = 0  # counts connections: what was told on an earlier one is void
+        self.channel = schema  # after registration: the channel on which only this worker listens
+        self._cancels = ""  # the channel that says that some of its jobs were cancelled
+        self.generation = 0  # counts connections, because a state published on an earlier one is void
 
     def connect(self) -> int:
-        """Connect if not connected, register, and return the worker's id. Raises psycopg.Error."""
+        """Connect and register unless that is done, and return the worker's id. Raises psycopg.Error."""
         with self._lock:
             if self.connected and self.worker_id is not None:
                 return self.worker_id
             if self._conn is not None:
-                self._conn.close()  # that of a worker that has left still stands
+                self._conn.close()  # leave() keeps the connection open
             conn = connect(self._parameters, ANSWER_TIME)
             try:
                 worker_id, self._cancels = self._register(conn)
@@ -110,16 +110,16 @@ class Listener:
 
     @property
     def connected(self) -> bool:
-        """Whether the connection was standing when last used."""
+        """Whether the connection worked when it was last used."""
         return self._conn is not None and not self._conn.closed
 
     def wait(self, timeout: float) -> Heard:
-        """What has come within timeout seconds; returns early, with nothing, when woken or disconnected."""
+        """Wait at most timeout seconds and return what has come. Return early when woken or disconnected."""
         if not self._reconnected():
             self._select([], min(timeout, max(0.0, self._retry_at - time.monotonic()) + 0.01))
         elif self._heard == Heard():
             conn = self._conn
-            assert conn is not None  # _reconnected said so
+            assert conn is not None  # because _reconnected() returned True
             try:
                 self._select([conn.fileno()], timeout)
                 self._drain(conn)
@@ -130,32 +130,32 @@ class Listener:
         return heard
 
     def value(self, query: bytes, arguments: Sequence[Any]) -> Any:
-        """The row of a statement on this session, for the keys that it holds. Raises psycopg.Error."""
+        """Execute a statement in the session that holds the keys, and return its row. Raises psycopg.Error."""
         self.connect()
         conn = self._conn
-        assert conn is not None  # connect() made it
+        assert conn is not None  # connect() has set it
         try:
             with self._reading, conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
                 return cursor.execute(query, arguments).fetchone()
         except psycopg.Error as error:
             if error.sqlstate != LOCK_HELD:
-                self._lose(conn)  # a rollback lets go of no key, so that it is not known which this session holds
+                self._lose(conn)  # a rollback releases no key, so the keys that this session holds are unknown
             raise
 
     def keep(self) -> None:
-        """See whether the connection still stands, and make it again if not: the lock must not stay down.
+        """Check the connection, and reconnect if it is dead, because the worker must hold its lock.
 
-        For another thread than the one that waits, which may be long in coming back to wait.
+        Another thread than the waiting one calls this, because the waiting thread may be busy for a long time.
         """
         if self.worker_id is None:
             return
         conn = self._conn
         if conn is not None and not conn.closed:
             with suppress(psycopg.Error):
-                # The first read may bring the server's last words, the next one the end.
+                # The first read may return the server's last message, and only the next one the end of the stream.
                 while readable(conn.fileno()):
                     self._drain(conn)
-                    self.wake()  # what was heard here is for the one that waits, whose socket is empty now
+                    self.wake()  # the waiting thread must see the notifications that were read here
                 return
             self._lose(conn)
         self.connect()
@@ -179,33 +179,33 @@ class Listener:
         return False
 
     def register_again(self, worker_id: int) -> None:
-        """That worker was given away: the next connect() registers as another."""
+        """Forget this worker id, because the worker was given away. The next connect() registers a new worker."""
         with self._lock:
             if self.worker_id == worker_id:
                 self.worker_id = None
 
     def wake(self) -> None:
         """Make a wait() in another thread return."""
-        with suppress(BlockingIOError):  # the pipe is full: it will wake all the same
+        with suppress(BlockingIOError):  # a full pipe wakes the thread, too
             os.write(self._wake_write, b"w")
 
     def leave(self) -> None:
-        """Retire the worker: jobs it still holds go back in line, its lock is let go."""
+        """Retire the worker: put the jobs that it still holds back in line, and release its lock."""
         with self._lock:
             if self.connected and self.worker_id is not None and self._conn is not None:
                 query = sql.SQL("select {}(%s)").format(placeable(self._schema, "retire_worker"))
-                # The lock falls with the connection, and a rescue does the same.
+                # The server then releases the lock, and a rescue returns the jobs.
                 with self._reading, suppress(psycopg.Error):
                     self._conn.execute(query, [self.worker_id])
             self.worker_id = None
 
     def close(self) -> None:
-        """Close the connection and the pipe; the worker's lock falls with it. A second call does nothing."""
+        """Close the connection and the pipe, which releases the worker's lock. A second call does nothing."""
         with self._lock:
             if self._conn is not None:
                 self._conn.close()
             pipe, self._pipe = self._pipe, ()
-            for end in pipe:  # once: by then another file may have the number
+            for end in pipe:  # close each end only once, because another file may get its number afterwards
                 os.close(end)
 
     def _note(self, channel: str, payload: str) -> None:
@@ -243,7 +243,7 @@ class Listener:
             self.connect()
         except psycopg.Error as error:
             self._backoff = min(self._backoff * 2, BACKOFF_MAX)
-            # Jitter, not secrecy: a fleet must not come back in step.
+            # The jitter keeps many workers from reconnecting at the same moment. It need not be secret.
             self._retry_at = time.monotonic() + self._backoff * random.uniform(0.5, 1.0)  # noqa: S311
             if not self._told:
                 self._told = True
@@ -252,7 +252,7 @@ class Listener:
         return True
 
     def _lose(self, conn: Connection) -> None:
-        """Do without a connection. Two threads may find it dead, and by then there may be another."""
+        """Close a dead connection and log the loss once. A second thread may find the same connection dead later."""
         if conn is not self._lost:
             self._lost, self._lost_at = conn, time.monotonic()
             log.warning("listener.lost", extra={"worker_id": self.worker_id})
@@ -260,5 +260,8 @@ class Listener:
 
 
 def own_channel(schema: str, worker_id: int) -> str:
-    """The channel of one worker: a name of at most 62 bytes, so that ! or ? can follow; long schemas may share one."""
+    """Return the channel of one worker. It has at most 62 bytes, so that ! or ? can be appended.
+
+    Schemas whose names begin with the same 48 bytes share channels.
+    """
     return f"{schema.encode()[:48].decode(errors='ignore')}:{worker_id}"

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that depend on nothing around them: not on settings, forks, or packets that are lost."""
+"""Connections to PostgreSQL that are safe from foreign settings, forks and lost packets."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from pgjobq.limits import ANSWER_TIME, Limited
 Connection = psycopg.Connection[Any]
 
 CONNECT_TIMEOUT = 5  # seconds
-RETRY = 0.3  # seconds between two tries to connect while a call waits
-PIN_TRIES = 10  # for the settings of a session
-DEAD_PAUSE = 0.25  # seconds at most before another look, when every connection is dead as soon as it is made
+RETRY = 0.3  # seconds between two attempts to connect while a call waits
+PIN_TRIES = 10  # attempts to set the settings of a session
+DEAD_PAUSE = 0.25  # longest pause in seconds before the next attempt, when every new connection dies at once
 _POOL_ONLY = ("autocommit", "row_factory", "cursor_factory", "prepare_threshold", "context")
-# A host that vanished is noticed after about 11 seconds (5 + 3 x 2), on either side.
+# Both sides notice a vanished host after about 11 seconds (5 + 3 x 2).
 KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 SERVER_KEEPALIVE = """
 set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3;
 set tcp_user_timeout = 10000
 """
-# For handlers' transactions too. Times come back in UTC, which every Job carries: no conversion later.
+# Also used in handlers' transactions. The server returns times in UTC, so that they need no conversion for a Job.
 SHARED_SETTINGS = f"""{SERVER_KEEPALIVE};
 set timezone = 'UTC'; set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;
 set default_transaction_deferrable = off;
 """
-# What the role, the database or the environment may have set otherwise. synchronous_commit is not ours to choose.
-# The limits come first: those of the role are still in force then.
+# The role, the database or the environment may have changed these settings. synchronous_commit is the user's choice.
+# The limits come first, because the role's own limits apply until they are replaced.
 _OWN = """
 set statement_timeout = {statement_timeout}; set lock_timeout = 0; set idle_session_timeout = 0;
 set datestyle = 'ISO'; set intervalstyle = 'postgres'; set extra_float_digits = 1; set bytea_output = 'hex';
@@ -45,16 +45,16 @@ set search_path = pg_catalog, pg_temp; set row_security = on; set client_min_mes
 set plan_cache_mode = 'auto'; set jit = off; set exit_on_error = off;
 set idle_in_transaction_session_timeout = '15s';
 """
-_NEWER = {170_000: "set transaction_timeout = 0;"}  # by the version that brought the setting
+_NEWER = {170_000: "set transaction_timeout = 0;"}  # keyed by the server version that introduced the setting
 _RESET = "reset all; reset role;"
 _poll: Callable[[], Any] | None = getattr(select, "poll", None)
 _POLLIN: int = getattr(select, "POLLIN", 0)
 
 
 class PinnedConnection(Limited, psycopg.Connection[Any]):
-    """A connection of pgjobq's own. pinned: whether its session has the settings that pgjobq relies on.
+    """A connection that pgjobq opened. pinned: whether its session has the settings that pgjobq relies on.
 
-    pins: False where a session's settings do not stay, behind a transaction pooler.
+    pins: False behind a transaction pooler, where the settings of a session do not persist.
     """
 
     pins = True
@@ -65,12 +65,15 @@ class PinnedConnection(Limited, psycopg.Connection[Any]):
         close_in_child(self)
 
     def __del__(self, _getpid: Callable[[], int] = os.getpid) -> None:
-        # A forked child lets go of what it inherited, and is not to be warned of it.
+        # A forked child drops the inherited connections and must not get a warning about them.
         if getattr(self, "_made_in", None) == _getpid():
             super().__del__()
 
     def pin(self, answer_time: float = ANSWER_TIME) -> None:
-        """Set what pgjobq relies on, in one round trip. The server ends a statement just before the client would."""
+        """Set the settings that pgjobq relies on, in one round trip.
+
+        The statement_timeout ends a statement just before the client would stop waiting after answer_time seconds.
+        """
         self.answer_time = answer_time
         if self.pins:
             newer = "".join(text for version, text in _NEWER.items() if self.info.server_version >= version)
@@ -79,15 +82,15 @@ class PinnedConnection(Limited, psycopg.Connection[Any]):
         self.pinned = True
 
     def allow(self, seconds: float) -> None:
-        """Give the statements to come so long. The pool pins the connection again."""
+        """Let the next statements take this many seconds each, until the pool pins the connection again."""
         self.pinned, self.answer_time = False, seconds
         if self.pins:
             self._set(f"set statement_timeout = {_just_before(seconds)}")
 
     def unpin(self) -> None:
-        """Give the session to a handler: the role's own settings, but for times, isolation and keepalive. No limit.
+        """Prepare the session for a handler: restore the role's settings, and remove the limit on the answer time.
 
-        The pool pins it again, whatever the handler has set.
+        Time zone, isolation and keepalive stay as pgjobq needs them. The pool pins the session again after the handler.
         """
         self.pinned = False
         if self.pins:
@@ -95,7 +98,7 @@ class PinnedConnection(Limited, psycopg.Connection[Any]):
         self.answer_time = None
 
     def _set(self, settings: str) -> None:
-        """Set them all or none. Tried again when the role's own statement_timeout, of a few milliseconds, ends it."""
+        """Set all of the settings or none. Retry if a tiny statement_timeout of the role cancels the statement."""
         for tries_left in reversed(range(PIN_TRIES)):
             try:
                 self.execute(settings.encode())
@@ -118,10 +121,10 @@ def _just_before(seconds: float) -> int:
 
 
 def connect(parameters: Mapping[str, Any], answer_time: float = ANSWER_TIME, *, pins: bool = True) -> PinnedConnection:
-    """A connection in autocommit, for what needs a session of its own, such as a listener. Raises psycopg.Error.
+    """Open an autocommit connection outside the pool, for example for the listener. Raises psycopg.Error.
 
-    pins: False behind a transaction pooler, where nothing may stay in a session. A forked child closes the socket, so
-    that it does not keep a dead parent's session alive.
+    pins: False behind a transaction pooler, where settings must not stay in a session. A forked child closes the
+    inherited socket, so that the session ends when the parent dies.
     """
     conn = PinnedConnection.connect(**parameters, autocommit=True)
     try:
@@ -134,10 +137,11 @@ def connect(parameters: Mapping[str, Any], answer_time: float = ANSWER_TIME, *, 
 
 
 class Pool(ConnectionPool[PinnedConnection]):
-    """A pool of pgjobq's own, opened by open(). Where every connection has died, a call waits for a fresh one only.
+    """The pool that pgjobq creates. When all connections have died, a call waits only for one new connection.
 
-    pooled: the server end is a transaction pooler, so nothing may stay in a session. The library's pool tests its
-    connections one by one and sleeps 1, 2, 4 s after each that is dead, and so it does after each try to connect.
+    psycopg_pool's own pool would test the connections one by one and sleep 1, 2, 4, ... seconds after each dead one and
+    after each failed attempt to connect. pooled: the server is a transaction pooler, so settings must not stay in a
+    session.
     """
 
     def __init__(
@@ -160,19 +164,19 @@ class Pool(ConnectionPool[PinnedConnection]):
             max_size=max_size,
             timeout=timeout,
             configure=self._prepare,
-            reconnect_timeout=0,  # seconds of its own slow tries; see _try_again
+            reconnect_timeout=0,  # seconds; _try_again replaces the library's slow retries
             reconnect_failed=_try_again,
             open=False,
             name="pgjobq",
         )
 
     def __del__(self, _getpid: Callable[[], int] = os.getpid) -> None:
-        # In a forked child its threads are not there, and its locks may be held for ever.
+        # In a forked child the pool's threads do not exist, and its locks may be held for ever.
         if getattr(self, "_made_in", None) == _getpid():
             super().__del__()
 
     def getconn(self, timeout: float | None = None) -> PinnedConnection:
-        """A connection that lives, and is pinned. Raises PoolTimeout when there is none within timeout seconds."""
+        """Return a live, pinned connection. Raises PoolTimeout when there is none within timeout seconds."""
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         pause = 0.0
         while True:
@@ -191,7 +195,7 @@ class Pool(ConnectionPool[PinnedConnection]):
             pause = min(pause * 2 + 0.01, DEAD_PAUSE)
 
     def putconn(self, conn: PinnedConnection) -> None:
-        """Give back a connection. When it is a dead one, all are replaced: what ended it has ended the others."""
+        """Return a connection to the pool. If it is dead, replace all, because the others have probably died, too."""
         if conn.broken and conn.made_at > self._renewed_at and not self.closed:
             self._renewed_at = time.monotonic()
             self.drain()
@@ -203,20 +207,23 @@ class Pool(ConnectionPool[PinnedConnection]):
 
 
 def _try_again(pool: ConnectionPool[Any]) -> None:
-    """Connect once more, in a thread of the pool's, when a call is waiting; else the next call does."""
-    time.sleep(RETRY * random.uniform(0.5, 1.0))  # noqa: S311  # spread, not secrecy
+    """Connect once more if a call is waiting. Otherwise the next call connects. The pool's own thread runs this."""
+    time.sleep(RETRY * random.uniform(0.5, 1.0))  # noqa: S311  # jitter need not be secret
     if pool.get_stats().get("requests_waiting"):
         pool.check()
 
 
 def parameters(conninfo: str, application_name: str) -> dict[str, Any]:
-    """The keyword arguments for psycopg.connect; what the conninfo says itself goes first, but for the encoding."""
+    """Return the keyword arguments of psycopg.connect. The conninfo overrides the defaults, except for the encoding."""
     defaults: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT, "application_name": application_name, **KEEPALIVE}
     return {**defaults, **ci.conninfo_to_dict(conninfo), "client_encoding": "UTF8"}
 
 
 def pool_parameters(pool: ConnectionPool[Any]) -> dict[str, Any]:
-    """How a pool of the caller's connects now, for a connection beside it. Calls what it was given to be called."""
+    """Return the connection parameters of the caller's pool, for a connection outside it.
+
+    If the pool's conninfo or kwargs are callables, call them, as the pool does.
+    """
     conninfo: Any = pool.conninfo() if callable(pool.conninfo) else pool.conninfo
     kwargs: Any = pool.kwargs() if callable(pool.kwargs) else pool.kwargs
     own = {key: value for key, value in (kwargs or {}).items() if key not in _POOL_ONLY}
@@ -224,9 +231,10 @@ def pool_parameters(pool: ConnectionPool[Any]) -> dict[str, Any]:
 
 
 def check_alive(conn: Connection) -> None:
-    """Raise if the server has closed this connection: a look at the socket, and rarely a statement.
+    """Raise psycopg.OperationalError if the server has closed this connection.
 
-    An idle connection has nothing to read, unless its server went away, or changed a setting.
+    Check the socket first, and send a statement only if it is readable. The socket of an idle connection becomes
+    readable only when the server closes the connection or reports a changed setting.
     """
     if conn.closed:
         raise psycopg.OperationalError("the connection is closed")
@@ -235,7 +243,7 @@ def check_alive(conn: Connection) -> None:
 
 
 def readable(fd: int) -> bool:
-    """Whether there is something to read on a socket, the end of the stream included."""
+    """Return whether there is data to read on a socket, or the end of the stream."""
     if _poll is None:
         return readable_anywhere(fd)
     poll = _poll()
@@ -244,7 +252,7 @@ def readable(fd: int) -> bool:
 
 
 def readable_anywhere(fd: int) -> bool:
-    """readable, where there is no poll: on Windows, or when gevent or eventlet has taken it away. Costs 5 µs more."""
+    """Do what readable does where poll is missing: on Windows, or under gevent or eventlet. It takes 5 µs longer."""
     with selectors.DefaultSelector() as selector:
         selector.register(fd, selectors.EVENT_READ)
         return bool(selector.select(0))

@@ -1,4 +1,4 @@
-"""A storage's life as a worker: its registration, its sleep, and its part in rescuing others."""
+"""A storage as a worker: it registers, sleeps until it is notified, and rescues the jobs of dead workers."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ log = EventLog("pgjobq.presence")
 
 T = TypeVar("T")
 
-GRACE = 2.0  # seconds that a worker may be without its lock
-IDLE_PAUSE, BUSY_PAUSE = 5.0, 1.0  # seconds between rounds of maintenance; busy: another holds jobs or polls
-LONG_RUN = 0.25  # seconds; a worker with a job that runs longer has two that sleep watch it
-WATCH_PAUSE = 5.0  # seconds between two such calls
+GRACE = 2.0  # seconds for which a worker may be without its lock
+IDLE_PAUSE, BUSY_PAUSE = 5.0, 1.0  # seconds between rounds of maintenance; busy: a worker holds jobs or polls
+LONG_RUN = 0.25  # seconds; a worker whose job runs longer asks two sleeping workers to watch it
+WATCH_PAUSE = 5.0  # seconds between two of these calls
 POLL_MIN, POLL_MAX = 0.01, 1.0  # seconds between claims of a worker that cannot be notified
 
 
 class Presence:
-    """With the means to connect a listener: session lock and notifications. Without: heartbeats and polling."""
+    """The worker side of a storage.
+
+    With a listener, the worker holds a session lock and is notified of jobs. Otherwise it sends heartbeats and polls.
+    """
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class Presence:
         self._watched_at = 0.0
         self._active = False  # claimed something since the last round of maintenance
         self._to_watch: set[int] = set()  # workers that were notified a moment ago
-        self._seen: tuple[list[int], bool] | None = None  # what maintenance saw, for the thread that waits
+        self._seen: tuple[list[int], bool] | None = None  # what maintenance saw, for the waiting thread
         self._queues: Sequence[str] | None = None
         self._told: tuple[int, int] | None = None  # the connection and the worker id that the policy knows of
         self._woken, self._poll = threading.Event(), POLL_MIN
@@ -60,11 +63,11 @@ class Presence:
 
     @property
     def worker_id(self) -> int | None:
-        """The worker's id, None when it is not registered."""
+        """The worker's id, or None when it is not registered."""
         return self._beating_id if self._listener is None else self._listener.worker_id
 
     def join(self, queues: Sequence[str] | None) -> int:
-        """Be registered as a worker for these queues; its id. Raises psycopg.Error."""
+        """Register as a worker for these queues unless that is done, and return its id. Raises psycopg.Error."""
         if self._listener is not None:
             self._listener.queues = queues
             worker_id = self._listener.connect()
@@ -75,7 +78,7 @@ class Presence:
         return self._beating_id
 
     def forget(self, worker_id: int) -> None:
-        """That worker was given away: register as another at the next join."""
+        """Forget this worker id, because the worker was given away. The next join() registers a new worker."""
         log.warning("worker.given_away", extra={"worker_id": worker_id})
         if self._listener is not None:
             self._listener.register_again(worker_id)
@@ -83,19 +86,19 @@ class Presence:
             self._beating_id = None
 
     def found(self, jobs: int, limit: int, skipped: str) -> None:
-        """A claim for up to limit jobs found so many. Never raises: the caller has jobs to run."""
+        """Note that a claim for up to limit jobs found this many. Never raises, because the caller has jobs to run."""
         if jobs:
             self._poll = POLL_MIN
             if not self._active:
                 self._active = True
-                self._on_watch()  # a worker with jobs looks after the others, too
+                self._on_watch()  # a worker with jobs also watches the others
         elif self._policy.notified:
             self._on_watch()  # another worker has the job
         if self._listener is not None:
             actions = self._policy.claimed(time.monotonic(), jobs, limit, skipped)
             try:
                 self._do(actions)
-            except psycopg.Error as error:  # the listener connects again at the next claim, and tells all again
+            except psycopg.Error as error:  # the next claim reconnects and publishes the state again
                 log.warning("presence.error", extra={"error": str(error).strip()})
 
     def wait(self, timeout: float, queues: Sequence[str] | None) -> bool:
@@ -127,7 +130,7 @@ class Presence:
 
     def note_load(self, busy: bool, full: bool) -> None:
         """Tell the others that this worker runs jobs, or has no room for more."""
-        # Without a connection its keys have fallen, and a worker that stops must not wait for a server that is away.
+        # A disconnected worker holds no keys to update, and a stopping worker must not wait for an unreachable server.
         if self._listener is not None and self._listener.connected:
             self._do(self._policy.loaded(time.monotonic(), busy=busy, full=full))
 
@@ -153,9 +156,9 @@ class Presence:
             self._ear.attend(seconds)
 
     def maintain(self, running: Sequence[Job], known: list[int]) -> tuple[Maintenance, bool]:
-        """One round of maintenance, and whether there are claims in our name that we do not know.
+        """Do one round of maintenance. Also return whether the database has claims of this worker that are unknown.
 
-        Says that we live, or sees that the lock is held; rescues the jobs of the dead; finds which of ours we lost.
+        Send a heartbeat or check the listener, rescue the jobs of dead workers, and find the lost ones of running.
         """
         if self._beating_id is not None and not self._run(self._calls.heartbeat_worker(self._beating_id)):
             self.forget(self._beating_id)
@@ -164,7 +167,7 @@ class Presence:
         unanswered, self._to_watch = self._to_watch, set()
         worker_id = self.worker_id
         watch = self._calls.watch_workers(worker_id, self._queues, list(unanswered), GRACE, known)
-        # On the listener, whose answer shows that it is not cut off: it is replaced when none comes.
+        # Use the listener, because a missing answer shows that its connection must be replaced.
         registered = self._listener is not None and worker_id is not None
         row = self._value(watch) if registered else self._run(watch)
         rescued, dead, watched, pollers, waiting, unknown = row
@@ -182,7 +185,7 @@ class Presence:
         return found, bool(unknown)
 
     def leave(self) -> None:
-        """Retire: jobs still held go back in line."""
+        """Retire the worker, and put the jobs that it still holds back in line."""
         if self._listener is not None:
             self._listener.leave()
         elif self._beating_id is not None:
@@ -190,18 +193,18 @@ class Presence:
             self._beating_id = None
 
     def close(self) -> None:
-        """Close the listener; without leave(), others will find the worker dead."""
+        """Close the listener. Without leave(), other workers will take this one for dead."""
         if self._listener is not None and self._ear is not None:
             self._ear.stop()
             self._listener.close()
 
     def _meet(self, listener: Listener, queues: Sequence[str] | None) -> None:
-        """Start again after a new connection, which holds no keys, or with other queues."""
+        """Reset the policy after a new connection, which holds no keys, and publish a change of the queues."""
         known = listener.generation, listener.worker_id or 0
         if known != self._told:
             self._policy.disconnected()
         elif queues != self._queues and self._policy.state != "awake":
-            self._do([Tell("awake")])  # enqueues into the old queues count on it no longer
+            self._do([Tell("awake")])  # so that enqueues into the old queues do not rely on this worker
         self._told, self._queues = known, None if queues is None else list(queues)
 
     def _note(self, heard: Heard, *, paused: bool) -> None:
@@ -223,7 +226,7 @@ class Presence:
                     self._tell(action)
                 case Call("watch") if self._value(
                     self._calls.notifiers_waiting()
-                ):  # it notifies, and would wait behind them
+                ):  # call_workers notifies, so it would wait behind them
                     self._policy.left_out(time.monotonic())
                 case Call(call):
                     self._value(self._calls.call_workers(self.worker_id, call))
@@ -238,7 +241,7 @@ class Presence:
                     pass
 
     def _tell(self, tell: Tell) -> None:
-        assert self._listener is not None  # the policy is asked only with one
+        assert self._listener is not None  # the policy is used only with a listener
         arguments = self.worker_id, tell.state, tell.busy, self._queues, self._poll_interval, self._listener.channel
         try:
             told = self._value(self._calls.set_worker_state(*arguments))
@@ -251,7 +254,7 @@ class Presence:
             self._policy.told(time.monotonic(), tell, *told)
 
     def _value(self, call: FunctionCall[T]) -> T:
-        assert self._listener is not None  # the policy is asked only with one
+        assert self._listener is not None  # the policy is used only with a listener
         return call.read([self._listener.value(call.statement, call.arguments)])
 
     def lost(self, running: Sequence[Job]) -> list[Job]:

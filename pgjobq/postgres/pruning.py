@@ -1,4 +1,4 @@
-"""Deleting finished jobs: all at once for who asks, or bit by bit in the background of a worker."""
+"""Delete old finished jobs: all of them in one call, or batch by batch in the background of a worker."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from datetime import timedelta
 from pgjobq.outcomes import Pruned
 from pgjobq.postgres.database import Database
 
-Position = tuple[str | None, str | None]  # created_at and id of the job to go on after
+Position = tuple[str | None, str | None]  # created_at and id of the job after which the next batch begins
 
 OLDEST: Position = (None, None)
 BATCH = 1000  # jobs
-SHARE = 0.2  # of the time, at most, in the background
-ROUND = 60.0  # seconds between looks for jobs that have come of age
+SHARE = 0.2  # largest share of the time that background pruning uses
+ROUND = 60.0  # seconds between checks for jobs that have become old enough
 SWEEP = 3600.0  # seconds between rounds that begin at the oldest job
-OTHERS_TURN = 30.0  # seconds to leave it to another worker that does it
-RETRY = 0.02  # seconds, for who does not leave it to another
+OTHERS_TURN = 30.0  # seconds to pause in the background while another worker prunes
+RETRY = 0.02  # seconds between attempts of all() while another worker prunes
 
 
 class Pruning:
-    """Batches of prune_jobs, each beginning where the one before ended. some() belongs to one thread."""
+    """Calls prune_jobs in batches. Each batch begins where the last one ended. Only one thread may call some()."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -32,7 +32,7 @@ class Pruning:
     def all(
         self, older_than: timedelta, statuses: Sequence[str], batch: int, queues: Sequence[str] | None = None
     ) -> int:
-        """Delete all that are older; how many."""
+        """Delete all jobs that finished longer ago than older_than. Return how many."""
         position, pruned = OLDEST, 0
         while True:
             some, position = self._batch(older_than, statuses, batch, position, queues)
@@ -44,14 +44,14 @@ class Pruning:
                 return pruned
 
     def some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
-        """Delete a batch, unless another worker is at it."""
+        """Delete one batch, unless another worker is pruning."""
         began = time.monotonic()
         if began - self._swept_at >= SWEEP:
-            # Again from the start: some that were passed by have finished since.
+            # Begin at the oldest job, because jobs that were skipped may have finished since.
             self._position, self._swept_at = OLDEST, began
         some, position = self._batch(older_than, ("completed", "cancelled"), BATCH, self._position, queues)
         if some is None:
-            return Pruned(again_in=OTHERS_TURN * random.uniform(0.5, 1.5))  # noqa: S311  # spread, not secrecy
+            return Pruned(again_in=OTHERS_TURN * random.uniform(0.5, 1.5))  # noqa: S311  # jitter need not be secret
         self._position = position
         if some < BATCH:
             return Pruned(jobs=some, again_in=ROUND)

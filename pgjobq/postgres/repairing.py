@@ -1,4 +1,4 @@
-"""Repairing: jobs that no worker finds, because they came in or were changed without triggers."""
+"""Repair jobs that no worker finds because they were added or changed while the triggers were off."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pgjobq.postgres.database import Database
 
 @dataclass(frozen=True, kw_only=True)
 class Repaired:
-    """Jobs that were placed in line; running ones that no claim held: given back, failed; and those left as held."""
+    """The result of a repair: how many jobs it changed and how many it left.
+
+    placed: pending jobs that got a place in line. given_back, failed: running jobs without a claim that are pending or
+    failed now. held: jobs that were left because other transactions have locked them.
+    """
 
     placed: int = 0
     given_back: int = 0
@@ -18,7 +22,7 @@ class Repaired:
 
 
 def repair(database: Database, batch: int) -> Repaired:
-    """Repair all, a batch in a transaction. Jobs that other transactions hold are left, and counted."""
+    """Repair all misplaced jobs, one batch per transaction. Leave and count the jobs that others have locked."""
     placed = given_back = failed = 0
     while True:
         some, back, spent, held = database.run(database.calls.repair_jobs(batch))

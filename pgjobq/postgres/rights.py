@@ -1,4 +1,4 @@
-"""Which roles may do what, for messages: read from sql/roles.sql, which grants it."""
+"""Find the roles that have a right, for error messages. The rights are read from sql/roles.sql, which grants them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _SELECT = re.compile(r"grant select on ([\w,\s]+?)\s+to ([\w,\s]+);")
 
 @cache
 def rights() -> dict[str, list[str]]:
-    """The roles that may call each function or read each view."""
+    """Return the roles that may call each function or read each view."""
     text = (sql_dir() / "roles.sql").read_text()
     granted = [*_MAY.findall(text), *((roles, names) for names, roles in _SELECT.findall(text))]
     return {name: _words(roles) for roles, names in granted for name in _words(names)}
 
 
 def needed_for(message: str) -> str:
-    """What to do about a missing right, by PostgreSQL's message, in whatever language it names the object."""
+    """Return the remedy for a missing right. It works with PostgreSQL's message in any language."""
     known = rights()
     roles = next((known[word] for word in re.findall(r"\w+", message) if word in known), None)
     if roles is None and "schema" in message:

@@ -1,4 +1,4 @@
-"""Rows to jobs, and jobs to the arguments of the functions that enqueue."""
+"""Convert rows to jobs, and jobs to the arguments of the SQL functions that enqueue."""
 
 from __future__ import annotations
 
@@ -13,42 +13,45 @@ from pgjobq.postgres.statements import JOB_COLUMNS
 _COLUMNS = JOB_COLUMNS.replace("::text", "").split(", ")
 _ORDER = ("type", "json", "priority", "execute_at", "delay", "max_retries", "queue", "id")
 _DELAY = _ORDER.index("delay")
-# json.loads without its look for encodings and spaces, which take longer than the rest.
+# json.loads without its checks for encodings and spaces, which take longer than the parsing.
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
 
 
 def check_sizes(jobs: Sequence[NewJob], max_data_bytes: int | None) -> None:
-    """Raise InvalidJob for one whose data is larger."""
+    """Raise InvalidJob if the data of a job has more than max_data_bytes."""
     for job in jobs:
         if max_data_bytes is not None and (size := len(job.json.encode())) > max_data_bytes:
             raise InvalidJob(
-                f"data: has {size} bytes, more than max_data_bytes = {max_data_bytes};"
-                " store the bulk elsewhere and enqueue a reference",
+                f"data: it has {size} bytes, more than max_data_bytes = {max_data_bytes};"
+                " store the large part elsewhere and enqueue a reference to it",
                 field="data",
             )
 
 
 def arguments_of(job: NewJob) -> list[Any]:
-    """The job as arguments of enqueue_job."""
+    """Return the arguments of enqueue_job for this job."""
     return [getattr(job, name) for name in _ORDER]
 
 
 def lists_of(jobs: Sequence[NewJob]) -> list[Any]:
-    """The jobs as arguments of enqueue_jobs: a list of each of their fields."""
+    """Return the arguments of enqueue_jobs: a list for each field."""
     arguments: list[Any] = [[getattr(job, name) for job in jobs] for name in _ORDER]
-    # psycopg takes no list of ints and floats.
+    # psycopg refuses a list that mixes ints and floats.
     arguments[_DELAY] = [None if delay is None else float(delay) for delay in arguments[_DELAY]]
     return arguments
 
 
 def stored_job(row: Sequence[Any]) -> Job:
-    """A job as get_job and list_jobs give it."""
+    """Convert a row of get_job or list_jobs."""
     values = dict(zip(_COLUMNS, row, strict=True))
     return Job(**values | {"data": read_data(values["data"])})
 
 
 def claimed_jobs(rows: Sequence[Sequence[Any]], worker_id: int) -> tuple[list[Job], str]:
-    """Starts as claim_jobs gives them; and what it passed over, which is told by a last row without an id."""
+    """Convert the rows of claim_jobs to starts and the word that says what the claim skipped, or ''.
+
+    That word is in an extra last row without an id.
+    """
     skipped = ""
     if rows and rows[-1][1] is None:
         skipped, rows = str(rows[-1][2]), rows[:-1]
@@ -81,9 +84,9 @@ def claimed_jobs(rows: Sequence[Sequence[Any]], worker_id: int) -> tuple[list[Jo
 
 
 def read_data(text: str) -> dict[str, Any]:
-    """A job's data; UnreadableData for what Python cannot read, so that one bad job does not stop its queue.
+    """Parse a job's data. Return UnreadableData if Python cannot parse it, so that one bad job does not stop its queue.
 
-    PostgreSQL takes deeper nesting and longer numbers than Python reads.
+    PostgreSQL accepts deeper nesting and longer numbers than Python.
     """
     try:
         data: dict[str, Any] = _scan(text, 0)[0]

@@ -1,7 +1,7 @@
-"""Install and upgrade the SQL core: the files of sql/, in one transaction.
+"""Install and upgrade the SQL core from the files of sql/, in one transaction.
 
-Tables come from numbered migrations, each applied once; functions are written again every time, and views, triggers,
-comments and rights where they differ, so that an installation always runs the code that this package ships.
+Numbered migrations create the tables, and each is applied once. Functions are replaced every time. Views, triggers,
+comments and rights are replaced if they differ, so an installation always runs the code that this package ships.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pgjobq.postgres.pool import Connection, parameters
 from pgjobq.postgres.script import migration_files, one_script, sql_dir
 
 DEFAULT_SCHEMA = "pgjobq"
-PATIENCE = 30.0  # seconds for which migrate tries again to lock what is in use
-PAUSE = 0.7  # seconds between two tries, about; enqueues that have waited behind the first go on
+PATIENCE = 30.0  # seconds for which migrate retries to lock objects that are in use
+PAUSE = 0.7  # average seconds between two attempts; in the pause the enqueues that waited behind the first continue
 
 
 @dataclass(frozen=True, kw_only=True)
 class MigrationReport:
-    """What migrate did: versions are numbers of files in sql/migrations, None when there was no schema."""
+    """The result of migrate. Versions are the numbers of the files in sql/migrations; None means no schema."""
 
     schema: str
     before: int | None
@@ -37,20 +37,20 @@ class MigrationReport:
 
 
 def migrations() -> list[tuple[int, str]]:
-    """The migrations in order: (version, SQL)."""
+    """Return the migrations in order, as pairs of version and SQL text."""
     return [(version, (sql_dir() / file).read_text()) for version, file in migration_files()]
 
 
 def newest_version() -> int:
-    """The schema version that this package brings a database to."""
+    """Return the schema version to which this package migrates a database."""
     return migration_files()[-1][0]
 
 
 def migration_sql(schema: str = DEFAULT_SCHEMA, *, public_function: bool = True) -> str:
-    """The whole installation as one SQL script, for psql or any client: idempotent, one transaction.
+    """Return the installation as one SQL script for psql or any client. It is idempotent and runs in one transaction.
 
-    Applies the migrations that the database has not had, and every function, trigger, view and role. It waits at most
-    half a second for a lock on a table, and then fails: run it again.
+    The script applies the missing migrations, and installs all functions, triggers, views and roles. It waits at most
+    half a second for a lock on a table and then fails. In that case, run it again.
     """
     check_name(schema)
     return one_script(schema, public_function=public_function)
@@ -59,15 +59,15 @@ def migration_sql(schema: str = DEFAULT_SCHEMA, *, public_function: bool = True)
 def migrate(
     conninfo: str, *, schema: str = DEFAULT_SCHEMA, public_function: bool = True, patience: float = PATIENCE
 ) -> MigrationReport:
-    """Bring the schema of a database up to this package, creating it when it is missing.
+    """Create the schema in a database, or upgrade it to the version of this package.
 
-    One transaction under an advisory lock: all or nothing, and any number of callers at once end as one. On a database
-    that is up to date it waits for no other transaction. Where it must lock a table that is in use, it waits for half
-    a second at a time, because enqueues wait behind it, and tries again for patience seconds.
+    Everything happens in one transaction under an advisory lock, so concurrent calls are safe. If the database is up to
+    date, the call waits for no other transaction. If it must lock a table that is in use, it waits half a second at a
+    time, because enqueues wait behind it, and retries for patience seconds.
 
-    Raises SchemaTooNew for a database that is ahead of this package; SchemaConflict for a schema that belongs to
-    another role, or in which others may create objects; StorageError for a table that stays in use, with the session
-    that uses it, and for a server that pgjobq cannot work on; StorageUnavailable when there is no answer.
+    Raises SchemaTooNew for a database that is newer than this package; SchemaConflict for a schema that belongs to
+    another role, or in which other roles may create objects; StorageError for a table that stays in use, naming the
+    sessions that use it, and for a server that pgjobq does not support; StorageUnavailable when there is no answer.
     """
     script = migration_sql(schema, public_function=public_function).encode()
     notices: list[str] = []
@@ -78,13 +78,13 @@ def migrate(
         while True:
             notices.clear()
             try:
-                # The script is text of our own files; the schema's name is quoted in it.
+                # The script comes from pgjobq's own files, and the schema's name is quoted in it.
                 conn.execute(script)
                 break
             except (pg.LockNotAvailable, pg.DeadlockDetected) as error:
                 conn.execute("rollback")
                 blockers = _blockers(conn, schema)
-                # Jitter, not secrecy: what it collides with may come at regular times.
+                # The jitter avoids meeting a transaction that runs at regular times. It need not be secret.
                 pause = PAUSE * random.uniform(0.5, 1.5)  # noqa: S311
                 if time.monotonic() + pause > deadline:
                     raise StorageError(_in_use(schema, patience, blockers)) from error
@@ -93,7 +93,7 @@ def migrate(
 
 
 def _blockers(conn: Connection, schema: str) -> list[str]:
-    """The sessions and prepared transactions that use tables or views of the schema, or install it, oldest first."""
+    """Return the sessions and prepared transactions that use or install the schema's tables or views, oldest first."""
     query = """
         select distinct
                coalesce('session ' || pid || ' of ' || coalesce(usename, backend_type)
@@ -125,15 +125,15 @@ def _in_use(schema: str, patience: float, blockers: list[str]) -> str:
     held = f"; in use by {'; '.join(blockers[:5])}" if blockers else ""
     return (
         f"schema {schema!r} could not be locked within {patience:.0f} seconds, and nothing was changed{held}; "
-        "end those transactions, by pg_terminate_backend(session) if need be, and migrate again"
+        "end those transactions, if necessary with pg_terminate_backend(session), and migrate again"
     )
 
 
 def schema_version(conn: Connection, schema: str = DEFAULT_SCHEMA) -> int | None:
-    """The version that a database is at; None when the schema is not there."""
+    """Return the schema version of a database, or None if the schema does not exist."""
     check_name(schema)
     table = sql.Identifier(schema, "schema_version")
-    # To read another's view, or a table with policies, runs its functions as this user.
+    # Read nothing but pgjobq's own table, because a view or a row policy of another user could run code as this user.
     ours = """
         select from pg_catalog.pg_class
          where oid = pg_catalog.to_regclass(%s) and relkind = 'r' and not relrowsecurity
@@ -152,30 +152,33 @@ def check_schema(conn: Connection, schema: str = DEFAULT_SCHEMA) -> None:
     if version is None:
         raise NotMigrated(f"there is no pgjobq schema {schema!r} in this database; run: {command}")
     if version < newest:
-        raise NotMigrated(f"schema {schema!r} is at version {version}, pgjobq needs {newest}; run: {command}")
+        raise NotMigrated(f"schema {schema!r} is at version {version}, but pgjobq needs {newest}; run: {command}")
     if version > newest:
         raise SchemaTooNew(
-            f"schema {schema!r} is at version {version}, newer than this pgjobq, which knows {newest}; upgrade pgjobq"
+            f"schema {schema!r} is at version {version}, but this pgjobq supports only up to {newest}; upgrade pgjobq"
         )
     looked_into = _looked_into(conn, schema)
     if looked_into is not None:
         raise NotMigrated(
-            f"schema {schema!r} was renamed, and its functions still look into {looked_into}; run: {command}"
+            f"schema {schema!r} was renamed, but its functions still use the schema {looked_into}; run: {command}"
         )
 
 
 def migrate_command(schema: str) -> str:
-    """The command that migrates a schema, for messages."""
+    """Return the command that migrates a schema, for messages."""
     return command_for("migrate", schema)
 
 
 def command_for(name: str, schema: str) -> str:
-    """A command for a schema, for messages."""
+    """Return a pgjobq command for a schema, for messages."""
     return f"pgjobq {name}" if schema == DEFAULT_SCHEMA else f"pgjobq {name} --schema {shlex.quote(schema)}"
 
 
 def _looked_into(conn: Connection, schema: str) -> str | None:
-    """The schema that the functions of a renamed one look into: a function keeps the search_path of its creation."""
+    """Return the old name of a renamed schema if its functions still use it; otherwise return None.
+
+    A function keeps the search_path with which it was created.
+    """
     query = """
         select split_part(split_part(setting, '=', 2), ',', 1)
           from pg_proc, unnest(proconfig) as setting
@@ -188,6 +191,6 @@ def _looked_into(conn: Connection, schema: str) -> str | None:
 
 
 def check_name(schema: str) -> None:
-    """Raise ConfigurationError for what PostgreSQL takes for no schema of a user's."""
+    """Raise ConfigurationError if PostgreSQL does not allow a user's schema to have this name."""
     if not schema or len(schema.encode()) > 63 or "\0" in schema or re.match("pg_", schema):
-        raise ConfigurationError(f"schema: {schema!r} is not a name; give 1 to 63 bytes, not starting with pg_")
+        raise ConfigurationError(f"schema: {schema!r} is not a valid name; use 1 to 63 bytes, not starting with pg_")

@@ -1,6 +1,6 @@
-"""What an installation runs, in order: as one script for any client, and as sql/install.sql for psql.
+"""The steps of an installation, as one script for any client and as sql/install.sql for psql.
 
-Both are made from the same steps, so that they do the same. `make install-sql` writes sql/install.sql.
+Both are generated from the same steps, so they do the same. `make install-sql` writes sql/install.sql.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ PSQL_HEAD = r"""-- Installs or upgrades pgjobq with psql alone:
 --   psql -d app -f sql/install.sql                    into the schema pgjobq
 --   psql -d app -v schema=jobs -f sql/install.sql     into the schema jobs
 --
--- It runs in one transaction, and is safe to run again. Tables are created once, functions are replaced, and what would
--- lock a table is done only if something differs. `pgjobq migrate` does the same, and tries again if a table is in use.
--- `make install-sql` writes this file: do not edit it.
+-- It runs in one transaction, and it is safe to run again. It creates tables once and replaces functions. It runs
+-- statements that lock a table only if something differs. `pgjobq migrate` does the same, and retries if a table is in
+-- use. `make install-sql` writes this file, so do not edit it.
 \set ON_ERROR_STOP on
 \set ON_ERROR_ROLLBACK off
 \if :{?schema}
@@ -24,7 +24,7 @@ PSQL_HEAD = r"""-- Installs or upgrades pgjobq with psql alone:
   \set schema pgjobq
 \endif
 """
-# With every setting that changes what the statements mean, or how PostgreSQL prints a definition.
+# Set everything that changes the meaning of the statements, or the way in which PostgreSQL prints a definition.
 BEGIN = """begin isolation level read committed;
 set local search_path = pg_catalog, pg_temp;
 set local standard_conforming_strings = on;
@@ -33,8 +33,8 @@ set local check_function_bodies = off;
 set local statement_timeout = 0;
 set local pgjobq.schema = {literal};
 """
-# The views as they should be are made as temporary ones, and compared: a view that is replaced
-# waits for every transaction that has read it.  Without the right to make them, it is replaced.
+# Replacing a view waits for every transaction that has read it. Therefore the script creates the wanted views as
+# temporary views and compares them with the existing ones. It replaces a view if it may not create temporary views.
 VIEWS_DIFFER = """exists (
   select from unnest('{{{names}}}'::text[]) as view (name),
        lateral (values (to_regclass(format('%I.%I', current_schema(), view.name)),
@@ -46,7 +46,10 @@ VIEWS_DIFFER = """exists (
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Files of sql/, then a text in which {identifier} and {literal} are the schema; run if the condition holds."""
+    """Files of sql/, followed by SQL text. Both run only if the condition is true.
+
+    In the text, {identifier} and {literal} are replaced with the name of the schema.
+    """
 
     files: tuple[str, ...] = ()
     text: str = ""
@@ -54,26 +57,26 @@ class Step:
 
 
 def sql_dir() -> Path:
-    """The folder of SQL files: in the package when installed from a wheel, beside it in a source tree."""
+    """Return the folder of the SQL files. A wheel has it inside the package, a source tree beside the package."""
     packaged = Path(str(files("pgjobq"))) / "sql"
     return packaged if packaged.is_dir() else Path(__file__).resolve().parents[2] / "sql"
 
 
 def migration_files() -> list[tuple[int, str]]:
-    """The migrations in order: (version, file)."""
+    """Return the migrations in order, as pairs of version and file."""
     paths = sorted((sql_dir() / "migrations").glob("[0-9]*.sql"))
     return [(int(path.name.split("_")[0]), f"migrations/{path.name}") for path in paths]
 
 
 def steps(*, public_function: bool = True) -> Iterator[Step]:
-    """The installation in order.
+    """Yield the steps of the installation in order.
 
-    What locks jobs comes as late as it can: enqueues wait from there to the commit.
+    The steps that lock the table jobs come as late as possible, because enqueues wait from there until the commit.
     """
     yield Step(text=BEGIN)
     yield Step(files=("server.sql", "schema.sql", "trust.sql"))
     yield Step(text="set local search_path = {identifier}, pg_temp;\n")
-    first = "functions/new_job_id.sql"  # a column of jobs defaults to it
+    first = "functions/new_job_id.sql"  # the default of a column of jobs calls it
     yield Step(files=("preflight.sql", "renamed.sql", first))
     for version, file in migration_files():
         at_it = f"exists (select from schema_version where version >= {version})"  # a number
@@ -99,13 +102,13 @@ def _views() -> Iterator[Step]:
 
 
 def _files(folder: str) -> tuple[str, ...]:
-    """Files of a folder and its folders, those of the folder itself first."""
+    """Return the SQL files of a folder and its subfolders, those of the folder itself first."""
     paths = [path.relative_to(sql_dir()) for path in (sql_dir() / folder).rglob("*.sql")]
     return tuple(str(path) for path in sorted(paths, key=lambda path: (len(path.parts), path)))
 
 
 def one_script(schema: str, *, public_function: bool = True) -> str:
-    """The installation as one SQL script; the schema's name must have been checked."""
+    """Return the installation as one SQL script. The caller must have checked the schema's name."""
     identifier = '"' + schema.replace('"', '""') + '"'
     literal = "'" + schema.replace("'", "''") + "'"
     parts = []
@@ -120,7 +123,7 @@ def one_script(schema: str, *, public_function: bool = True) -> str:
 
 
 def psql_script() -> str:
-    """The installation as sql/install.sql, which includes the files."""
+    """Return the text of sql/install.sql, which includes the SQL files."""
     parts = [PSQL_HEAD]
     for step in steps():
         text = step.text.replace("{identifier}", ':"schema"').replace("{literal}", ":'schema'")

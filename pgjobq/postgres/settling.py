@@ -1,4 +1,4 @@
-"""Settling on one connection: outcomes in, the lost ones out."""
+"""Settle outcomes on one connection, and return those whose jobs were lost."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def settle(
     *,
     keep: bool,
 ) -> list[Outcome]:
-    """Settle outcomes in one transaction; returns those whose job was lost.
+    """Settle outcomes in one transaction. Return those whose job was lost.
 
-    claims: for each worker, the claims that the database may forget. keep: completed jobs, or delete them.
+    claims: for each worker, the claims that the database may forget. keep: keep completed jobs rather than delete them.
     """
     completed = [outcome.job for outcome in outcomes if isinstance(outcome, Completed)]
     others = [outcome for outcome in outcomes if not isinstance(outcome, Completed)]
@@ -43,7 +43,7 @@ def settle(
 def settle_free(
     conn: Connection, calls: Calls, outcomes: Sequence[Outcome], *, keep: bool
 ) -> tuple[list[Outcome], list[Outcome]]:
-    """Settle those outcomes whose jobs no other transaction holds; those that are left, and those that were lost."""
+    """Settle the outcomes whose jobs no other transaction has locked. Return those left, and those that were lost."""
     with conn.transaction():
         held = fetch(conn, calls.held_jobs([outcome.job.id for outcome in outcomes]))
         free = [outcome for outcome in outcomes if outcome.job.id not in held]
@@ -55,7 +55,7 @@ def _complete(
     conn: Connection, calls: Calls, jobs: Sequence[Job], claims: Mapping[int, list[int]], keep: bool
 ) -> set[Start]:
     lost: set[Start] = set()
-    # One worker, nearly always: another only after a reconnect gave this process a new id.
+    # There are two workers only if this process got a new worker id when it reconnected.
     for worker_id in {job.worker_id for job in jobs} | set(claims):
         mine = [job for job in jobs if job.worker_id == worker_id]
         finished = claims.get(worker_id, []) if worker_id is not None else []
@@ -69,7 +69,7 @@ def _complete(
 def _settle_others(conn: Connection, calls: Calls, outcomes: Sequence[Outcome]) -> set[Start]:
     asked: list[tuple[Job, FunctionCall[bool], psycopg.Cursor[Any]]] = []
     encoding = database_encoding(conn)
-    with conn.pipeline():  # one round trip for them all
+    with conn.pipeline():  # one round trip for all outcomes
         for outcome in outcomes:
             job = outcome.job
             match outcome:
@@ -87,14 +87,14 @@ def _settle_others(conn: Connection, calls: Calls, outcomes: Sequence[Outcome]) 
 
 
 def storable(text: str | None, encoding: str = "utf8") -> str | None:
-    """A text that PostgreSQL can store: an error message may hold anything."""
+    """Return the text in a form that PostgreSQL can store, because an error message may contain any character."""
     if text is None:
         return None
     return text.replace("\0", "\\0").encode(encoding, errors="backslashreplace").decode(encoding)
 
 
 def database_encoding(conn: Connection) -> str:
-    """Python's name of the encoding in which the database stores text; ascii when Python does not know it."""
+    """Return Python's name of the database's encoding, or ascii if Python does not know that encoding."""
     name = conn.info.parameter_status("server_encoding") or ""
     try:
         return "utf8" if name == "SQL_ASCII" else codecs.lookup(name).name

@@ -1,4 +1,4 @@
-"""The text of statements, made ready for the schema in which pgjobq was installed."""
+"""Format the text of statements for the schema in which pgjobq is installed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ JOB_COLUMNS = (
 
 
 class InSchema(dict[str, bytes]):
-    """Statements by their text, in which {schema} stands for the schema and {columns} for JOB_COLUMNS.
+    """Formatted statements, keyed by their text. In the text, {schema} is the schema and {columns} is JOB_COLUMNS.
 
-    A statement is made ready when it is first asked for. Afterwards asking costs what a dict costs.
+    A statement is formatted when it is first used. After that, using it costs one lookup in a dict.
     """
 
     def __init__(self, schema: str) -> None:
@@ -27,5 +27,5 @@ class InSchema(dict[str, bytes]):
 
 
 def placeable(*names: str) -> sql.Composable:
-    """The names as a quoted identifier for a statement with placeholders, where a % in them would begin one."""
+    """Return the names as a quoted identifier for a statement with placeholders, with each % doubled."""
     return sql.Identifier(*(name.replace("%", "%%") for name in names))

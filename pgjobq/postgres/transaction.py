@@ -1,4 +1,4 @@
-"""The handler's own transaction, which completes its job as its last act."""
+"""The handler's own transaction. Its last statement completes the job."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ CANCEL_TIME = 5.0  # seconds that the request to cancel a statement may take
 
 
 class PostgresTransaction(JobTransaction):
-    """See JobTransaction. The sync side borrows from the pool; the async side makes a connection of its own.
+    """See JobTransaction. The sync side takes a connection from the pool, and the async side opens its own connection.
 
-    The handler's statements take as long as they take; the completion has the limit of every other call.
+    The handler's statements have no time limit. The completion has the same limit as every other call.
     """
 
     def __init__(self, job: Job, database: Database, forget: Callable[[Job], None]) -> None:
@@ -60,7 +60,7 @@ class PostgresTransaction(JobTransaction):
             if getattr(self._job, "lost", False):  # after the line above: an interrupt sees that, or this sees the loss
                 raise self._cancelled()
             self._stack = stack.pop_all()
-        return self._conn  # type: ignore[no-any-return]  # one attribute serves both colours
+        return self._conn  # type: ignore[no-any-return]  # the attribute serves the sync and the async side
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -123,9 +123,11 @@ class PostgresTransaction(JobTransaction):
 
     def _completion(self) -> FunctionCall[set[str]]:
         job = self._job
-        # Kept, also where completed jobs are not: a job that is gone is then surely a lost one.
+        # Keep the job even if completed jobs are deleted, so that a missing job always means a lost one.
         return self._database.calls.complete_jobs(job.worker_id, [job.id], [job.claim_id], [], keep=True)
 
     def _check(self, lost: set[str]) -> None:
         if lost:
-            raise LostJob(f"job {self._job.id} was given to another, cancelled or settled: rolled back")
+            raise LostJob(
+                f"job {self._job.id} was given to another worker, cancelled or settled; the transaction was rolled back"
+            )

@@ -1,4 +1,4 @@
-"""Jobs with their state, out of the database and into it."""
+"""Export and import jobs with their state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgjobq.postgres.database import Database
 
 
 def exported(database: Database, batch: int) -> Iterator[list[Job]]:
-    """Pages of all jobs, oldest first."""
+    """Yield all jobs in pages, oldest first."""
     last: tuple[datetime, str] | tuple[None, None] = (None, None)
     while jobs := database.run(database.calls.export_jobs(batch, *last)):
         last = (jobs[-1].created_at, jobs[-1].id)
@@ -20,7 +20,7 @@ def exported(database: Database, batch: int) -> Iterator[list[Job]]:
 
 
 def imported(database: Database, jobs: Sequence[Job]) -> int:
-    """Add jobs in one statement; how many were not there."""
+    """Add jobs in one statement. Return how many did not exist before."""
     arrivals = ",".join(_as_json(*arriving(job)) for job in jobs)
     return database.run(database.calls.import_jobs(f"[{arrivals}]"))
 

@@ -1,7 +1,7 @@
-"""Where jobs are kept. base.py is the seam, and each storage is a module with its parts in a folder beside it.
+"""The storages. base.py defines their interface. Each storage is a module, and its parts are in a folder beside it.
 
-fenced.py is what all of pgjobq's own storages share, and leased.py what those share whose database cannot tell that a
-worker died. The parts of PostgresStorage are in pgjobq/postgres, because its engine is SQL and the command line uses
-them, too. The other folders have the same names for the same jobs: connection, schema, rows (jobs as the database keeps
-them), enqueueing, claiming, settling, leases (workers and rescue) and errors.
+All of pgjobq's own storages share fenced.py. The storages whose databases cannot detect that a worker died also share
+leased.py. The parts of PostgresStorage are in pgjobq/postgres, because its engine is SQL and the command line also uses
+them. The modules of the other folders have the same names: connection, schema, rows (jobs as the database stores them),
+enqueueing, claiming, settling, leases (workers and rescue) and errors.
 """

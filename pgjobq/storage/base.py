@@ -1,17 +1,17 @@
-"""BaseStorage: the seam between everything that handles jobs and the database that keeps them.
+"""BaseStorage: the interface between the code that handles jobs and the database that stores them.
 
-Seven abstract methods make a storage that a Worker runs on. The rest have defaults built on those seven,
-which a storage overrides when its database can do better.
+A storage must implement seven abstract methods. A Worker can run on it then. The other methods have defaults that use
+those seven, and a storage overrides them if its database can do better.
 
-Semantics, the same for every storage:
+Every storage keeps these rules:
 
-- Higher priority first; then the time a job falls due; then the order of enqueueing. A job whose
-  execute_at lies ahead is hidden until then.
-- dequeue sets a job running and adds one to attempts, atomically: no two callers ever get the same start.
-- complete and fail act only on a running job that this storage dequeued. An unknown id raises JobNotFound;
-  a job that was given to another since, cancelled or settled otherwise raises LostJob. Nothing is changed then.
-- An id that exists already raises DuplicateJob and changes nothing.
-- Naive datetimes are rejected; results are aware, in UTC.
+- Jobs are claimed by priority, the highest first, then by the time at which they are due, then in the order in which
+  they were enqueued. A job whose execute_at is in the future is not claimed before that time.
+- dequeue sets a job running and adds one to its attempts, atomically. Two callers never get the same start.
+- complete and fail change only a running job that this storage dequeued. They raise JobNotFound for an unknown id, and
+  LostJob for a job that was given to another worker, cancelled or settled in the meantime. Then they change nothing.
+- enqueue raises DuplicateJob for an id that exists, and changes nothing.
+- Naive datetimes are rejected. Returned datetimes are aware, in UTC.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ __all__ = [
 
 
 class BaseStorage(ABC):
-    """Abstract base class of storages. See the module for the semantics that every storage keeps."""
+    """Abstract base class of storages. The module's docstring has the rules that every storage keeps."""
 
-    keep_completed = True  # False: delete a job when it is completed, where the storage can; a Worker may set it
-    suspects_alone = False  # give out a job whose worker crashed only by itself, to a storage that holds no other job
+    keep_completed = True  # False: delete completed jobs, if the storage supports that; a Worker may set it
+    suspects_alone = False  # claim a job whose worker crashed only by itself, while this object holds no other job
 
     @abstractmethod
     def enqueue(
@@ -65,41 +65,41 @@ class BaseStorage(ABC):
         priority: int = 5,
         execute_at: datetime | None = None,
     ) -> None:
-        """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for a value not allowed."""
+        """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for an invalid value."""
 
     @abstractmethod
     def dequeue(self) -> Job | None:
-        """Claim the next due job of any queue, atomically; None when there is none."""
+        """Claim the next due job of any queue, atomically. Return None if no job is due."""
 
     @abstractmethod
     def complete(self, job_id: str) -> None:
-        """running -> completed. Raises JobNotFound or LostJob, and changes nothing then."""
+        """Complete a running job. Raises JobNotFound or LostJob, and changes nothing in that case."""
 
     @abstractmethod
     def fail(self, job_id: str, error: str) -> None:
-        """running -> failed for good, keeping the error. Raises JobNotFound or LostJob."""
+        """Fail a running job for good, and store the error. Raises JobNotFound or LostJob."""
 
     @abstractmethod
     def retry(self, job_id: str, delay_seconds: float) -> None:
-        """Make a running or failed job pending again, due after the delay. Raises JobNotFound or LostJob."""
+        """Make a running or failed job pending, due after the delay. Raises JobNotFound or LostJob."""
 
     @abstractmethod
     def get_job(self, job_id: str) -> Job | None:
-        """The job with this id, or None."""
+        """Return the job with this id, or None."""
 
     @abstractmethod
     def list_jobs(self, status: str | None = None, limit: int | None = None) -> list[Job]:
-        """Jobs, newest first, of one status or of all; at most limit."""
+        """Return at most limit jobs, newest first, of one status or of all."""
 
     # -- defaults, built on the seven ---------------------------------------------------------------
 
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
-        """Add jobs, in order; their ids. One by one here; all or none where the storage can.
+        """Add jobs in order, and return their ids. The default adds them one by one; a better storage adds all or none.
 
-        connection: add them in the transaction of this connection, where the storage can.
+        connection: add the jobs in the transaction of this connection. The default raises Unsupported.
         """
         if connection is not None:
-            raise Unsupported(f"{type(self).__name__} cannot enqueue on a connection of the caller's")
+            raise Unsupported(f"{type(self).__name__} cannot enqueue on the caller's connection; leave out connection")
         self._refuse_told(jobs)
         for job in jobs:
             if job.queue != "default":
@@ -119,24 +119,25 @@ class BaseStorage(ABC):
                 raise Unsupported(f"expires_at: {type(self).__name__} has no expiry; leave it out")
 
     async def enqueue_many_async(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
-        """enqueue_many for an event loop, which it never blocks."""
-        import asyncio  # here, for `import pgjobq` does without it
+        """Do what enqueue_many does, without blocking the event loop."""
+        import asyncio  # imported here, because `import pgjobq` does not need it
 
         return await asyncio.to_thread(self.enqueue_many, jobs, connection)
 
     def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
-        """Claim up to limit jobs of these queues (None: all); a storage without queues ignores them."""
+        """Claim up to limit jobs of these queues (None: all). A storage without queues ignores queues."""
         jobs: list[Job] = []
         while len(jobs) < limit and (job := self.dequeue()) is not None:
             jobs.append(job)
         return jobs
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Settle jobs that this storage dequeued; returns the outcomes whose job was lost (unchanged).
+        """Settle jobs that this storage dequeued. Return the outcomes whose job was lost; those jobs are unchanged.
 
-        Safe to repeat with the same outcomes after an error: what was settled then is not lost. JobsHeld says which are
-        left, because another transaction holds their rows; the others are settled. After another error that is neither
-        StorageUnavailable nor OSError a Worker settles parts of the batch, to find the outcome that causes it.
+        After an error, it is safe to call this again with the same outcomes: jobs that are settled already do not count
+        as lost. JobsHeld names the jobs that are left because another transaction has locked their rows; the others
+        are settled. After any other error, except StorageUnavailable and OSError, a Worker settles parts of the batch
+        to find the outcome that causes the error.
         """
         lost: list[Outcome] = []
         for outcome in outcomes:
@@ -168,17 +169,17 @@ class BaseStorage(ABC):
                 self.retry(job.id, delay)
 
     def complete_many(self, jobs: Sequence[Job]) -> list[Job]:
-        """Complete jobs that this storage dequeued; returns those that were lost."""
+        """Complete jobs that this storage dequeued. Return those that were lost."""
         return [outcome.job for outcome in self.settle([Completed(job) for job in jobs])]
 
     def release(self, job_id: str) -> None:
-        """Give back a job that was not started. Here it costs a try; a storage that can takes the start back."""
+        """Put back a claimed job that was not run. The default costs the job a try; a better storage does not."""
         self.retry(job_id, 0)
 
     def cancel(self, job_id: str, reason: str | None = None) -> bool:
-        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
+        """Cancel a pending or running job. Return False if it was finished already. Raises JobNotFound.
 
-        reason: kept as the job's error; None leaves the error as it is.
+        reason: kept as the job's error; None leaves the error unchanged.
         """
         raise Unsupported(f"{type(self).__name__} cannot cancel jobs")
 
@@ -208,22 +209,25 @@ class BaseStorage(ABC):
         *,
         queues: Sequence[str] | None = None,
     ) -> int:
-        """Delete jobs that finished longer ago than older_than, of these queues or of all; returns how many."""
+        """Delete jobs that finished longer ago than older_than, of these queues or of all. Return how many."""
         raise Unsupported(f"{type(self).__name__} cannot prune jobs")
 
     def prune_some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
-        """Delete some of the completed and cancelled jobs that are older, in the background of a worker. Here all.
+        """Delete some of the completed and cancelled jobs that are older, for a worker's background pruning.
 
-        queues: those that the worker serves; jobs of others are not its to delete.
+        The default deletes all of them. queues: the queues that the worker serves; only their jobs are deleted.
         """
         return Pruned(jobs=self.prune(older_than) if queues is None else self.prune(older_than, queues=queues))
 
     def rescue(self) -> int:
-        """Put the jobs of dead workers back in line; returns how many. Here 0: it cannot know who is dead."""
+        """Put the jobs of dead workers back in line. Return how many.
+
+        The default does nothing and returns 0, because it cannot detect dead workers.
+        """
         return 0
 
     def maintain(self, running: Sequence[Job]) -> Maintenance:
-        """One round of maintenance for a worker that runs these jobs: rescue, and find out which it lost."""
+        """Do one round of maintenance for a worker that runs these jobs: rescue, and report the jobs that it lost."""
         return Maintenance(rescued=self.rescue())
 
     def lost(self, running: Sequence[Job]) -> Sequence[Job]:
@@ -231,31 +235,31 @@ class BaseStorage(ABC):
         return ()
 
     def counts(self) -> dict[JobStatus, int]:
-        """How many jobs there are of each status, all statuses named; exact."""
+        """Return the exact number of jobs of each status. Every status has an entry."""
         found = dict.fromkeys(JobStatus, 0)
         for job in self.list_jobs():
             found[job.status] += 1
         return found
 
     def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
-        """Every job, oldest first, in batches. Here all are in memory at once; a storage that can reads them by pages.
+        """Yield every job, oldest first, in batches. The default reads all jobs at once; a better storage reads pages.
 
-        Jobs that are added meanwhile may be missing; those that change are as they were when they were read.
+        Jobs that are added in the meantime may be missing. Each job is as it was when it was read.
         """
         jobs = self.list_jobs()[::-1]
         for start in range(0, len(jobs), batch):
             yield jobs[start : start + batch]
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
-        """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added.
+        """Add jobs with their state, all or none. Return how many were added. Leave jobs whose id exists unchanged.
 
-        A job that was running is running nowhere here: it is pending, with its attempts kept, or failed when its
-        tries are used up. Raises InvalidJob for what this storage does not take.
+        A running job becomes pending and keeps its attempts, or becomes failed if its tries are used up, because no
+        worker of this storage runs it. Raises InvalidJob for a job that this storage cannot store.
         """
-        raise Unsupported(f"{type(self).__name__} cannot take in jobs with their state")
+        raise Unsupported(f"{type(self).__name__} cannot import jobs with their state")
 
     def stats(self) -> list[dict[str, Any]]:
-        """Jobs by queue and status, a dict each: queue, status, jobs, estimated, oldest_due_age (seconds)."""
+        """Return a dict for each queue and status: queue, status, jobs, estimated, oldest_due_age (seconds)."""
         return [
             {"queue": None, "status": str(status), "jobs": jobs, "estimated": False, "oldest_due_age": None}
             for status, jobs in self.counts().items()
@@ -263,41 +267,46 @@ class BaseStorage(ABC):
         ]
 
     def workers(self) -> list[dict[str, Any]]:
-        """Registered workers, a dict each: id, name, queues, started_at, alive, asleep, running. Here none."""
+        """Return a dict for each registered worker: id, name, queues, started_at, alive, asleep, running.
+
+        The default returns an empty list.
+        """
         return []
 
     def ping(self) -> None:
-        """Connect, and see that this storage can work here. Raises StorageUnavailable, or what else is wrong."""
+        """Connect, and check that the storage can work. Raises StorageUnavailable, or the error that prevents it."""
         self.list_jobs(limit=1)
 
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> bool | None:
-        """Wait until there may be a job to claim, at most timeout seconds; may return early for no reason.
+        """Wait until there may be a job to claim, at most timeout seconds. The call may return early for no reason.
 
-        False: there is surely nothing to claim. Anything else: the caller should look.
+        Return False only if there is certainly no job to claim. After any other value the caller should claim.
         """
         time.sleep(min(timeout, 0.5))
         return None
 
     def note_load(self, busy: bool, full: bool) -> None:
-        """A worker's word to the others before it waits: it has been running jobs for some ms; it has no room."""
+        """Tell other workers, before this one waits, whether it has been running jobs for some ms, and has no room."""
 
     def leave_types(self, types: Collection[str]) -> bool:
-        """Give out no jobs of these types until the next call: they stay in line for other workers.
+        """Claim no jobs of these types until the next call, so that they stay in line for other workers.
 
-        False: this storage gives out jobs of every type. Then a Worker puts one back for a while by retry, which costs
-        the job a try.
+        Return False if the storage cannot do this. A Worker then puts these jobs back with retry, which costs a try.
         """
         return False
 
     def unserved_types(self) -> list[dict[str, Any]]:
-        """Types of due jobs that no live worker takes, a dict each: queue, type, jobs. Here none: it cannot know."""
+        """Return a dict for each type of due jobs that no live worker takes: queue, type, jobs.
+
+        The default returns an empty list, because it does not know the workers.
+        """
         return []
 
     def wake(self) -> None:
-        """Make a wait() in another thread return soon, where the storage can."""
+        """Make a wait() in another thread return soon, if the storage supports that."""
 
     def on_watch(self, callback: Callable[[], None]) -> None:
-        """Call back when another worker has a job, or asks to be looked after: maintain should run soon."""
+        """Register a callback for when another worker has a job or asks to be watched, so maintain should run soon."""
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back, in any thread, when a job that this worker runs may have been cancelled, where the storage can.
@@ -309,11 +318,11 @@ class BaseStorage(ABC):
         """Hear of cancels for so many seconds, also if no thread is in wait(): a job runs long, or there is no room."""
 
     def transaction(self, job: Job) -> JobTransaction:
-        """A transaction that completes the job when it commits; see Job.transaction in the worker."""
-        raise Unsupported(f"{type(self).__name__} has no transactions to settle a job in")
+        """Return a transaction that completes the job when it commits; see Job.transaction in the worker."""
+        raise Unsupported(f"{type(self).__name__} cannot complete jobs in a transaction; do not use transaction()")
 
     def leave(self) -> None:
-        """Stop being a worker, in good order: jobs still held go back in line."""
+        """Stop being a worker, and put the jobs that are still held back in line."""
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""

@@ -1,4 +1,4 @@
-"""DynamoDBStorage: the seam on DynamoDB."""
+"""DynamoDBStorage: the storage on DynamoDB."""
 
 from __future__ import annotations
 
@@ -36,32 +36,31 @@ from pgjobq.storage.holds import Claimant, claim_of
 from pgjobq.storage.leased import LeasedStorage
 
 _WAITING = ("failed", "cancelled", "pending")
-PROMOTE_EVERY = 0.05  # seconds between two looks for scheduled jobs, when there were none that are due
-UNKNOWN_AFTER = 10.0  # seconds after which a start that this object does not know of was not just made by it
-SWEEPS = 60.0  # seconds, after a claim whose answer was lost, to look for what it may have started
+PROMOTE_EVERY = 0.05  # seconds between two checks for due scheduled jobs, after a check that found none
+UNKNOWN_AFTER = 10.0  # seconds; an unknown start that is older does not belong to a claim in progress
+SWEEPS = 60.0  # seconds, after a claim whose answer was lost, in which to search for its starts
 
 
 class DynamoDBStorage(LeasedStorage):
-    """Jobs in a table of DynamoDB, which is made at the first use, paid per request.
+    """Jobs in a table of DynamoDB, which is created at the first use and billed per request.
 
-    table: its name, or a URL: dynamodb://REGION/TABLE, with ?endpoint=URL for a server of one's own and
-    profile=NAME for one of boto3's profiles. Beside it stands TABLE_meta. client: a boto3 client of your own, in
-    place of region and endpoint. timeout: seconds for a connection, and for an answer, each of the four times that
-    a request is tried when DynamoDB is busy or away. create: False when the tables are there already and the
-    rights to make and describe them are not. lease, poll_interval: see LeasedStorage.
+    table: the name of the table or a URL: dynamodb://REGION/TABLE, with ?endpoint=URL for your own server and
+    profile=NAME for a profile of boto3. A second table, TABLE_meta, is created, too. client: your own boto3 client,
+    instead of region and endpoint. timeout: seconds to connect and to wait for an answer; a request is tried four times
+    if DynamoDB is busy or away, and the timeout applies to each attempt. create: False if the tables exist and this
+    user may not create or describe tables. lease, poll_interval: see LeasedStorage.
 
-    A job's data has at most 350,000 bytes, for an item has 400 kB. Requests are paid: a job of up to 1 kB costs 3
-    write units to enqueue (4 in a batch, which is a transaction), 5 to start, 4 to complete or fail, and 1 for each
-    start that another was quicker to make; of larger ones each kB more costs 1 each time. A look for jobs costs half
-    a read unit for each queue, half a one for scheduled jobs, and one to learn the queues' names if none are given.
+    A job's data has at most 350,000 bytes, because an item has at most 400 kB. Costs of a job of up to 1 kB: 3 write
+    units to enqueue (4 in a batch, which is a transaction), 5 to start, 4 to complete or fail, and 1 for each start
+    that another worker made first. Each further kB costs 1 more unit each time. A poll costs half a read unit for each
+    queue, half a unit for scheduled jobs, and one unit to read the queues' names if no queues are given.
 
-    What DynamoDB cannot promise: there is no server's clock, so order, due times and leases are as good as the
-    clocks of the processes agree; keep them within a second (NTP), and the lease well above. Indexes follow the
-    table by some milliseconds: a job just enqueued may be started a little later, a lower priority before it, and
-    list_jobs and counts may be a little behind. enqueue_many is all or none up to 100 jobs and 3.5 MB; more are
-    added in several transactions, and a process that dies amid them leaves those that were added. A queue takes
-    some 500 jobs a second, what one partition of an index does. A handler cannot complete its job in a transaction
-    of its own. Workers poll: there is no bell.
+    Limits of DynamoDB: there is no server clock, so the order, due times and leases depend on the clocks of the
+    processes. Keep them within a second (NTP), and use a much longer lease. Indexes lag some milliseconds behind the
+    table, so a new job may start after a job of lower priority, and list_jobs and counts may be a little out of date.
+    enqueue_many adds all or none for up to 100 jobs and 3.5 MB. Larger calls use several transactions, and if the
+    process dies between them, the jobs added so far stay. A queue takes about 500 jobs a second, the limit of one
+    partition of an index. A handler cannot complete its job in its own transaction. Workers poll.
     """
 
     max_data_bytes = MAX_DATA
@@ -96,9 +95,9 @@ class DynamoDBStorage(LeasedStorage):
             add(self._table, items)
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
-        """Add jobs with their state, one by one; those whose id exists are left as they are. How many were added.
+        """Add jobs with their state, one by one. Return how many were added. Leave jobs whose id exists unchanged.
 
-        None is added when one of them is not allowed. Repeat it after an error.
+        If a job is invalid, no job is added. Repeat the call after any other error.
         """
         now = utc_now()
         items = [
@@ -160,14 +159,14 @@ class DynamoDBStorage(LeasedStorage):
             return list(found.values())
 
     def maintain(self, running: Sequence[Job]) -> Maintenance:
-        """Rescue, and find out which of these running jobs were lost."""
+        """Rescue, and report which of these running jobs were lost."""
         found = super().maintain(running)
         if time.monotonic() < self._sweep_until and self._worker_id is not None:
             self._give_back_unknown(self._worker_id)
         return found
 
     def _give_back_unknown(self, worker_id: int) -> None:
-        """Give back starts whose answer was lost, and which the index did not show when the next claim looked."""
+        """Release starts of a lost answer that the index did not show yet at the next claim."""
         known = {job.id for job in self._holds.all()}
         before = in_text(utc_now() - timedelta(seconds=UNKNOWN_AFTER))
         for job in self._held_by(worker_id):
@@ -194,7 +193,7 @@ class DynamoDBStorage(LeasedStorage):
         with self._table.translated():
             return self._leases.rescue()
 
-    # -- looking after jobs ---------------------------------------------------------------------------
+    # -- reading and maintenance ----------------------------------------------------------------------
 
     def _get(self, job_id: str) -> Job | None:
         with self._table.translated():
@@ -207,7 +206,7 @@ class DynamoDBStorage(LeasedStorage):
             return list(islice(self._listed(statuses, queue, newest=True), limit))
 
     def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
-        """Every job, oldest first, in batches; one batch is in memory."""
+        """Yield every job, oldest first, in batches. Only one batch is in memory."""
         with self._table.translated():
             jobs = self._listed(list(JobStatus), None, newest=False)
             while some := list(islice(jobs, batch)):
@@ -234,7 +233,7 @@ class DynamoDBStorage(LeasedStorage):
         return None if found is None else changed
 
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
-        # Reads the entries of all jobs of these statuses that were enqueued so long ago.
+        # This reads the entries of all jobs of these statuses that were enqueued before the cutoff.
         before = utc_now() - older_than
         pruned = 0
 
@@ -253,17 +252,17 @@ class DynamoDBStorage(LeasedStorage):
         return self._table.delete(entry["id"], Change(when=seen))
 
     def counts(self) -> dict[JobStatus, int]:
-        """How many jobs there are of each status, all statuses named. Reads every entry of an index."""
+        """Return the number of jobs of each status. Every status has an entry. This reads a whole index."""
         with self._table.translated():
             return {status: self._table.count(str(status)) for status in JobStatus}
 
     def ping(self) -> None:
-        """Connect, and make the tables. Raises StorageUnavailable, SchemaConflict or SchemaTooNew."""
+        """Connect, and create the tables. Raises StorageUnavailable, SchemaConflict or SchemaTooNew."""
         with self._table.translated():
             self._table.queues()
 
     def close(self) -> None:
-        """Let go of every connection. Without leave(), jobs still held wait for the lease to end."""
+        """Close every connection. Without leave(), held jobs stay running until the lease expires."""
         super().close()
         self._table.close()
 

@@ -1,4 +1,4 @@
-"""The error of a job, as any database can keep it."""
+"""Convert the error of a job to text that any database can store."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pgjobq.explaining import printable, shortened
 
 
 def storable_error(text: str, max_bytes: int) -> str:
-    """The text without what databases refuse, and shortened in the middle to so many bytes of UTF-8.
+    """Replace characters that databases refuse, and cut out the middle of a text of more than max_bytes in UTF-8.
 
-    A job whose error could not be stored could never be settled.
+    If the error could not be stored, the job could never be settled.
     """
-    # Shortened first: a huge text is not copied again and again.
+    # Shorten first, so that a huge text is not copied several times.
     encoded = printable(shortened(text, max_bytes)).encode()
     if len(encoded) > max_bytes:
         half = (max_bytes - 5) // 2

@@ -1,7 +1,7 @@
-"""FencedStorage: what storages share whose settles are fenced, each by the start that it belongs to.
+"""FencedStorage: the shared part of storages that fence every settle by its start.
 
-Such a storage remembers the starts that it dequeued, so that `complete(job_id)` is fenced, too. The arguments of every
-call are checked here, in the same words for all, before anything is asked of the database.
+The storage remembers the starts that it dequeued, so `complete(job_id)` is fenced, too. This module checks the
+arguments of every call before the storage uses the database, so all storages raise the same errors.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob, Which
 from pgjobq.outcomes import Completed, Failed, Outcome, Pruned, Released, Retried
 from pgjobq.storage.base import BaseStorage
 
-OLDEST = timedelta(days=365_000)  # no job is older, and no database's time goes back further
+OLDEST = timedelta(days=365_000)  # no job is older, and databases cannot represent earlier times
 
 
 class FencedStorage(BaseStorage):
-    """A storage that tells each start from every other, and settles it while it is held.
+    """A storage that identifies each start, and settles a start only while its worker holds it.
 
-    A subclass has dequeue_many, and the methods below that begin with an underscore: they are given nothing but what is
-    allowed, do their work atomically, and raise StorageUnavailable when their database does not answer.
+    A subclass implements the methods below that begin with an underscore. They get only valid arguments, must be
+    atomic, and must raise StorageUnavailable when the database does not answer.
     """
 
     def __init__(self) -> None:
         self._left_types: list[str] = []
         self._cancelled: Callable[[], None] = lambda: None
 
-    # -- what a subclass does --------------------------------------------------------------------------
+    # -- for subclasses --------------------------------------------------------------------------------
 
     @abstractmethod
     def _add(self, jobs: Sequence[NewJob]) -> None:
@@ -40,40 +40,41 @@ class FencedStorage(BaseStorage):
 
     @abstractmethod
     def _dequeue(self, limit: int, queues: Sequence[str] | None) -> list[Job]:
-        """Claim up to limit jobs of these queues (None: all), not of _left_types, and remember the starts."""
+        """Claim up to limit jobs of these queues (None: all), except those of _left_types. Remember the starts."""
 
     @abstractmethod
     def _held(self, job_id: str) -> Job | None:
-        """The start of this job that this object holds, or None."""
+        """Return the start of this job that this object holds, or None."""
 
     @abstractmethod
     def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Settle the starts that their workers still hold; those that were lost, unchanged.
+        """Settle the starts that their workers still hold. Return the lost ones, whose jobs stay unchanged.
 
-        A start that was settled the same way before is not lost: the answer may have been.
+        Do not report a start as lost if an earlier call settled it in the same way, because only the answer of that
+        call may have been lost.
         """
 
     @abstractmethod
     def _put_back(self, job_id: str, delay: float) -> bool:
-        """failed, cancelled or pending -> pending, due after the delay; False when it is in no such state."""
+        """Make a failed, cancelled or pending job pending, due after the delay. Return False for any other status."""
 
     @abstractmethod
     def _get(self, job_id: str) -> Job | None:
-        """The job with this id, or None."""
+        """Return the job with this id, or None."""
 
     @abstractmethod
     def _list(self, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
-        """Jobs, newest first, of one status and one queue or of all; at most limit, which is above 0."""
+        """Return at most limit jobs, newest first, of one status and one queue or of all. limit is above 0."""
 
     @abstractmethod
     def _cancel(self, job_id: str, reason: str | None) -> bool | None:
-        """pending or running -> cancelled; False when it was finished already, None when it is not there.
+        """Cancel a pending or running job. Return False if it was finished already, None if it does not exist.
 
-        reason: the job's error from now on; None leaves the error as it is.
+        reason: the job's new error; None leaves the error unchanged.
         """
 
     def _cancel_jobs(self, which: Which, max_jobs: int | None, reason: str | None) -> int:
-        """Cancel the jobs that match, the oldest first; how many. Here one by one, by a walk over all jobs."""
+        """Cancel the jobs that match, the oldest first, and return how many. Here by a walk over all jobs."""
         done = 0
         for job in (job for page in self.export_jobs() for job in page):
             if job.status not in FINISHED and which.matches(job):
@@ -84,10 +85,10 @@ class FencedStorage(BaseStorage):
 
     @abstractmethod
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
-        """Delete jobs of these statuses, which are final, and queues (None: all); how many."""
+        """Delete old jobs of these final statuses and these queues (None: all). Return how many."""
 
     def _prune_some(self, older_than: timedelta, queues: list[str] | None) -> Pruned:
-        """Delete some of the completed and cancelled jobs. A subclass may do it bit by bit."""
+        """Delete some of the completed and cancelled jobs. A subclass may delete one batch at a time."""
         return Pruned(jobs=self.prune(older_than, queues=queues))
 
     # -- adding, starting and settling --------------------------------------------------------------------
@@ -102,11 +103,11 @@ class FencedStorage(BaseStorage):
         execute_at: datetime | None = None,
         queue: str = "default",
     ) -> None:
-        """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for a value not allowed."""
+        """Add a pending job. Raises DuplicateJob for an id that exists, InvalidJob for an invalid value."""
         self.enqueue_many([NewJob.from_enqueue(job_id, job_type, data, max_retries, priority, execute_at, queue)])
 
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
-        """Add jobs, all or none; their ids, in order."""
+        """Add jobs, all or none, and return their ids in order."""
         if connection is not None:
             return super().enqueue_many(jobs, connection)
         if jobs:
@@ -115,37 +116,37 @@ class FencedStorage(BaseStorage):
         return [job.id for job in jobs]
 
     def dequeue(self) -> Job | None:
-        """Claim the next due job of any queue; None when there is none. Makes this object a worker."""
+        """Claim the next due job of any queue. Return None if no job is due. The call makes this object a worker."""
         jobs = self.dequeue_many(1)
         return jobs[0] if jobs else None
 
     def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
         """Claim up to limit jobs of these queues (None: all), in the order in which they should run.
 
-        When the answer is lost with the connection, StorageUnavailable is raised, and the next call first gives
-        back what the lost one may have claimed.
+        If the answer is lost with the connection, the call raises StorageUnavailable, and the next call first releases
+        the jobs of the lost one.
         """
         check_whole_number("limit", limit, 0, 2**31 - 1)
         check_names("queues", queues)
         return self._dequeue(limit, queues)
 
     def leave_types(self, types: Collection[str]) -> bool:
-        """Give out no jobs of these types until the next call, or leave(): they stay in line for other workers."""
+        """Claim no jobs of these types until the next call or leave(), so that they stay in line for other workers."""
         self._left_types = sorted(types)
         return True
 
     def complete(self, job_id: str) -> None:
-        """running -> completed, for a job that this object dequeued."""
+        """Complete a running job that this object dequeued."""
         self._settle_held(job_id, Completed)
 
     def fail(self, job_id: str, error: str) -> None:
-        """running -> failed for good, for a job that this object dequeued."""
+        """Fail a running job for good that this object dequeued."""
         if not isinstance(error, str):
             raise InvalidJob(f"error: {error!r} is not a string; use a string", field="error")
         self._settle_held(job_id, lambda job: Failed(job, error))
 
     def retry(self, job_id: str, delay_seconds: float) -> None:
-        """Make a job pending again: one that this object dequeued, or one that is failed, cancelled or pending."""
+        """Make a job pending that this object dequeued, or that is failed, cancelled or pending."""
         check_delay(delay_seconds, optional=False)
         can_be = self._can_be(job_id)
         if can_be and self._held(job_id) is not None:
@@ -154,14 +155,15 @@ class FencedStorage(BaseStorage):
             raise self._not_held(job_id)
 
     def release(self, job_id: str) -> None:
-        """Give back a job that was dequeued but not started; the start is not counted."""
+        """Put back a job that was dequeued but not run. The start is not counted."""
         self._settle_held(job_id, Released)
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Settle jobs; returns the outcomes whose job this worker has lost (unchanged).
+        """Settle jobs. Return the outcomes whose job this worker has lost; those jobs are unchanged.
 
-        Safe to repeat after an error: what was settled before is not lost, and not settled twice. Raises JobsHeld,
-        where the database has row locks, when another transaction holds some of the jobs; the others are settled.
+        After an error, it is safe to call this again: a job that is settled already does not count as lost and is not
+        settled twice. On a database with row locks, raises JobsHeld if another transaction has locked some of the jobs;
+        the others are settled.
         """
         return self._settle(outcomes) if outcomes else []
 
@@ -176,14 +178,14 @@ class FencedStorage(BaseStorage):
             return _no_such_job(job_id)
         return LostJob(f"job {job_id!r} is {found.status} and not held by this worker; nothing was changed")
 
-    # -- looking after jobs ------------------------------------------------------------------------------
+    # -- reading and maintenance -------------------------------------------------------------------------
 
     def get_job(self, job_id: str) -> Job | None:
-        """The job with this id, or None."""
+        """Return the job with this id, or None."""
         return self._get(job_id) if self._can_be(job_id) else None
 
     def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
-        """Jobs, newest first, of one status and one queue or of all; at most limit."""
+        """Return at most limit jobs, newest first, of one status and one queue or of all."""
         wanted = None if status is None else JobStatus(status)
         if limit is not None:
             check_whole_number("limit", limit, 0, 2**31 - 1)
@@ -192,11 +194,11 @@ class FencedStorage(BaseStorage):
         return [] if limit == 0 else self._list(wanted, limit, queue)
 
     def cancel(self, job_id: str, reason: str | None = None) -> bool:
-        """pending or running -> cancelled; False when it was finished already. Raises JobNotFound.
+        """Cancel a pending or running job. Return False if it was finished already. Raises JobNotFound.
 
-        The worker of a running job stops its handler if it can; what that did so far stays done. On PostgreSQL it is
-        notified at once. Elsewhere it finds out within about a second, and at once if it works on this object. reason:
-        kept as the job's error.
+        The worker of a running job stops its handler if it can. What the handler has done is not undone. On PostgreSQL
+        the worker is notified at once. Elsewhere it finds out within about a second, or at once if it works on this
+        object. reason: kept as the job's error.
         """
         check_reason(reason)
         done = self._cancel(job_id, reason) if self._can_be(job_id) else None
@@ -231,9 +233,9 @@ class FencedStorage(BaseStorage):
         *,
         queues: Sequence[str] | None = None,
     ) -> int:
-        """Delete jobs that finished longer ago than older_than, of these queues or of all; returns how many.
+        """Delete jobs that finished longer ago than older_than, of these queues or of all. Return how many.
 
-        batch: at most so many are deleted in one step.
+        batch: the largest number of jobs to delete in one step.
         """
         check_age(older_than)
         check_names("queues", queues)
@@ -242,14 +244,14 @@ class FencedStorage(BaseStorage):
         return 0 if older_than > OLDEST else self._prune(older_than, final, _each_once(queues), batch)
 
     def prune_some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
-        """Delete some of the completed and cancelled jobs that are older, in the background of a worker."""
+        """Delete some of the completed and cancelled jobs that are older, for a worker's background pruning."""
         check_age(older_than)
         check_names("queues", queues)
         return Pruned() if older_than > OLDEST else self._prune_some(older_than, _each_once(queues))
 
     @staticmethod
     def _can_be(job_id: str) -> bool:
-        """Whether a job could have this id; drivers refuse some others in words of their own."""
+        """Return whether a job could have this id. For some invalid ids drivers would raise errors of their own."""
         return is_name("job_id", job_id, MAX_NAME)
 
 
@@ -258,17 +260,15 @@ def _each_once(names: Sequence[str] | None) -> list[str] | None:
 
 
 def _final_statuses(statuses: Sequence[str]) -> list[str]:
-    """The statuses of jobs to prune, each once. Raises InvalidJob for one that is not final."""
+    """Return the statuses without duplicates. Raises InvalidJob for a status that is not final."""
     check_names("statuses", statuses)
     found = [JobStatus(status) for status in dict.fromkeys(statuses)]
     for status in found:
         if status not in FINISHED:
-            raise InvalidJob(
-                f"statuses: {str(status)!r} is not final; give some of {', '.join(FINISHED)}", field="statuses"
-            )
+            raise InvalidJob(f"statuses: {str(status)!r} is not final; use {', '.join(FINISHED)}", field="statuses")
     return [str(status) for status in found]
 
 
 def _no_such_job(job_id: str) -> JobNotFound:
-    """The error for an id that is not there."""
+    """Return the error for an id that does not exist."""
     return JobNotFound(f"there is no job {job_id!r}")

@@ -1,4 +1,4 @@
-"""Starts: what tells each from every other, and those that a storage holds."""
+"""Identify the starts of jobs, and remember the starts that a storage holds."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from pgjobq.models import Job
 
 
 class Claimant(int):
-    """The id of a worker, as the jobs of one of its claims carry it: a number like any other, with the claim's own.
+    """A worker's id that also carries the number of a claim. It is the worker_id of the jobs of that claim.
 
-    claim: a number that never comes again. A job's attempts and worker do: a release takes the attempt back, and the
-    id of a deleted job may be enqueued again.
+    claim: a number that is never used again. The worker and the attempts do not identify a start, because a release
+    takes the attempt back, and because the id of a deleted job may be enqueued again.
     """
 
     claim: int
 
     def __new__(cls, worker_id: int, claim: int) -> Self:
-        """A worker's id in this claim."""
+        """Return the worker's id with the number of this claim."""
         self = super().__new__(cls, worker_id)
         self.claim = claim
         return self
 
     @classmethod
     def fresh(cls, worker_id: int) -> Self:
-        """The worker's id in a new claim."""
+        """Return the worker's id with the number of a new claim."""
         return cls(worker_id, secrets.randbits(62) | 1)
 
     @classmethod
     def stored(cls, worker_id: int | None, claim: int | None) -> int | None:
-        """A worker's id as it is read from a database, with the claim if there is one."""
+        """Return a worker's id as read from a database, with the claim if there is one."""
         return worker_id if worker_id is None or claim is None else cls(worker_id, claim)
 
     def __reduce__(self) -> tuple[type[Self], tuple[int, int]]:
-        # By default it is pickled and copied from the number alone.
+        # The default would lose the claim, because it pickles and copies an int from its number alone.
         return type(self), (int(self), self.claim)
 
 
 def claim_of(job: Job) -> int:
-    """The claim that started this job; 0, which no claim has, when that is not known."""
+    """Return the claim that started this job, or 0 if it is unknown. No claim has the number 0."""
     return job.worker_id.claim if isinstance(job.worker_id, Claimant) else 0
 
 
@@ -49,12 +49,12 @@ Start = tuple[str, int]  # a job's id, and the claim that started it
 
 
 def start(job: Job) -> Start:
-    """What tells one start of a job from every other."""
+    """Return the pair that identifies this start of the job."""
     return job.id, claim_of(job)
 
 
 class Holds:
-    """The starts that a storage holds, so that even `complete(job_id)` is for one start alone. Thread-safe."""
+    """The starts that a storage holds. With them `complete(job_id)` settles only one start. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -66,11 +66,11 @@ class Holds:
             self._jobs.update((job.id, job) for job in jobs)
 
     def get(self, job_id: str) -> Job | None:
-        """The start of this job that is held, or None."""
+        """Return the held start of this job, or None."""
         return self._jobs.get(job_id)
 
     def drop(self, jobs: Iterable[Job]) -> None:
-        """Forget starts that are settled or lost; a later start of the same job stays."""
+        """Forget starts that are settled or lost. Keep a later start of the same job."""
         with self._lock:
             for job in jobs:
                 held = self._jobs.get(job.id)
@@ -78,10 +78,10 @@ class Holds:
                     del self._jobs[job.id]
 
     def all(self) -> list[Job]:
-        """Every start held."""
+        """Return every held start."""
         with self._lock:
             return list(self._jobs.values())
 
     def starts(self) -> set[Start]:
-        """What tells them."""
+        """Return the pairs that identify the held starts."""
         return set(map(start, self.all()))

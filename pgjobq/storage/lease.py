@@ -10,11 +10,11 @@ from pgjobq.events import EventLog
 
 log = EventLog("pgjobq.storage")
 
-RENEWALS = 3  # a lease is renewed so many times before it would run out
+RENEWALS = 3  # renewals in the time in which a lease would expire
 
 
 class Leaseholder(Protocol):
-    """A storage, as its keeper sees it."""
+    """The part of a storage that its keeper uses."""
 
     lease: float  # seconds
 
@@ -23,16 +23,16 @@ class Leaseholder(Protocol):
 
 
 class Keeper(threading.Thread):
-    """Renews a storage's lease for as long as the storage is there and the process lives."""
+    """A thread that renews a storage's lease as long as the storage exists and the process lives."""
 
     def __init__(self, storage: Leaseholder) -> None:
         super().__init__(name="pgjobq-lease", daemon=True)
-        self._storage = weakref.ref(storage)  # a storage that nobody uses any more is let go of
+        self._storage = weakref.ref(storage)  # weak, so that an unused storage is collected
         self._interval = storage.lease / RENEWALS
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Renew, again and again; sooner after an error."""
+        """Renew the lease repeatedly, and sooner after an error."""
         pause = self._interval
         while not self._stopping.wait(pause):
             storage = self._storage()
@@ -47,7 +47,7 @@ class Keeper(threading.Thread):
             del storage
 
     def stop(self) -> None:
-        """End it; a renewal under way ends first."""
+        """Stop the thread after any renewal that is in progress."""
         self._stopping.set()
         if self is not threading.current_thread():
             self.join(self._interval)

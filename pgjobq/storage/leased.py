@@ -1,8 +1,8 @@
-"""LeasedStorage: what storages share whose database cannot tell by itself that a worker died.
+"""LeasedStorage: the shared part of storages whose databases cannot detect that a worker died.
 
-A worker is registered with a lease, which a thread of its process renews: one write a process and interval,
-however many jobs it holds. When the lease runs out, any other worker's maintenance puts its jobs back in line, and
-every settle of the late worker is refused, because it names the claim that made the start.
+A worker is registered with a lease, and a thread of its process renews it. A renewal is one write, however many jobs
+the worker holds. When the lease expires, the maintenance of any other worker puts its jobs back in line. Later settles
+by the expired worker are refused, because each settle names the claim of its start.
 """
 
 from __future__ import annotations
@@ -29,21 +29,20 @@ from pgjobq.storage.lease import RENEWALS, Keeper
 
 log = EventLog("pgjobq.storage")
 
-POLL_MIN = 0.002  # seconds between two claims of a worker that just had work
+POLL_MIN = 0.002  # seconds between two claims of a worker that has just had a job
 
 
 class LeasedStorage(FencedStorage):
     """A storage whose workers hold their jobs by a lease.
 
-    lease: seconds after which the jobs of a worker that gave no sign of life go to others. poll_interval: the
-    longest pause, in seconds, between two looks of an idle worker; an enqueue through the same object wakes it
-    at once.
+    lease: seconds without a renewal after which a worker's jobs go to other workers. poll_interval: the longest pause,
+    in seconds, between two polls of an idle worker. An enqueue through the same object wakes the worker at once.
 
-    Thread-safe. What is retried: nothing but a settle, by its caller, which is safe to repeat. What is fenced:
-    every settle, by the start dequeued. A claim whose answer was lost with the connection raises
-    StorageUnavailable, and the next one first gives back what the lost one may have claimed.
+    Thread-safe. The storage retries nothing itself; the caller may safely repeat a settle. Every settle is fenced by
+    the start that was dequeued. If the answer of a claim is lost with the connection, the claim raises
+    StorageUnavailable, and the next claim first releases the jobs of the lost one.
 
-    A subclass has the methods that begin with an underscore, below and in FencedStorage.
+    A subclass implements the methods that begin with an underscore, here and in FencedStorage.
     """
 
     def __init__(self, *, lease: float = 30.0, poll_interval: float = 1.0) -> None:
@@ -56,18 +55,18 @@ class LeasedStorage(FencedStorage):
         self._worker_id: int | None = None
         self._renewed_at = 0.0  # seconds of time.monotonic
         self._keeper: Keeper | None = None
-        self._unsure = False  # a claim's answer was lost: some of our jobs are unknown to us
+        self._unsure = False  # a claim's answer was lost, so this worker may hold jobs that it does not know
         self._poked, self._pause, self._suspects = threading.Event(), POLL_MIN, Suspects()
         renew_in_child(self)
 
     def after_fork(self) -> None:
-        """Be no worker in a child that was just forked: the registration, its thread and the locks are the parent's."""
+        """Reset the object in a forked child, because the registration, the thread and the locks are the parent's."""
         self._joining, self._claiming = threading.Lock(), threading.RLock()
         self._worker_id, self._keeper, self._holds, self._unsure = None, None, Holds(), False
         self._poked, self._pause, self._suspects = threading.Event(), POLL_MIN, Suspects()
         self._left_types = []
 
-    # -- what a subclass does, each atomically; it raises StorageUnavailable when its database does not answer ----
+    # -- for subclasses: each method is atomic, and raises StorageUnavailable when the database does not answer ----
 
     @abstractmethod
     def _claim(
@@ -75,43 +74,42 @@ class LeasedStorage(FencedStorage):
     ) -> list[Job]:
         """Claim up to limit due jobs for this worker, in the order in which they should run.
 
-        Jobs of except_types stay in line, and hide none that stand behind them.
-        worker_id.claim is kept beside the jobs' worker_id, and the jobs that are returned have this very worker_id: a
-        settle is for the start of that claim.
+        Leave the jobs of except_types in line, and claim the jobs behind them. Store worker_id.claim beside the worker
+        id of the jobs, and return jobs whose worker_id is this very object, so that a settle names the claim.
         """
 
     @abstractmethod
     def _enlist(self, worker_id: int, name: str) -> None:
-        """Register a worker, with a lease from now."""
+        """Register a worker, with a lease that begins now."""
 
     @abstractmethod
     def _renew(self, worker_id: int) -> bool:
-        """Extend its lease from now; False when the worker is not registered any more: its jobs went to others."""
+        """Renew the worker's lease from now. Return False if it is not registered any more and has lost its jobs."""
 
     @abstractmethod
     def _retire(self, worker_id: int) -> None:
-        """Forget the worker, which holds no jobs any more."""
+        """Delete the registration of a worker that holds no jobs any more."""
 
     @abstractmethod
     def _held_by(self, worker_id: int) -> list[Job]:
-        """The running jobs of this worker."""
+        """Return the running jobs of this worker."""
 
     def _starts_of(self, worker_ids: set[int]) -> set[Start]:
-        """What tells the starts that these workers hold. A subclass may know without reading whole jobs."""
+        """Return the starts that these workers hold. A subclass may do this without reading whole jobs."""
         return {start(job) for worker_id in worker_ids for job in self._held_by(worker_id)}
 
     @abstractmethod
     def _rescue(self) -> int:
-        """Running jobs whose worker is not registered, or its lease ran out -> pending, due now; how many.
+        """Make the running jobs pending and due now whose worker is not registered or whose lease has expired.
 
-        A start that ended so counts in crashes, and uses up no try; at MAX_CRASHES the job -> failed. Forgets the dead
-        workers, and tells the log of each.
+        Return how many. Add one to the crashes of each job, without using up a try, and fail a job that reaches
+        MAX_CRASHES. Delete the registrations of the dead workers, and log each of them.
         """
 
-    # -- the seam -------------------------------------------------------------------------------------
+    # -- the interface of BaseStorage -----------------------------------------------------------------
 
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
-        """Add jobs, all or none; their ids, in order. A worker on the same object wakes at once."""
+        """Add jobs, all or none, and return their ids in order. A worker on the same object wakes at once."""
         ids = super().enqueue_many(jobs, connection)
         if ids:
             self.wake()
@@ -119,7 +117,7 @@ class LeasedStorage(FencedStorage):
 
     def _dequeue(self, limit: int, queues: Sequence[str] | None) -> list[Job]:
         worker_id = self._join()
-        with self._claiming:  # in turn: what another thread has claimed a moment ago must be known to be ours
+        with self._claiming:  # claims take turns, so that the jobs of an earlier claim are known before the next
             if self.suspects_alone and self._suspects.must_wait(self._holds.all()):
                 return []
             if self._unsure:
@@ -144,18 +142,18 @@ class LeasedStorage(FencedStorage):
         return self._holds.get(job_id)
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Settle jobs; returns the outcomes whose job this worker has lost (unchanged). Safe to repeat."""
+        """Settle jobs. Return the outcomes whose job this worker has lost; those jobs are unchanged. Safe to repeat."""
         lost = super().settle(outcomes)
         self._holds.drop(outcome.job for outcome in outcomes)
         return lost
 
     def retry(self, job_id: str, delay_seconds: float) -> None:
-        """Make a job pending again: one that this object dequeued, or one that is failed, cancelled or pending."""
+        """Make a job pending that this object dequeued, or that is failed, cancelled or pending."""
         super().retry(job_id, delay_seconds)
         self.wake()
 
     def _give_back(self, jobs: Sequence[Job]) -> None:
-        """Release these starts. One that cannot be is left to rescue, and holds up no other."""
+        """Release these starts. Leave a start that cannot be released to a later rescue, and release the others."""
         outcomes = [Released(job) for job in jobs]
         try:
             if outcomes:
@@ -170,7 +168,7 @@ class LeasedStorage(FencedStorage):
                 self._give_back([job])
 
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
-        """Sleep until an enqueue or wake() on this object; else a pause that doubles up to poll_interval."""
+        """Sleep until an enqueue or wake() on this object, or for a pause that doubles up to poll_interval."""
         self._poked.wait(min(timeout, self._pause))
         self._poked.clear()
         self._pause = min(self._pause * 2, self.poll_interval)
@@ -181,11 +179,11 @@ class LeasedStorage(FencedStorage):
         self._poked.set()
 
     def rescue(self) -> int:
-        """Put the jobs of dead workers back in line; returns how many. A worker does this by itself."""
+        """Put the jobs of dead workers back in line. Return how many. A running Worker calls this by itself."""
         return self._rescue()
 
     def maintain(self, running: Sequence[Job]) -> Maintenance:
-        """Rescue, and find out which of these running jobs were lost."""
+        """Rescue, and report which of these running jobs were lost."""
         rescued = self._rescue()
         again_in = min(1.0 if running else 5.0, self.lease / RENEWALS)
         return Maintenance(lost=self.lost(running), rescued=rescued, again_in=again_in)
@@ -197,8 +195,8 @@ class LeasedStorage(FencedStorage):
         return [job for job in running if start(job) not in held]
 
     def leave(self) -> None:
-        """Stop being a worker: jobs still held go back in line."""
-        self._stop_keeper()  # first: it may be about to wait for this lock
+        """Stop being a worker, and put the jobs that are still held back in line."""
+        self._stop_keeper()  # before taking the lock, because the keeper may be about to wait for it
         with self._joining:
             worker_id, self._worker_id = self._worker_id, None
             if worker_id is not None:
@@ -207,17 +205,20 @@ class LeasedStorage(FencedStorage):
             self._holds, self._left_types = Holds(), []
 
     def close(self) -> None:
-        """Let go of every connection. Without leave(), the jobs still held stay so until the lease runs out."""
+        """Close every connection. Without leave(), the jobs that are held stay running until the lease expires."""
         self._stop_keeper()
 
     # -- being a worker -------------------------------------------------------------------------------
 
     def _join(self) -> int:
-        """Be registered; the worker's id, a fresh one after a fork and when the last was given up for dead."""
+        """Register unless that is done, and return the worker's id.
+
+        The id is new after a fork, and after other workers have taken the old worker for dead.
+        """
         if self._worker_id is not None:
             if time.monotonic() - self._renewed_at < self.lease:
                 return self._worker_id
-            self.keep()  # this process was stopped for longer than the lease: others may have its jobs
+            self.keep()  # the process was suspended for longer than the lease, so other workers may have its jobs
         with self._joining:
             if self._worker_id is None:
                 worker_id = secrets.randbits(62) | 1
@@ -230,7 +231,7 @@ class LeasedStorage(FencedStorage):
             return self._worker_id
 
     def keep(self) -> None:
-        """Renew the lease. Called by the keeper's thread."""
+        """Renew the lease. The keeper's thread calls this."""
         worker_id, now = self._worker_id, time.monotonic()
         if worker_id is None:
             return

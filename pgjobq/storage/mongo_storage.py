@@ -1,4 +1,4 @@
-"""MongoStorage: the seam on MongoDB."""
+"""MongoStorage: the storage on MongoDB."""
 
 from __future__ import annotations
 
@@ -28,23 +28,22 @@ ALL = [str(status) for status in JobStatus]
 
 
 class MongoStorage(LeasedStorage):
-    """Jobs in a collection of MongoDB >= 4.4; its indexes are made at the first use.
+    """Jobs in a collection of MongoDB >= 4.4. The indexes are created at the first use.
 
-    Give a URI, or a pymongo MongoClient of your own. database: by default the one that the URI names, unless that
-    is admin, else jobqueue. collection: of the jobs; collection_workers and collection_meta stand beside it.
-    timeout: seconds to wait for a server to be found, for a connection, and for a majority to confirm; what the
-    URI says of them goes first. lease, poll_interval: see LeasedStorage.
+    Pass a URI, or your own pymongo MongoClient. database: by default the database in the URI, or jobqueue if the URI
+    has none or names admin. collection: the collection of jobs; NAME_workers and NAME_meta are created beside it.
+    timeout: seconds to find a server, to connect, and to wait for a majority; the URI overrides it. lease,
+    poll_interval: see LeasedStorage.
 
-    A job's data is a document, which you may query; data that BSON cannot hold (numbers beyond 64 bits, keys with
-    a dot or dollar, nesting beyond 90) is kept as its JSON text. A job has at most 16 MB. Times come from the
-    server's clock, in milliseconds; execute_at keeps its microseconds, and no job starts early.
+    A job's data is a document, which you can query. Data that BSON cannot store (numbers beyond 64 bits, keys with a
+    dot or dollar, nesting deeper than 90) is stored as JSON text. A job has at most 16 MB. Times come from the server's
+    clock, in milliseconds. execute_at keeps its microseconds, and no job starts early.
 
-    What MongoDB cannot promise: enqueue_many is all or none on a replica set or a sharded cluster; a standalone
-    server has no transactions, so there a process that dies amid the call leaves a part, and a job of a batch
-    that turns out to hold a known id may have run before it is taken back. Writes wait for a majority of a
-    replica set; with a write concern of your own, w=1, or on a standalone server without journal, a failover or
-    crash may undo a completion, and the job runs again. A handler cannot complete its job in a transaction of its
-    own. Workers poll: there is no bell.
+    Limits of MongoDB: enqueue_many adds all or none on a replica set or a sharded cluster. A standalone server has no
+    transactions. There, a process that dies during the call leaves a part of the jobs, and if an id of the batch
+    exists, another job of the batch may run before it is removed. Writes wait for a majority of a replica set. With
+    your own write concern w=1, or on a standalone server without a journal, a failover or crash may undo a completion,
+    so that the job runs again. A handler cannot complete its job in its own transaction. Workers poll.
     """
 
     def __init__(
@@ -73,12 +72,12 @@ class MongoStorage(LeasedStorage):
             except PyMongoError as error:
                 if (found := duplicate_id(error)) is None:
                     raise
-                raise DuplicateJob(f"job_id: {found or jobs[0].id!r} exists already; give another id") from None
+                raise DuplicateJob(f"job_id: {found or jobs[0].id!r} exists already; use another id") from None
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
-        """Add jobs with their state; those whose id exists are left as they are. How many were added.
+        """Add jobs with their state. Return how many were added. Leave jobs whose id exists unchanged.
 
-        All or none on a replica set or a sharded cluster; elsewhere repeat it after an error.
+        On a replica set or a sharded cluster the call adds all or none. Elsewhere, repeat it after an error.
         """
         documents = [
             arrived_document(job, encoded, self._arrivals.next(job.created_at)) for job, encoded in map(arriving, jobs)
@@ -131,7 +130,7 @@ class MongoStorage(LeasedStorage):
         with self._database.translated():
             return self._leases.rescue()
 
-    # -- looking after jobs ---------------------------------------------------------------------------
+    # -- reading and maintenance ----------------------------------------------------------------------
 
     def _get(self, job_id: str) -> Job | None:
         with self._database.translated():
@@ -146,7 +145,7 @@ class MongoStorage(LeasedStorage):
             return [stored_job(found) for found in self._database.jobs.find(wanted).sort("seq", -1).limit(limit or 0)]
 
     def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
-        """Every job, oldest first, in batches; one batch is in memory."""
+        """Yield every job, oldest first, in batches. Only one batch is in memory."""
         with self._database.translated():
             jobs: list[Job] = []
             for found in self._database.jobs.find({"status": {"$in": ALL}}).sort("seq", 1).batch_size(batch):
@@ -179,18 +178,18 @@ class MongoStorage(LeasedStorage):
         return pruned
 
     def counts(self) -> dict[JobStatus, int]:
-        """How many jobs there are of each status, all statuses named; each counted by an index."""
+        """Return the number of jobs of each status, counted by an index. Every status has an entry."""
         with self._database.translated():
             jobs = self._database.jobs
             return {status: jobs.count_documents({"status": str(status)}) for status in JobStatus}
 
     def ping(self) -> None:
-        """Connect, and make the indexes. Raises StorageUnavailable, SchemaConflict or SchemaTooNew."""
+        """Connect, and create the indexes. Raises StorageUnavailable, SchemaConflict or SchemaTooNew."""
         with self._database.translated():
             self._database.now()
             _ = self._database.jobs
 
     def close(self) -> None:
-        """Close the client, if it is this object's own. Without leave(), jobs still held wait for the lease to end."""
+        """Close the client, unless it is the caller's. Without leave(), held jobs wait until the lease expires."""
         super().close()
         self._database.close()

@@ -1,4 +1,4 @@
-"""PostgresStorage: the seam on PostgreSQL. It calls the functions of sql/, and does nothing else."""
+"""PostgresStorage: the storage on PostgreSQL. It only calls the functions of sql/."""
 
 from __future__ import annotations
 
@@ -33,22 +33,21 @@ from pgjobq.storage.fenced import FencedStorage
 
 
 class PostgresStorage(FencedStorage):
-    """Jobs in PostgreSQL >= 15, in a schema made by `pgjobq migrate`.
+    """Jobs in PostgreSQL >= 15, in a schema created by `pgjobq migrate`.
 
-    Give a conninfo (or URL), or a psycopg_pool ConnectionPool of your own. Nothing is connected before the first
-    call. The first dequeue makes this object a worker: a listener connection holds its session lock, and when
-    that falls the jobs go to others.
+    conninfo is a DSN or a psycopg_pool ConnectionPool. Nothing is connected before the first call. The first dequeue
+    makes this object a worker. Its listener connection holds a session lock, and when the server releases that lock,
+    other workers rescue the jobs.
 
-    schema: where pgjobq was installed. min_size, max_size, timeout: the pool's; a call waits at most timeout
-    seconds for a connection, then raises StorageUnavailable. Handlers' transactions add to max_size.
-    poll_interval: seconds after which a sleeping worker looks for jobs without having been notified. pooled:
-    conninfo leads through a transaction pooler, such as PgBouncer; then listen_dsn names a direct connection for
-    notifications and the lock, and without one the worker polls and sends heartbeats. max_data_bytes: refuse
-    larger data here, before it is sent. answer_timeout: a call that gets no answer for so many seconds raises
-    StorageUnavailable; counts of a huge table may need more.
+    schema: where pgjobq is installed. min_size, max_size, timeout: of the pool; a call waits at most timeout seconds
+    for a connection and then raises StorageUnavailable. Handlers' transactions add to max_size. poll_interval: seconds
+    after which a sleeping worker checks for jobs without a notification. pooled: conninfo leads through a transaction
+    pooler such as PgBouncer. In that case listen_dsn is a direct DSN for notifications and the lock; without it, the
+    worker polls and sends heartbeats. max_data_bytes: refuse larger data before sending it. answer_timeout: seconds
+    after which a call without an answer raises StorageUnavailable; counting the jobs of a huge table may need more.
 
-    Thread-safe; threads that dequeue take turns, and only one that does so alone may wait. What is retried: nothing but
-    a settle, by its caller, which is safe to repeat. What is fenced: every settle, by the attempt dequeued.
+    Thread-safe. Threads that dequeue take turns, and at most one thread may dequeue and wait. The storage retries
+    nothing itself; the caller may safely repeat a settle. Every settle is fenced by the start that was dequeued.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class PostgresStorage(FencedStorage):
         renew_in_child(self)
 
     def after_fork(self) -> None:
-        """Be no worker yet; and none in a forked child, for the registration and the jobs held are the parent's."""
+        """Set up the worker's part, again in a forked child, where the registration and held jobs are the parent's."""
         self._presence, self._left_types = self._new_presence(), []
         self._claiming, self._pruning = Claiming(self._database, self._presence), Pruning(self._database)
         self._pauses = Pauses(self._database, self.schema)
@@ -96,11 +95,11 @@ class PostgresStorage(FencedStorage):
     # -- adding ---------------------------------------------------------------------------------------
 
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
-        """Add jobs in one statement: all or none; their ids, in order.
+        """Add jobs in one statement, all or none, and return their ids in order.
 
-        connection: a psycopg or SQLAlchemy connection; the jobs exist when its transaction commits. If a job has a
-        unique key or an expiry, the ids are JobIds, whose outcome tells a new job from one that has the key already.
-        The options of the keys must be the same for all jobs of a call.
+        connection: a psycopg or SQLAlchemy connection. The jobs exist once its transaction commits. If a job has a
+        unique key or an expiry, the ids are JobIds, whose outcome distinguishes a new job from one that has the key
+        already. The options of the keys must be the same for all jobs of a call.
         """
         if not jobs:
             return []
@@ -111,7 +110,7 @@ class PostgresStorage(FencedStorage):
             return callers.enqueue(connection, self.schema, jobs)
 
     async def enqueue_many_async(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
-        """enqueue_many for an event loop; connection is an async one."""
+        """Do what enqueue_many does, without blocking the event loop. connection: an async connection."""
         if not jobs or connection is None:
             return await super().enqueue_many_async(jobs)
         check_sizes(jobs, self.max_data_bytes)
@@ -122,7 +121,7 @@ class PostgresStorage(FencedStorage):
         self.enqueue_many(jobs)
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
-        """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added."""
+        """Add jobs with their state, all or none. Return how many were added. Leave jobs whose id exists unchanged."""
         return imported(self._database, jobs)
 
     # -- working --------------------------------------------------------------------------------------
@@ -132,10 +131,10 @@ class PostgresStorage(FencedStorage):
         return self._claiming.claim(limit, queues, self._left_types, suspects_alone=self.suspects_alone)
 
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> bool:
-        """Sleep until notified of a job for these queues, or one falls due; at most timeout seconds.
+        """Sleep until notified of a job for these queues or until a job is due, at most timeout seconds.
 
-        False: there is surely nothing to claim. Returns early, for the caller to claim again, while it is
-        falling asleep: see the doorbell.
+        Return False only if there is certainly no job to claim. While the worker is falling asleep, return True early,
+        so that the caller claims; see docs/discussions/doorbell.md.
         """
         self._database.open()
         with translated():
@@ -143,7 +142,7 @@ class PostgresStorage(FencedStorage):
             return self._presence.wait(timeout, queues)
 
     def note_load(self, busy: bool, full: bool) -> None:
-        """Tell other workers whether to take what this one might: it is busy, or has no room at all."""
+        """Tell other workers whether this one is busy or has no room, so that they take the jobs."""
         with translated():
             self._presence.note_load(busy, full)
 
@@ -175,15 +174,15 @@ class PostgresStorage(FencedStorage):
         return self._run(self._calls.retry_job(job_id, delay))
 
     def transaction(self, job: Job) -> JobTransaction:
-        """A transaction of the handler's own, which completes the job as its last act."""
+        """Return a transaction for the handler. Its last statement completes the job."""
         return PostgresTransaction(job, self._database, lambda job: self._claiming.holds.drop([job]))
 
     def rescue(self) -> int:
-        """Put the jobs of dead workers back in line; returns how many. A worker does this by itself."""
+        """Put the jobs of dead workers back in line. Return how many. A running Worker calls this by itself."""
         return self.maintain([]).rescued
 
     def maintain(self, running: Sequence[Job]) -> Maintenance:
-        """One round of maintenance: a sign of life, a rescue, and which of these running jobs were lost."""
+        """Do one round of maintenance: show that this worker is alive, rescue, and report the lost jobs of running."""
         self._database.open()
         with translated():
             found, unknown = self._presence.maintain(running, self._claiming.holds.claims())
@@ -195,7 +194,7 @@ class PostgresStorage(FencedStorage):
             return found
 
     def on_watch(self, callback: Callable[[], None]) -> None:
-        """Call back, in the waiting thread, when another worker asks to be looked after."""
+        """Register a callback, run in the waiting thread, for when another worker has a job or asks to be watched."""
         self._presence.on_watch(callback)
 
     def lost(self, running: Sequence[Job]) -> list[Job]:
@@ -215,18 +214,18 @@ class PostgresStorage(FencedStorage):
         self._presence.hear_cancels(seconds)
 
     def leave(self) -> None:
-        """Stop being a worker: jobs still held go back in line."""
+        """Stop being a worker, and put the jobs that are still held back in line."""
         with translated():
             self._presence.leave()
         self._claiming.forget()
         self._left_types = []
 
     def close(self) -> None:
-        """Close the listener, and the pool if it is this object's own. Without leave(), others find the worker dead."""
+        """Close the listener, and the pool unless it is the caller's. Without leave(), the worker is taken for dead."""
         self._presence.close()
         self._database.close()
 
-    # -- looking after jobs ---------------------------------------------------------------------------
+    # -- reading and maintenance ----------------------------------------------------------------------
 
     def _get(self, job_id: str) -> Job | None:
         return self._run(self._calls.get_job(job_id))
@@ -247,29 +246,29 @@ class PostgresStorage(FencedStorage):
         return self._pruning.all(older_than, statuses, batch, queues)
 
     def _prune_some(self, older_than: timedelta, queues: list[str] | None) -> Pruned:
-        # One worker at a time, and so that claims do not suffer.
+        # Only one worker prunes at a time, in small batches, so that claims do not slow down.
         return self._pruning.some(older_than, queues)
 
     def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
-        """Every job, oldest first, by pages."""
+        """Yield every job in pages, oldest first."""
         return exported(self._database, batch)
 
     def repair(self, batch: int = 50_000) -> Repaired:
-        """Give jobs that came in without triggers their places in line, in transactions of a batch each."""
+        """Put jobs in line that were added without triggers, in transactions of one batch each."""
         check_whole_number("batch", batch, 1, 2**31 - 1)
         return repair(self._database, batch)
 
     def counts(self) -> dict[JobStatus, int]:
-        """How many jobs there are of each status, all statuses named; exact, and so a scan."""
+        """Return the exact number of jobs of each status. Every status has an entry. This scans the table."""
         found = dict.fromkeys(JobStatus, 0)
         return found | {JobStatus(status): jobs for status, jobs in self._run(self._calls.count_jobs())}
 
     def stats(self) -> list[dict[str, Any]]:
-        """The view job_stats: queue, status, jobs, estimated, oldest_due_age (seconds). Cheap."""
+        """Read the view job_stats: queue, status, jobs, estimated, oldest_due_age (seconds). This is cheap."""
         return self._run(self._calls.job_stats())
 
     def workers(self) -> list[dict[str, Any]]:
-        """The view worker_status: id, name, queues, started_at, alive, asleep, running."""
+        """Read the view worker_status: id, name, queues, started_at, alive, asleep, running."""
         return self._run(self._calls.worker_status())
 
     def pause(self, kind: str, name: str, until: datetime | None = None, reason: str | None = None) -> None:
@@ -285,7 +284,10 @@ class PostgresStorage(FencedStorage):
         return self._pauses.now()
 
     def unserved_types(self) -> list[dict[str, Any]]:
-        """Types of due jobs that no live worker takes: queue, type, jobs. Looks at 10,000 places of each queue."""
+        """Return the types of due jobs that no live worker takes: queue, type, jobs.
+
+        This checks at most 10,000 places of each queue.
+        """
         return self._run(self._calls.unserved_types())
 
     def ping(self) -> None:

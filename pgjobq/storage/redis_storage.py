@@ -1,4 +1,4 @@
-"""RedisStorage: the seam on Redis and Valkey."""
+"""RedisStorage: the storage on Redis and Valkey."""
 
 from __future__ import annotations
 
@@ -26,26 +26,25 @@ from pgjobq.storage.redis.settling import settle
 
 log = EventLog("pgjobq.storage")
 
-PAGE = 500  # jobs that a script lists or prunes at once
+PAGE = 500  # jobs that one script call lists or prunes
 
 
 class RedisStorage(LeasedStorage):
     """Jobs in Redis >= 6.2 or Valkey, under keys that begin with {prefix}.
 
-    Give a URL (redis://, rediss://, unix://), or a redis.Redis or RedisCluster of your own. timeout: seconds to wait
-    for an answer; socket_timeout in the URL goes first. lease, poll_interval: see LeasedStorage.
+    Pass a URL (redis://, rediss://, unix://), or your own redis.Redis or RedisCluster. timeout: seconds to wait for an
+    answer; socket_timeout in the URL overrides it. lease, poll_interval: see LeasedStorage.
 
-    Every change is one Lua script: it happens whole, or not at all. Times come from the server's clock. An idle worker
-    is woken as soon as any process enqueues a job; should the bell fail, it looks every poll_interval seconds. All
-    keys hold the hash tag {prefix}, and so lie in one slot of a cluster: give each of several queues on a cluster a
-    prefix of its own to spread them. One call takes at most 256 MB of data and 100,000 jobs.
+    Every change is one Lua script, so it is atomic. Times come from the server's clock. An idle worker is woken when
+    any process enqueues a job. If its subscription fails, it polls every poll_interval seconds. All keys contain the
+    hash tag {prefix}, so they are in one slot of a cluster. Use a separate prefix for each JobQueue to spread them over
+    a cluster. One call accepts at most 256 MB of data and 100,000 jobs.
 
-    What Redis cannot promise: it keeps all jobs in memory, finished ones too, so prune; with a maxmemory policy other
-    than noeviction it throws jobs away when memory is short. It answers before a job is safe on disk: without
-    appendonly a crash loses everything since the last snapshot; with it, a second or two (appendfsync everysec, the
-    default), or nothing (appendfsync always, slower). A replica lags behind: a failover loses what it had not
-    received, so that jobs vanish, or that were completed run again. A handler cannot complete its job in a
-    transaction of its own.
+    Limits of Redis: it keeps all jobs in memory, also finished ones, so prune them. With a maxmemory policy other than
+    noeviction it deletes jobs when memory is short. It answers before a job is on disk: without appendonly, a crash
+    loses everything since the last snapshot; with it, a crash loses a second or two (appendfsync everysec, the default)
+    or nothing (appendfsync always, slower). A replica lags behind, so after a failover jobs may be missing, and
+    completed jobs may run again. A handler cannot complete its job in its own transaction.
     """
 
     def __init__(
@@ -59,15 +58,15 @@ class RedisStorage(LeasedStorage):
     ) -> None:
         super().__init__(lease=lease, poll_interval=poll_interval)
         if not isinstance(prefix, str) or not re.fullmatch(r"[\w.:-]{1,64}", prefix, re.ASCII):
-            raise ConfigurationError(f"prefix: {prefix!r} is not allowed; give 1 to 64 of a-z, A-Z, 0-9 and _ . : -")
+            raise ConfigurationError(f"prefix: {prefix!r} is not allowed; use 1 to 64 of a-z, A-Z, 0-9 and _ . : -")
         self._server = Server(url, prefix, timeout)
         self._leases = Leases(self._server, self.lease)
-        self._numbers = count(1)  # of claims, which take turns
+        self._numbers = count(1)  # numbers of claims, which take turns
         self._bell: Bell | None = None
-        self._alarm = 0.0  # when the next job falls due, by the monotonic clock
+        self._alarm = 0.0  # when the next scheduled job is due, by the monotonic clock
 
     def after_fork(self) -> None:
-        """See LeasedStorage; the bell's thread is the parent's."""
+        """See LeasedStorage. The bell's thread exists only in the parent."""
         super().after_fork()
         self._bell = None
 
@@ -77,14 +76,14 @@ class RedisStorage(LeasedStorage):
         add(self._server, jobs)
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
-        """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added."""
+        """Add jobs with their state, all or none. Return how many were added. Leave jobs whose id exists unchanged."""
         return take_in(self._server, jobs)
 
     # -- working --------------------------------------------------------------------------------------
 
     def _dequeue(self, limit: int, queues: Sequence[str] | None) -> list[Job]:
         with self._claiming:
-            if self._unsure:  # then no claim that is still on its way may be carried out
+            if self._unsure:  # a claim that is still on its way must not be executed any more
                 self._server.call("fence", self._join(), next(self._numbers))
             return super()._dequeue(limit, queues)
 
@@ -106,7 +105,7 @@ class RedisStorage(LeasedStorage):
         return bool(self._server.call("put_back", job_id, delay_of(delay)))
 
     def _held_by(self, worker_id: int) -> list[Job]:
-        # Without their data: nobody looks at it.
+        # The jobs have no data, because no caller uses it.
         return [job_of(row) for row in self._server.call("held", worker_id)]
 
     # -- the lease ------------------------------------------------------------------------------------
@@ -126,7 +125,7 @@ class RedisStorage(LeasedStorage):
     # -- sleeping -------------------------------------------------------------------------------------
 
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
-        """Sleep until a job comes into line or falls due, or until wake(); at most poll_interval."""
+        """Sleep until a job is enqueued or due, or until wake(), at most poll_interval seconds."""
         if self._bell is None:
             self._bell = Bell(self._server, self._poked.set)
             self._bell.start()
@@ -139,14 +138,14 @@ class RedisStorage(LeasedStorage):
         self._poked.clear()
 
     def close(self) -> None:
-        """Close the connections that are this object's own. Without leave(), jobs still held wait for the lease."""
+        """Close this object's own connections. Without leave(), held jobs stay running until the lease expires."""
         super().close()
         bell, self._bell = self._bell, None
         if bell is not None:
             bell.stop()
         self._server.close()
 
-    # -- looking after jobs ---------------------------------------------------------------------------
+    # -- reading and maintenance ----------------------------------------------------------------------
 
     def _get(self, job_id: str) -> Job | None:
         row = self._server.call("get", job_id)
@@ -161,7 +160,7 @@ class RedisStorage(LeasedStorage):
         return jobs[:limit]
 
     def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
-        """Every job, oldest first, in batches; one batch is in memory."""
+        """Yield every job, oldest first, in batches. Only one batch is in memory."""
         jobs: list[Job] = []
         for page in self._pages("oldest", None, "", ""):
             jobs += page
@@ -199,7 +198,7 @@ class RedisStorage(LeasedStorage):
         return pruned
 
     def counts(self) -> dict[JobStatus, int]:
-        """How many jobs there are of each status, all statuses named; exact."""
+        """Return the exact number of jobs of each status. Every status has an entry."""
         found = dict.fromkeys(JobStatus, 0)
         for row in self._counted():
             for status, jobs in zip(JobStatus, row[1:6], strict=True):
@@ -207,7 +206,7 @@ class RedisStorage(LeasedStorage):
         return found
 
     def stats(self) -> list[dict[str, Any]]:
-        """Jobs by queue and status; see BaseStorage."""
+        """Return the number of jobs by queue and status; see BaseStorage."""
         return [
             {
                 "queue": queue,
@@ -225,7 +224,7 @@ class RedisStorage(LeasedStorage):
         return [text_of(row).split("\0") for row in self._server.call("counts")]
 
     def workers(self) -> list[dict[str, Any]]:
-        """Registered workers: id, name, queues (unknown: None), started_at, alive, asleep (unknown: None), running."""
+        """Return the registered workers; see BaseStorage. queues and asleep are unknown, so they are None."""
         rows = [text_of(row).split("\0") for row in self._server.call("workers")]
         return [
             {
@@ -241,12 +240,12 @@ class RedisStorage(LeasedStorage):
         ]
 
     def ping(self) -> None:
-        """Connect, and see that the server is one that can keep jobs. Raises StorageUnavailable or StorageError."""
+        """Connect, and check that the server can store jobs. Raises StorageUnavailable or StorageError."""
         self._server.call("renew", 0, 0)
         with self._server.translated():
             told = dict(line.split(":", 1) for line in text_of(self._server.execute("INFO")).split() if ":" in line)
         version = told.get("redis_version", "")
         if re.match(r"[0-5]\.|6\.[01]\.", version):
-            raise StorageError(f"Redis at {self._server.name} has version {version}; pgjobq needs 6.2")
+            raise StorageError(f"Redis at {self._server.name} has version {version}; use 6.2 or later")
         if told.get("maxmemory", "0") != "0" and (policy := told.get("maxmemory_policy", "")).startswith("allkeys"):
             log.warning("redis.evicts", extra={"maxmemory_policy": policy, "needed": "noeviction"})

@@ -1,4 +1,4 @@
-"""SQLAlchemyStorage: the seam on any database that SQLAlchemy reaches: SQLite, MySQL, MariaDB, PostgreSQL and more."""
+"""SQLAlchemyStorage: the storage on databases that SQLAlchemy supports, such as SQLite, MySQL, MariaDB, PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ __all__ = ["JobRecord", "SQLAlchemyStorage", "WorkerRecord"]
 
 
 class SQLAlchemyStorage(LeasedStorage):
-    """Jobs in one table, `jobs`, of any database that SQLAlchemy reaches.
+    """Jobs in one table, `jobs`, of any database that SQLAlchemy supports.
 
-    Give a URL, or an Engine of your own with any pool. Nothing is connected before the first call, which makes the
-    tables `jobs` and `job_workers` where they are missing. Plain postgresql:// is for psycopg 3. On :memory: all
-    threads share one database, which ends with this object.
+    Pass a URL, or your own Engine with any pool. The first call connects, and creates the tables `jobs` and
+    `job_workers` if they are missing. A plain postgresql:// URL uses psycopg 3. On :memory: all threads share one
+    database, which ends with this object.
 
-    lease, poll_interval: see LeasedStorage. timeout: seconds to wait for the database, be it a connection, an answer
-    or SQLite's lock, then StorageUnavailable; for a URL alone, an Engine has its own.
+    lease, poll_interval: see LeasedStorage. timeout: seconds to wait for a connection, an answer or SQLite's lock; then
+    StorageUnavailable is raised. It applies only to a URL, because an Engine has its own settings.
 
-    Claims lock rows by FOR UPDATE SKIP LOCKED (PostgreSQL, MySQL 8, MariaDB 10.6), take SQLite's write lock by
-    BEGIN IMMEDIATE, or elsewhere update rows on the condition that they are still pending and see how many were. A
-    URL of MySQL's is worked on at READ COMMITTED and one of SQLite's in WAL mode; an Engine is taken as it is.
+    Claims lock rows with FOR UPDATE SKIP LOCKED (PostgreSQL, MySQL 8, MariaDB 10.6) or take SQLite's write lock with
+    BEGIN IMMEDIATE. On other databases they update rows that are still pending and check how many were updated. With a
+    URL, MySQL runs at READ COMMITTED and SQLite in WAL mode; an Engine is used as it is.
 
-    Indexes: idx_status_priority counts, and finds running jobs; idx_status_priority_execute, with created_at and id at
-    its end, gives the order of claims, and holds pending jobs alone where the database can; so does
-    idx_queue_priority_execute for claims from given queues; idx_execute_at finds pending jobs without a due time;
-    idx_created_at orders lists. In MySQL the first is a prefix of the second, and there because it is narrow; in
-    PostgreSQL it leaves pending jobs to the second, lest it be taken for claims.
+    Indexes: idx_status_priority is for counts and running jobs. idx_status_priority_execute, which ends with created_at
+    and id, has the order of claims, and idx_queue_priority_execute has it for claims from given queues; both contain
+    only pending jobs if the database has partial indexes. idx_execute_at finds pending jobs without a due time, and
+    idx_created_at orders lists. In MySQL the first index is a prefix of the second but narrower. In PostgreSQL it
+    excludes pending jobs, so that claims do not use it.
 
-    Times come from the database's clock, SQLite's from this process's. Thread-safe. What is retried: a transaction that
-    met another (deadlock, lock timeout, serialization failure), with a bound; and one whose connection turned out to
-    be dead, once. What is fenced: every settle, by the start dequeued.
+    Times come from the database's clock, or for SQLite from this process. Thread-safe. A transaction is retried a
+    limited number of times after a conflict (deadlock, lock timeout, serialization failure), and once if its connection
+    is dead. Every settle is fenced by the start that was dequeued.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class SQLAlchemyStorage(LeasedStorage):
 
     @property
     def engine(self) -> Engine:
-        """The engine: the one given, or made of the URL."""
+        """The given engine, or the engine created from the URL."""
         return self._database.engine
 
     @property
     def session(self) -> scoped_session[Session]:
-        """A Session of this thread's, for queries of one's own with JobRecord; it begins anew after each commit.
+        """This thread's Session for your own queries with JobRecord. It begins a new transaction after each commit.
 
-        Its transactions are the caller's: commit or roll back, for an open one may keep workers waiting.
+        Commit or roll back its transactions, because an open transaction may block workers.
         """
         self._database.open()
         return self._sessions
@@ -80,9 +80,9 @@ class SQLAlchemyStorage(LeasedStorage):
     # -- adding ---------------------------------------------------------------------------------------
 
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
-        """Add jobs, all or none; their ids, in order. A worker on the same object wakes at once.
+        """Add jobs, all or none, and return their ids in order. A worker on the same object wakes at once.
 
-        connection: a SQLAlchemy Connection or Session on this database; the jobs exist when its transaction commits.
+        connection: a SQLAlchemy Connection or Session on this database. The jobs exist once its transaction commits.
         """
         if connection is None or not jobs:
             return super().enqueue_many(jobs)
@@ -101,14 +101,14 @@ class SQLAlchemyStorage(LeasedStorage):
         return [job.id for job in jobs]
 
     async def enqueue_many_async(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
-        """enqueue_many for an event loop; connection is an AsyncConnection or AsyncSession."""
+        """Do what enqueue_many does in an event loop. connection: an AsyncConnection or AsyncSession."""
         if connection is None or not jobs:
             return await super().enqueue_many_async(jobs)
         ids: list[str] = await callers.run_sync(connection, lambda given: self.enqueue_many(jobs, given))
         return ids
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
-        """Add jobs with their state, all or none; those whose id exists are left as they are. How many were added."""
+        """Add jobs with their state, all or none. Return how many were added. Leave jobs whose id exists unchanged."""
         added = enqueueing.take_in(self._database, jobs) if jobs else 0
         self.wake()
         return added
@@ -128,7 +128,7 @@ class SQLAlchemyStorage(LeasedStorage):
         return self._database.write(lambda conn: settling.settle(conn, outcomes, self._database))
 
     def transaction(self, job: Job) -> JobTransaction:
-        """A transaction of the handler's own on a SQLAlchemy Connection, which completes the job as its last act."""
+        """Return a transaction for the handler on a SQLAlchemy Connection. Its last statement completes the job."""
         return SQLAlchemyTransaction(job, self._database, lambda job: self._holds.drop([job]))
 
     def _enlist(self, worker_id: int, name: str) -> None:
@@ -149,7 +149,7 @@ class SQLAlchemyStorage(LeasedStorage):
     def _rescue(self) -> int:
         return leases.rescue(self._database, self._not_rescued, self.lease)
 
-    # -- looking after --------------------------------------------------------------------------------
+    # -- reading and maintenance ----------------------------------------------------------------------
 
     def _get(self, job_id: str) -> Job | None:
         return self._database.read(lambda conn: queries.get(conn, job_id))
@@ -158,19 +158,19 @@ class SQLAlchemyStorage(LeasedStorage):
         return self._database.read(lambda conn: queries.newest(conn, status, limit, queue))
 
     def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
-        """Every job, oldest first, by pages."""
+        """Yield every job in pages, oldest first."""
         return queries.pages(self._database, batch)
 
     def counts(self) -> dict[JobStatus, int]:
-        """How many jobs there are of each status, all statuses named; exact."""
+        """Return the exact number of jobs of each status. Every status has an entry."""
         return self._database.read(queries.counts)
 
     def stats(self) -> list[dict[str, Any]]:
-        """Jobs by queue and status, a dict each; exact, and so a scan."""
+        """Return a dict for each queue and status. The counts are exact, so this scans the table."""
         return self._database.read(lambda conn: queries.stats(conn, self._database.now(conn)))
 
     def workers(self) -> list[dict[str, Any]]:
-        """Registered workers: id, name, queues (unknown: None), started_at, alive, asleep, running."""
+        """Return the registered workers: id, name, queues (None: unknown), started_at, alive, asleep, running."""
         return self._database.read(lambda conn: leases.listed(conn, self._database.now(conn)))
 
     def _cancel(self, job_id: str, reason: str | None) -> bool | None:
@@ -189,24 +189,24 @@ class SQLAlchemyStorage(LeasedStorage):
         return pruning.prune(self._database, older_than, statuses, queues, batch)
 
     def ping(self) -> None:
-        """Connect, and make or check the tables. Raises StorageUnavailable, SchemaConflict or NotMigrated."""
+        """Connect, and create or check the tables. Raises StorageUnavailable, SchemaConflict or NotMigrated."""
         self._database.open()
         self._database.read(self._database.now)
 
     def upgrade(self, timezone: str | tzinfo = "UTC") -> bool:
-        """Bring a table of DBJobQ's up to date, its times being of this zone; whether it was one.
+        """Upgrade a table of DBJobQ whose times are in this time zone. Return whether the table was an old one.
 
-        No worker may use it meanwhile. Adds queue, started_at, finished_at, failed_at, worker_id and claim_id, and
-        makes the indexes again. In one transaction, but for MySQL, where each change of the table ends one: make a
-        backup there.
-        Its running jobs are rescued as those of a dead worker. Raises SchemaConflict for a table of another kind.
+        No worker may use the table in the meantime. The upgrade adds queue, started_at, finished_at, failed_at,
+        worker_id and claim_id, and creates the indexes again, all in one transaction. In MySQL each change of a table
+        ends the transaction, so make a backup there. The running jobs are rescued like those of a dead worker. Raises
+        SchemaConflict for a table of another kind.
         """
         changed = upgrading.upgrade(self._database, upgrading.zone_of(timezone))
         self._database.open()
         return changed
 
     def close(self) -> None:
-        """Let go of the connections, where they are this object's own. Jobs still held stay so until the lease ends."""
+        """Close the connections, unless the caller owns them. Held jobs stay running until the lease expires."""
         super().close()
         self._sessions.remove()
         self._database.close()

@@ -1,6 +1,6 @@
-"""The contract of storages, as tests: make a class of StorageContract, give it one fixture, run pytest.
+"""The contract of storages as tests: write a subclass of StorageContract with one fixture, and run pytest.
 
-Needs what the extra testing brings: pip install 'pytest>=8.4' 'hypothesis>=6.100'.
+The tests need the extra testing: pip install 'pytest>=8.4' 'hypothesis>=6.100'.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BrokenPromise", "StorageContract"]
 
-# Imported when first used: processes that the contract starts need neither pytest nor hypothesis.
+# Import these at their first use, because the processes that the contract starts need neither pytest nor hypothesis.
 _LATE = {"BrokenPromise": "pgjobq.testing.promises", "StorageContract": "pgjobq.testing.contract"}
 
 

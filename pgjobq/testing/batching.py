@@ -1,4 +1,4 @@
-"""Many jobs in one call: enqueue_many, dequeue_many, settle, complete_many."""
+"""Tests of many jobs in one call: enqueue_many, dequeue_many, settle, complete_many."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BatchingTests(StorageTests):
         same(storage.dequeue(), None, "enqueue_many: a delayed job is hidden")
 
     def test_enqueue_many_async(self, storage: BaseStorage) -> None:
-        """The same, for an event loop."""
+        """The same is true of enqueue_many_async in an event loop."""
         new = [NewJob(id=name, type="t") for name in ("b", "a")]
         same(asyncio.run(storage.enqueue_many_async(new)), ["b", "a"], "enqueue_many_async: gives the ids, in order")
         same(ids(storage.dequeue_many(9)), ["b", "a"], "enqueue_many_async: the jobs stand in line in their order")
@@ -57,7 +57,7 @@ class BatchingTests(StorageTests):
 
     @needs("batches")
     def test_enqueue_many_adds_all_or_none(self, storage: BaseStorage) -> None:
-        """A duplicate, of a job there or within the batch, refuses the whole batch."""
+        """An id that exists, or is twice in the batch, causes the whole batch to be refused."""
         storage.enqueue("there", "t", {"v": 1})
         batches = {"exists": ["new", "there", "newer"], "is given twice": ["new", "newer", "new"]}
         for what, names in batches.items():
@@ -84,7 +84,7 @@ class BatchingTests(StorageTests):
     def test_large_batches(self, storage: BaseStorage) -> None:
         """As large as one pleases."""
         names = [f"{n:05d}" for n in range(self.batch)]
-        names = names[1::2] + names[::2]  # ids are no order
+        names = names[1::2] + names[::2]  # so that the order of the ids is not the order of enqueueing
         given = storage.enqueue_many([NewJob(id=name, type="t", data={"of": name}) for name in names])
         same(given, names, f"enqueue_many: takes {self.batch} jobs, and gives their ids in order")
         jobs = storage.dequeue_many(self.batch - 1) + storage.dequeue_many(self.batch)
@@ -137,7 +137,7 @@ class BatchingTests(StorageTests):
         same(storage.settle([]), [], "settle: nothing to settle, nothing lost")
 
     def test_settle_takes_any_text(self, storage: BaseStorage) -> None:
-        """An error that the database cannot keep as it is must not hold up the outcomes beside it."""
+        """An error that the database cannot store unchanged must not block the other outcomes."""
         storage.enqueue_many([NewJob(id=name, type="t") for name in "abcd"])
         a, b, c, d = storage.dequeue_many(4)
         error = "a\0b \ud800 \N{PARTY POPPER} \x1b[31m" + "x" * 200_000
@@ -166,7 +166,7 @@ class BatchingTests(StorageTests):
 
     @needs("settles")
     def test_settle_can_be_repeated(self, storage: BaseStorage) -> None:
-        """After an error nobody knows whether the first try was carried out."""
+        """After an error the caller does not know whether the first call took effect, so it repeats the call."""
         storage.enqueue_many([NewJob(id=name, type="t") for name in "abcd"])
         held = {job.id: job for job in storage.dequeue_many(4)}
         outcomes: list[Outcome] = [

@@ -1,4 +1,4 @@
-"""What the contract runs in processes of their own. Nothing here needs pytest."""
+"""The functions that the contract runs in child processes. This module does not need pytest."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pgjobq.errors import PgjobqError
 from pgjobq.storage.base import BaseStorage
 
 Answer = list[tuple[str, int]] | str
-TRIES = 20  # empty answers in a row after which a child takes the line for empty
+TRIES = 20  # empty answers in a row after which a child stops
 
 
 def drain(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer, str]) -> None:
-    """Say that it is ready; when told to go, start and complete jobs until there are none; say which."""
+    """Report ready, wait for a message, start and complete jobs until there are none, and send their starts."""
     storage = make_storage()
     try:
         storage.get_job("nobody")
@@ -27,7 +27,7 @@ def drain(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer, str]
 
 
 def drained(storage: BaseStorage) -> list[tuple[str, int]]:
-    """Start and complete jobs, in turn one and some at once, until there are none; (id, attempts) of each start."""
+    """Start and complete jobs, alternately one and several at once. Return (id, attempts) of each start."""
     starts: list[tuple[str, int]] = []
     empty = 0
     while empty < TRIES:
@@ -41,7 +41,7 @@ def drained(storage: BaseStorage) -> list[tuple[str, int]]:
 
 
 def stand_still(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer, str]) -> None:
-    """Start one job, say which; when told to go on, complete it and say what came of it."""
+    """Start one job and send it. Wait for a message, complete the job, and send the result."""
     storage = make_storage()
     try:
         jobs = storage.dequeue_many(1)
@@ -57,7 +57,7 @@ def stand_still(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer
 
 
 def hold(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer, str], jobs: int) -> None:
-    """Start so many jobs, say which, and sit on them until killed."""
+    """Start up to jobs jobs, send them, and hold them until the process is killed."""
     storage = make_storage()
     pipe.send([(job.id, job.attempts) for job in storage.dequeue_many(jobs)])
     signal.pause()

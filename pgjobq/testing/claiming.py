@@ -1,4 +1,4 @@
-"""Who gets a job, when, and who may say what became of it: dequeue, complete, fail, retry."""
+"""Tests of dequeue, complete, fail and retry: the order of jobs, and the rule that only the holder settles a job."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class ClaimingTests(StorageTests):
         storage.enqueue("second", "t", {}, execute_at=now + timedelta(seconds=0.4))
         storage.enqueue("first", "t", {}, execute_at=now + timedelta(seconds=0.2))
         storage.enqueue("third", "t", {}, priority=1, execute_at=now + timedelta(seconds=0.1))
-        time.sleep(0.6)  # both are due then; were they not, the earlier one would still come first
+        time.sleep(0.6)  # both are due then; even if not, the earlier one would come first
         sentence = "order: of jobs of one priority that waited for their time, the one due earlier is dequeued first"
         found = [eventually(storage.dequeue, sentence, self.patience).id for _ in range(3)]
         same(found, ["first", "second", "third"], sentence)
@@ -92,7 +92,7 @@ class ClaimingTests(StorageTests):
         same(storage.dequeue(), None, "dequeue: gives None when there is no job")
 
     def test_complete(self, storage: BaseStorage) -> None:
-        """running -> completed."""
+        """A running job becomes completed."""
         storage.enqueue("a", "t", {"n": 1})
         taken(storage, "a")
         storage.complete("a")
@@ -102,7 +102,7 @@ class ClaimingTests(StorageTests):
         same(storage.dequeue(), None, "complete: a completed job is not dequeued again")
 
     def test_fail(self, storage: BaseStorage) -> None:
-        """running -> failed, with the error, whole."""
+        """A running job becomes failed, with the complete error."""
         error = 'ValueError: "bäd" 🎉\n  File "x.py", line 1\n' + "x" * 20_000
         storage.enqueue("a", "t", {})
         taken(storage, "a")
@@ -114,7 +114,7 @@ class ClaimingTests(StorageTests):
 
     @pytest.mark.parametrize("error", ["", "a\0b", "a\ud800b"], ids=["empty", "NUL", "half a surrogate pair"])
     def test_fail_takes_any_text(self, storage: BaseStorage, error: str) -> None:
-        """A handler may raise anything; what the database cannot keep is written otherwise."""
+        """An error may contain any text. Characters that the database cannot store are replaced."""
         storage.enqueue("a", "t", {})
         taken(storage, "a")
         with accepted(f"fail: any text may be an error, {error!r} too"):
@@ -135,7 +135,7 @@ class ClaimingTests(StorageTests):
             same((job.status, job.attempts), (JobStatus.PENDING, attempt), "retry: the job is pending, attempts stay")
 
     def test_retry_of_a_failed_job(self, storage: BaseStorage, other: BaseStorage) -> None:
-        """By anyone: nobody holds it."""
+        """Any storage may do this, because no storage holds the job."""
         storage.enqueue("a", "t", {})
         taken(storage, "a")
         storage.fail("a", "boom")
@@ -166,7 +166,7 @@ class ClaimingTests(StorageTests):
         taken(storage, "a")
         for name, priority in (("b", 5), ("low", 1)):
             storage.enqueue(name, "t", {}, priority=priority)
-        time.sleep(0.003)  # due times that databases keep by the millisecond tell them apart
+        time.sleep(0.003)  # so that databases that store milliseconds can distinguish the due times
         storage.retry("a", 0)
         for name in ("b", "a", "low"):
             taken(storage, name, "order: a retried job stands by its priority, then by its new due time")

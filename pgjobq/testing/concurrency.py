@@ -1,4 +1,4 @@
-"""Many at once: threads on one storage, processes on one database, and processes that die."""
+"""Tests with concurrent threads on one storage, processes on one database, and processes that die."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class ConcurrencyTests(StorageTests):
     def test_rescue_of_a_storage_that_closed(
         self, storage: BaseStorage, other: BaseStorage, make_storage: MakeStorage
     ) -> None:
-        """Without leave(): as if its process had ended."""
+        """The storage is closed without leave(), as if its process had died."""
         storage.enqueue("a", "t", {})
         storage.enqueue("live", "t", {})
         dead = make_storage()
@@ -118,7 +118,7 @@ class ConcurrencyTests(StorageTests):
         started = taken(storage, "a")
         same(started.attempts, 2, "rescue: a start that ended with its worker counts")
         other.complete("live")
-        if started.crashes:  # one that keeps no count of them takes each crash for a try
+        if started.crashes:  # a storage that does not count crashes counts each crash as a try
             same((started.crashes, started.tries), (1, 1), "rescue: a crash uses up no try")
             self._crash_again(storage, make_storage)
 
@@ -148,7 +148,7 @@ class ConcurrencyTests(StorageTests):
     def test_rescue_of_a_killed_process(
         self, storage: BaseStorage, make_storage: MakeStorage, start_child: StartChild
     ) -> None:
-        """SIGKILL: it can say nothing."""
+        """SIGKILL ends the process without giving it a chance to release its jobs."""
         storage.enqueue_many([NewJob(id="tries", type="t"), NewJob(id="last", type="t", max_retries=0)])
         process, pipe = start_child(children.hold, make_storage, 2)
         same(sorted(self._answer(pipe)), [("last", 1), ("tries", 1)], "dequeue_many: gives what is due")
@@ -156,7 +156,7 @@ class ConcurrencyTests(StorageTests):
         process.kill()
         process.join(self.patience)
         self._rescued(storage, "tries", "pending")
-        # One that keeps no count of crashes takes each for a try, or a job that kills its workers would never end.
+        # A storage that does not count crashes must count each as a try, or a job that kills its workers never ends.
         self._rescued(storage, "last", "pending" if stored(storage, "tries").crashes else "failed")
         promise(stored(storage, "last").error, "rescue: the error of a job whose worker died says so")
         same(taken(storage, "tries").attempts, 2, "rescue: a start that ended with its worker counts")
@@ -167,7 +167,7 @@ class ConcurrencyTests(StorageTests):
     def test_lease_of_a_process_that_stands_still(
         self, storage: BaseStorage, make_storage: MakeStorage, start_child: StartChild
     ) -> None:
-        """SIGSTOP: it goes on later, and knows nothing."""
+        """SIGSTOP suspends the process, which continues later without noticing."""
         storage.enqueue("a", "t", {})
         process, pipe = start_child(children.stand_still, make_storage)
         same(self._answer(pipe), [("a", 1)], "dequeue_many: gives what is due")
@@ -193,7 +193,7 @@ class ConcurrencyTests(StorageTests):
         self, storage: BaseStorage, names: Sequence[str], parts: Sequence[Sequence[tuple[str, int]]], who: str
     ) -> None:
         __tracebackhide__ = True
-        # What was enqueued last may have come after the others had looked.
+        # The last jobs may have been enqueued after the children found the line empty.
         starts = Counter(start for part in (*parts, children.drained(storage)) for start in part)
         twice = sorted(start for start, times in starts.items() if times > 1)
         promise(not twice, f"dequeue: no two callers get the same start ({who})", given_twice=twice)
@@ -224,7 +224,7 @@ class ConcurrencyTests(StorageTests):
 
     @pytest.fixture
     def start_child(self) -> Iterator[StartChild]:
-        """Starts a function of `children` in a process of its own; killed at the end, if it still runs."""
+        """Start functions of `children` in child processes, and kill those that still run at the end of the test."""
         context = multiprocessing.get_context("spawn")
         started: list[tuple[SpawnProcess, Any]] = []
 
@@ -248,7 +248,7 @@ class ConcurrencyTests(StorageTests):
         yield start
         deadline = time.monotonic() + 1.0
         for _, pipe in started:
-            pipe.close()  # who still waits for a word ends
+            pipe.close()  # a child that waits for a message ends
         for process, _ in started:
             process.join(max(0.0, deadline - time.monotonic()))
             if process.is_alive():

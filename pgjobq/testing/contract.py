@@ -1,4 +1,4 @@
-"""StorageContract: all its parts."""
+"""StorageContract, which combines all parts of the contract."""
 
 from __future__ import annotations
 
@@ -24,28 +24,27 @@ class StorageContract(
     ConcurrencyTests,
     MachineTests,
 ):
-    """What every storage promises, each promise a test whose failure says in words what was broken.
+    """The promises of every storage. Each promise is a test whose failure message states the broken promise.
 
-    Make a test class of it, with one fixture, which returns a callable without arguments: each call gives a new
-    storage on the same database, and that is empty when the test begins.
+    Write a subclass with one fixture that returns a callable without arguments. Each call returns a new storage on the
+    same database, which must be empty when the test begins.
 
         class TestMyStorage(StorageContract):
             @pytest.fixture
             def make_storage(self, tmp_path):
                 return functools.partial(MyStorage, tmp_path / "jobs.db")
 
-    Tests of what a storage does beyond the seven abstract methods are skipped when it does not override the
-    method. storage_class = MyStorage, or what follows set to False, leaves them out instead:
+    A test of a method beyond the seven abstract ones is skipped if the storage does not override the method. To leave
+    these tests out instead, set storage_class = MyStorage, or set an attribute to False:
 
-    batches: enqueue_many adds all jobs or none. queues: list_jobs and dequeue_many tell queues apart. settles:
-    settle is fenced by the start, and can be repeated. releases: release takes the start back. cancels, prunes:
-    as named; with queues, prune and prune_some are told which. reasons: cancel keeps its reason as the job's error.
-    cancels_many: cancel_jobs cancels all jobs that match, whatever their number. leaves: leave_types keeps jobs of
-    these types in line. rescues: the jobs of a worker that died, or of a
-    storage that was closed without leave(), go back in line. processes: make_storage can be pickled, and reaches
-    the same database from another process.
+    batches: enqueue_many adds all jobs or none. queues: list_jobs and dequeue_many distinguish queues. settles: settle
+    is fenced by the start and can be repeated. releases: release does not count the start. cancels, prunes: the storage
+    can cancel and prune; with queues, prune and prune_some accept queues. reasons: cancel keeps its reason as the job's
+    error. cancels_many: cancel_jobs cancels all jobs that match. leaves: leave_types keeps jobs of these types
+    in line. rescues: the jobs of a worker that died, or of a storage that was closed without leave(), go back in line.
+    processes: make_storage can be pickled and reaches the same database from another process.
 
-    How hard it tries: jobs, the number that threads and processes compete for; examples and steps of the
-    comparison with a model, which derandomize makes the same on every run; largest_data, in bytes; patience,
-    seconds that a worker may take; rescue_within, seconds within which the jobs of the dead are rescued.
+    Other attributes set the effort. jobs: the number for which threads and processes compete. examples, steps: of the
+    comparison with a model. derandomize: use the same examples on every run. largest_data: bytes. patience: seconds
+    that a worker may take. rescue_within: seconds within which the jobs of dead workers are rescued.
     """

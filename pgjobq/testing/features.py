@@ -1,4 +1,4 @@
-"""What the tests of the contract share: fixtures, settings, and which tests apply to a storage."""
+"""The shared parts of the contract's tests: fixtures, settings, and the choice of tests for a storage."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FEATURES: dict[str, Callable[[type[BaseStorage]], bool]] = {
 
 
 def needs(*features: str) -> Callable[[F], F]:
-    """This test is for storages that have these features."""
+    """Mark a test that applies only to storages with these features."""
 
     def mark(test: F) -> F:
         test.__dict__["needs"] = features
@@ -86,7 +86,7 @@ class StorageTests:
 
     @classmethod
     def has(cls, feature: str) -> bool | None:
-        """Whether the storage has the feature; None when only a storage itself can tell."""
+        """Return whether the storage has the feature, or None if only an instance can show it."""
         said: bool | None = getattr(cls, feature)
         if said is None and cls.storage_class is not None:
             return FEATURES[feature](cls.storage_class)
@@ -94,13 +94,13 @@ class StorageTests:
 
     @classmethod
     def shows(cls, feature: str, storage: BaseStorage) -> bool:
-        """Whether this storage has the feature."""
+        """Return whether this storage has the feature."""
         said = cls.has(feature)
         return FEATURES[feature](type(storage)) if said is None else said
 
     @pytest.fixture
     def make_storage(self) -> MakeStorage:
-        """To be given by the class that is made of this one."""
+        """The fixture that a subclass must define."""
         pytest.fail(
             f"{type(self).__name__} has no fixture make_storage: give it one that returns a callable without"
             " arguments, which makes a storage on a database that is empty when the test begins",
@@ -109,7 +109,7 @@ class StorageTests:
 
     @pytest.fixture
     def open_storage(self, make_storage: MakeStorage) -> Iterator[MakeStorage]:
-        """Makes storages on the test's database; closed at the end."""
+        """A callable that creates storages on the test's database. They are closed at the end of the test."""
         made: list[BaseStorage] = []
 
         def make() -> BaseStorage:
@@ -127,7 +127,7 @@ class StorageTests:
 
     @pytest.fixture
     def other(self, storage: BaseStorage, open_storage: MakeStorage) -> BaseStorage:
-        """Another storage on the same database: another worker, as it were."""
+        """Another storage on the same database, which acts as another worker."""
         return open_storage()
 
     @pytest.fixture(autouse=True)

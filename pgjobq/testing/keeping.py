@@ -1,4 +1,4 @@
-"""Jobs are kept as they were given: enqueue, get_job, list_jobs."""
+"""Tests that enqueue, get_job and list_jobs store and return jobs unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def nested(levels: int) -> list[Any]:
-    """Lists within each other."""
+    """Return nested lists."""
     inner: list[Any] = []
     for _ in range(levels - 1):
         inner = [inner]
@@ -225,7 +225,7 @@ class KeepingTests(StorageTests):
     def _enqueue_apart(storage: BaseStorage, jobs: int) -> None:
         for n in range(jobs):
             storage.enqueue(str(n), "t", {})
-            time.sleep(0.003)  # clocks that databases keep by the millisecond tell them apart
+            time.sleep(0.003)  # so that databases that store milliseconds can distinguish the times
 
     @pytest.fixture
     def in_kolkata(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""A storage against a model: whatever is called, in whatever order, both agree."""
+"""Compare a storage with a model after random calls in random order."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from pgjobq.testing.promises import promise, refused, same
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 LONG = 3600.0  # seconds
-TICK = 0.002  # seconds: a due time that databases keep by the millisecond is later than those before
+TICK = 0.002  # seconds; makes due times differ in databases that store milliseconds
 
 STORAGES = st.sampled_from([0, 1])
 
-_examples = itertools.count()  # the database is not emptied between examples: each has ids of its own
+_examples = itertools.count()  # gives each example its own ids, because the database is not emptied between examples
 
 
 class StorageMachine(RuleBasedStateMachine):
@@ -47,7 +47,8 @@ class StorageMachine(RuleBasedStateMachine):
         super().__init__()
         self.storages, self.features = storages, features
         self.model = Model(storages[0])
-        self.unaware: set[tuple[str, int]] = set()  # (job, storage) that lost it and was not told yet
+        # (job, storage): the storage has lost the job and does not know it yet.
+        self.unaware: set[tuple[str, int]] = set()
         self.prefix = f"e{next(_examples)}-"
 
     @rule(target=jobs, priority=st.sampled_from([1, 5, 9]), future=st.sampled_from([False, False, True]), by=STORAGES)
@@ -107,7 +108,7 @@ class StorageMachine(RuleBasedStateMachine):
         by = 1 - start.by if stranger else start.by
         known = self.model.jobs[start.job.id]
         if known.status == "pending" or (known.status != "running" and (start.job.id, by) in self.unaware):
-            return  # what happens then is the storage's own business
+            return  # the contract does not define what happens then
         time.sleep(TICK)
         self.settle(
             start,
@@ -184,7 +185,7 @@ class StorageMachine(RuleBasedStateMachine):
         anyone: bool = False,
         **changes: Any,
     ) -> None:
-        """Call it, and see that only the holder changes the job."""
+        """Call it, and check that only the holder changes the job."""
         self.model.agrees = False
         by, known = 1 - start.by if stranger else start.by, self.model.jobs[start.job.id]
         if anyone or (known.status == "running" and known.by == by):
@@ -198,13 +199,13 @@ class StorageMachine(RuleBasedStateMachine):
         self.model.compare(start.job.id)
 
     def started(self, job: Job, by: int) -> Start:
-        """One of the storages was given this job."""
+        """Note that one of the storages has dequeued this job."""
         start = self.model.started(job, by)
         self.unaware.discard((job.id, by))
         return start
 
     def teardown(self) -> None:
-        """Compare everything, and leave nothing that the next example could be given."""
+        """Compare everything, and finish all jobs, so that the next example cannot dequeue them."""
         try:
             if self.model.agrees:
                 self.model.compare_all()
@@ -212,8 +213,8 @@ class StorageMachine(RuleBasedStateMachine):
             self.clear()
 
     def clear(self) -> None:
-        """Bring every job that may be started to its end."""
-        with suppress(Exception):  # a storage that breaks its promises may well break this
+        """Finish every job that can be started."""
+        with suppress(Exception):  # a storage that breaks a promise may fail here, too
             for job_id, known in self.model.jobs.items():
                 if known.status == "running" and known.by is not None:
                     self.storages[known.by].complete(job_id)

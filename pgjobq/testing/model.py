@@ -1,4 +1,4 @@
-"""What a storage should hold after the calls so far, and how it is compared with what it does hold."""
+"""A model of the jobs that a storage should have after the calls so far, and the comparison with the storage."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pgjobq.testing.promises import promise, same, stored
 
 @dataclass
 class Known:
-    """What the model knows of a job."""
+    """A job in the model."""
 
     priority: int
     status: str = "pending"
     attempts: int = 0
-    hidden: bool = False  # its time lies far ahead
-    place: int | None = None  # in the order of falling due; None: anywhere, for it was released
+    hidden: bool = False  # its execute_at is far in the future
+    place: int | None = None  # in the order of due times; None: unknown, because the job was released
     by: int | None = None  # the storage that started it last
     start: int | None = None  # the number of that start
     error: str | None = None
@@ -30,7 +30,7 @@ class Start:
 
     job: Job
     by: int
-    number: int  # of all starts, which tells it from every other
+    number: int  # unique among all starts
 
 
 class Model:
@@ -46,7 +46,7 @@ class Model:
         self.agrees = True
 
     def add(self, job_id: str, priority: int, hidden: bool) -> None:
-        """A job was enqueued."""
+        """Note that a job was enqueued."""
         self.jobs[job_id] = Known(priority, hidden=hidden, place=next(self.clock))
         self.compare(job_id)
 
@@ -80,13 +80,13 @@ class Model:
         return Start(job, by, number)
 
     def nothing_is_due(self, sentence: str) -> None:
-        """No job in the model waits for a worker."""
+        """Check that no job in the model waits for a worker."""
         due = [job_id for job_id, known in self.jobs.items() if known.status == "pending" and not known.hidden]
         promise(not due, sentence, due=due, found=None)
         self.agrees = True
 
     def compare(self, job_id: str) -> None:
-        """The job is as the model has it."""
+        """Check that the job is as in the model."""
         known = self.jobs[job_id]
         job = stored(self.storage, job_id)
         found = (str(job.status), job.attempts, job.priority, job.data)
@@ -97,6 +97,6 @@ class Model:
         self.agrees = True
 
     def compare_all(self) -> None:
-        """No call has changed a job that it did not name."""
+        """Check that no call has changed a job that it did not name."""
         for job_id in self.jobs:
             self.compare(job_id)

@@ -1,4 +1,4 @@
-"""What a storage may do beyond the seven methods: release, cancel, prune, counts, queues."""
+"""Tests of the methods beyond the seven abstract ones: release, cancel, prune, counts, queues."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class MoreTests(StorageTests):
 
     @needs("cancels")
     def test_cancel(self, storage: BaseStorage) -> None:
-        """pending or running -> cancelled; what is finished stays."""
+        """A pending or running job becomes cancelled. A finished job is unchanged."""
         storage.enqueue_many([NewJob(id=name, type="t") for name in ("running", "done", "failed", "pending")])
         storage.enqueue("scheduled", "t", {}, execute_at=FAR)
         for name in ("running", "done", "failed"):
@@ -209,7 +209,7 @@ class MoreTests(StorageTests):
 
     @needs("prunes", "queues")
     def test_worker_prunes_what_it_serves(self, storage: BaseStorage) -> None:
-        """How long the jobs of other queues are kept is for their workers to say."""
+        """The workers of other queues decide how long the jobs of those queues are kept."""
         self.complete_in(storage, "ours", "theirs")
         worker = Worker(storage, queues=["ours"], registry=Registry(), keep=timedelta(0))
         worker.start()
@@ -261,14 +261,14 @@ class MoreTests(StorageTests):
             storage.enqueue_many([NewJob(id="a", type="t", queue="y")])
 
     def test_wait_is_bounded(self, storage: BaseStorage) -> None:
-        """By its timeout; whoever waits looks again."""
+        """wait returns after its timeout at the latest, and the caller claims again."""
         began = time.monotonic()
         storage.wait(0.2)
         waited = time.monotonic() - began
         promise(waited < self.patience / 3, "wait: returns after its timeout at the latest", timeout=0.2, waited=waited)
 
     def test_ping_and_leave(self, storage: BaseStorage) -> None:
-        """A storage that works says nothing; one that leaves gives back what it holds, where it can."""
+        """ping raises nothing if the storage works, and leave puts back the held jobs if the storage can."""
         storage.ping()
         storage.enqueue("a", "t", {})
         taken(storage, "a")

@@ -1,4 +1,4 @@
-"""Jobs on their way from one storage to another: export_jobs and import_jobs."""
+"""Tests of export_jobs and import_jobs, which copy jobs from one storage to another."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class MovingTests(StorageTests):
         names = [f"job-{n}" for n in range(7)]
         for n in range(7):
             storage.enqueue(names[n], "t", {"n": n})
-            time.sleep(0.003)  # clocks that databases keep by the millisecond tell them apart
+            time.sleep(0.003)  # so that databases that store milliseconds can distinguish the times
         taken(storage, "job-0")
         batches = list(storage.export_jobs(3))
         promise(all(len(batch) <= 3 for batch in batches), "export_jobs: gives batches of at most so many")

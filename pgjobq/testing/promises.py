@@ -1,4 +1,4 @@
-"""What the tests of the contract assert with: every failure says in words which promise was broken."""
+"""The assertions of the contract's tests. Every failure message states the broken promise."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from pgjobq.storage.base import BaseStorage
 
 T = TypeVar("T")
 
-POLL = 0.02  # seconds between two looks
+POLL = 0.02  # seconds between two checks
 LONGEST = 400  # characters of a value that are shown
 
 
 class BrokenPromise(AssertionError):
-    """The storage does not keep what every storage promises."""
+    """The storage breaks a promise of the contract."""
 
 
 def broken(sentence: str, **facts: Any) -> BrokenPromise:
-    """The error for a promise that was not kept, and the facts that show it."""
+    """Return the error for a broken promise, with the facts that show it."""
     lines = [f"\n  {name.replace('_', ' ')}: {_short(value)}" for name, value in facts.items()]
     return BrokenPromise(sentence + "".join(lines))
 
 
 def promise(kept: object, sentence: str, **facts: Any) -> None:
-    """The promise is kept when `kept` is true."""
+    """Raise BrokenPromise unless `kept` is true."""
     __tracebackhide__ = True
     if not kept:
         raise broken(sentence, **facts)
 
 
 def same(found: object, expected: object, sentence: str) -> None:
-    """What was found is what was expected."""
+    """Raise BrokenPromise unless found equals expected."""
     __tracebackhide__ = True
     if found != expected:
         raise broken(sentence, expected=expected, found=found)
@@ -42,7 +42,7 @@ def same(found: object, expected: object, sentence: str) -> None:
 
 @contextmanager
 def refused(error: type[Exception], sentence: str) -> Iterator[None]:
-    """The call inside raises this error, and no other."""
+    """Raise BrokenPromise unless the block raises this error."""
     __tracebackhide__ = True
     try:
         yield
@@ -55,7 +55,7 @@ def refused(error: type[Exception], sentence: str) -> Iterator[None]:
 
 @contextmanager
 def accepted(sentence: str) -> Iterator[None]:
-    """The call inside raises nothing."""
+    """Raise BrokenPromise if the block raises an error."""
     __tracebackhide__ = True
     try:
         yield
@@ -65,7 +65,7 @@ def accepted(sentence: str) -> Iterator[None]:
 
 @contextmanager
 def unchanged(storage: BaseStorage, job_id: str, sentence: str) -> Iterator[None]:
-    """The job is the same after the calls inside as before."""
+    """Raise BrokenPromise if the block changes the job."""
     __tracebackhide__ = True
     before = storage.get_job(job_id)
     yield
@@ -73,7 +73,7 @@ def unchanged(storage: BaseStorage, job_id: str, sentence: str) -> Iterator[None
 
 
 def eventually(look: Callable[[], T | None], sentence: str, within: float) -> T:
-    """What look returns, once that is true; looks again and again for so many seconds."""
+    """Call look repeatedly and return its first true result. Raise BrokenPromise after `within` seconds."""
     __tracebackhide__ = True
     deadline = time.monotonic() + within
     while not (seen := look()):
@@ -84,7 +84,7 @@ def eventually(look: Callable[[], T | None], sentence: str, within: float) -> T:
 
 
 def taken(storage: BaseStorage, job_id: str, sentence: str = "dequeue: gives the next due job") -> Job:
-    """The start of this job, which is the next in line."""
+    """Dequeue this job, which must be the next in line, and return the start."""
     __tracebackhide__ = True
     job = storage.dequeue()
     if job is None or job.id != job_id:
@@ -93,7 +93,7 @@ def taken(storage: BaseStorage, job_id: str, sentence: str = "dequeue: gives the
 
 
 def stored(storage: BaseStorage, job_id: str) -> Job:
-    """The job as the storage has it; it must have it."""
+    """Return the job from the storage, which must have it."""
     __tracebackhide__ = True
     job = storage.get_job(job_id)
     if job is None:
@@ -102,7 +102,7 @@ def stored(storage: BaseStorage, job_id: str) -> Job:
 
 
 def ids(jobs: Sequence[Job]) -> list[str]:
-    """Their ids, in order."""
+    """Return the ids of the jobs, in order."""
     return [job.id for job in jobs]
 
 

@@ -1,4 +1,4 @@
-"""Each start is told from every other: a settle is for one of them, once, however often it is repeated."""
+"""Tests that a settle applies to one start of a job, once, however often it is repeated."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StartsTests(StorageTests):
         second = taken(storage, "a", "release: the job is due at once")
         with unchanged(storage, "a", OTHER_START):
             lost = storage.settle([OUTCOMES[outcome](first)])
-        if outcome != "released":  # whether a release that is repeated so late is lost is the storage's own business
+        if outcome != "released":  # the contract does not define whether a release that is repeated so late is lost
             same(ids_of(lost), ["a"], "settle: an outcome of an earlier start of the job comes back as lost")
         same(storage.dequeue(), None, "settle: a release that is repeated does not let another start begin")
         with accepted("settle: an outcome of an earlier start leaves the later one held"):

@@ -1,4 +1,4 @@
-"""A Worker on the storage, end to end."""
+"""End-to-end tests with a Worker on the storage."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class WorkingTests(StorageTests):
         same(unknown.status, JobStatus.FAILED, "worker: with fail_unknown, a job of unknown type fails")
 
     def test_worker_leaves_unknown_types_to_others(self, storage: BaseStorage, other: BaseStorage) -> None:
-        """A job without handler stays pending; it holds up no other, and is there for a worker that has a handler."""
+        """A job without a handler stays pending for a worker that has one, and does not block other jobs."""
         registry, elsewhere = Registry(), Registry()
 
         @job(registry=registry)
@@ -131,7 +131,7 @@ class WorkingTests(StorageTests):
             promise(storage.dequeue_many(200), "leave_types: ends with leave()")
 
     def test_worker_takes_any_error(self, storage: BaseStorage) -> None:
-        """What one handler raises does not hold up the others."""
+        """An error of one handler does not block the other jobs."""
         registry = Registry()
 
         @job(registry=registry)
@@ -193,7 +193,7 @@ class WorkingTests(StorageTests):
             worker.stop(grace=1)
 
     def test_stopped_worker_gives_jobs_back(self, storage: BaseStorage) -> None:
-        """What has not ended within the grace is pending again."""
+        """A job that has not ended within the grace is pending again."""
         registry, began, go = Registry(), threading.Event(), threading.Event()
 
         @job(registry=registry)

@@ -48,7 +48,7 @@ class PruneLoop(Loop):
 def check_keep(keep: timedelta, storage: BaseStorage) -> None:
     """Raise ConfigurationError for what is no age, and for a storage that deletes nothing."""
     if not isinstance(keep, timedelta) or keep < timedelta(0):
-        raise ConfigurationError(f"keep: {keep!r} is not allowed; give a timedelta of 0 or more, or None for all")
+        raise ConfigurationError(f"keep: {keep!r} is not allowed; use a timedelta of 0 or more, or None to keep all")
     kind = type(storage)
     if kind.prune is BaseStorage.prune and kind.prune_some is BaseStorage.prune_some:
-        raise ConfigurationError(f"keep: {kind.__name__} cannot prune jobs; leave keep out")
+        raise ConfigurationError(f"keep: {kind.__name__} cannot prune jobs; leave out keep")

@@ -281,8 +281,8 @@ def test_cancel_of_many(cli: Cli, queue: JobQueue) -> None:
         cli.said("cancel", "--type", "send", "--created-before", "2101-01-01T00:00Z", "--yes") == "3 jobs cancelled\n"
     )
     assert cli.json("show", "p")["status"] == "pending"
-    assert "give the ids of jobs, or else" in cli.complaint(USAGE, "cancel")
-    assert "give the ids of jobs, or else" in cli.complaint(USAGE, "cancel", "p", "--type", "print")
+    assert "use the ids of jobs, or else" in cli.complaint(USAGE, "cancel")
+    assert "use the ids of jobs, or else" in cli.complaint(USAGE, "cancel", "p", "--type", "print")
     assert "--max: " in cli.complaint(USAGE, "cancel", "p", "--max", "1")
     assert "max_jobs: 0 is not" in cli.complaint(NOT_DONE, "cancel", "--type", "print", "--max", "0", "--yes")
     assert "created_before: 'noon' is no time" in cli.complaint(NOT_DONE, "cancel", "--created-before", "noon", "--yes")
@@ -364,6 +364,7 @@ def test_check_finds_nothing_where_all_is_well(cli: Cli, connect: Callable[..., 
         "publications",
         "triggers",
         "misplaced jobs",
+        "pauses",
         "unserved queues",
         "unserved types",
     ]

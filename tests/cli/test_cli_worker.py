@@ -130,7 +130,7 @@ def test_ctrl_c_stops_a_worker_in_good_order(cli: Cli) -> None:
     [
         (["nothing.here"], USAGE, "module: 'nothing' is neither here nor installed; use a dotted name"),
         (["handlers.py"], USAGE, "module: 'handlers.py' is neither here nor installed; use a dotted name"),
-        (["json"], USAGE, "json: no handlers; decorate functions with @job from pgjobq"),
+        (["json"], USAGE, "json: no handlers found; decorate functions with @job from pgjobq"),
         (["handlers", "--concurrency", "0"], NOT_DONE, "concurrency: 0 is not allowed"),
         (["handlers", "--grace", "-1"], NOT_DONE, "grace: -1.0 is not allowed"),
         (["handlers", "--queues", ","], NOT_DONE, r"queues: \[\] is not a list of names"),

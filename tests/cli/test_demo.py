@@ -80,7 +80,7 @@ def test_second_signal_does_not_cut_the_cleaning_up_short(
     demos.append(demo := Demo(temporary))
     assert demo.process.stdout is not None
     said = ""
-    while "2. A worker process is up" not in said:
+    while "2. A worker process is running" not in said:
         said = demo.process.stdout.readline()
         assert said, "it ended before its worker was up"
     for _ in range(10):

@@ -92,7 +92,7 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda s: s.dequeue_many(1, "mail"), "queues: 'mail' is not a list of names; use a list such as ['mail']"),
     (lambda s: s.prune(timedelta(-1)), "older_than: datetime.timedelta(days=-1) is not an age; use a timedelta"),
     (lambda s: s.prune(7), "older_than: 7 is not an age; use a timedelta of 0 or more"),
-    (lambda s: s.prune(timedelta(0), ["pending"]), "statuses: 'pending' is not final; give some of completed, failed,"),
+    (lambda s: s.prune(timedelta(0), ["pending"]), "statuses: 'pending' is not final; use completed, failed,"),
     (lambda s: s.prune(timedelta(0), ["done"]), "status: 'done' is not a status; use pending, running"),
     (lambda s: s.prune(timedelta(0), "failed"), "statuses: 'failed' is not a list of names"),
     (lambda s: s.prune(timedelta(0), queues="mail"), "queues: 'mail' is not a list of names"),

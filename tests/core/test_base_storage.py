@@ -167,17 +167,17 @@ def test_status_that_is_none_is_refused(jobs: JobQueue) -> None:
 
 def test_what_only_a_database_can_is_unsupported(memory: DictStorage, jobs: JobQueue) -> None:
     memory.enqueue("a", "greet", {})
-    with pytest.raises(Unsupported, match="DictStorage cannot enqueue on a connection"):
+    with pytest.raises(Unsupported, match="DictStorage cannot enqueue on the caller"):
         jobs.enqueue("greet", connection=object())
-    with pytest.raises(Unsupported, match="DictStorage cannot enqueue on a connection"):
+    with pytest.raises(Unsupported, match="DictStorage cannot enqueue on the caller"):
         asyncio.run(jobs.enqueue_async("greet", connection=object()))
     with pytest.raises(Unsupported, match="DictStorage cannot cancel"):
         jobs.cancel("a")
     with pytest.raises(Unsupported, match="DictStorage cannot prune"):
         memory.prune(timedelta(days=1))
-    with pytest.raises(Unsupported, match="DictStorage cannot take in jobs with their state"):
+    with pytest.raises(Unsupported, match="DictStorage cannot import jobs with their state"):
         memory.import_jobs([memory.jobs["a"]])
-    with pytest.raises(Unsupported, match="DictStorage has no transactions"):
+    with pytest.raises(Unsupported, match="DictStorage cannot complete jobs in a transaction"):
         memory.transaction(memory.jobs["a"])
     assert list(memory.jobs) == ["a"]
 

@@ -173,7 +173,7 @@ def test_job_that_is_refused_does_not_stop_the_others(other: BaseStorage) -> Non
         "priority": "priority: 2147483648 is not allowed",
         "attempts": "attempts: -1 is not allowed",
         "error": "error: contains a NUL character",
-        "late": "execute at is in the years 1 to 9999",
+        "late": "execute_at: it must be in the years 1 to 9999",
     }
     fields: dict[str, dict[str, Any]] = {
         "unreadable": {"data": UnreadableData("ValueError: x")},
@@ -201,7 +201,7 @@ def test_storage_that_cannot_take_in_jobs_says_so() -> None:
     class Seven(Recorder):
         import_jobs = BaseStorage.import_jobs
 
-    with pytest.raises(Unsupported, match="Seven cannot take in jobs with their state"):
+    with pytest.raises(Unsupported, match="Seven cannot import jobs with their state"):
         copied(ListSource([Job(id="a", type="t")]), Seven())
 
 

@@ -72,7 +72,7 @@ def test_rows_that_came_in_without_triggers(conn: Connection, dsn: str, make_sto
     storage: PostgresStorage = make_storage()
     assert told(dsn) == (
         False,
-        "5 pending jobs without a place in line, 3 running ones without a claim",
+        "5 pending jobs without a place in line, 3 running jobs without a claim",
         "Run: pgjobq repair",
     )
     counted = {"pending": 6, "running": 3}
@@ -294,7 +294,7 @@ def test_check_does_not_read_for_long(conn: Connection, connect: Connect, monkey
     other = connect(autocommit=False)
     other.execute("lock table jobs")
     found = doctor._misplaced(conn, "pgjobq")
-    assert (found.ok, found.detail[:9]) == (True, "not known")
+    assert (found.ok, found.detail[:7]) == (True, "unknown")
 
 
 # -- a dump ------------------------------------------------------------------------------------------

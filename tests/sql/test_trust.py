@@ -191,7 +191,9 @@ def test_renamed_schema_is_told_and_put_right_without_the_old_name(
     conn.execute(TRAP.format(schema="pgjobq"))
     conn.execute("create table pgjobq.jobs (id text default pgjobq.trap()::text, queue text, type text, data jsonb)")
     conn.execute("reset role")
-    with pytest.raises(NotMigrated, match=r"'work' was renamed.*into pgjobq; run: pgjobq migrate --schema work"):
+    with pytest.raises(
+        NotMigrated, match=r"'work' was renamed.*use the schema pgjobq; run: pgjobq migrate --schema work"
+    ):
         check_schema(conn, "work")
     found = examine(empty_dsn, "work")[0]
     assert (found.ok, found.remedy) == (False, "Run: pgjobq migrate --schema work")

@@ -250,7 +250,7 @@ def test_crash_loop_backs_off(fleet: Fleet) -> None:
     ("words", "exit_status", "message"),
     [
         (["nothing.here"], 2, "module: 'nothing' is neither here nor installed"),
-        (["json"], 2, "json: no handlers; decorate functions with @job from pgjobq"),
+        (["json"], 2, "json: no handlers found; decorate functions with @job from pgjobq"),
         (["handlers", "--concurrency", "0"], 1, "concurrency: 0 is not allowed"),
         (["handlers", "--schema", "other"], 1, "run: pgjobq migrate"),
         (["handlers", "--dsn", "postgresql://u:s3cret@127.0.0.1:1/x"], 1, "PostgreSQL does not answer"),

@@ -150,7 +150,7 @@ def test_coroutine_that_a_sync_wrapper_returns_is_not_taken_for_done(
 
     job_id = queue.enqueue(wrapper)
     start()
-    assert "make its wrapper async" in str(finished(queue, job_id).error)
+    assert "make the wrapper async" in str(finished(queue, job_id).error)
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
@@ -365,7 +365,7 @@ def test_worker_goes_on_after_its_connections_were_cut(
 
 def test_storage_is_one_worker(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
     start()
-    with pytest.raises(ConfigurationError, match="a storage of its own"):
+    with pytest.raises(ConfigurationError, match="create a storage for each Worker"):
         start()
 
 

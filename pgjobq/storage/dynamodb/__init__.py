@@ -1,1 +1,1 @@
-"""What DynamoDBStorage is made of; the only folder that imports boto3."""
+"""The parts of DynamoDBStorage. Only they import boto3."""

@@ -1,4 +1,4 @@
-"""Claiming jobs, in the order of the index by_lane, each by an update on condition that nobody else was quicker."""
+"""Claim jobs in the order of the index by_lane, each with an update that fails if another worker was faster."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pgjobq.storage.dynamodb.expressions import Change, Value
 from pgjobq.storage.dynamodb.rows import SCHEDULED, Item, in_text, promoted, ready, running, stored_job
 from pgjobq.storage.holds import Claimant
 
-PROMOTED_AT_ONCE = 1000  # jobs; more that fall due together are promoted by the claims that follow
-SPARE = 20  # entries to read beyond those wanted: others may be quicker
+PROMOTED_AT_ONCE = 1000  # jobs; later claims promote the rest
+SPARE = 20  # extra entries to read, because other workers may take some
 
 
 def promote(table: Table) -> int:
-    """Give scheduled jobs that have fallen due their place in the lane of their queue; how many."""
+    """Move due scheduled jobs to the lane of their queue. Return how many."""
 
     def move(entry: Item) -> bool:
         seen = {"lane": SCHEDULED, "place": entry["place"]}
@@ -42,7 +42,7 @@ def claim(
         seen = {"lane": entry["lane"], "place": entry["place"]}
         change = Change(to=to, add={"attempts": 1}, when=seen)
         changed, item = table.change(entry["id"], change)
-        # The client repeats an update whose answer was lost: then it finds its own.
+        # The client repeats an update whose answer was lost, and may then find its own change.
         if item is not None and (changed or (item.get("claim") == worker_id.claim and item["status"] == "running")):
             return stored_job(item)
         return None

@@ -1,4 +1,4 @@
-"""The tables of a storage, on one client; made ready at the first use."""
+"""The tables of a storage on one client, prepared at the first use."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from pgjobq.storage.dynamodb.schema import prepare
 T = TypeVar("T")
 R = TypeVar("R")
 
-AT_ONCE = 8  # requests of one call
+AT_ONCE = 8  # concurrent requests of one call
 PAGE = 100  # items that one request may name
 QUEUES = "queues"  # the item of the table meta that names them
 
 
 class Table:
-    """The table of jobs, and the table meta beside it: workers, and the names of queues.
+    """The table of jobs, and the table meta with the workers and the names of queues.
 
-    A client of the caller's is used as it is. Reads by key are consistent; reads of an index follow the table a
-    little later.
+    The caller's client is used as it is. Reads by key are consistent. Indexes lag a little behind the table.
     """
 
     def __init__(self, location: Location, *, create: bool) -> None:
@@ -43,14 +42,14 @@ class Table:
         renew_in_child(self)
 
     def after_fork(self) -> None:
-        """Begin again in a child. Of a client of the caller's the connections are let go of; it makes others."""
+        """Connect again in a forked child. The connections of the caller's client are closed, so it opens new ones."""
         self._lock, self._client, self._pool, self._ready = threading.Lock(), None, None, False
         if self.location.client is not None:
             self.location.client.close()
 
     @property
     def client(self) -> Any:
-        """The client; the tables are ready."""
+        """The client, after the tables are prepared."""
         if not self._ready:
             with self._lock:
                 if self._client is None:
@@ -62,7 +61,7 @@ class Table:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Raise errors of botocore inside as children of PgjobqError, the original as their cause."""
+        """Raise botocore's errors as subclasses of PgjobqError, with the original error as the cause."""
         try:
             yield
         except (ClientError, BotoCoreError) as error:
@@ -73,7 +72,7 @@ class Table:
     # -- by key ---------------------------------------------------------------------------------------
 
     def get(self, key: str, *, meta: bool = False) -> Item | None:
-        """An item, as it is now."""
+        """Return the current item, or None."""
         if not key:
             return None
         where = self.meta if meta else self.jobs
@@ -81,7 +80,7 @@ class Table:
         return decode(found["Item"]) if "Item" in found else None
 
     def get_many(self, keys: Sequence[str], *names: str) -> Iterator[Item]:
-        """Those items that are there, as they are now, in no order; only these attributes of them."""
+        """Yield the current items that exist, in no order, with only these attributes."""
         only: dict[str, Any] = {"ConsistentRead": True}
         if names:
             only["ProjectionExpression"] = ", ".join(f"#{name}" for name in names)
@@ -94,23 +93,23 @@ class Table:
                 wanted = answer.get("UnprocessedKeys") or {}
 
     def put(self, item: Item) -> Item | None:
-        """Add an item; the one that has its id already, and nothing is changed then."""
+        """Add an item. If its id exists, change nothing and return the existing item."""
         arguments = Change(absent=["id"]).arguments()
         return self._write(self.client.put_item, self.jobs, Item=encode(item), **arguments)[1]
 
     def change(self, key: str, change: Change, *, meta: bool = False) -> tuple[bool, Item | None]:
-        """Change an item: whether the condition held, and the item as it is now. A key that is not there is None.
+        """Change an item. Return whether the condition held, and the current item, or None if it does not exist.
 
-        Without a condition on it, an item that is not there is made.
+        Without a condition, a missing item is created.
         """
-        if not key:  # which DynamoDB takes for a mistake
+        if not key:  # DynamoDB rejects an empty key
             return False, None
         where = self.meta if meta else self.jobs
         arguments = {"Key": encode({"id": key}), "ReturnValues": "ALL_NEW", **change.arguments()}
         return self._write(self.client.update_item, where, **arguments)
 
     def delete(self, key: str, condition: Change, *, meta: bool = False) -> bool:
-        """Delete an item; whether the condition held."""
+        """Delete an item. Return whether the condition held."""
         where = self.meta if meta else self.jobs
         return self._write(self.client.delete_item, where, Key=encode({"id": key}), **condition.arguments())[0]
 
@@ -127,17 +126,17 @@ class Table:
     # -- by index -------------------------------------------------------------------------------------
 
     def lane(self, lane: str, *, until: str | None = None, page: int = PAGE) -> Iterator[Item]:
-        """Entries of by_lane, in order of place; page: how many to read at once."""
+        """Yield entries of by_lane in the order of place. page: how many to read at once."""
         for answer in self._pages("by_lane", {"lane": lane}, {"place": until}, Limit=page):
             yield from map(decode, answer["Items"])
 
     def of_status(self, status: str, *, until: str | None = None, newest: bool = False) -> Iterator[Item]:
-        """Entries of by_status, in the order of enqueueing."""
+        """Yield entries of by_status in the order of enqueueing."""
         for answer in self._pages("by_status", {"status": status}, {"seq": until}, ScanIndexForward=not newest):
             yield from map(decode, answer["Items"])
 
     def count(self, status: str) -> int:
-        """How many entries by_status has; reads them all."""
+        """Return how many entries by_status has. This reads them all."""
         return sum(answer["Count"] for answer in self._pages("by_status", {"status": status}, {}, Select="COUNT"))
 
     def _pages(
@@ -163,18 +162,18 @@ class Table:
     # -- what is in meta ------------------------------------------------------------------------------
 
     def workers(self) -> list[Item]:
-        """All workers, as they are now. There are few: it is a scan."""
+        """Return all current workers. This is a scan, because there are few."""
         pages = self.client.get_paginator("scan").paginate(TableName=self.meta, ConsistentRead=True)
         items = [decode(item) for page in pages for item in page["Items"]]
         return [item for item in items if item["id"].startswith("worker#")]
 
     def queues(self) -> list[str]:
-        """The names of all queues that ever had a job."""
+        """Return the names of all queues that ever had a job."""
         found = self.get(QUEUES, meta=True)
         return sorted(found["names"]) if found is not None else []
 
     def register(self, queues: Iterable[str]) -> None:
-        """Have these names among queues(); once for each process."""
+        """Add these names to queues(), once for each process."""
         new = sorted(set(queues) - self._known)
         if new:
             self.client.update_item(
@@ -189,7 +188,7 @@ class Table:
     # -- many at once ---------------------------------------------------------------------------------
 
     def each(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """The function of each item, a few at once; in order."""
+        """Call the function with each item, a few at once. Return the results in order."""
         if len(items) < 2:
             return [function(item) for item in items]
         with self._lock:
@@ -198,7 +197,7 @@ class Table:
         return list(self._pool.map(function, items))
 
     def close(self) -> None:
-        """Close the client, if it is ours; the next use connects anew."""
+        """Close the client, unless it is the caller's. The next use connects again."""
         with self._lock:
             pool, self._pool = self._pool, None
             client, self._client, self._ready = self._client, None, False

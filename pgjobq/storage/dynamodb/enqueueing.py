@@ -1,4 +1,4 @@
-"""Adding jobs: one by a conditional put, some in a transaction, more in several."""
+"""Add jobs: one job with a conditional put, several in a transaction, more in several transactions."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from pgjobq.storage.dynamodb.expressions import Change
 from pgjobq.storage.dynamodb.rows import Item, encode
 
 MAX_ITEMS, MAX_BYTES = 100, 3_500_000  # of a transaction; DynamoDB's own limit is 4 MB
-CONFLICTS = 6  # tries of a transaction that others get in the way of
+CONFLICTS = 6  # attempts of a transaction that conflicts with others
 
 
 def add(table: Table, items: Sequence[Item]) -> None:
-    """Add all items or none, as far as one transaction reaches. Raises DuplicateJob."""
+    """Add all items or none, if they fit in one transaction. Raises DuplicateJob."""
     by_id = {item["id"]: item for item in items}
     if len(by_id) < len(items):
         raise _duplicate(next(item for item in items if by_id[item["id"]] is not item))
     if len(items) == 1:
         there = table.put(items[0])
-        # The client repeats a put whose answer was lost: then it finds its own.
+        # The client repeats a put whose answer was lost, and may then find its own item.
         if there is not None and any(there[name] != items[0][name] for name in ("seq", "created_at")):
             raise _duplicate(items[0])
         return
     portions = list(_portions(items))
     if len(portions) > 1:
-        # Nearly always a known id is found here, before anything is added.
+        # This almost always finds an existing id before anything is added.
         for there in table.get_many(list(by_id), "id"):
             raise _duplicate(there)
     added: list[Item] = []
@@ -80,4 +80,4 @@ def _take_back(table: Table, item: Item) -> None:
 
 
 def _duplicate(item: Item) -> DuplicateJob:
-    return DuplicateJob(f"job_id: {item['id']!r} exists already; give another id")
+    return DuplicateJob(f"job_id: {item['id']!r} exists already; use another id")

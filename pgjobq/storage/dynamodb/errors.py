@@ -1,4 +1,4 @@
-"""What DynamoDB and its client said, as an error of pgjobq's that names the mend."""
+"""Translate errors of DynamoDB and its client to pgjobq's errors, whose messages name the remedy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_FOUND = "ResourceNotFoundException"
 EXISTS = "ResourceInUseException"
 _SETTINGS = (NoRegionError, NoCredentialsError, PartialCredentialsError, ProfileNotFound, ConfigNotFound)
 _AWAY = (NoConnection, HTTPClientError, WaiterError)
-# They pass by themselves; the client has tried again a few times before it says so.
+# Temporary errors. The client has retried a few times before it raises them.
 _BUSY = {
     "InternalFailure",
     "InternalServerError",
@@ -49,28 +49,28 @@ _REFUSED = {
 
 
 def code_of(error: Exception) -> str:
-    """The code that DynamoDB gave; empty when it is another's error."""
+    """Return DynamoDB's code, or "" for any other error."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
 def reasons_of(error: ClientError) -> list[str]:
-    """Why each item of a cancelled transaction was refused; "None" for those that were not."""
+    """Return why each item of a cancelled transaction was refused, or "None" for items that were not refused."""
     reasons: list[dict[str, Any]] = error.response.get("CancellationReasons", [])
     return [str(reason.get("Code")) for reason in reasons]
 
 
 def translate(error: Exception, server: str) -> PgjobqError:
-    """The pgjobq error for one of botocore's; server: where DynamoDB is."""
+    """Return the pgjobq error for an error of botocore. server: the address of DynamoDB."""
     code = code_of(error)
     said = error.response["Error"].get("Message", code) if isinstance(error, ClientError) else str(error)
     message = " ".join(str(said).split())[:500]
     if isinstance(error, _SETTINGS):
         return ConfigurationError(
-            f"DynamoDB: {message}; name the region in the URL (dynamodb://REGION/TABLE) or AWS_DEFAULT_REGION, and"
-            " give credentials in any way that boto3 knows, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            f"DynamoDB: {message}; set the region in the URL (dynamodb://REGION/TABLE) or AWS_DEFAULT_REGION, and"
+            " the credentials in any way that boto3 supports, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     if code == "ValidationException" and "size" in message.lower():
-        return InvalidJob(f"data: {message}; store the bulk elsewhere and enqueue a reference", field="data")
+        return InvalidJob(f"data: {message}; store the large part elsewhere and enqueue a reference", field="data")
     if code in _BUSY or code.startswith("5") or isinstance(error, _AWAY):
         return StorageUnavailable(f"DynamoDB at {server} does not answer: {message}")
     if code == CANCELLED and isinstance(error, ClientError):
@@ -79,5 +79,5 @@ def translate(error: Exception, server: str) -> PgjobqError:
     if code in _REFUSED:
         return StorageError(f"DynamoDB at {server}: {message}; check the credentials and their rights on the tables")
     if code == NOT_FOUND:
-        return NotMigrated(f"DynamoDB at {server}: {message}; the next call makes the table, unless create=False")
+        return NotMigrated(f"DynamoDB at {server}: {message}; the next call creates the table, unless create=False")
     return StorageError(f"DynamoDB at {server}: {code or type(error).__name__}: {message}")

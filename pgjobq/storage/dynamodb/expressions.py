@@ -13,9 +13,10 @@ Value = str | int
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What to change of an item, and on which condition.
+    """A change of an item, and its condition.
 
-    to: new values; None removes. add: numbers to add. when: each has this value, or one of these. absent: has none.
+    to: new values; None removes the attribute. add: numbers to add. when: attributes that must have this value, or one
+    of these. absent: attributes that must not exist.
     """
 
     to: Mapping[str, Value | None] = field(default_factory=dict)
@@ -24,7 +25,7 @@ class Change:
     absent: Sequence[str] = ()
 
     def arguments(self) -> dict[str, Any]:
-        """Arguments of update_item; of delete_item or put_item, when nothing is changed."""
+        """Return the arguments of update_item, or of delete_item and put_item if nothing is changed."""
         values: dict[str, Value] = {}
 
         def bound(value: Value) -> str:

@@ -13,10 +13,10 @@ from pgjobq.storage.dynamodb.settling import finished
 
 
 class Leases:
-    """The workers of the table meta. A lease is in the time of the processes: their clocks must agree.
+    """The workers of the table meta. Leases use the clocks of the processes, so these must agree.
 
-    The index may not show a job yet that a worker claimed just before it died or left. So a worker is not
-    forgotten at once: it is marked dead, looked at once more a lease later, and deleted then.
+    The index may not show a job yet that a worker claimed just before it died or left. Therefore a worker is first
+    marked as dead, checked again after another lease, and only then deleted.
     """
 
     def __init__(self, table: Table, lease: float) -> None:
@@ -26,29 +26,29 @@ class Leases:
         return in_text(utc_now() + timedelta(seconds=self._lease))
 
     def enlist(self, worker_id: int, name: str) -> None:
-        """Register a worker, with a lease from now."""
+        """Register a worker, with a lease that begins now."""
         values: dict[str, Value | None] = {"name": name, "started_at": in_text(utc_now()), "lease_until": self._until()}
         self._table.change(_key(worker_id), Change(to={**values, "worker_id": worker_id}), meta=True)
 
     def renew(self, worker_id: int) -> bool:
-        """Extend its lease from now; False when it is dead, or not registered."""
+        """Renew the worker's lease from now. Return False if it is marked dead or not registered."""
         change = Change(to={"lease_until": self._until()}, when={"worker_id": worker_id}, absent=["dead_since"])
         return self._table.change(_key(worker_id), change, meta=True)[0]
 
     def retire(self, worker_id: int) -> None:
-        """It has left."""
+        """Mark the worker as dead, because it has left."""
         dead = {"dead_since": in_text(utc_now()), "lease_until": self._until()}
         self._table.change(_key(worker_id), Change(to=dead, when={"worker_id": worker_id}), meta=True)
 
     def rescue(self) -> int:
-        """Give away the jobs of workers whose lease ran out; how many."""
+        """Put the jobs of workers whose lease has expired back in line. Return how many."""
         now = in_text(utc_now())
         return sum(self._bury(worker) for worker in self._table.workers() if worker["lease_until"] <= now)
 
     def _bury(self, worker: Item) -> int:
         key, seen = str(worker["id"]), {"lease_until": str(worker["lease_until"])}
         dead = {"dead_since": worker.get("dead_since") or in_text(utc_now()), "lease_until": self._until()}
-        # It goes first, on condition: should it live, it finds out when it renews its lease.
+        # Change the worker first, if it is still expired. A worker that lives notices it at its next renewal.
         if not self._table.change(key, Change(to=dead, when=seen), meta=True)[0]:
             return 0
         entries = list(self._table.lane(running(worker["worker_id"])))
@@ -61,7 +61,7 @@ class Leases:
         return len(given)
 
     def _give_away(self, entry: Item) -> tuple[str, int] | None:
-        """The job's id and its crashes; None when it was settled meanwhile."""
+        """Return the job's id and its crashes, or None if it was settled in the meantime."""
         job = self._table.get(entry["id"])  # the index does not have its crashes
         if job is None:
             return None

@@ -1,4 +1,4 @@
-"""Where DynamoDB is, and which table."""
+"""The address of DynamoDB, and the name of the table."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from botocore.config import Config
 from pgjobq.checks import check_seconds
 from pgjobq.errors import ConfigurationError
 
-TRIES = 4  # of each request, when DynamoDB is busy or away; the client waits up to 1, 2 and 4 seconds between them
-_FORM = "give dynamodb://REGION/TABLE, and after ? endpoint=URL or profile=NAME where they are needed"
+TRIES = 4  # attempts of a request if DynamoDB is busy or away; the client waits up to 1, 2 and 4 seconds between them
+_FORM = "use dynamodb://REGION/TABLE, if necessary with ?endpoint=URL or ?profile=NAME"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Location:
-    """A table in a region, or at an endpoint. client: the caller's own, which leads there."""
+    """A table in a region or at an endpoint. client: the caller's own client for it."""
 
     table: str
     region: str | None = None
@@ -32,14 +32,14 @@ class Location:
 
     @classmethod
     def from_table_or_url(cls, table: str, **given: Any) -> Self:
-        """From the name of a table, or a URL that names it, and what else is given."""
+        """Create a location from the name of a table or a URL, and from the other arguments."""
         if "://" in table:
             table, named = _read(table)
             given = {**named, **{name: value for name, value in given.items() if value is not None}}
         client = given.get("client")
         if client is not None and not hasattr(client, "transact_write_items"):
             raise ConfigurationError(
-                f"client: {type(client).__name__} is no client of DynamoDB; give boto3.client('dynamodb')"
+                f"client: {type(client).__name__} is not a DynamoDB client; use boto3.client('dynamodb')"
             )
         check_seconds("timeout", given.get("timeout", 1))
         return cls(table=table, **given)
@@ -53,7 +53,7 @@ class Location:
         return self.region or "the default region"
 
     def connect(self, at_once: int) -> Any:
-        """A client, for so many requests at once."""
+        """Create a client for this many concurrent requests."""
         if self.client is not None:
             return self.client
         session, making = _session(self.profile, os.getpid())
@@ -83,12 +83,12 @@ def _read(url: str) -> tuple[str, dict[str, str | None]]:
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError:
-        raise ConfigurationError(f"dsn: this is no URL of DynamoDB; {_FORM}") from None
+        raise ConfigurationError(f"dsn: this is not a DynamoDB URL; {_FORM}") from None
     if "@" in parts.netloc:
-        raise ConfigurationError(f"dsn: a URL of DynamoDB has no user and password, boto3 finds its own; {_FORM}")
+        raise ConfigurationError(f"dsn: a DynamoDB URL has no user and password, because boto3 finds them; {_FORM}")
     unknown = set(options) - {"endpoint", "profile"}
     if parts.scheme != "dynamodb" or unknown or parts.path.count("/") > 1:
-        wrong = f"it has no {min(unknown)}" if unknown else "this is none"
-        raise ConfigurationError(f"dsn: a URL of DynamoDB is wanted, and {wrong}; {_FORM}")
+        wrong = f"a DynamoDB URL has no option {min(unknown)!r}" if unknown else "this is not a DynamoDB URL"
+        raise ConfigurationError(f"dsn: {wrong}; {_FORM}")
     named = {"region": parts.netloc or None, "endpoint": options.get("endpoint"), "profile": options.get("profile")}
     return parts.path.strip("/") or "jobs", named

@@ -1,10 +1,10 @@
-"""Jobs as items, and back; and where an item stands in the indexes.
+"""Convert jobs to items and items to jobs, and compute the places of items in the indexes.
 
-Beside the fields of Job an item has: `lane` and `place`, the keys of the index by_lane, in which a pending job of
-a queue, a scheduled job and a running job of a worker each stand in a lane of their own, in order; `seq`, its
-place in the order of enqueueing, with `status` the key of the index by_status; `claim`, the number of the claim that
-started it last, which never comes again; `settled`, the last start that was settled, by its claim, and how. Times are
-texts in UTC that sort as the times do.
+An item has the fields of Job and some more. `lane` and `place` are the keys of the index by_lane, which has a lane for
+the pending jobs of each queue, one for scheduled jobs, and one for the running jobs of each worker. `seq` is the place
+in the order of enqueueing, and with `status` the key of the index by_status. `claim` is the number of the claim that
+started the job last, which is never used again. `settled` is the claim of the last start that was settled, and its
+outcome. Times are texts in UTC that sort like the times.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OTHERS = ("status", "queue", "priority", "attempts", "max_retries", "crashes", 
 
 
 def encode(values: Mapping[str, str | int | None]) -> dict[str, dict[str, str]]:
-    """Values as DynamoDB's client takes them; None is left out."""
+    """Convert values to the form of DynamoDB's client, without those that are None."""
     return {
         name: {"N": str(value)} if isinstance(value, int) else {"S": value}
         for name, value in values.items()
@@ -43,7 +43,7 @@ def encode(values: Mapping[str, str | int | None]) -> dict[str, dict[str, str]]:
 
 
 def decode(item: Mapping[str, Mapping[str, Any]]) -> Item:
-    """What the client gives, as plain values."""
+    """Convert an item from the form of DynamoDB's client to plain values."""
     return {
         name: int(value) if kind == "N" else value
         for name, typed in item.items()
@@ -53,7 +53,7 @@ def decode(item: Mapping[str, Mapping[str, Any]]) -> Item:
 
 
 class Clock:
-    """Numbers that grow with time, in microseconds; never the same twice in a process. Thread-safe."""
+    """Numbers that grow with time, in microseconds, and are unique in a process. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -61,7 +61,7 @@ class Clock:
         renew_in_child(self)
 
     def after_fork(self) -> None:
-        """Wait for no thread of the parent's."""
+        """Replace the lock, because a thread of the parent may have held it."""
         self._lock = threading.Lock()
 
     def next(self) -> int:
@@ -92,7 +92,7 @@ def running(worker_id: int) -> str:
 
 
 def position(queue: str, priority: int, due: datetime, seq: str, now: datetime) -> Item:
-    """Lane and place of a pending job."""
+    """Return the lane and place of a pending job."""
     rank, when = f"{2**31 - 1 - priority:010d}", in_text(due)
     if due > now:
         return {"lane": SCHEDULED, "place": f"{when}#{rank}#{seq}"}
@@ -100,13 +100,13 @@ def position(queue: str, priority: int, due: datetime, seq: str, now: datetime) 
 
 
 def promoted(item: Item) -> Item:
-    """Lane and place of a scheduled job that has fallen due."""
+    """Return the lane and place of a scheduled job that is due now."""
     when, rank, seq = item["place"].split("#")
     return {"lane": ready(item["queue"]), "place": f"{rank}#{when}#{seq}"}
 
 
 def new_item(job: NewJob, number: int, now: datetime) -> Item:
-    """The item of a job that is enqueued now. Raises InvalidJob when DynamoDB cannot hold it."""
+    """Return the item of a job that is enqueued now. Raises InvalidJob if DynamoDB cannot store it."""
     execute_at = job.execute_at if job.delay is None else now + timedelta(seconds=job.delay)
     seq = seq_text(number)
     item = {
@@ -131,7 +131,7 @@ def new_item(job: NewJob, number: int, now: datetime) -> Item:
 
 
 def arrived_item(job: Job, encoded: str, number: int, now: datetime) -> Item:
-    """The item of a job that comes with its state, and with its data as JSON."""
+    """Return the item of a job that is imported with its state and with its data as JSON."""
     seq = seq_text(number)
     item: Item = {
         "id": job.id,
@@ -153,7 +153,7 @@ def arrived_item(job: Job, encoded: str, number: int, now: datetime) -> Item:
 
 
 def stored_job(item: Item) -> Job:
-    """The job of an item."""
+    """Convert an item to a job."""
     values: dict[str, Any] = {name: datetime.fromisoformat(item[name]) for name in _TIMES if name in item}
     values |= {name: item[name] for name in _OTHERS if name in item}
     values["worker_id"] = Claimant.stored(item.get("worker_id"), item.get("claim"))
@@ -161,7 +161,7 @@ def stored_job(item: Item) -> Job:
 
 
 def held_job(entry: Item) -> Job:
-    """A running job, as the index has it: without data and times."""
+    """Convert an entry of the index to a running job without data and times."""
     names = ("id", "type", "queue", "attempts", "max_retries")
     values: dict[str, Any] = {name: entry[name] for name in names}
     worker_id = Claimant.stored(entry["worker_id"], entry.get("claim"))
@@ -171,8 +171,8 @@ def held_job(entry: Item) -> Job:
 def _checked(encoded: str) -> str:
     if (size := len(encoded.encode())) > MAX_DATA:
         raise InvalidJob(
-            f"data: has {size} bytes, more than the {MAX_DATA} that DynamoDB can keep beside the job's other fields;"
-            " store the bulk elsewhere and enqueue a reference",
+            f"data: it has {size} bytes, more than the {MAX_DATA} that DynamoDB can store beside the other fields;"
+            " store the large part elsewhere and enqueue a reference to it",
             field="data",
         )
     return encoded

@@ -1,4 +1,4 @@
-"""The tables and indexes: made when they are not there, and told apart from a stranger's."""
+"""Create the tables and indexes if they are missing, and check that existing tables are pgjobq's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VERSION = 1  # of the items and indexes
 SCHEMA = "schema"  # the item of the table meta that has it
 PATIENCE = {"Delay": 1, "MaxAttempts": 120}  # seconds; a table takes some 10
 
-# What is in an index costs a write when it changes; these change with the keys, or never.
+# A change of an indexed attribute costs a write. These attributes change only with the keys, or never.
 INDEXES = {
     "by_lane": ("lane", "place", ["type", "queue", "attempts", "max_retries", "worker_id", "claim"]),
     "by_status": ("status", "seq", ["queue", "finished_at"]),
@@ -22,7 +22,7 @@ INDEXES = {
 
 
 def prepare(client: Any, jobs: str, meta: str, *, create: bool) -> None:
-    """See that the tables are there and ours. Raises SchemaConflict, SchemaTooNew, or the client's errors."""
+    """Check that the tables exist and are pgjobq's. Raises SchemaConflict, SchemaTooNew, or the client's errors."""
     if create:
         for table, indexes in ((jobs, INDEXES), (meta, {})):
             _ensure(client, table, indexes)
@@ -36,7 +36,7 @@ def prepare(client: Any, jobs: str, meta: str, *, create: bool) -> None:
             if code_of(error) != CONDITION_FAILED:
                 raise
     elif (version := decode(found)["version"]) > VERSION:
-        raise SchemaTooNew(f"the table {jobs} is of version {version}, and this pgjobq knows {VERSION}; upgrade it")
+        raise SchemaTooNew(f"the table {jobs} has version {version}, this pgjobq supports up to {VERSION}; upgrade it")
 
 
 def _ensure(client: Any, table: str, indexes: dict[str, tuple[str, str, list[str]]]) -> None:
@@ -55,7 +55,7 @@ def _ensure(client: Any, table: str, indexes: dict[str, tuple[str, str, list[str
     there = {index["IndexName"]: _keys(index) for index in found.get("GlobalSecondaryIndexes", ())}
     ours = _keys(found) == ["id"] and all(there.get(name) == [*keys] for name, (*keys, _) in indexes.items())
     if not ours:
-        raise SchemaConflict(f"the table {table} is there and not one of pgjobq's; give another name")
+        raise SchemaConflict(f"the table {table} exists and is not pgjobq's; use another name")
     if found["TableStatus"] == "CREATING":
         client.get_waiter("table_exists").wait(TableName=table, WaiterConfig=PATIENCE)
 

@@ -1,4 +1,4 @@
-"""The changes that settle starts, each on condition that its worker still holds the job."""
+"""The changes that settle starts. Each applies only if its worker still holds the job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgjobq.storage.holds import claim_of
 
 
 def settle(table: Table, outcome: Outcome, clock: Clock) -> bool:
-    """Settle a start; False when it was lost. One that was settled the same way before is not."""
+    """Settle a start. Return False if it was lost, but not if it was settled in the same way before."""
     job = outcome.job
     mark = f"{claim_of(job)}/{type(outcome).__name__.lower()}"
     held: dict[str, Value] = {"status": "running", "claim": claim_of(job)}
@@ -28,13 +28,13 @@ def settle(table: Table, outcome: Outcome, clock: Clock) -> bool:
 
 
 def finished(status: str) -> dict[str, Value | None]:
-    """What a job that comes to its end is changed to."""
+    """Return the new values of a job that is finished."""
     now = in_text(utc_now())
     return {"status": status, "finished_at": now, "updated_at": now, "lane": None, "place": None}
 
 
 def pending_after(queue: str, priority: int, delay: float, clock: Clock) -> dict[str, Value | None]:
-    """What a job that gets another try after so many seconds is changed to."""
+    """Return the new values of a job that is pending again after this many seconds."""
     now = utc_now()
     due = now + timedelta(seconds=delay)
     return {
@@ -48,7 +48,7 @@ def pending_after(queue: str, priority: int, delay: float, clock: Clock) -> dict
 
 
 def _changes(outcome: Outcome, clock: Clock) -> tuple[dict[str, Value | None], int]:
-    """New values, and how many starts are taken back."""
+    """Return the new values, and the number of starts to subtract from attempts."""
     match outcome:
         case Completed():
             return {**finished("completed"), "error": None}, 0
@@ -59,7 +59,7 @@ def _changes(outcome: Outcome, clock: Clock) -> tuple[dict[str, Value | None], i
             kept: dict[str, Value | None] = {} if error is None else {"error": storable_error(error, MAX_ERROR)}
             return {**pending_after(job.queue, job.priority, delay, clock), **kept}, 0
         case Released(job, 0):
-            # It keeps its place, and so its turn.
+            # The job keeps its place in line.
             return {"status": "pending", "updated_at": in_text(utc_now()), "lane": ready(job.queue)}, 1
         case Released(job, delay):
             return pending_after(job.queue, job.priority, delay, clock), 1

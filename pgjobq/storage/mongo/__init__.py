@@ -1,1 +1,1 @@
-"""What MongoStorage is made of; the only folder that imports pymongo besides it."""
+"""The parts of MongoStorage. Only they and MongoStorage import pymongo."""

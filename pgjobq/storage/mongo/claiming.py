@@ -1,4 +1,4 @@
-"""Claiming jobs, in the order of an index that holds pending jobs alone."""
+"""Claim jobs in the order of an index that contains only pending jobs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def claim(
 ) -> list[Job]:
     """Claim up to limit due jobs of these queues (None: all) and not of these types for the worker, in order.
 
-    One by one a claim is a single update; more are found, updated where nobody else was quicker, and read again:
-    three round trips, however many.
+    A claim of one job is a single update. A claim of several jobs takes three round trips: it finds jobs, updates those
+    that no other worker has taken in the meantime, and reads them again.
     """
     jobs = database.jobs
     due: Document = {"status": "pending", "due": {"$lte": database.now()}}
@@ -44,7 +44,7 @@ def claim(
         ids = [document["_id"] for document in head]
         if not ids:
             break
-        # Whoever comes second gets what is left, and looks again.
+        # A worker that comes second gets the jobs that are left, and searches again.
         if jobs.update_many({"_id": {"$in": ids}, **due}, start, hint=BY_ID).modified_count:
             ours = {"_id": {"$in": ids}, "status": "running", "claim": worker_id.claim}
             started = {document["_id"]: stored_job(document) for document in jobs.find(ours).hint(BY_ID)}

@@ -1,4 +1,4 @@
-"""The collections of a storage, on one client; made ready at the first use."""
+"""The collections of a storage on one client, prepared at the first use."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pgjobq.storage.mongo.errors import is_missing_index, translate
 from pgjobq.storage.mongo.rows import CODEC, Document
 from pgjobq.storage.mongo.schema import META, prepare
 
-ANSWER_TIME = 30.0  # seconds to wait for the answer of a server that took the question
+ANSWER_TIME = 30.0  # seconds to wait for the answer to a request
 
 
 class Database:
-    """jobs, workers and meta: the collections. A client of the caller's is used as it is, and not closed.
+    """The collections jobs, workers and meta. The caller's client is used as it is, and not closed.
 
-    Reads go to the primary; writes wait for a majority, unless the client says otherwise. Raises
-    ConfigurationError for a URI that is none.
+    Reads go to the primary. Writes wait for a majority, unless the client has another setting. Raises
+    ConfigurationError for an invalid URI.
     """
 
     def __init__(self, uri: str | MongoClient[Any], database: str | None, collection: str, timeout: float) -> None:
@@ -38,19 +38,19 @@ class Database:
         self._lock = threading.Lock()
         self._ready = False
         self._client: MongoClient[Any] | None = self._connected()
-        self._inherited: MongoClient[Any] | None = None  # of the parent's
+        self._inherited: MongoClient[Any] | None = None  # the parent's client
         name = database or _named(self._client) or "jobqueue"
         try:
             self._names = (name, self._client[name][collection].name)
         except InvalidName as error:
-            raise ConfigurationError(f"database or collection: {error}; give another name") from None
+            raise ConfigurationError(f"database or collection: {error}; use another name") from None
         renew_in_child(self)
 
     def after_fork(self) -> None:
-        """Begin again in a child; a client of the caller's does so by itself."""
+        """Connect again in a forked child. The caller's client does this by itself."""
         self._lock, self._ready = threading.Lock(), False
         if isinstance(self._uri, str):
-            self._inherited, self._client = self._client, None  # kept: it would warn of being unclosed
+            self._inherited, self._client = self._client, None  # kept, because it would warn that it was not closed
 
     def _connected(self) -> MongoClient[Any]:
         """A client, which connects when it is used."""
@@ -69,15 +69,15 @@ class Database:
                 raise ValueError
             return MongoClient(self._uri, connect=False, **own)
         except (InvalidURI, BadSettings, ValueError):
-            # Their words may hold the password.
+            # The library's messages may contain the password.
             raise ConfigurationError(
-                "uri: is none that MongoDB understands; give mongodb://user:password@host:port/database, and"
-                " percent-encode what is special in user and password"
+                "uri: MongoDB does not understand this URI; use mongodb://user:password@host:port/database, and"
+                " percent-encode special characters in the user and the password"
             ) from None
 
     @property
     def server(self) -> str:
-        """Where the server is, without user and password."""
+        """The address of the server, without user and password."""
         client = self._client
         if client is None:
             return "?"
@@ -85,7 +85,7 @@ class Database:
         return ",".join(f"{host}:{port}" if port else host for host, port in known) or "?"
 
     def collection(self, suffix: str = "") -> Collection[Document]:
-        """A collection, whether or not it is ready."""
+        """Return a collection without preparing it."""
         if self._client is None:
             self._client = self._connected()
         client, (database, name) = self._client, self._names
@@ -96,7 +96,7 @@ class Database:
 
     @property
     def jobs(self) -> Collection[Document]:
-        """Jobs; ready."""
+        """The prepared collection of jobs."""
         jobs = self.collection()
         if not self._ready:
             with self._lock:
@@ -107,12 +107,12 @@ class Database:
 
     @property
     def workers(self) -> Collection[Document]:
-        """Workers and their leases. One a process: whole."""
+        """The collection of workers and their leases. It has one document for each process."""
         return self.collection("_workers")
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:
-        """Raise errors of pymongo inside as children of PgjobqError, the original as their cause."""
+        """Raise pymongo's errors as subclasses of PgjobqError, with the original error as the cause."""
         try:
             yield
         except (PyMongoError, BSONError) as error:
@@ -121,11 +121,11 @@ class Database:
             raise translate(error, self.server) from error
 
     def now(self) -> datetime:
-        """The server's time, in milliseconds: no job that was enqueued before is due after it."""
+        """Return the server's time in milliseconds. A job that was enqueued before, due at once, is due by then."""
         return self._hello()["localTime"].replace(tzinfo=UTC)  # type: ignore[no-any-return]  # an answer is a dict
 
     def has_transactions(self) -> bool:
-        """Whether it is a replica set or a sharded cluster."""
+        """Whether the server is a replica set or a sharded cluster."""
         hello = self._hello()
         return "setName" in hello or hello.get("msg") == "isdbgrid"
 
@@ -133,23 +133,23 @@ class Database:
         return self.collection().database.client.admin.command("hello")
 
     def take_places(self, count: int) -> tuple[int, datetime]:
-        """So many places in the order of enqueueing: the first; and the server's time.
+        """Take count places in the order of enqueueing. Return the first of them, and the server's time.
 
-        Places are microseconds, so that they grow even when a failover forgets some. Not waited for to be durable,
-        for the same reason.
+        Places are microseconds, so they grow even if a failover loses some. For the same reason the write need not be
+        durable.
         """
         meta = self.collection("_meta").with_options(write_concern=WriteConcern(1))
         now = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
         change = [{"$set": {"last": {"$add": [{"$max": ["$last", now]}, count]}, "at": "$$NOW"}}]
         while True:
-            _ = self.jobs  # ready: the document is there
+            _ = self.jobs  # prepares the collections, so that the document exists
             found = meta.find_one_and_update({"_id": META}, change, return_document=ReturnDocument.AFTER)
             if found is not None:
                 return found["last"] - count + 1, found["at"]
-            self._ready = False  # somebody dropped the database
+            self._ready = False  # the database was dropped
 
     def close(self) -> None:
-        """Close the client, if it is ours; the next use connects anew."""
+        """Close the client, unless it is the caller's. The next use connects again."""
         client = self._client
         if client is not None and isinstance(self._uri, str):
             client.close()
@@ -157,7 +157,7 @@ class Database:
 
 
 def _named(client: MongoClient[Any]) -> str | None:
-    """The database that the URI names; admin is there to log in."""
+    """Return the database in the URI, or None. admin does not count, because it is only for the login."""
     try:
         name = client.get_default_database().name
     except BadSettings:
@@ -166,5 +166,5 @@ def _named(client: MongoClient[Any]) -> str | None:
 
 
 def milliseconds(seconds: float) -> int:
-    """Rounded up."""
+    """Convert seconds to milliseconds, rounded up."""
     return -(-timedelta(seconds=seconds) // timedelta(milliseconds=1))

@@ -1,4 +1,4 @@
-"""Inserting documents, all or none where the server can."""
+"""Insert documents, all or none if the server has transactions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pgjobq.storage.mongo.connection import Database
 from pgjobq.storage.mongo.errors import duplicate_id
 from pgjobq.storage.mongo.rows import Document
 
-CONFLICTS = 8  # tries of a transaction that others get in the way of
+CONFLICTS = 8  # attempts of a transaction that conflicts with others
 
 
 def insert_all(database: Database, documents: Sequence[Document]) -> None:
-    """Insert all or none. Raises pymongo's error for an id that exists."""
+    """Insert all documents or none. Raises pymongo's error for an id that exists."""
     if len(documents) == 1:
         database.jobs.insert_one(documents[0])
     elif database.has_transactions():
@@ -27,7 +27,7 @@ def insert_all(database: Database, documents: Sequence[Document]) -> None:
 
 
 def insert_unknown(database: Database, documents: Sequence[Document]) -> int:
-    """Insert those whose id is not there, all or none in a transaction; how many."""
+    """Insert the documents whose ids do not exist, all or none in a transaction. Return how many."""
     added = 0
     while new := _unknown(database, documents):
         try:
@@ -39,7 +39,7 @@ def insert_unknown(database: Database, documents: Sequence[Document]) -> int:
         except BulkWriteError as error:
             if duplicate_id(error) is None:
                 raise
-            # Another added it since we looked. In a transaction nothing was inserted.
+            # Another client has added an id since the check. In a transaction nothing was inserted.
             if not database.has_transactions():
                 added += error.details["nInserted"]
     return added
@@ -66,21 +66,21 @@ def _insert_in_transaction(database: Database, documents: Sequence[Document]) ->
                 jobs.bulk_write(_inserts(documents), session=session)
             return
         except PyMongoError as error:
-            # Another transaction inserts one of the ids; a server that is away is the caller's business.
+            # Another transaction inserts one of the ids. The caller handles a server that is away.
             conflict = error.has_error_label("TransientTransactionError") and not isinstance(error, ConnectionFailure)
             if not conflict or not left:
                 raise
-            time.sleep(0.01 * 2 ** (CONFLICTS - left) * random.random())  # noqa: S311  # jitter, not secrecy
+            time.sleep(0.01 * 2 ** (CONFLICTS - left) * random.random())  # noqa: S311  # jitter need not be secret
 
 
 def _insert_or_take_back(database: Database, documents: Sequence[Document]) -> None:
     jobs = database.jobs
     ids = [document["_id"] for document in documents]
-    # Nearly always a known id is found here, before a worker could take one of those that are inserted before it.
+    # This almost always finds an existing id before a worker can take one of the jobs that are inserted before it.
     fresh = {document["_id"] for document in _unknown(database, documents)}
     known = [document for document in documents if document["_id"] not in fresh]
     if known:
-        jobs.insert_one(known[0])  # the server refuses it
+        jobs.insert_one(known[0])  # the server refuses it with the error to raise
     try:
         jobs.bulk_write(_inserts(documents))
     except BulkWriteError:

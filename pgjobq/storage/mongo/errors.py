@@ -1,4 +1,4 @@
-"""What MongoDB said, as an error of pgjobq's that names the mend."""
+"""Translate errors of MongoDB to pgjobq's errors, whose messages name the remedy."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from pgjobq.errors import InvalidJob, PgjobqError, SchemaConflict, StorageError,
 
 DUPLICATE_KEY = 11000
 BAD_VALUE = 2
-_REFUSED = {13, 18, 8000}  # unauthorized, authentication failed, Atlas' own
+_REFUSED = {13, 18, 8000}  # unauthorized, authentication failed, Atlas's own error
 _OTHER_INDEX = {85, 86}  # an index of this name, or these fields, with other options
-# The server stops, is no primary any more, or did not manage in time: all pass by themselves.
+# Temporary errors: the server is stopping, is not the primary any more, or exceeded a time limit.
 _AWAY = {6, 7, 50, 64, 89, 91, 100, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436}
 
 
 def translate(error: Exception, server: str) -> PgjobqError:
-    """The pgjobq error for one of pymongo's or bson's; server: its name, without password."""
-    # What follows is a dump of the topology, or of the answer.
+    """Return the pgjobq error for an error of pymongo or bson. server: its name, without password."""
+    # Cut off the dump of the topology or of the answer that follows the message.
     message = _words(error).split(", full error:")[0].split(", Timeout:")[0].split(" (configured timeouts:")[0]
     code = _code(error)
     if isinstance(error, DocumentTooLarge):
-        return InvalidJob(f"data: {message}; store the bulk elsewhere and enqueue a reference", field="data")
+        return InvalidJob(f"data: {message}; store the large part elsewhere and enqueue a reference", field="data")
     if isinstance(error, ConnectionFailure | ExecutionTimeout | WTimeoutError) or code in _AWAY:
         return StorageUnavailable(f"MongoDB at {server} does not answer: {message}")
     if code in _REFUSED:
         return StorageError(f"MongoDB at {server}: {message}; check user and password, and grant the role readWrite")
     if code in _OTHER_INDEX:
-        return SchemaConflict(f"MongoDB at {server}: {message}; give another collection")
+        return SchemaConflict(f"MongoDB at {server}: {message}; use another collection")
     if is_missing_index(error):
-        return StorageError(f"MongoDB at {server}: an index was dropped ({message}); the next call makes it anew")
+        return StorageError(f"MongoDB at {server}: an index was dropped ({message}); the next call creates it")
     return StorageError(f"MongoDB at {server}: {message}")
 
 
 def is_missing_index(error: Exception) -> bool:
-    """Whether a hint named an index that is not there."""
+    """Return whether a hint named an index that does not exist."""
     return _code(error) == BAD_VALUE and "hint" in str(error)
 
 
 def duplicate_id(error: PyMongoError) -> str | None:
-    """The id that exists already, when that is what the error says; "" when it does not name it."""
+    """Return the id that exists already, "" if the error does not name it, or None for any other error."""
     details = error.details if isinstance(error, OperationFailure) else None
     if isinstance(error, BulkWriteError) and details is not None:
         details = next(iter(details.get("writeErrors", ())), None)
@@ -66,7 +66,7 @@ def _code(error: Exception) -> int | None:
 
 def _words(error: Exception) -> str:
     problems = _problems(error) if isinstance(error, BulkWriteError) else []
-    # The error itself says only that there were some.
+    # The message of a BulkWriteError does not contain the errors of the writes.
     return next((str(problem["errmsg"]) for problem in problems if "errmsg" in problem), str(error))
 
 

@@ -15,37 +15,37 @@ log = EventLog("pgjobq.storage")
 
 
 class Leases:
-    """The collection of workers. A lease is in the server's time."""
+    """The collection of workers. Leases are in the server's time."""
 
     def __init__(self, database: Database, lease: float) -> None:
         self._database, self._lease = database, lease
-        self._told: set[str] = set()  # jobs that could not be given away, and that the log has named
+        self._told: set[str] = set()  # jobs that could not be given away and were logged
         self._from_now: Document = {"lease_until": {"$add": ["$$NOW", milliseconds(lease)]}}
 
     def enlist(self, worker_id: int, name: str) -> None:
-        """Register a worker, with a lease from now."""
+        """Register a worker, with a lease that begins now."""
         worker = {"name": name, "started_at": "$$NOW", **self._from_now}
         self._database.workers.update_one({"_id": worker_id}, [{"$set": worker}], upsert=True)
 
     def renew(self, worker_id: int) -> bool:
-        """Extend its lease from now; False when it is not registered any more."""
+        """Renew the worker's lease from now. Return False if it is not registered any more."""
         update = [{"$set": self._from_now}]
         return self._database.workers.update_one({"_id": worker_id}, update).matched_count == 1
 
     def retire(self, worker_id: int) -> None:
-        """Forget it."""
+        """Delete the worker's registration."""
         self._database.workers.delete_one({"_id": worker_id})
 
     def rescue(self) -> int:
-        """Give away the jobs of workers that are not registered, or whose lease ran out; how many."""
+        """Put the jobs of workers back in line that are not registered or whose lease has expired. Return how many."""
         jobs, workers = self._database.jobs, self._database.workers
-        # First: a worker is registered before it holds a job, so who holds one and is not found below is gone.
+        # Read the holders first. A worker registers before it holds a job, so a holder that is not found below is gone.
         holders = set(jobs.distinct("worker_id", {"status": "running"}))
         now = self._database.now()
         known = {worker["_id"]: worker for worker in workers.find({}, {"lease_until": 1, "name": 1})}
         gone = holders - set(known)
         for worker_id, worker in known.items():
-            # It goes first, on condition: should it live, it finds out when it renews its lease.
+            # Delete the registration first, if it is still expired. A worker that lives notices it at its next renewal.
             expired = {"_id": worker_id, "lease_until": {"$lte": now}}
             if worker["lease_until"] <= now and workers.delete_one(expired).deleted_count:
                 gone.add(worker_id)
@@ -60,7 +60,7 @@ class Leases:
         return rescued
 
     def _give_away(self, worker_id: int) -> dict[str, int]:
-        """Its jobs that were given away, and how often each has crashed."""
+        """Give away the worker's jobs. Return their ids and their crashes."""
         before = {"$ifNull": ["$crashes", 0]}
         crash = {"$add": [before, 1]}
         too_often = {"$gte": [crash, MAX_CRASHES]}
@@ -83,7 +83,7 @@ class Leases:
         jobs = self._database.jobs
         found = {job["_id"]: job.get("crashes", 0) + 1 for job in jobs.find(held, {"crashes": 1})}
         try:
-            # What was settled meanwhile is not among them any more.
+            # Jobs that were settled in the meantime are not included.
             if jobs.update_many(held, [{"$set": change}]).modified_count == len(found):
                 return found
             ended = {"_id": {"$in": list(found)}, "worker_id": worker_id, "crashes": {"$gt": 0}}
@@ -96,7 +96,7 @@ class Leases:
             }
 
     def _give_away_one(self, held: Document, change: Document) -> int:
-        """The same for one job: one that the collection's validator refuses holds up no other."""
+        """Give away one job, so that a job that the collection's validator refuses does not block the others."""
         try:
             return self._database.jobs.update_one(held, [{"$set": change}]).modified_count
         except WriteError as error:

@@ -1,10 +1,10 @@
-"""Jobs as documents, and back.
+"""Convert jobs to documents, and documents to jobs.
 
-A document has the fields of Job, `_id` for the id, and five of its own: `due` and `sub`, when the job falls due;
-`seq`, its place in the order of enqueueing; `claim`, the number of the claim that started it last, which never comes
-again; `settled`, the last start that was settled, by its claim, and how. MongoDB keeps
-milliseconds: `due` is rounded up, so that no job starts early, and `sub` holds the microseconds that a time had
-below its millisecond, so that order is not lost, nor is execute_at.
+A document has the fields of Job, with `_id` for the id, and five more: `due` and `sub` are the due time; `seq` is the
+place in the order of enqueueing; `claim` is the number of the claim that started the job last, which is never used
+again; `settled` is the claim of the last start that was settled, and its outcome. MongoDB stores milliseconds. `due` is
+rounded up, so that no job starts early, and `sub` has the microseconds below the millisecond, so that the order and
+execute_at are exact.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from pgjobq.storage.holds import Claimant
 
 Document = dict[str, Any]
 
-MAX_DOCUMENT = 16 * 2**20  # bytes, MongoDB's own
-ROOM = 2**18  # bytes of a document kept free for what its job comes to: times, an error
+MAX_DOCUMENT = 16 * 2**20  # bytes; MongoDB's limit
+ROOM = 2**18  # bytes of a document that are reserved for later fields: times, an error
 MAX_ERROR = 2**17  # bytes
-SMALL_JSON = 2**20  # characters; no encoding makes a document of MAX_DOCUMENT of them
-MAX_LEVELS = 90  # of documents and arrays in each other; MongoDB takes a hundred
-WHOLE = 1000  # `sub` of a time without microseconds: after all that were rounded up to the same millisecond
+SMALL_JSON = 2**20  # characters; a document of this many is smaller than MAX_DOCUMENT in any encoding
+MAX_LEVELS = 90  # nested documents and arrays; MongoDB's limit is 100
+WHOLE = 1000  # `sub` of a time without microseconds, which sorts after the times rounded up to the same millisecond
 
 
 class _PlainInt(TypeDecoder):
-    # bson gives numbers of more than 32 bits as a class of its own.
+    # bson returns numbers of more than 32 bits as instances of its own class.
     bson_type = bson.Int64
 
     def transform_bson(self, value: Any) -> int:
@@ -43,7 +43,7 @@ CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC, type_reg
 
 
 def new_document(job: NewJob, seq: int, now: datetime) -> Document:
-    """The document of a job that is enqueued now. Raises InvalidJob when MongoDB cannot hold it."""
+    """Return the document of a job that is enqueued now. Raises InvalidJob if MongoDB cannot store it."""
     execute_at = job.execute_at if job.delay is None else now + timedelta(seconds=job.delay)
     document = {
         "_id": job.id,
@@ -65,7 +65,7 @@ def new_document(job: NewJob, seq: int, now: datetime) -> Document:
 
 
 def arrived_document(job: Job, encoded: str, seq: int) -> Document:
-    """The document of a job that comes with its state, and with its data as JSON."""
+    """Return the document of a job that is imported with its state and with its data as JSON."""
     document = {
         "_id": job.id,
         "type": job.type,
@@ -89,7 +89,7 @@ def arrived_document(job: Job, encoded: str, seq: int) -> Document:
 
 
 def stored_job(document: Document) -> Job:
-    """The job of a document."""
+    """Convert a document to a job."""
     get = document.get
     execute_at = get("execute_at")
     if execute_at is not None and get("sub", WHOLE) != WHOLE:
@@ -127,7 +127,7 @@ def _due(execute_at: datetime | None, now: datetime) -> Document:
 
 
 def _stored_data(encoded: str) -> Any:
-    """A document, to be queried by; its JSON text where BSON cannot hold what JSON can."""
+    """Return the data as a document that can be queried, or as JSON text if BSON cannot store it."""
     data = json.loads(encoded)
     return data if _fits(data, 1) else encoded
 
@@ -156,7 +156,7 @@ def _check_size(document: Document, characters: int) -> None:
         return
     if (size := len(bson.encode(document))) > MAX_DOCUMENT - ROOM:
         raise InvalidJob(
-            f"data: makes a document of {size} bytes, more than the {MAX_DOCUMENT - ROOM} that MongoDB can keep;"
-            " store the bulk elsewhere and enqueue a reference",
+            f"data: its document has {size} bytes, more than the {MAX_DOCUMENT - ROOM} that MongoDB can store;"
+            " store the large part elsewhere and enqueue a reference to it",
             field="data",
         )

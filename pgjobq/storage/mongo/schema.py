@@ -1,4 +1,4 @@
-"""The indexes, and the document that says of which version they are: made at first use, and checked."""
+"""The indexes, and the document with their version. They are created at the first use, and checked."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ VERSION = 1  # of the documents and indexes
 META = "schema"  # the document of the collection meta: version, and the last place in the order of enqueueing
 
 _CLAIM = [("priority", DESCENDING), ("due", ASCENDING), ("sub", ASCENDING), ("seq", ASCENDING)]
-# Names of indexes; queries name the one they walk, so that plans do not depend on what the server has seen before.
+# Names of indexes. Queries name their index, so that plans do not depend on earlier queries.
 CLAIM_ANY, CLAIM_QUEUE, HOLDERS, BY_ID = "pgjobq_claim", "pgjobq_claim_queue", "pgjobq_holders", "_id_"
 _PENDING, _RUNNING = {"status": "pending"}, {"status": "running"}
 INDEXES = [
-    # Serve the claim, which walks one of them from its head: pending jobs alone are in it, and each priority's
-    # range of `due` ends before those that lie ahead.
+    # For claims, which read one of these indexes from its beginning. It contains only pending jobs, and in each
+    # priority a claim stops at the first job that is not due.
     IndexModel(_CLAIM, name=CLAIM_ANY, partialFilterExpression=_PENDING),
     IndexModel([("queue", ASCENDING), *_CLAIM], name=CLAIM_QUEUE, partialFilterExpression=_PENDING),
-    # Serves the rescue, which asks it alone who holds jobs, and who holds what.
+    # For the rescue, which reads only this index to find the holders and their jobs.
     IndexModel([("status", ASCENDING), ("worker_id", ASCENDING)], name=HOLDERS, partialFilterExpression=_RUNNING),
-    # Serves prune.
+    # For prune.
     IndexModel([("finished_at", ASCENDING)], name="pgjobq_finished", sparse=True),
-    # Serves list_jobs and counts.
+    # For list_jobs and counts.
     IndexModel([("status", ASCENDING), ("seq", DESCENDING)], name="pgjobq_newest"),
 ]
-ORDER = _CLAIM  # in which jobs are claimed
+ORDER = _CLAIM  # the order in which jobs are claimed
 
 
 def prepare(jobs: Collection[Document], meta: Collection[Document]) -> None:
-    """Make what is missing. Raises SchemaConflict for documents that are not jobs, SchemaTooNew for a newer version."""
+    """Create the missing parts. Raises SchemaConflict if documents are not jobs, SchemaTooNew for a newer version."""
     known = meta.find_one({"_id": META})
     if known is None:
         stranger = jobs.find_one()
         if stranger is not None and not {"seq", "due"} <= set(stranger):
-            raise SchemaConflict(f"the collection {jobs.full_name} holds documents that are no jobs; give another")
-        with suppress(DuplicateKeyError):  # another was quicker
+            raise SchemaConflict(f"the collection {jobs.full_name} holds documents that are not jobs; use another")
+        with suppress(DuplicateKeyError):  # another process has inserted it
             meta.insert_one({"_id": META, "version": VERSION, "last": 0})
     elif (version := known.get("version", VERSION)) > VERSION:
-        raise SchemaTooNew(f"{jobs.full_name} is of version {version}, and this pgjobq knows {VERSION}; upgrade it")
+        raise SchemaTooNew(f"{jobs.full_name} has version {version}, this pgjobq supports up to {VERSION}; upgrade it")
     jobs.create_indexes(INDEXES)

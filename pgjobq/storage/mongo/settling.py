@@ -1,4 +1,4 @@
-"""The updates that settle starts, each on the condition that its worker still holds the job."""
+"""The updates that settle starts. Each applies only if its worker still holds the job."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Update = UpdateOne | UpdateMany
 
 
 def mark(outcome: Outcome) -> str:
-    """What a job's field `settled` says when this outcome was the last."""
+    """Return the value of a job's field `settled` after this outcome."""
     return f"{claim_of(outcome.job)}/{type(outcome).__name__.lower()}"
 
 
 def updates(outcomes: Sequence[Outcome]) -> list[Update]:
-    """The updates; those that are the same for many jobs are one."""
+    """Return the updates. Jobs with the same change share one update."""
     found: list[Update] = []
     same: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
@@ -52,7 +52,7 @@ def updates(outcomes: Sequence[Outcome]) -> list[Update]:
     for some in same.values():
         change = _finished("completed", some[0], error=None) if isinstance(some[0], Completed) else _released(some[0])
         held = _held([outcome.job for outcome in some])
-        # The driver repeats updates of one document by itself when the connection breaks.
+        # The driver itself repeats an update of one document when the connection breaks.
         kind = UpdateOne if len(some) == 1 else UpdateMany
         found.append(kind(held, change, hint=BY_ID))
     return found
@@ -63,7 +63,7 @@ def _one(job: Job, change: Document | list[Document]) -> UpdateOne:
 
 
 def due_after(delay: float, **values: Any) -> Document:
-    """The stage of an update that makes a job pending, due after so many seconds from the server's now."""
+    """Return the stage of an update that makes a job pending, due this many seconds after the server's time."""
     due = {"$add": ["$$NOW", milliseconds(delay)]}
     return {
         "$set": {
@@ -80,7 +80,7 @@ def due_after(delay: float, **values: Any) -> Document:
 
 
 def cleared() -> Document:
-    """What a clean end makes of the counts: starts that ended with a crash were no tries."""
+    """Return the change of the counts at a clean end: starts that ended with a crash do not count as tries."""
     crashes = {"$ifNull": ["$crashes", 0]}
     return {"attempts": {"$subtract": ["$attempts", crashes]}, "crashes": 0}
 

@@ -1,1 +1,1 @@
-"""What RedisStorage is made of; the only folder that imports redis besides it. lua/ holds what must be atomic."""
+"""The parts of RedisStorage. Only they and RedisStorage import redis. lua/ contains the scripts, which are atomic."""

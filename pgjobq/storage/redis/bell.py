@@ -1,4 +1,4 @@
-"""The bell of a worker: a subscription by which a script wakes it."""
+"""The bell of a worker: a subscription through which a script wakes the worker."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pgjobq.storage.redis.connection import Server
 
 log = EventLog("pgjobq.storage")
 
-LISTEN = 1.0  # seconds between looks at whether to stop
-RETRY_MIN, RETRY_MAX = 0.1, 5.0  # seconds between tries to subscribe
+LISTEN = 1.0  # seconds between checks whether to stop
+RETRY_MIN, RETRY_MAX = 0.1, 5.0  # seconds between attempts to subscribe
 
 
 class Bell(threading.Thread):
-    """Listens, and calls back when it rings, or may have: after each subscription, for it rang to nobody before.
+    """A thread that listens, and calls back when the bell rings.
 
-    name_if_heard is its name while it is subscribed, else "": by the name a claim that finds nothing asks to be woken.
+    It also calls back after each subscription, because the bell may have rung before. name_if_heard is the bell's name
+    while it is subscribed, and "" at other times. A claim that finds no job registers this name to be woken.
     """
 
     def __init__(self, server: Server, rung: Callable[[], None]) -> None:
@@ -29,18 +30,18 @@ class Bell(threading.Thread):
         self.name_if_heard = ""
 
     def run(self) -> None:
-        """Subscribe and listen, again and again."""
+        """Subscribe and listen until stop() is called. Subscribe again after an error."""
         pause = RETRY_MIN
         while not self._stopping.is_set():
             try:
                 self._listen()
                 pause = RETRY_MIN
-            except Exception as error:  # redis-py raises ValueError, too, when the storage closes its connections
+            except Exception as error:  # redis-py also raises ValueError when the storage closes its connections
                 if self.name_if_heard:
                     pause = RETRY_MIN
                 log.debug("bell.error", extra={"error": error, "retry_in": pause})
             self.name_if_heard = ""
-            self._rung()  # until it is back, the storage polls
+            self._rung()  # the storage polls until the subscription is restored
             self._stopping.wait(pause)
             pause = min(pause * 2, RETRY_MAX)
 
@@ -59,6 +60,6 @@ class Bell(threading.Thread):
             pubsub.close()
 
     def stop(self) -> None:
-        """End it, soon."""
+        """Make the thread end soon."""
         self._stopping.set()
         self.name_if_heard = ""

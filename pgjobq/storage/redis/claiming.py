@@ -1,4 +1,4 @@
-"""Claiming: the next due jobs, started by one script."""
+"""Claim the next due jobs with one script."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ def claim(
     lease: float,
     bell: str,
 ) -> tuple[list[Job], float | None]:
-    """Claim up to limit due jobs for this worker; these, and in how many seconds the next falls due, if one does.
+    """Claim up to limit due jobs for this worker. Return them and the seconds until the next scheduled job, or None.
 
-    number: of this claim among the worker's, which take turns. bell: to be rung when there is a job; "" for none.
+    number: the number of this claim among the worker's claims, which take turns. bell: the bell to ring when there is a
+    job, or "".
     """
     names = dict.fromkeys(queues or ())
     settings = [int(worker_id), number, limit, delay_of(lease), MAX_REPLY, bell, worker_id.claim]

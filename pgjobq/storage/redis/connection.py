@@ -1,4 +1,4 @@
-"""The server: a pool of connections, and the scripts that it runs."""
+"""The server: a pool of connections, and the scripts that the server runs."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from pgjobq.storage.redis.schema import LAYOUT, check_layout
 
 Client = redis.Redis | RedisCluster
 MAX_REPLY = 2**24  # bytes of data in one answer
-MOVES = 3  # times that a cluster may send us to another node
+MOVES = 3  # redirections to another node of a cluster
 
 
 @cache
 def script(name: str) -> tuple[bytes, str]:
-    """A script of lua/, what all have in common before it, and the digest by which the server knows it."""
+    """Return a script of lua/, with the common part prepended, and the digest by which the server knows it."""
     folder = resources.files("pgjobq.storage.redis") / "lua"
     source = b"\n".join((folder / f"{part}.lua").read_bytes() for part in ("common", name))
     return source, hashlib.sha1(source, usedforsecurity=False).hexdigest()
 
 
 class Server:
-    """Runs scripts on a server, or on the node of a cluster that has the prefix' slot. Thread-safe.
+    """Runs scripts on a server, or on the node of a cluster that has the prefix's slot. Thread-safe.
 
-    Nothing is sent twice: after an error nobody knows whether it was carried out, and the storage decides what then.
-    A client of the caller's is used with its own connections, though not with its own retries, and not closed.
+    Commands are never sent twice, because after an error it is unknown whether the server executed them. The storage
+    decides what to do then. The caller's client keeps its connections but does not retry, and is not closed.
     """
 
     def __init__(self, given: str | Client, prefix: str, timeout: float) -> None:
@@ -51,13 +51,13 @@ class Server:
         renew_in_child(self)
 
     def after_fork(self) -> None:
-        """Begin again in a child; a client of the caller's does so by itself."""
+        """Connect again in a forked child. The caller's client does this by itself."""
         if isinstance(self._given, str):
             self._client = _connected(self._given, self._timeout)
 
     @property
     def name(self) -> str:
-        """Where it is, without user and password."""
+        """The address of the server, without user and password."""
         if self._is_cluster:
             return ", ".join(f"{node.host}:{node.port}" for node in self._client.get_primaries())
         settings = self._client.connection_pool.connection_kwargs
@@ -65,18 +65,18 @@ class Server:
             return str(settings["path"])
         if "host" in settings:
             return f"{settings['host']}:{settings.get('port', 6379)}/{settings.get('db') or 0}"
-        return str(getattr(self._client.connection_pool, "service_name", "an address of the client's own"))
+        return str(getattr(self._client.connection_pool, "service_name", "an unknown address"))
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Raise errors of redis inside as children of PgjobqError, the original as their cause."""
+        """Raise redis's errors as subclasses of PgjobqError, with the original error as the cause."""
         try:
             yield
         except (RedisError, OSError) as error:
             raise translate(error, self.name) from error
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Run a script; what it returned."""
+        """Run a script and return its result."""
         if not self._checked:
             check_layout(int(self._run("layout", LAYOUT)), self.name, self.root)
             self._checked = True
@@ -87,11 +87,11 @@ class Server:
         with self.translated():
             try:
                 return self.execute("EVALSHA", digest, 1, self.root, *arguments)
-            except NoScriptError:  # it was started anew, or its scripts were flushed
+            except NoScriptError:  # the server was restarted, or its scripts were flushed
                 return self.execute("EVAL", source, 1, self.root, *arguments)
 
     def execute(self, *command: Any) -> Any:
-        """Send a command, once. Raises redis' errors."""
+        """Send a command once. Raises redis's errors."""
         for left in reversed(range(MOVES)):
             try:
                 return self._execute(command)
@@ -114,11 +114,11 @@ class Server:
             pool.release(connection)
 
     def pubsub(self) -> Any:
-        """A subscriber, on a connection of its own."""
+        """Return a subscriber with its own connection."""
         return self._client.pubsub(ignore_subscribe_messages=False)
 
     def close(self) -> None:
-        """Close the connections, if they are this object's own."""
+        """Close the connections, unless they belong to the caller's client."""
         if self._own:
             self._client.close()
 
@@ -126,7 +126,7 @@ class Server:
 def _connected(url: str, timeout: float) -> redis.Redis:
     try:
         if is_cut(url):
-            raise ValueError  # as the library does for most of them
+            raise ValueError  # as the library does for most invalid URLs
         pool = redis.ConnectionPool.from_url(
             url,
             protocol=2,
@@ -138,9 +138,9 @@ def _connected(url: str, timeout: float) -> redis.Redis:
             },
         )
     except (ValueError, TypeError):
-        # Their words may hold the password.
+        # The library's messages may contain the password.
         raise ConfigurationError(
-            "url: is none that redis understands; give redis://user:password@host:port/number, rediss://... or"
-            " unix:///path, and percent-encode what is special in user and password"
+            "url: redis does not understand this URL; use redis://user:password@host:port/number, rediss://... or"
+            " unix:///path, and percent-encode special characters in the user and the password"
         ) from None
     return redis.Redis(connection_pool=pool)

@@ -1,4 +1,4 @@
-"""What Redis said, as an error of pgjobq's that names the mend."""
+"""Translate errors of Redis to pgjobq's errors, whose messages name the remedy."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from redis.exceptions import AuthenticationError, ConnectionError, RedisError, T
 
 from pgjobq.errors import PgjobqError, StorageError, StorageUnavailable
 
-# Redis 6 puts the code of an error within a script amid its own words.
+# In an error of a script, Redis 6 puts the code in the middle of the message.
 _CODE = re.compile(r"\b([A-Z]{3,}) ")
-# They pass: a failover, a start, a script of somebody's that takes long, a disk that is full.
+# Temporary errors: a failover, a starting server, a slow script of another client, a full disk.
 _PASSING = {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNKILLABLE", "MISCONF", "NOREPLICAS"}
 _MENDS = {
-    "READONLY": "it is a replica, and takes no jobs; give the primary",
+    "READONLY": "it is a replica and cannot store jobs; use the primary",
     "OOM": "it has no memory left; prune jobs, or raise its maxmemory",
     "NOPERM": "grant the user the keys and channels that begin with the prefix, and the commands of @all",
-    "NOAUTH": "give user and password in the URL",
+    "NOAUTH": "set the user and password in the URL",
     "WRONGPASS": "check user and password",
-    "WRONGTYPE": "a key with this prefix is not pgjobq's; give another prefix",
-    "MOVED": "it is part of a cluster; give a redis.cluster.RedisCluster in place of a URL",
+    "WRONGTYPE": "a key with this prefix is not pgjobq's; use another prefix",
+    "MOVED": "it is part of a cluster; use a redis.cluster.RedisCluster instead of a URL",
     "ASK": "its cluster moves these keys; try again",
 }
-_AWAY = {"READONLY", "ASK"}  # after a failover, and while a cluster moves keys, another try finds the right server
+_AWAY = {"READONLY", "ASK"}  # after a failover, and while a cluster moves keys, another attempt finds the right server
 
 
 def translate(error: Exception, server: str) -> PgjobqError:
-    """The pgjobq error for one of redis' or the system's; server: its name, without password."""
+    """Return the pgjobq error for an error of redis or of the system. server: its name, without password."""
     message = " ".join(str(error).split()) or type(error).__name__
     code = code_of(error)
     if code in _MENDS:
@@ -40,7 +40,7 @@ def translate(error: Exception, server: str) -> PgjobqError:
 
 
 def code_of(error: Exception) -> str:
-    """The code at the head of an answer of Redis', or "". redis-py takes it off those that it has classes for."""
+    """Return the code of an error of Redis, or "". redis-py removes the code if it has a class for the error."""
     if not isinstance(error, RedisError):
         return ""
     if (kind := _CLASSES.get(type(error).__name__)) is not None:

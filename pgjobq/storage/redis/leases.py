@@ -8,7 +8,7 @@ from pgjobq.rescued import MAX_CRASHES, tell_crashes
 from pgjobq.storage.redis.connection import Server
 from pgjobq.storage.redis.rows import delay_of, text_of
 
-PAGE = 500  # jobs that a script rescues at once
+PAGE = 500  # jobs that one script call rescues
 
 
 class Leases:
@@ -18,19 +18,19 @@ class Leases:
         self._server, self._lease = server, delay_of(lease)
 
     def enlist(self, worker_id: int, name: str) -> None:
-        """Register a worker, with a lease from now."""
+        """Register a worker, with a lease that begins now."""
         self._server.call("enlist", worker_id, name, self._lease)
 
     def renew(self, worker_id: int) -> bool:
-        """Extend its lease from now; False when it is not registered any more."""
+        """Renew the worker's lease from now. Return False if it is not registered any more."""
         return bool(self._server.call("renew", worker_id, self._lease))
 
     def retire(self, worker_id: int) -> None:
-        """Forget it."""
+        """Delete the worker's registration."""
         self._server.call("retire", worker_id)
 
     def rescue(self) -> int:
-        """Give away the jobs of workers whose lease ran out; how many."""
+        """Put the jobs of workers whose lease has expired back in line. Return how many."""
         rescued, looked_at = 0, PAGE
         while looked_at == PAGE:
             looked_at, *rows = self._server.call("rescue", PAGE, MAX_CRASHES, self._lease)

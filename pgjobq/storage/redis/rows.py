@@ -1,4 +1,4 @@
-"""Jobs as the rows that scripts take and give: texts that NUL separates, times in microseconds."""
+"""Convert jobs to and from the rows of the scripts: NUL separates the fields, and times are in microseconds."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _STATUSES = {str(status): status for status in JobStatus}
 
 
 def microseconds(moment: datetime) -> int:
-    """Since 1970."""
+    """Return the microseconds since 1970."""
     return (moment - EPOCH) // MICROSECOND
 
 
 def delay_of(seconds: float) -> int:
-    """A delay, in microseconds."""
+    """Return a delay in microseconds."""
     return round(seconds * 1e6)
 
 
 def new_row(job: NewJob) -> bytes:
-    """A job for enqueue.lua."""
+    """Return the row of a job for enqueue.lua."""
     when = ""
     if job.delay is not None:
         when = f"d{delay_of(job.delay)}"
@@ -41,7 +41,7 @@ def new_row(job: NewJob) -> bytes:
 
 
 def arriving_row(job: Job, encoded: str) -> bytes:
-    """A job for import.lua, with its data as JSON."""
+    """Return the row of a job for import.lua, with its data as JSON."""
     values: dict[str, Any] = {
         "type": job.type,
         "queue": job.queue,
@@ -63,7 +63,7 @@ def arriving_row(job: Job, encoded: str) -> bytes:
 
 
 def job_of(row: bytes | str) -> Job:
-    """The job of a row that a script gave."""
+    """Convert a row that a script returned to a job."""
     (
         id_, type_, data, status, queue, priority, attempts, max_retries, execute_at, error, created_at, updated_at,
         started_at, finished_at, failed_at, worker_id, claim, crashes,
@@ -90,19 +90,19 @@ def job_of(row: bytes | str) -> Job:
 
 
 def text_of(answer: bytes | str) -> str:
-    """A text that a script gave, whether the client decodes or not."""
+    """Decode a text that a script returned, unless the client has decoded it."""
     return answer if isinstance(answer, str) else answer.decode(errors="replace")
 
 
 def moment_of(text: str) -> datetime | None:
-    """The time that a script gave; None for an empty text."""
+    """Convert a time that a script returned. Return None for an empty text."""
     return EPOCH + timedelta(microseconds=int(text)) if text else None
 
 
 def _read_data(text: str) -> dict[str, Any]:
-    # One bad job does not stop its queue.
+    # A job with bad data must not stop its queue.
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         return UnreadableData(f"{type(error).__name__}: {error}")
-    return data if isinstance(data, dict) else UnreadableData(f"is JSON, but no object: {text[:80]}")
+    return data if isinstance(data, dict) else UnreadableData(f"it is JSON but not an object: {text[:80]}")

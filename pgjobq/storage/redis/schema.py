@@ -1,4 +1,4 @@
-"""The keys, which lua/common.lua describes, and the version of their layout."""
+"""The version of the layout of the keys, which lua/common.lua describes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ LAYOUT = 1
 
 
 def check_layout(found: int, where: str, root: str) -> None:
-    """Raise SchemaTooNew for a layout that a later version of pgjobq has made."""
+    """Raise SchemaTooNew for the layout of a later version of pgjobq."""
     if found > LAYOUT:
         raise SchemaTooNew(
-            f"Redis at {where}: what lies under {root} is of version {found}, this pgjobq knows {LAYOUT};"
+            f"Redis at {where}: the keys of {root} have version {found}, this pgjobq supports up to {LAYOUT};"
             " upgrade pgjobq"
         )

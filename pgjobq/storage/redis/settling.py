@@ -1,4 +1,4 @@
-"""Settling: what became of starts, written by one script while their workers still hold them."""
+"""Settle starts with one script, while their workers still hold them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MAX_ERROR = 2**17  # bytes
 
 
 def settle(server: Server, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Settle starts; those that were lost, unchanged."""
+    """Settle starts. Return the lost ones, whose jobs stay unchanged."""
     if not outcomes:
         return []
     return [outcomes[n] for n in server.call("settle", *map(_outcome_row, outcomes))]
 
 
 def _outcome_row(outcome: Outcome) -> bytes:
-    """What became of a job, for settle.lua."""
+    """Return the row of an outcome for settle.lua."""
     job, delay, error = outcome.job, 0.0, None
     match outcome:
         case Completed():

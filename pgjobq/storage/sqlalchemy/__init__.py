@@ -1,1 +1,1 @@
-"""Jobs in any database that SQLAlchemy reaches: the parts of SQLAlchemyStorage."""
+"""The parts of SQLAlchemyStorage, which stores jobs in any database that SQLAlchemy supports."""

@@ -1,4 +1,4 @@
-"""Work on many rows, of which the database may refuse some: those are found, and hold up no other."""
+"""Work on many rows, find those that the database refuses, and process the others."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pgjobq.errors import StorageError, StorageUnavailable
 def each_apart(
     ids: Sequence[str], work: Callable[[Sequence[str]], int], refused: Callable[[str, StorageError], None]
 ) -> int:
-    """The sum of what work returns for the ids, together when the database takes them so.
+    """Call work with all ids, or with parts of them if the database refuses some. Return the sum of the results.
 
-    work is a transaction. After an error that is not the connection's the ids are halved, down to those that cause it.
+    work is one transaction. After an error, unless the connection failed, the ids are halved until the ids that cause
+    the error are found.
     """
     if not ids:
         return 0

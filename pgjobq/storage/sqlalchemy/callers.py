@@ -1,4 +1,4 @@
-"""Connections of the caller's: jobs that are enqueued together with business data, or not at all."""
+"""Enqueue on the caller's own connection, so that the jobs commit or roll back with the caller's data."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from sqlalchemy.orm import Session, scoped_session
 
 from pgjobq.errors import ConfigurationError
 
-_WANTED = "a SQLAlchemy Connection or Session on this database"
+_WANTED = "supported; use a SQLAlchemy Connection or Session on this database"
 
 
 def sync_connection(given: Any, dialect: str) -> Connection:
-    """The Connection of what a caller gave. Raises ConfigurationError for what is none of this kind of database."""
+    """Return the Connection of the given object. Raises ConfigurationError for any other object or kind of database."""
     if hasattr(given, "sync_session") or hasattr(given, "sync_connection"):
         raise ConfigurationError("connection: it is async; use `await queue.enqueue_async(...)`")
     conn = given.connection() if isinstance(given, Session | scoped_session) else given
     if not isinstance(conn, Connection):
         raise ConfigurationError(f"connection: {type(given).__name__} is not {_WANTED}")
     if conn.dialect.name != dialect:
-        raise ConfigurationError(f"connection: leads to {conn.dialect.name}, and the jobs are in {dialect}")
+        raise ConfigurationError(
+            f"connection: it leads to {conn.dialect.name}; use a connection to the {dialect} database with the jobs"
+        )
     _begin(conn)
     return conn
 
 
 def _begin(conn: Connection) -> None:
-    # SQLite's driver begins before an INSERT, but not before a SAVEPOINT, whose release would then be the commit.
+    # SQLite's driver begins a transaction before an INSERT but not before a SAVEPOINT, whose release would then commit.
     if not conn.in_transaction():
         conn.begin()
     driver: Any = conn.connection.driver_connection
@@ -38,7 +40,7 @@ async def run_sync(given: Any, work: Any) -> Any:
     """Call work with the sync side of an AsyncConnection or AsyncSession."""
     if not (hasattr(given, "run_sync") and (hasattr(given, "sync_session") or hasattr(given, "sync_connection"))):
         raise ConfigurationError(
-            f"connection: {type(given).__name__} is not an AsyncConnection or AsyncSession of SQLAlchemy's;"
-            " a sync one would block the event loop: use queue.enqueue(...)"
+            f"connection: {type(given).__name__} is not an AsyncConnection or AsyncSession of SQLAlchemy;"
+            " a sync connection would block the event loop, so use it with queue.enqueue(...)"
         )
     return await given.run_sync(work)

@@ -1,7 +1,7 @@
-"""Claiming: the next due jobs, each start given out once.
+"""Claim the next due jobs, each of them once.
 
-Pending jobs lie in an index by priority, due time and order of enqueueing. A claim goes down the priorities that are
-there and takes what is due of each: it never walks over jobs of the future, finished ones or those of other queues.
+An index has the pending jobs by priority, due time and order of enqueueing. A claim visits the existing priorities from
+the highest down and takes the due jobs of each. It never reads scheduled jobs, finished jobs or jobs of other queues.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pgjobq.storage.sqlalchemy.rows import read_data
 from pgjobq.storage.sqlalchemy.table import CLAIM, CLAIM_QUEUE, jobs
 from pgjobq.storage.sqlalchemy.types import MYSQL
 
-# Written out, not a parameter: an index that holds pending jobs alone fits no parameter.
+# A literal rather than a parameter, because databases cannot use a partial index for a parameter.
 _PENDING = jobs.c.status == literal_column("'pending'")
 _NEEDED = (
     jobs.c.id,
@@ -54,14 +54,14 @@ Rows = list[Row[Any]]
 def claim(
     database: Database, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
 ) -> list[Job]:
-    """Claim up to limit due jobs for this worker, not of these types, in the order in which they should run."""
+    """Claim up to limit due jobs, except those of except_types, in the order in which they should run."""
     if limit < 1:
         return []
     if database.traits.claiming == LOCKING:
         return database.write(lambda conn: _Claim(database, conn, worker_id, except_types).whole(limit, queues))
     if database.traits.claiming == OPTIMISTIC:
         return _claim_optimistically(database, worker_id, limit, queues, except_types)
-    # First a look without the lock: a worker that finds nothing is in nobody's way.
+    # Check without the lock first, so that a worker that finds no job blocks no other.
     if not database.read(lambda conn: _Claim(database, conn, worker_id, except_types).due(1, queues)):
         return []
     return database.write(lambda conn: _Claim(database, conn, worker_id, except_types).whole(limit, queues))
@@ -77,7 +77,7 @@ def _claim_optimistically(
             started = database.write(partial(_start_in, database, worker_id, rows))
         if started or not rows:
             break
-    return started  # none also when others took all that was seen, each time; the caller comes again
+    return started  # empty also if other workers took all the jobs each time; the caller will claim again
 
 
 def _start_in(database: Database, worker_id: Claimant, rows: Rows, conn: Connection) -> list[Job]:
@@ -96,14 +96,14 @@ class _Claim:
         self._now: datetime | None = datetime.now(UTC) if self._traits.now is None else None
 
     def whole(self, limit: int, queues: Sequence[str] | None) -> list[Job]:
-        """Find and start."""
+        """Find due jobs and start them."""
         rows = self.due(limit, queues)
         return self.start(rows) if rows else []
 
     def due(self, limit: int, queues: Sequence[str] | None) -> Rows:
-        """The next due rows of these queues, locked where the database can."""
+        """Return the next due rows of these queues, locked if the database supports row locks."""
         found: Rows = []
-        lines: dict[str | None, int] = {}  # the highest priority of each queue that was not looked at
+        lines: dict[str | None, int] = {}  # for each queue, the highest priority that was not read yet
         for queue in [None] if queues is None else dict.fromkeys(queues):
             self._advance(lines, queue, None)
         while lines:
@@ -121,7 +121,7 @@ class _Claim:
 
     def _advance(self, lines: dict[str | None, int], queue: str | None, below: int | None) -> None:
         lines.pop(queue, None)
-        # The time comes with the first answer.
+        # The first answer also contains the time.
         first = (self._traits.now, *self._traits.planning) if self._now is None else None
         ranged = bool(self._traits.planning)
         query = _next_priority(first, by_queue=queue is not None, from_top=below is None, ranged=ranged)
@@ -141,7 +141,7 @@ class _Claim:
         return list(self._conn.execute(query, values).all())
 
     def start(self, rows: Rows) -> list[Job]:
-        """Set rows running that are still pending; the jobs of those."""
+        """Set the rows running that are still pending, and return their jobs."""
         self._now = self._now or self._database.now(self._conn)
         if self._traits.returning:
             attempts: dict[str, int] = {}
@@ -150,7 +150,7 @@ class _Claim:
                 attempts.update((row.id, row.attempts) for row in found)
             return [self._started(row, attempts[row.id]) for row in rows if row.id in attempts]
         if not self._start_together(rows):
-            # Some were taken by others. Which, only an update of each row tells.
+            # Other workers took some rows. Only separate updates show which.
             self._conn.rollback()
             rows = [row for row in rows if self._count([row], row.attempts) == 1]
         return [self._started(row, row.attempts + 1) for row in rows]
@@ -194,10 +194,10 @@ class _Claim:
 
 @cache
 def _next_priority(first: tuple[Any, ...] | None, *, by_queue: bool, from_top: bool, ranged: bool) -> Select[Any]:
-    """The highest priority below `below`, or of all, that a pending job has; and the time, and more, if it is first."""
+    """Select the highest priority of a pending job, below `below` if ranged. Also select the columns of first."""
     query = select(jobs.c.priority).where(_PENDING).order_by(jobs.c.priority.desc()).limit(1)
     if by_queue and ranged:
-        # The same, but only one index is in this order: with statistics PostgreSQL might think another as good.
+        # The result is the same, but only one index has this order. Otherwise PostgreSQL might choose another index.
         query = query.where(jobs.c.queue.between(bindparam("queue"), bindparam("queue")))
         query = query.order_by(None).order_by(jobs.c.queue, jobs.c.priority.desc())
     elif by_queue:
@@ -210,7 +210,7 @@ def _next_priority(first: tuple[Any, ...] | None, *, by_queue: bool, from_top: b
 
 @cache
 def _due(*, by_queue: bool, locking: bool, leaves: bool) -> Select[Any]:
-    """Due jobs of one priority, in order; leaves: not of except_types."""
+    """Select the due jobs of one priority in order. leaves: exclude the jobs of except_types."""
     query = (
         select(*_NEEDED)
         .where(_PENDING, jobs.c.priority == bindparam("at"), jobs.c.execute_at <= NOW)
@@ -227,7 +227,7 @@ def _due(*, by_queue: bool, locking: bool, leaves: bool) -> Select[Any]:
 
 
 def _hinted(query: Select[Any], *, by_queue: bool) -> Select[Any]:
-    # MySQL's choice would follow statistics, which are of another time.
+    # MySQL would choose an index by its statistics, which may be out of date.
     for name in MYSQL:
         query = query.with_hint(jobs, f"FORCE INDEX ({CLAIM_QUEUE if by_queue else CLAIM})", name)
     return query

@@ -12,20 +12,21 @@ from pgjobq.storage.sqlalchemy.types import Moment
 
 T = TypeVar("T")
 
-MAX_IDS = 500  # MariaDB makes a table of a much longer list, and SQLite has a limit
+MAX_IDS = 500  # MariaDB converts a much longer list to a table, and SQLite has a limit
 
 NOW = bindparam("now", type_=Moment)
 AMONG_IDS = jobs.c.id.in_(bindparam("ids", expanding=True))
 
 
 def chunks(items: Sequence[T]) -> list[Sequence[T]]:
-    """The items, in lists that a statement can hold."""
+    """Split the items into lists that fit in a statement."""
     return [items[start : start + MAX_IDS] for start in range(0, len(items), MAX_IDS)]
 
 
 def met(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """The condition in a form that no index serves: beside the ids it must never lead the plan.
+    """Return the condition in a form that no index supports, so that the plan begins with the ids.
 
-    Statistics taken when every job was pending say that none is running; a plan made from them reads the table.
+    If the statistics were taken when every job was pending, they say that no job is running. Plans based on them would
+    read the whole table.
     """
     return case((condition, 1), else_=0) == literal_column("1")

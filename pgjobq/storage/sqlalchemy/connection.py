@@ -1,4 +1,4 @@
-"""Transactions on an engine: begun as the database needs it, repeated when others were in the way."""
+"""Transactions on an engine. They begin as the database requires, and are repeated after a conflict with others."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from pgjobq.storage.sqlalchemy.sqlite import Closing, begin_exclusively
 
 T = TypeVar("T")
 
-TRIES = 10  # of a transaction that others are in the way of
-LONGEST_PAUSE = 0.2  # seconds between two of them
-AT_REST = 1.0  # seconds to wait for transactions of others to end: before a fork, and on the only connection
+TRIES = 10  # attempts of a transaction that conflicts with others
+LONGEST_PAUSE = 0.2  # seconds between two attempts
+AT_REST = 1.0  # seconds to wait for other transactions to end, before a fork and on the only connection
 
 
 class Overtaken(Exception):
-    """Rows that were read have changed since, in a database where they could not be locked: do it again."""
+    """Rows have changed after they were read, because the database cannot lock them. Repeat the transaction."""
 
 
 class _Gate:
-    """Lets one thread at a time write to a SQLite file: in SQLite's own queue they would sleep and look again."""
+    """A lock that lets one thread at a time write to a SQLite file. SQLite's own waiting would sleep and poll."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         renew_in_child(self)
 
     def after_fork(self) -> None:
-        """Wait for no thread of the parent's."""
+        """Reset the lock, because a thread of the parent may have held it."""
         self.lock = threading.RLock()
 
 
@@ -67,9 +67,9 @@ def _gate_of(engine: Engine) -> _Gate | None:
 
 
 def commits_by_itself(conn: Connection) -> bool:
-    """Whether the driver commits each statement, so that no transaction holds two together.
+    """Return whether the driver commits each statement, so that there are no transactions.
 
-    Not asked of SQLite, where transactions are begun by a statement.
+    This is not used for SQLite, where pgjobq begins transactions with a statement.
     """
     driver: Any = conn.connection.driver_connection
     if conn.dialect.name == "sqlite":
@@ -79,14 +79,14 @@ def commits_by_itself(conn: Connection) -> bool:
 
 
 class Database:
-    """An engine, and how to work with it. Thread-safe; connects at the first transaction.
+    """An engine, and the way to use it. Thread-safe. It connects at the first transaction.
 
-    prepare: called once, with this object, before the first transaction; it may raise, and is called again then.
+    prepare: called with this object before the first transaction. If it raises, the next transaction calls it again.
     """
 
     def __init__(self, target: str | URL | Engine, timeout: float, prepare: Callable[[Database], None]) -> None:
         if not isinstance(target, str | URL | Engine):
-            raise ConfigurationError(f"url: {type(target).__name__} is neither a URL nor an Engine of SQLAlchemy's")
+            raise ConfigurationError(f"url: {type(target).__name__} is not supported; use a URL or a SQLAlchemy Engine")
         self._keep: Closing | None = None
         self.own = not isinstance(target, Engine)
         if isinstance(target, Engine):
@@ -97,15 +97,15 @@ class Database:
         self.server = shown(self.engine)
         self._timeout, self._prepare = timeout, prepare
         self._gate = _gate_of(self.engine)
-        # A single connection serves all threads: a reader may not meet a writer in the middle.
+        # A single connection serves all threads, so a reader must wait until a writer has finished.
         self._shares_connection = isinstance(self.engine.pool, StaticPool)
         self._preparing, self._door = threading.Lock(), threading.RLock()
         self._torn = False
         self._traits: Traits | None = None
         self.prepared = False
-        self._identity: object = None  # of the database, once it was asked for
+        self._identity: object = None  # identity of the database, once known
         self._same: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
-        self._only: Any = None  # the driver's connection that serves all threads
+        self._only: Any = None  # the driver's connection, if one serves all threads
         event.listen(self.engine, "connect", close_socket_in_child)
         if self._shares_connection:
             event.listen(self.engine, "checkout", self._note_only)
@@ -118,7 +118,7 @@ class Database:
         return self._gate is not None and isinstance(self.engine.pool, QueuePool) and self._keep is None
 
     def before_fork(self) -> None:
-        """Have no SQLite file open: a child would take the parent's locks for its own, and for ever."""
+        """Close all SQLite files, because a forked child would inherit the parent's locks and keep them for ever."""
         deadline = time.monotonic() + AT_REST
         self._door.acquire(timeout=AT_REST)
         while self._in_use() and time.monotonic() < deadline:
@@ -130,12 +130,12 @@ class Database:
         return pool.checkedout() if isinstance(pool, QueuePool) else 0
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
-        with suppress(RuntimeError):  # it was not to be had in time
+        """Let transactions continue."""
+        with suppress(RuntimeError):  # before_fork did not get the lock in time
             self._door.release()
 
     def after_fork(self) -> None:
-        """Begin again in a child: connections and locks are the parent's."""
+        """Reset the object in a forked child, because the connections and locks are the parent's."""
         self._torn = self._torn or (self._is_file() and bool(self._in_use()))
         self._preparing, self._door = threading.Lock(), threading.RLock()
         self.engine.dispose(close=False)
@@ -145,21 +145,21 @@ class Database:
         self._only = connection
 
     def join(self, conn: Connection) -> None:
-        """Be ready to work on a connection of the caller's. Raises ConfigurationError when it leads elsewhere."""
+        """Prepare to work on the caller's connection. Raises ConfigurationError if it leads to another database."""
         if conn.engine.pool is self.engine.pool:
             if self._shares_connection and self._traits is None:
-                self._traits = traits_of(conn.dialect)  # asked on a connection of ours, it would end the transaction
+                self._traits = traits_of(conn.dialect)  # a check on a connection of pgjobq would end the transaction
             return
         if conn.engine not in self._same:
             if self._identity is None:
                 self._identity = self.run(identity_of, writes=False)
             self._same[conn.engine] = identity_of(conn) == self._identity
         if not self._same[conn.engine]:
-            raise ConfigurationError(f"connection: leads to another database than {self.server}, where the jobs are")
+            raise ConfigurationError(f"connection: it leads to another database; use a connection to {self.server}")
 
     @property
     def traits(self) -> Traits:
-        """What the database can do. Connects, the first time."""
+        """What the database can do. The first use connects."""
         if self._traits is None:
             with self.translated(), self.engine.connect() as conn:
                 if commits_by_itself(conn):
@@ -171,11 +171,11 @@ class Database:
         return self._traits
 
     def open(self) -> None:
-        """Connect, and prepare if that has not been done. Raises StorageUnavailable, or what else is wrong."""
+        """Connect, and prepare the database once. Raises StorageUnavailable, or an error of prepare."""
         if self._torn:
             raise ConfigurationError(
-                f"{self.server}: the process was forked in the middle of a transaction, and SQLite cannot tell its"
-                " locks from the parent's; fork outside of transactions"
+                f"{self.server}: the process was forked during a transaction, and SQLite cannot distinguish the"
+                " child's locks from the parent's; fork outside of transactions"
             )
         if self.prepared:
             return
@@ -185,22 +185,22 @@ class Database:
                 self.prepared = True
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """What work returns, which reads only. Repeated once when the connection turned out to be dead."""
+        """Call work, which only reads, and return its result. Repeat it once if the connection is dead."""
         self.open()
         return self.run(work, writes=False)
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """What work returns, in a transaction of its own, committed.
+        """Call work in its own transaction, commit, and return the result.
 
-        Repeated with a bound when others were in the way, so work may run more than once. Raises
-        StorageUnavailable when they were so each time, and when the database does not answer: rolled back, unless
-        it went away during the commit.
+        After a conflict with other transactions the call is repeated at most TRIES times, so work may run more than
+        once. Raises StorageUnavailable if every attempt conflicts, or if the database does not answer. The transaction
+        is rolled back then, unless the database went away during the commit.
         """
         self.open()
         return self.run(work, writes=True)
 
     def run(self, work: Callable[[Connection], T], *, writes: bool) -> T:
-        """read or write, without preparing."""
+        """Do what read or write does, without preparing the database."""
         tries, reconnected = 0, False
         with self.translated():
             while True:
@@ -211,22 +211,22 @@ class Database:
                         return result
                 except Overtaken as error:
                     if (tries := tries + 1) >= TRIES:
-                        raise StorageUnavailable(f"{self.server}: others were in the way each time") from error
+                        raise StorageUnavailable(f"{self.server}: each attempt met a conflict; try again") from error
                 except DBAPIError as error:
                     if is_gone(error) and not reconnected:
-                        # Nothing is committed yet, and the pool has thrown away its older connections.
+                        # Nothing is committed yet, and the pool has discarded its older connections.
                         reconnected = True
                         continue
                     if not (is_transient(error) or is_snapshot_old(error)) or (tries := tries + 1) >= TRIES:
                         raise
-                # Full jitter: those who met must not meet again.
+                # Full jitter keeps the transactions from conflicting again.
                 time.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.005 * 2**tries)))  # noqa: S311  # no secret
 
     @contextmanager
     def connection(self, *, writes: bool) -> Iterator[Connection]:
-        """A connection, in a transaction that is rolled back unless it was committed."""
-        traits = self.traits  # asked before a connection is taken: the pool may have just one
-        with self._door:  # not while the process is forked
+        """Yield a connection in a transaction, which is rolled back unless it was committed."""
+        traits = self.traits  # read before a connection is taken, because the pool may have only one
+        with self._door:  # blocks while the process forks
             pass
         with self._passed(writes=writes), self.engine.connect() as conn:
             if writes and traits.claiming == EXCLUSIVE:
@@ -234,7 +234,7 @@ class Database:
             yield conn
 
     def now(self, conn: Connection) -> datetime:
-        """The time: the server's, where there is one."""
+        """Return the time of the server, or of this process if there is no server."""
         if self.traits.now is None:
             return datetime.now(UTC)
         found: datetime = conn.execute(select(self.traits.now)).scalar_one()
@@ -242,14 +242,14 @@ class Database:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Raise errors of SQLAlchemy inside as children of PgjobqError, the original as their cause."""
+        """Raise SQLAlchemy's errors as subclasses of PgjobqError, with the original error as the cause."""
         try:
             yield
         except SQLAlchemyError as error:
             raise translate(error, self.server) from error
 
     def close(self) -> None:
-        """Let go of the connections, if the engine is this object's own; a database in memory ends."""
+        """Close the connections, unless the caller owns the engine. This deletes a database in memory."""
         if self.own:
             self.engine.dispose()
         if self._keep is not None:
@@ -271,13 +271,13 @@ class Database:
             gate.lock.release()
 
     def _wait_for_its_transaction(self) -> None:
-        # The only connection is in the program's own transaction, which ours would end.
+        # The program's own transaction uses the only connection, and a transaction of pgjobq would end it.
         deadline = time.monotonic() + AT_REST
         while getattr(self._only, "in_transaction", False):
             if time.monotonic() > deadline:
                 raise StorageUnavailable(
-                    f"{self.server}: the program is in a transaction on the Engine's only connection; end it, give"
-                    " it as connection=, or let the queue have an Engine of its own"
+                    f"{self.server}: the program is in a transaction on the Engine's only connection; end it, pass"
+                    " it as connection=, or use a separate Engine for the queue"
                 )
             time.sleep(0.001)
 
@@ -286,6 +286,6 @@ class Database:
             conn.commit()
         except DBAPIError as error:
             if is_gone(error):
-                # It may have been committed or not: not to be repeated here.
+                # Do not repeat the transaction, because it may have been committed.
                 raise StorageUnavailable(f"{self.server} went away during a commit: {error.orig}") from error
             raise

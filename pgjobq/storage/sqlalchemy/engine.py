@@ -1,4 +1,4 @@
-"""Engines from URLs, and what a database can do."""
+"""Create engines from URLs, and find out what a database can do."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _IN_TRANSACTION = 1  # of MySQL's status flags
 
 @dataclass(frozen=True)
 class Traits:
-    """How a database is best worked with.
+    """The best way to use a database.
 
-    claiming: LOCKING, rows by FOR UPDATE SKIP LOCKED; EXCLUSIVE, all by SQLite's one write lock; OPTIMISTIC, by
-    updates that tell how many rows they found. now: its clock; None where the process's is as good.
-    planning: what a claim selects first, so that its plans do not depend on statistics.
+    claiming: LOCKING locks rows with FOR UPDATE SKIP LOCKED, EXCLUSIVE takes SQLite's write lock, and OPTIMISTIC counts
+    the rows that its updates found. now: the database's clock, or None to use the clock of the process. planning: what
+    a claim selects first, so that its plans do not depend on statistics.
     """
 
     claiming: str
@@ -44,24 +44,24 @@ class Traits:
 
 _MYSQL_NOW = type_coerce(func.utc_timestamp(text("6")), Moment)
 _POSTGRESQL_NOW = type_coerce(func.statement_timestamp(), Moment)
-# Statistics that know of no pending jobs would have it read them all and sort.
+# If the statistics say that there are no pending jobs, the plan would read and sort them all.
 _POSTGRESQL_PLANNING = tuple(
     func.set_config(name, "off", True).label(name) for name in ("enable_sort", "enable_seqscan", "enable_bitmapscan")
 )
 
 
 class GrowingPool(QueuePool):
-    """The pool of an engine of pgjobq's own. It logs as SQLAlchemy's own pools do, not as a part of pgjobq."""
+    """The pool of an engine that pgjobq created. It logs under the name of SQLAlchemy's pools."""
 
     _sqla_logger_namespace = "sqlalchemy.pool.impl.GrowingPool"
 
     def grow(self, size: int) -> None:
-        """Give out up to so many connections at once; those beyond pool_size are closed when they come back."""
+        """Allow up to size connections at once. Connections beyond pool_size are closed when they are returned."""
         self._max_overflow = max(self._max_overflow, size - self.size())
 
 
 def traits_of(dialect: Dialect) -> Traits:
-    """The traits of a database that has been connected to."""
+    """Return the traits of a database. Its engine must have connected once."""
     returning = bool(dialect.update_returning)
     if dialect.name == "postgresql":
         return Traits(LOCKING, _POSTGRESQL_NOW, returning, _POSTGRESQL_PLANNING)
@@ -78,11 +78,14 @@ def _skips_locked(dialect: Dialect) -> bool:
 
 
 def identity_of(conn: Connection) -> object:
-    """What tells a database from another of its kind, whatever name its server goes by; () where that is not known."""
+    """Return a value that identifies a database among others of its kind, or () if there is no such value.
+
+    It does not depend on the name of the server.
+    """
     match conn.dialect.name:
         case "sqlite":
             file = next((row[2] for row in conn.exec_driver_sql("PRAGMA database_list") if row[1] == "main"), "")
-            return os.path.realpath(file) if file else object()  # in memory each is another
+            return os.path.realpath(file) if file else object()  # every database in memory is different
         case "postgresql":
             found = conn.exec_driver_sql("select oid, datname from pg_database where datname = current_database()")
             return tuple(found.one())
@@ -92,26 +95,30 @@ def identity_of(conn: Connection) -> object:
 
 
 def open_engine(target: str | URL, timeout: float) -> tuple[Engine, Closing | None]:
-    """An engine for a URL, and what must live as long as it. Raises ConfigurationError for what is no URL."""
+    """Create an engine for a URL. Also return the object that must live as long as the engine, if there is one.
+
+    Raises ConfigurationError for an invalid URL.
+    """
     try:
         url = make_url(target)
         if (
             url.host and "@" in f"{url.host}{url.database}"
-        ):  # the password held one, and a part of it would be shown as the host
+        ):  # the password contains an @, so a part of the password would be shown as the host
             raise ValueError
         if url.get_backend_name() == "sqlite":
             return open_sqlite(url, timeout)
         return _open_server(_with_psycopg(url), timeout), None
-    except (ArgumentError, NoSuchModuleError, ValueError) as error:  # ValueError: a port that is no number
-        # The library's own words may hold the password.
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:  # ValueError: the port is not a number
+        # The library's message may contain the password.
         raise ConfigurationError(
-            "url: is none that SQLAlchemy understands; give one such as sqlite:///jobs.db or"
-            " mysql+pymysql://user:password@host:3306/name, and percent-encode what is special in user and password"
+            "url: SQLAlchemy does not understand this URL; use a URL such as sqlite:///jobs.db or"
+            " mysql+pymysql://user:password@host:3306/name, and percent-encode special characters in the user and"
+            " the password"
         ) from (error if isinstance(error, NoSuchModuleError) else None)
 
 
 def _with_psycopg(url: URL) -> URL:
-    """SQLAlchemy 2.0 takes plain postgresql:// for psycopg2."""
+    """Select psycopg 3 for a plain postgresql:// URL, because SQLAlchemy 2.0 would use psycopg2."""
     if url.drivername == "postgresql" and importlib.util.find_spec("psycopg2") is None:
         return url.set(drivername="postgresql+psycopg")
     return url
@@ -133,7 +140,7 @@ def _open_server(url: URL, timeout: float) -> Engine:
             arguments = {"connect_timeout": seconds, "read_timeout": timeout, "write_timeout": timeout}
             options["pool_reset_on_return"] = None  # see below
     if url.get_backend_name() in MYSQL:
-        # At READ COMMITTED a claim does not lock the gaps that enqueuers insert into.
+        # At READ COMMITTED a claim does not lock the gaps into which enqueues insert.
         options["isolation_level"] = "READ COMMITTED"
     engine = create_engine(url, connect_args=not_in(url, arguments), **options)
     if engine.driver == "psycopg":
@@ -149,36 +156,39 @@ def _connect_limited(timeout: float, dialect: Any, _record: Any, arguments: Any,
 
 @functools.cache
 def _limited(base: Any, timeout: float) -> Any:
-    """A psycopg Connection, which is not imported here, with a limit of the client's own."""
+    """Return a subclass of psycopg's Connection, which is not imported here, with a time limit in the client."""
     return type("LimitedConnection", (Limited, base), {"answer_time": timeout})
 
 
 def _reset_pymysql(connection: Any, _record: Any, state: PoolResetState) -> None:
-    # Returned to the pool in the middle of a transaction; else a rollback would be a round trip for nothing.
+    # Roll back only inside a transaction, because any other rollback would be a useless round trip.
     if not state.terminate_only and connection.server_status & _IN_TRANSACTION:
         connection.rollback()
 
 
 def room_in(engine: Engine, timeout: float) -> Room:
-    """Room for handlers' transactions in the engine's pool. SQLite's take turns before they take a connection."""
+    """Return the Room for handlers' transactions in the engine's pool.
+
+    On SQLite these transactions take turns before they take a connection.
+    """
     pool = engine.pool
-    overflow: int = getattr(pool, "_max_overflow", -1)  # which a pool tells in no other way; -1: no limit
+    overflow: int = getattr(pool, "_max_overflow", -1)  # a pool has no public attribute for it; -1: no limit
     if engine.dialect.name == "sqlite" or not isinstance(pool, QueuePool) or overflow < 0 or not pool.size():
         return Room(None, timeout)
     size = pool.size() + overflow
-    # By name: engine.dispose() makes another pool.
+    # Look up engine.pool at each use, because engine.dispose() creates another pool.
     grow = (lambda size: cast("GrowingPool", engine.pool).grow(size)) if isinstance(pool, GrowingPool) else None
     return Room(size, pool.timeout(), grow)
 
 
 def check_engine(engine: Engine) -> None:
-    """Raises ConfigurationError for an engine that no queue can work on."""
+    """Raise ConfigurationError for an engine that a queue cannot use."""
     if engine.dialect.is_async:
-        raise ConfigurationError("engine: is an async one; give a sync Engine, or the URL")
+        raise ConfigurationError("engine: it is async; use a sync Engine or a URL")
     if engine.dialect.name == "sqlite" and is_memory(engine.url) and not isinstance(engine.pool, StaticPool):
         raise ConfigurationError(
-            "engine: each thread would have a database of its own in memory;"
-            " make it with poolclass=sqlalchemy.pool.StaticPool, or give the URL sqlite:///:memory:"
+            "engine: each thread would have its own database in memory;"
+            " create it with poolclass=sqlalchemy.pool.StaticPool, or use the URL sqlite:///:memory:"
         )
 
 
@@ -189,14 +199,14 @@ class _Socket:
         self._connection = weakref.ref(connection)
 
     def fileno(self) -> int:
-        """Its descriptor. Raises when there is none."""
+        """Return the file descriptor. Raises when there is none."""
         connection: Any = self._connection()
         fd: int = connection.fileno() if hasattr(connection, "fileno") else connection._sock.fileno()  # noqa: SLF001  # PyMySQL says it nowhere else
         return fd
 
 
 def close_socket_in_child(connection: Any, record: Any) -> None:
-    """For the event connect: a forked child does not keep the server's session alive."""
-    with suppress(TypeError):  # it cannot be referred to weakly, and has no socket that we know of
+    """Handle the event connect, so that a forked child does not keep the server's session alive."""
+    with suppress(TypeError):  # such a connection allows no weak references, and has no known socket
         record.info["pgjobq socket"] = socket = _Socket(connection)
         close_in_child(socket)

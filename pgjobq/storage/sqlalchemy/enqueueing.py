@@ -1,4 +1,4 @@
-"""Adding jobs: all or none."""
+"""Add jobs, all or none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pgjobq.storage.sqlalchemy.rows import NEW_COLUMNS, new_row, new_rows, row_o
 from pgjobq.storage.sqlalchemy.table import jobs
 from pgjobq.storage.sqlalchemy.types import MYSQL
 
-SMALLEST_PACKET = 1_000_000  # bytes that every MySQL takes, unless made not to
+SMALLEST_PACKET = 1_000_000  # bytes; MySQL accepts at least this much by default
 
 
 def add(conn: Connection, new: Sequence[NewJob], database: Database) -> None:
@@ -39,7 +39,7 @@ def add(conn: Connection, new: Sequence[NewJob], database: Database) -> None:
         seen.add(job.id)
     clock = database.traits.now
     if len(new) == 1 and new[0].delay is None and clock is not None:
-        # A round trip less than to ask for the time.
+        # This saves the round trip that reads the time.
         row = new_row(new[0])
         at_once = row["execute_at"] is None
         if at_once:
@@ -57,12 +57,12 @@ def _insert_one(clock: ColumnElement[Any], *, at_once: bool) -> Insert:
 
 
 def duplicate(job_id: str) -> DuplicateJob:
-    """The error for an id that exists already."""
-    return DuplicateJob(f"job_id: {job_id!r} exists already; give another id")
+    """Return the error for an id that exists already."""
+    return DuplicateJob(f"job_id: {job_id!r} exists already; use another id")
 
 
 def add_all(database: Database, new: Sequence[NewJob]) -> None:
-    """Add jobs in a transaction of its own. Raises DuplicateJob."""
+    """Add jobs in a separate transaction. Raises DuplicateJob."""
 
     def work(conn: Connection) -> None:
         try:
@@ -79,7 +79,7 @@ def add_all(database: Database, new: Sequence[NewJob]) -> None:
 
 @contextmanager
 def refusing_oversized(database: Database, texts: Sequence[str]) -> Iterator[None]:
-    """Say so when it was the size of a job that made MySQL close the connection."""
+    """Raise InvalidJob if MySQL closed the connection because a job is too large."""
     try:
         yield
     except StorageUnavailable as error:
@@ -90,21 +90,21 @@ def refusing_oversized(database: Database, texts: Sequence[str]) -> Iterator[Non
         if size < int(most or 0):
             raise
         raise InvalidJob(
-            f"data: has {size} bytes, and {database.server} takes statements of less than max_allowed_packet = {most};"
-            " store the bulk elsewhere and enqueue a reference",
+            f"data: it has {size} bytes, and {database.server} limits statements to max_allowed_packet = {most};"
+            " store the large part elsewhere and enqueue a reference to it",
             field="data",
         ) from error
 
 
 def existing(conn: Connection, ids: Sequence[str]) -> set[str]:
-    """Those of these ids that exist."""
+    """Return those of these ids that exist."""
     query = select(jobs.c.id).where(AMONG_IDS)
     return {id_ for some in chunks(ids) for id_ in conn.scalars(query, {"ids": some})}
 
 
 def take_in(database: Database, arrivals: Sequence[Job]) -> int:
-    """Add jobs with their state, unless their id is there already; how many were added. Raises InvalidJob."""
-    rows = {job.id: row_of(*arriving(job)) for job in reversed(arrivals)}  # of two with one id, the first
+    """Add the jobs whose ids do not exist, with their state. Return how many were added. Raises InvalidJob."""
+    rows = {job.id: row_of(*arriving(job)) for job in reversed(arrivals)}  # of two jobs with one id, keep the first
 
     def work(conn: Connection) -> int:
         there = existing(conn, list(rows))

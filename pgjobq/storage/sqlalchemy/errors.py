@@ -1,4 +1,4 @@
-"""What a database said, as an error of pgjobq's that names the server, never the password."""
+"""Translate database errors to pgjobq's errors. Messages name the server and never show the password."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _READ_ONLY_MYSQL = {1290, 1792, 1836}
 
 
 def shown(engine: Engine) -> str:
-    """The database's URL without its password and options."""
+    """Return the database's URL without its password and options."""
     url = engine.url
     if url.get_backend_name() == "sqlite":
         return f"SQLite {url.database or ':memory:'}"
@@ -27,36 +27,36 @@ def shown(engine: Engine) -> str:
 
 
 def code_of(error: BaseException) -> int | None:
-    """MySQL's number of an error."""
+    """Return MySQL's number of an error."""
     original = getattr(error, "orig", None)
     args = getattr(original, "args", ())
     return args[0] if args and isinstance(args[0], int) else None
 
 
 def state_of(error: BaseException) -> str | None:
-    """The SQLSTATE of an error, as PostgreSQL's drivers give it."""
+    """Return the SQLSTATE of an error of a PostgreSQL driver."""
     original: Any = getattr(error, "orig", None)
     state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
     return state if isinstance(state, str) else None
 
 
 def is_transient(error: DBAPIError) -> bool:
-    """Whether the transaction met another and was rolled back: the same again may well succeed."""
+    """Return whether the transaction was rolled back after a conflict, so that a repetition may succeed."""
     return code_of(error) in _TRANSIENT_MYSQL or state_of(error) in _TRANSIENT_STATES
 
 
 def is_snapshot_old(error: DBAPIError) -> bool:
-    """Whether SQLite refuses to write after a read that others have overtaken."""
+    """Return whether SQLite refused to write because another connection has written since this one read."""
     return getattr(error.orig, "sqlite_errorname", None) == "SQLITE_BUSY_SNAPSHOT"
 
 
 def is_gone(error: DBAPIError) -> bool:
-    """Whether the connection was lost."""
+    """Return whether the connection was lost."""
     return bool(error.connection_invalidated) or code_of(error) in {2006, 2013, 2055}
 
 
 def translate(error: SQLAlchemyError, server: str) -> PgjobqError:
-    """The pgjobq error for one of SQLAlchemy's."""
+    """Return the pgjobq error for an error of SQLAlchemy."""
     if isinstance(error, PoolTimeout):
         return StorageUnavailable(f"{server}: no connection is free: {_words(error)}")
     if not isinstance(error, DBAPIError):
@@ -71,7 +71,7 @@ def translate(error: SQLAlchemyError, server: str) -> PgjobqError:
     if code in _READ_ONLY_MYSQL or state == "25006":
         return StorageError(f"{server} is read-only: {words}")
     if is_transient(error):
-        return StorageUnavailable(f"{server}: others were in the way each time: {words}")
+        return StorageUnavailable(f"{server}: each attempt met a conflict; try again: {words}")
     if is_gone(error) or code in _AWAY_MYSQL or _is_away(error, state):
         return StorageUnavailable(f"{server} does not answer: {words}")
     return StorageError(f"{server}: {words}")
@@ -80,7 +80,7 @@ def translate(error: SQLAlchemyError, server: str) -> PgjobqError:
 def _is_away(error: DBAPIError, state: str | None) -> bool:
     if state is not None:
         return state[:2] in {"08", "53", "57"} and state != "57014"
-    # Without any code: a driver that could not connect at all.
+    # An error without any code comes from a driver that could not connect.
     return isinstance(error, OperationalError | InterfaceError) and code_of(error) is None
 
 
@@ -88,13 +88,13 @@ def _of_sqlite(name: str, words: str, server: str) -> PgjobqError:
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StorageUnavailable(f"{server} is locked by another connection: {words}")
     if name.startswith("SQLITE_FULL"):
-        return StorageUnavailable(f"{server}: the disk is full: {words}")
+        return StorageUnavailable(f"{server}: the disk is full; free some space: {words}")
     if name.startswith("SQLITE_READONLY"):
         return StorageError(f"{server} is read-only; let this user write to the file and its folder: {words}")
     if name.startswith("SQLITE_CANTOPEN"):
-        return StorageUnavailable(f"{server} cannot be opened; see that its folder is there: {words}")
+        return StorageUnavailable(f"{server} cannot be opened; check that its folder exists: {words}")
     if name.startswith("SQLITE_NOTADB"):
-        return StorageError(f"{server} is no SQLite database: {words}")
+        return StorageError(f"{server} is not a SQLite database; use another file: {words}")
     if name.startswith("SQLITE_TOOBIG"):
         return InvalidJob(f"data: {server} does not take a value so large: {words}", field="data")
     return StorageError(f"{server}: {words}")

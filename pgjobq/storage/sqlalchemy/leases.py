@@ -1,4 +1,4 @@
-"""Workers and their leases; and what becomes of the jobs of those that gave no sign of life."""
+"""Workers and their leases, and the rescue of the jobs of dead workers."""
 
 from __future__ import annotations
 
@@ -39,53 +39,53 @@ from pgjobq.storage.sqlalchemy.table import jobs, workers
 
 log = EventLog("pgjobq.storage")
 
-Orphans = dict[int | None, dict[str, int]]  # by the worker that held them, jobs and their crashes
-Dead = dict[int, tuple[str, datetime]]  # workers: name, and the end of the lease
+Orphans = dict[int | None, dict[str, int]]  # worker id -> job id -> crashes
+Dead = dict[int, tuple[str, datetime]]  # worker id -> name and end of the lease
 
 _RUNNING = jobs.c.status == literal_column("'running'")
 _PENDING = jobs.c.status == literal_column("'pending'")
 
 
 def enlist(conn: Connection, worker_id: int, name: str, now: datetime, lease: float) -> None:
-    """Register a worker, with a lease from now."""
+    """Register a worker, with a lease that begins now."""
     until = now + timedelta(seconds=lease)
     conn.execute(insert(workers).values(id=worker_id, name=name, started_at=now, lease_until=until))
 
 
 def renew(conn: Connection, worker_id: int, now: datetime, lease: float) -> bool:
-    """Extend a worker's lease; False when it is not registered any more."""
+    """Renew a worker's lease. Return False if it is not registered any more."""
     until = now + timedelta(seconds=lease)
     return conn.execute(update(workers).where(workers.c.id == worker_id).values(lease_until=until)).rowcount == 1
 
 
 def retire(conn: Connection, worker_id: int) -> None:
-    """Forget a worker."""
+    """Delete a worker's registration."""
     conn.execute(delete(workers).where(workers.c.id == worker_id))
 
 
 def held_by(conn: Connection, worker_id: int) -> list[Job]:
-    """The jobs that run under this worker."""
+    """Return the jobs that this worker holds."""
     query = select(*COLUMNS).where(_RUNNING, jobs.c.worker_id == worker_id)
     return [job_of(row) for row in conn.execute(query)]
 
 
 def starts_of(conn: Connection, worker_ids: Sequence[int]) -> set[Start]:
-    """The start of every job that runs under these workers."""
+    """Return the starts that these workers hold."""
     query = select(jobs.c.id, jobs.c.claim_id).where(_RUNNING, jobs.c.worker_id.in_(worker_ids))
     return {(row.id, row.claim_id or 0) for row in conn.execute(query)}
 
 
 def rescue(database: Database, told: set[str], lease: float) -> int:
-    """Put the running jobs of dead and unknown workers back in line; how many. Forgets the dead workers.
+    """Put the running jobs of dead and unknown workers back in line. Return how many.
 
-    Pending jobs that were inserted without a due time fall due. told: jobs that the database refuses to
-    change and that the log has named; one of them holds up no other. lease: how long one is, in seconds.
+    Delete the registrations of the dead workers. Make pending jobs due that were inserted without a due time. told: the
+    jobs that the database refuses to change and that were logged; the others are rescued. lease: seconds.
     """
     now, dead, orphans, unplaced = database.read(lambda conn: _look(conn, database.now(conn)))
     if unplaced:
         database.write(lambda conn: _place(conn, unplaced))
     if dead:
-        # First: a worker that renews at the same time either keeps its jobs, or finds itself forgotten.
+        # Do this first. A worker that renews at the same time either keeps its jobs or finds that it is not registered.
         database.write(lambda conn: _forget(conn, list(dead), now))
     rescued = 0
     for holder, crashes in orphans.items():
@@ -119,7 +119,7 @@ def _forget(conn: Connection, worker_ids: Sequence[int], now: datetime) -> None:
 def _give_away(
     database: Database, holder: int | None, crashes: dict[str, int], now: datetime, told: set[str]
 ) -> dict[str, int]:
-    """Those of the jobs that were given away."""
+    """Return the jobs that were given away."""
     values = {"now": now, "dead": holder or 0}  # no worker has 0
     given: set[str] = set()
 
@@ -141,7 +141,7 @@ def _give_away(
 def _gave(conn: Connection, values: dict[str, Any]) -> list[str]:
     if conn.execute(_GIVE_AWAY, values).rowcount == len(values["ids"]):
         return list(values["ids"])
-    # Some were settled meanwhile, or another gave them away. No settle leaves a job without a claim.
+    # Some jobs may have been settled or given away in the meantime. A settle never leaves a job without a claim.
     given = select(jobs.c.id).where(AMONG_IDS, met(_theirs & jobs.c.claim_id.is_(None) & (jobs.c.updated_at == NOW)))
     return list(conn.scalars(given, values))
 
@@ -153,7 +153,7 @@ def _place(conn: Connection, job_ids: Sequence[str]) -> None:
 
 
 def listed(conn: Connection, now: datetime) -> list[dict[str, Any]]:
-    """Registered workers, as BaseStorage.workers gives them."""
+    """Return the registered workers as BaseStorage.workers does."""
     counts = select(jobs.c.worker_id, func.count()).where(_RUNNING).group_by(jobs.c.worker_id)
     running = {row[0]: row[1] for row in conn.execute(counts)}
     return [
@@ -185,7 +185,7 @@ _GIVE_AWAY = (
     update(jobs)
     .where(AMONG_IDS, met(_RUNNING & _theirs & _unregistered))
     .values(
-        # MySQL reads the new value of a column that was set before, and crashes is the last of the table.
+        # MySQL uses the new value of a column that it has set before. It sets crashes last.
         status=case((_too_often, literal("failed")), else_=literal("pending")),
         error=reduce(lambda text, part: text.concat(literal(part[0])).concat(cast(part[1], String(11))), _told, _worker)
         .concat(literal(f" of {MAX_CRASHES})"))

@@ -1,4 +1,4 @@
-"""Pruning: deleting jobs that finished long ago."""
+"""Delete jobs that finished long ago."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ log = EventLog("pgjobq.storage")
 def prune(
     database: Database, older_than: timedelta, statuses: Sequence[str], queues: Sequence[str] | None, batch: int
 ) -> int:
-    """Delete jobs that finished longer ago than older_than, in batches of their own transaction; how many.
+    """Delete jobs that finished longer ago than older_than, one batch per transaction. Return how many.
 
-    A job that the database keeps, because a row of the user's points at it, holds up no other.
+    Skip a job that the database refuses to delete because a row of the user references it.
     """
     cutoff = database.read(database.now) - older_than
     old = (jobs.c.status.in_(statuses)) & (jobs.c.finished_at <= cutoff)
@@ -34,8 +34,8 @@ def prune(
     place: tuple[datetime, str] | None = None  # where the last batch ended
 
     def find(conn: Connection) -> list[Any]:
-        # By created_at, because a job finishes after it was created; then downwards by id, which is how MySQL's index
-        # on created_at, the newest first, goes when it is read from its end.
+        # Order by created_at, because a job finishes after it was created. Then order by id descending, because that is
+        # the order of MySQL's index on created_at (newest first) when it is read backwards.
         query = select(jobs.c.id, jobs.c.created_at).where(jobs.c.created_at <= cutoff, met(old))
         if place is not None:
             moment, job_id = place

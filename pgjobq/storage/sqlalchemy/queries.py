@@ -1,4 +1,4 @@
-"""Reading jobs: one, lists, counts, all by pages."""
+"""Read jobs: one job, lists, counts, and pages of all jobs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pgjobq.storage.sqlalchemy.table import jobs
 
 
 def get(conn: Connection, job_id: str) -> Job | None:
-    """The job with this id, or None."""
+    """Return the job with this id, or None."""
     row = conn.execute(select(*COLUMNS).where(jobs.c.id == job_id)).one_or_none()
     return None if row is None else job_of(row)
 
 
 def newest(conn: Connection, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
-    """Jobs, newest first."""
+    """Return jobs, newest first."""
     query = select(*COLUMNS).order_by(jobs.c.created_at.desc()).limit(limit)
     if status is not None:
         query = query.where(jobs.c.status == str(status))
@@ -31,13 +31,13 @@ def newest(conn: Connection, status: JobStatus | None, limit: int | None, queue:
 
 
 def counts(conn: Connection) -> dict[JobStatus, int]:
-    """How many jobs there are of each status."""
+    """Return the number of jobs of each status."""
     query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
     return dict.fromkeys(JobStatus, 0) | {JobStatus(status): found for status, found in conn.execute(query)}
 
 
 def stats(conn: Connection, now: datetime) -> list[dict[str, Any]]:
-    """Jobs by queue and status, and the age of the oldest that is due; exact."""
+    """Return the exact number of jobs by queue and status, and the age of the oldest due job."""
     due = case(((jobs.c.status == "pending") & (jobs.c.execute_at <= now), jobs.c.execute_at))
     query = select(jobs.c.queue, jobs.c.status, func.count(), func.min(due)).group_by(jobs.c.queue, jobs.c.status)
     return [
@@ -53,7 +53,7 @@ def stats(conn: Connection, now: datetime) -> list[dict[str, Any]]:
 
 
 def pages(database: Database, size: int) -> Iterator[list[Job]]:
-    """Every job, oldest first, in lists of at most so many; each page is a read of its own."""
+    """Yield every job, oldest first, in pages of about size jobs. Each page is a separate read."""
     after: datetime | None = None
     while True:
         page = database.read(lambda conn, after=after: _page(conn, after, size))  # type: ignore[misc]
@@ -65,7 +65,7 @@ def pages(database: Database, size: int) -> Iterator[list[Job]]:
 
 
 def _page(conn: Connection, after: datetime | None, size: int) -> list[Job]:
-    """The next jobs, and all that were created at the same moment as the last of them, by their ids."""
+    """Return the next jobs, and by id all jobs that were created at the same moment as the last of them."""
     query: Select[Any] = select(*COLUMNS).order_by(jobs.c.created_at).limit(size)
     if after is not None:
         query = query.where(jobs.c.created_at > after)

@@ -1,4 +1,4 @@
-"""Rows to jobs, and jobs to rows."""
+"""Convert rows to jobs, and jobs to rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgjobq.models import Job, JobStatus, NewJob, UnreadableData, trusted_job
 from pgjobq.storage.holds import Claimant
 from pgjobq.storage.sqlalchemy.table import jobs
 
-# In the order of Job's fields; the claim goes with the worker.
+# The columns are in the order of Job's fields. claim_id is part of the worker's id.
 COLUMNS = (
     jobs.c.id,
     jobs.c.type,
@@ -38,7 +38,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def job_of(row: Sequence[Any]) -> Job:
-    """The job of a row of COLUMNS. Raises InvalidJob for a status that is none."""
+    """Convert a row of COLUMNS to a job. Raises InvalidJob for an invalid status."""
     id_, type_, data, status, queue, priority, attempts, max_retries, execute_at, error, created_at, *rest = row
     *times, worker_id, claim_id, crashes = rest
     return trusted_job(
@@ -60,12 +60,12 @@ def job_of(row: Sequence[Any]) -> Job:
 
 
 def read_data(text: str) -> dict[str, Any]:
-    """A job's data; UnreadableData for what is no JSON object, so that one bad job does not stop its queue."""
+    """Parse a job's data. Return UnreadableData if it is not a JSON object, so that it does not stop the queue."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         return UnreadableData(f"{type(error).__name__}: {error}")
-    return data if isinstance(data, dict) else UnreadableData(f"is JSON, but no object: {text[:80]}")
+    return data if isinstance(data, dict) else UnreadableData(f"it is JSON but not an object: {text[:80]}")
 
 
 NEW_COLUMNS = (
@@ -84,7 +84,7 @@ NEW_COLUMNS = (
 
 
 def new_row(job: NewJob) -> dict[str, Any]:
-    """The row of a job to be enqueued, but for the times that the clock gives."""
+    """Return the row of a new job, without the times that the clock gives."""
     return {
         "id": job.id,
         "type": job.type,
@@ -99,9 +99,9 @@ def new_row(job: NewJob) -> dict[str, Any]:
 
 
 def new_rows(new: Sequence[NewJob], now: datetime) -> list[dict[str, Any]]:
-    """Rows of jobs enqueued now, each a microsecond after the one before: their order is that of created_at.
+    """Return the rows of jobs that are enqueued now. Each created_at is a microsecond later, which keeps their order.
 
-    Writing a row takes longer than a microsecond, so the last one's time has come when all are there.
+    Writing a row takes longer than a microsecond, so no created_at is in the future once all rows are written.
     """
     rows: list[dict[str, Any]] = []
     for job in new:
@@ -115,7 +115,7 @@ def new_rows(new: Sequence[NewJob], now: datetime) -> list[dict[str, Any]]:
 
 
 def row_of(job: Job, data: str) -> dict[str, Any]:
-    """The row of a job that arrives with its state."""
+    """Return the row of a job that is imported with its state."""
     job = replace(job, execute_at=job.execute_at or job.created_at)
     row = {column.name: getattr(job, column.name) for column in COLUMNS if column is not jobs.c.claim_id}
     return row | {"data": data, "status": str(job.status)}

@@ -1,4 +1,4 @@
-"""The tables: made at first use, and checked."""
+"""Create and check the tables at the first use."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Part = Table | Index
 
 
 def prepare(database: Database) -> None:
-    """Make the tables and indexes that are missing; several processes may do so at once.
+    """Create the missing tables and indexes. Several processes may do this at the same time.
 
-    Raises SchemaConflict for tables that are not pgjobq's, NotMigrated for an older table; nothing is changed then.
+    Raises SchemaConflict for tables that are not pgjobq's, NotMigrated for an older table. Nothing is changed then.
     """
     missing = missing_parts(database)
     while missing:
         try:
             database.run(lambda conn: _make(conn, database.server), writes=True)
         except StorageError:
-            # Another process may have been quicker with one of them; if none was, this is the reason.
+            # Another process may have created the missing part. Otherwise this error says why it is missing.
             before, missing = missing, missing_parts(database)
             if missing == before:
                 raise
@@ -33,7 +33,7 @@ def prepare(database: Database) -> None:
 
 
 def prepare_beside(database: Database, conn: Connection) -> None:
-    """prepare, while the caller's transaction on this connection may hold SQLite's write lock: then within that."""
+    """Do what prepare does, in the caller's transaction if that may hold SQLite's write lock."""
     if database.prepared or conn.dialect.name != "sqlite":
         database.open()
     else:
@@ -41,7 +41,7 @@ def prepare_beside(database: Database, conn: Connection) -> None:
 
 
 def missing_parts(database: Database) -> list[Part]:
-    """The tables and indexes that are not there. Raises SchemaConflict and NotMigrated."""
+    """Return the tables and indexes that do not exist. Raises SchemaConflict and NotMigrated."""
     return database.run(lambda conn: _missing(conn, database.server), writes=False)
 
 
@@ -75,7 +75,7 @@ def check_columns(table: Table, there: Sequence[str], server: str) -> None:
     named = f"{server}: its table {table.name!r} has no column {', '.join(missing)}"
     if table is jobs and set(missing) <= set(LATER_COLUMNS) and set(there) >= {*BASE_COLUMNS, *BASE_TIMES}:
         raise NotMigrated(
-            f"{named}: it is an older one, of DBJobQ's; SQLAlchemyStorage(url).upgrade() adds them,"
-            " or pgjobq copy takes its jobs to another database"
+            f"{named}, because it is an older table of DBJobQ; add them with SQLAlchemyStorage(url).upgrade(),"
+            " or copy its jobs to another database with pgjobq copy"
         )
-    raise SchemaConflict(f"{named}: it is not pgjobq's and was left as it is; give another database")
+    raise SchemaConflict(f"{named}, so it is not pgjobq's table and was not changed; use another database")

@@ -1,4 +1,4 @@
-"""Settling: what became of starts, written only while their workers still hold them; cancelling and putting back."""
+"""Settle starts while their workers still hold them, cancel jobs and put jobs back."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ MAX_ERROR = 1_000_000  # bytes of an error that are kept
 
 
 class _Change(NamedTuple):
-    """What becomes of jobs that are settled alike: each such group is one statement."""
+    """The change for a group of jobs that are settled in the same way. Each group is one statement."""
 
     status: str
-    stamped: tuple[str, ...] = ()  # columns that take the time
+    stamped: tuple[str, ...] = ()  # columns that are set to the time
     values: tuple[tuple[str, Any], ...] = ()
-    taken_back: int = 0  # starts that do not count
+    taken_back: int = 0  # starts to subtract from attempts
 
 
 def settle(conn: Connection, outcomes: Sequence[Outcome], database: Database) -> list[Outcome]:
-    """Settle the starts that their workers still hold; those that were lost, unchanged.
+    """Settle the starts that their workers still hold. Return the lost ones, whose jobs stay unchanged.
 
-    A start that was settled the same way before is not lost: the answer may have been.
+    A start that was settled in the same way before is not lost.
     """
     delayed = any(isinstance(outcome, Retried | Released) and outcome.delay > 0 for outcome in outcomes)
     now = database.now(conn) if delayed or database.traits.now is None else None
@@ -48,7 +48,7 @@ def settle(conn: Connection, outcomes: Sequence[Outcome], database: Database) ->
         values |= {f"new_{name}": value for name, value in change.values}
         names = tuple(name for name, _ in change.values)
         statement = _statement(database.traits.now, change.status, change.stamped, names, change.taken_back)
-        # In the order of ids: two that settle jobs of both must not wait for each other.
+        # Lock in the order of ids, so that two transactions do not wait for each other.
         for some in chunks(sorted({outcome.job.id for outcome in group})):
             if conn.execute(statement, {**values, "ids": some}).rowcount < len(some):
                 kept = _settled(conn, some, change.status, claim)
@@ -57,12 +57,12 @@ def settle(conn: Connection, outcomes: Sequence[Outcome], database: Database) ->
 
 
 def complete(conn: Connection, job: Job, database: Database) -> bool:
-    """Complete one start; whether its worker still held it."""
+    """Complete one start. Return False if its worker did not hold it any more."""
     return not settle(conn, [Completed(job)], database)
 
 
 def cancel(conn: Connection, job_id: str, reason: str | None, now: datetime) -> bool:
-    """pending or running -> cancelled; False when it is neither."""
+    """Cancel a pending or running job. Return False for any other status."""
     values = {"status": "cancelled", "finished_at": now, "updated_at": now, "claim_id": null()}
     if reason is not None:
         values["error"] = reason
@@ -70,9 +70,9 @@ def cancel(conn: Connection, job_id: str, reason: str | None, now: datetime) -> 
 
 
 def put_back(conn: Connection, job_id: str, due: datetime, now: datetime) -> bool:
-    """failed, cancelled or pending -> pending, due then; False when it is in no such state."""
+    """Make a failed, cancelled or pending job pending, due at that time. Return False for any other status."""
     values = {"status": "pending", "execute_at": due, "updated_at": now}
-    # MySQL reads the new value of a column that was set before, and crashes is the last of the table.
+    # MySQL uses the new value of a column that it has set before. It sets crashes last.
     values |= {"attempts": jobs.c.attempts - jobs.c.crashes, "crashes": 0}
     values |= dict.fromkeys(("finished_at", "failed_at", "claim_id"), null())
     return _change_one(conn, job_id, ("pending", "failed", "cancelled"), values)
@@ -102,7 +102,7 @@ def _change(outcome: Outcome, now: datetime | None) -> _Change:
 
 
 def _cleared(job: Job) -> Values:
-    """A clean end begins the count of crashes again."""
+    """Reset the number of crashes, because the start ended without one."""
     return (("crashes", 0),) if job.crashes else ()
 
 
@@ -129,7 +129,7 @@ def _statement(
 
 
 def _settled(conn: Connection, ids: Sequence[str], status: str, claim: int) -> set[str]:
-    """Those that are in the state which this settle leads to, with no start, rescue or cancel since."""
+    """Return the ids that this settle has already changed, without a start, rescue or cancel since."""
     query = select(jobs.c.id, jobs.c.status, jobs.c.claim_id).where(AMONG_IDS)
     rows = conn.execute(query, {"ids": ids})
     return {row.id for row in rows if tuple(row[1:]) == (status, claim)}

@@ -1,4 +1,4 @@
-"""SQLite: its files, its databases in memory, and its one write lock."""
+"""SQLite: its files, its databases in memory, and its write lock."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from sqlalchemy.exc import DBAPIError
 
 T = TypeVar("T")
 
-BETWEEN_LOOKS = (0.0005, 0.004)  # seconds from one look for the lock to the next
-_SHARED_MEMORY = (3, 36)  # the version from which on connections can share a database in memory
+BETWEEN_LOOKS = (0.0005, 0.004)  # seconds between two attempts to take the lock
+_SHARED_MEMORY = (3, 36)  # the first version in which connections can share a database in memory
 
 
 class Closing(Protocol):
-    """What must be there as long as an engine is used."""
+    """An object that must exist as long as an engine is used."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the object's resources."""
 
 
 class _Folder:
@@ -44,12 +44,12 @@ class _Folder:
 
 
 def not_in(url: URL, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that the URL does not give by itself."""
+    """Return the arguments that the URL does not set."""
     return {name: value for name, value in arguments.items() if name not in url.query}
 
 
 def open_sqlite(url: URL, timeout: float) -> tuple[Engine, Closing | None]:
-    """An engine on a file or in memory, and what must live as long as it."""
+    """Create an engine on a file or in memory. Also return the object that must live as long, if there is one."""
     keep: Closing | None = None
     if is_memory(url):
         url, keep = _shared_memory(url)
@@ -57,7 +57,7 @@ def open_sqlite(url: URL, timeout: float) -> tuple[Engine, Closing | None]:
         url,
         poolclass=QueuePool,
         pool_timeout=timeout,
-        max_overflow=50,  # a connection is a file handle; those that wait do so for the write lock
+        max_overflow=50,  # a connection is only a file handle; waiting transactions wait for the write lock
         connect_args=not_in(url, {"timeout": timeout, "check_same_thread": False}),
     )
     event.listen(engine, "connect", _configure_sqlite)
@@ -65,15 +65,15 @@ def open_sqlite(url: URL, timeout: float) -> tuple[Engine, Closing | None]:
 
 
 def is_memory(url: URL) -> bool:
-    """Whether SQLite keeps this database in the memory of one connection."""
+    """Return whether SQLite keeps this database in the memory of one connection."""
     name = url.database or ""
     return name in {"", ":memory:"} or name.startswith("file::memory:") or url.query.get("mode") == "memory"
 
 
 def _shared_memory(url: URL) -> tuple[URL, Closing]:
-    """A database of its own that all threads' connections share, for as long as what is returned beside it lives.
+    """Create a database in memory that the connections of all threads share while the returned object lives.
 
-    Connections of their own keep each thread's transaction apart. An old SQLite gets a file that is deleted at the end.
+    Separate connections keep the threads' transactions separate. An old SQLite uses a file that is deleted at the end.
     """
     if sqlite3.sqlite_version_info < _SHARED_MEMORY:
         folder = _Folder()
@@ -84,15 +84,15 @@ def _shared_memory(url: URL) -> tuple[URL, Closing]:
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
-    # Readers and the one writer do not wait for each other. Sync stays FULL: what is committed survives a power cut.
-    # It needs the file alone, once; other connections may be at work on it, or doing the same.
-    with suppress(sqlite3.OperationalError):  # read-only, or locked for long: the first statement tells, in its words
+    # In WAL mode readers and the writer do not wait for each other. Sync stays FULL, so commits survive a power cut.
+    # The switch needs exclusive access to the file once, while other connections may use it or try the same.
+    with suppress(sqlite3.OperationalError):  # read-only or locked; the first statement reports it
         when_unlocked(connection, lambda: connection.execute("PRAGMA journal_mode=WAL"), at_most=1.0)
 
 
 def begin_exclusively(conn: Connection) -> None:
-    """Begin a transaction that may write, whatever the engine's owner has it begin with."""
-    # The driver begins nothing by itself before the first INSERT, UPDATE or DELETE, and then not exclusively.
+    """Begin a transaction that may write, even if the engine's owner has configured another way to begin."""
+    # The driver begins a transaction only before the first INSERT, UPDATE or DELETE, and not exclusively.
     if not conn.in_transaction():
         conn.begin()
     driver: Any = conn.connection.driver_connection
@@ -102,10 +102,10 @@ def begin_exclusively(conn: Connection) -> None:
 
 
 def when_unlocked(driver: Any, attempt: Callable[[], T], at_most: float = math.inf) -> T:
-    """What attempt returns, once the lock is free; within so many seconds, and the connection's own busy timeout.
+    """Repeat attempt until the lock is free, and return its result. Limit: at_most and the connection's busy timeout.
 
-    SQLite's own waiting sleeps ever longer, so that under load some process never gets its turn; and two that wait
-    for each other, one to commit and one to turn on WAL, would do so until the timeout.
+    SQLite's own waiting sleeps longer each time, so under load a process may never get the lock. Also, a connection
+    that commits and one that turns on WAL would wait for each other until the timeout.
     """
     patience: int = driver.execute("PRAGMA busy_timeout").fetchone()[0]  # milliseconds
     deadline = time.monotonic() + min(patience / 1000, at_most)
@@ -123,6 +123,6 @@ def when_unlocked(driver: Any, attempt: Callable[[], T], at_most: float = math.i
 
 
 def is_locked(error: Exception) -> bool:
-    """Whether another connection holds the lock."""
+    """Return whether another connection holds the lock."""
     name = getattr(getattr(error, "orig", error), "sqlite_errorname", "")
     return str(name).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))

@@ -1,4 +1,4 @@
-"""The tables: `jobs`, and `job_workers` for the leases. Also as mapped classes, for queries of one's own."""
+"""The tables `jobs` and `job_workers` (for the leases), also as mapped classes for the user's own queries."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _IN_MYSQL = {
 
 
 class Base(DeclarativeBase):
-    """The tables of a SQLAlchemyStorage; Base.metadata holds them, for a migration tool."""
+    """The base of the mapped classes. Migration tools find the tables in Base.metadata."""
 
 
 class JobRecord(Base):
-    """A row of `jobs`, for queries of one's own: `storage.session.query(JobRecord)`.
+    """A row of `jobs`, for your own queries: `storage.session.query(JobRecord)`.
 
-    data is JSON text. A pending job has its due time in execute_at; one that was due at once has created_at there.
-    Times are aware, in UTC; a naive datetime in a query is taken as local time. claim_id is of the claim that started
-    it last, and never comes again.
+    data is JSON text. execute_at is the due time of a pending job; it equals created_at if the job was due at once.
+    Times are aware, in UTC. A naive datetime in a query is taken as local time. claim_id is the number of the claim
+    that started the job last, and is never used again.
     """
 
     __tablename__ = "jobs"
@@ -51,7 +51,7 @@ class JobRecord(Base):
 
 
 class WorkerRecord(Base):
-    """A row of `job_workers`: a worker, and until when it holds its jobs."""
+    """A row of `job_workers`: a worker, and the end of its lease."""
 
     __tablename__ = "job_workers"
     __table_args__ = _IN_MYSQL
@@ -64,29 +64,30 @@ class WorkerRecord(Base):
 
 def _table(record: type[Base]) -> Table:
     table = record.__table__
-    assert isinstance(table, Table)  # Mapped classes may stand for other things than tables.
+    assert isinstance(table, Table)  # a mapped class may also map something other than a table
     return table
 
 
 jobs, workers = _table(JobRecord), _table(WorkerRecord)
 
-# Claims read pending jobs alone, in an order that an index gives: where the database can, that index holds no others.
+# Claims read only pending jobs, in the order of an index. If the database has partial indexes, it holds no other jobs.
 _PENDING = text("status = 'pending'")
 _order = (jobs.c.priority.desc(), jobs.c.execute_at, jobs.c.created_at, jobs.c.id)
 
 CLAIM, CLAIM_QUEUE = "idx_status_priority_execute", "idx_queue_priority_execute"
 
-# Counting by status, and what is running. PostgreSQL would take it for claims, too, and sort what it finds.
+# For counts by status and for running jobs. In PostgreSQL it excludes pending jobs, because PostgreSQL would use it for
+# claims and sort the result.
 Index("idx_status_priority", jobs.c.status, jobs.c.priority.desc(), postgresql_where=text("status <> 'pending'"))
-# Claims from all queues, and from given ones.
+# For claims from all queues, and from given queues.
 Index(CLAIM, jobs.c.status, *_order, sqlite_where=_PENDING, postgresql_where=_PENDING)
 Index(CLAIM_QUEUE, jobs.c.status, jobs.c.queue, *_order, sqlite_where=_PENDING, postgresql_where=_PENDING)
-# Pending jobs that somebody inserted with null as their due time.
+# For pending jobs that were inserted with null as their due time.
 Index("idx_execute_at", jobs.c.execute_at)
-# Lists, the newest first; exports and pruning, the oldest first.
+# For lists, newest first, and for exports and pruning, oldest first.
 Index("idx_created_at", jobs.c.created_at.desc())
 
-# What DBJobQ's table has, and what came later.
+# The columns of DBJobQ's table, and the columns that were added later.
 BASE_COLUMNS = ("id", "type", "data", "status", "error", "attempts", "max_retries", "priority")
 BASE_TIMES = ("execute_at", "created_at", "updated_at")
 LATER_COLUMNS = ("queue", "started_at", "finished_at", "failed_at", "worker_id", "claim_id", "crashes")

@@ -1,4 +1,4 @@
-"""The handler's own transaction, which completes its job as its last act."""
+"""The handler's own transaction. Its last statement completes the job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pgjobq.storage.sqlalchemy.settling import complete
 
 
 class SQLAlchemyTransaction(JobTransaction):
-    """See JobTransaction. Yields a SQLAlchemy Connection; on SQLite it holds the one write lock until the body ends."""
+    """See JobTransaction. Yields a SQLAlchemy Connection. On SQLite it holds the write lock until the block ends."""
 
     def __init__(self, job: Job, database: Database, forget: Callable[[Job], None]) -> None:
         self._job, self._database, self._forget = job, database, forget
@@ -51,18 +51,18 @@ class SQLAlchemyTransaction(JobTransaction):
                 return
             if not transaction.is_active:
                 raise StorageError(
-                    f"job {self._job.id}: the handler ended the transaction by itself, so the job could not be"
+                    f"job {self._job.id}: the handler ended the transaction itself, so the job could not be"
                     " completed in it; leave commit and rollback to job.transaction()"
                 )
             if not complete(conn, self._job, self._database):
                 conn.rollback()
-                raise LostJob(f"job {self._job.id} was given to another, cancelled or settled: rolled back")
+                raise LostJob(f"job {self._job.id} was given to another worker, cancelled or settled; rolled back")
             conn.commit()
         self.settled = True
         self._forget(self._job)
 
     def _of_driver(self, conn: Connection, limit: float | None) -> float | None:
-        """Set the driver's limit, where it is one of ours; the one before. A handler's statements have none."""
+        """Set the time limit of pgjobq's driver class and return the old one. Handlers' statements have no limit."""
         if conn.closed or conn.invalidated:
             return None
         driver: Any = conn.connection.driver_connection
@@ -72,7 +72,7 @@ class SQLAlchemyTransaction(JobTransaction):
         return before
 
     async def __aenter__(self) -> Any:
-        raise Unsupported("this storage has no transactions for async handlers; make the handler a plain function")
+        raise Unsupported("this storage has no transactions for async handlers; use a sync handler")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -1,4 +1,4 @@
-"""Column types that mean the same in every database: exact keys, long texts, moments in UTC."""
+"""Column types that behave the same in every database: exact keys, long texts, times in UTC."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MYSQL = ("mysql", "mariadb")  # names of dialects
 
 
 def binary_collation(dialect: Dialect) -> str:
-    """MySQL's collation that tells every two texts apart, also by a space at the end where the server can."""
+    """Return MySQL's binary collation, if possible one that also compares trailing spaces."""
     server: Any = dialect
     if server.is_mariadb:
         return "utf8mb4_nopad_bin"
@@ -24,13 +24,13 @@ def binary_collation(dialect: Dialect) -> str:
 
 
 class Key(TypeDecorator[str]):
-    """A text compared by its characters alone, case and all."""
+    """A text that is compared exactly, including case."""
 
     impl = String
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """VARCHAR with the database's binary collation."""
+        """Return VARCHAR with the database's binary collation."""
         length: int = vars(self.impl_instance)["length"]
         if dialect.name in MYSQL:
             return mysql.VARCHAR(length, charset="utf8mb4", collation=binary_collation(dialect))
@@ -40,50 +40,50 @@ class Key(TypeDecorator[str]):
 
 
 class LongText(TypeDecorator[str]):
-    """A text of any length: MySQL's TEXT ends at 64 kB."""
+    """A text of any length. MySQL's TEXT is limited to 64 kB."""
 
     impl = Text
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """LONGTEXT in MySQL, TEXT elsewhere."""
+        """Return LONGTEXT for MySQL, TEXT for other databases."""
         if dialect.name in MYSQL:
             return mysql.LONGTEXT(charset="utf8mb4", collation=binary_collation(dialect))
         return Text()
 
 
 class Moment(TypeDecorator[datetime]):
-    """A moment, to the microsecond, kept in UTC.
+    """A time to the microsecond, stored in UTC.
 
-    Results are aware, in UTC. A naive datetime in a query of one's own is taken as local time, which is what
-    datetime.now() gives.
+    Results are aware, in UTC. A naive datetime in a user's query is taken as local time, which is what datetime.now()
+    returns.
     """
 
     impl = DateTime
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """TIMESTAMP WITH TIME ZONE in PostgreSQL, DATETIME(6) in MySQL, elsewhere what holds a naive datetime."""
+        """Return TIMESTAMP WITH TIME ZONE for PostgreSQL, DATETIME(6) for MySQL, else a type for naive datetimes."""
         if dialect.name in MYSQL:
             return mysql.DATETIME(fsp=6)
         return DateTime(timezone=dialect.name == "postgresql")
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """In UTC, as the database takes it."""
+        """Convert to UTC, in the form that the database expects."""
         if value is None:
             return None
         value = value.astimezone(UTC)
         return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Aware, in UTC."""
+        """Convert to an aware datetime in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class utc_now(FunctionElement[datetime]):  # noqa: N801  # a SQL function
-    """The database's time, in UTC: the default of a column that a row inserted by hand leaves out."""
+    """The database's time in UTC, the default for columns that a manual INSERT leaves out."""
 
     type = Moment()
     inherit_cache = True

@@ -1,4 +1,4 @@
-"""Bringing an older table up to date: DBJobQ's, whose times have no zone and which has a few columns less."""
+"""Upgrade a table of DBJobQ, which has fewer columns and times without a time zone."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from pgjobq.storage.sqlalchemy.types import MYSQL
 
 BATCH = 1000  # rows
 
-# The table as it may be: any times, any texts.
+# The old table may contain any times and texts.
 _old = table("jobs", column("id", String), *(column(name, DateTime) for name in BASE_TIMES))
 
 
 def zone_of(timezone: str | tzinfo) -> tzinfo:
-    """The time zone of this name. Raises ConfigurationError."""
+    """Return the time zone of this name. Raises ConfigurationError."""
     if isinstance(timezone, tzinfo):
         return timezone
     try:
         return ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ConfigurationError(f"timezone: {timezone!r} is none; give a name such as Europe/Paris, or UTC") from None
+        raise ConfigurationError(f"timezone: {timezone!r} is unknown; use a name such as Europe/Paris or UTC") from None
 
 
 def upgrade(database: Database, zone: tzinfo) -> bool:
-    """Add what the table `jobs` lacks, its times being of this zone; whether it was an older table.
+    """Add the missing columns to the table `jobs`, whose times are in this zone. Return whether it was an old table.
 
-    In one transaction, where the database can change tables in one. Raises SchemaConflict.
+    This is one transaction if the database can change tables in transactions. Raises SchemaConflict.
     """
     if not (missing := database.run(lambda conn: _missing(conn, database.server), writes=False)):
         return False
@@ -43,7 +43,7 @@ def upgrade(database: Database, zone: tzinfo) -> bool:
 
 
 def _missing(conn: Connection, server: str) -> list[str]:
-    """The later columns that an older table lacks; none when there is no table."""
+    """Return the columns that an old table lacks, or an empty list if there is no table."""
     inspector = inspect(conn)
     if not inspector.has_table("jobs"):
         return []
@@ -57,7 +57,7 @@ def _change(conn: Connection, missing: Iterable[str], zone: tzinfo) -> None:
     zoned = {one["name"] for one in inspector.get_columns("jobs") if getattr(one["type"], "timezone", False)}
     ours = {index.name for index in jobs.indexes}
     for index in inspector.get_indexes("jobs"):
-        if index["name"] in ours:  # they may lack columns; they are made anew
+        if index["name"] in ours:  # it may lack columns, so it is created again
             conn.execute(text(f"DROP INDEX {index['name']}{' ON jobs' if kind in MYSQL else ''}"))
     _fill(conn)
     if kind == "postgresql":
@@ -90,13 +90,13 @@ _FILL = (
 
 
 def _fill(conn: Connection) -> None:
-    """Values where the older table allows null and the newer does not."""
+    """Replace nulls in columns that allowed null in the old table."""
     for statement in _FILL:
         conn.execute(text(statement))
 
 
 def _give_zone(conn: Connection, name: str, zone: tzinfo) -> None:
-    # The default would not be of the new type.
+    # The old default does not have the new type.
     conn.execute(text(f"ALTER TABLE jobs ALTER COLUMN {name} DROP DEFAULT"))
     using = f"{name} AT TIME ZONE '{zone}'"
     conn.execute(text(f"ALTER TABLE jobs ALTER COLUMN {name} TYPE TIMESTAMP WITH TIME ZONE USING {using}"))
@@ -104,7 +104,7 @@ def _give_zone(conn: Connection, name: str, zone: tzinfo) -> None:
 
 
 def _move_times(conn: Connection, zone: tzinfo) -> None:
-    """Times of this zone, in UTC."""
+    """Convert the times from this zone to UTC."""
     change = (
         update(_old)
         .where(_old.c.id == bindparam("row"))

@@ -58,7 +58,7 @@ def test_tables_are_made_once_however_many_begin(make: Make, dynamodb_url: str, 
 def test_tables_are_not_made_when_that_is_not_wanted(make: Make, dynamodb_url: str, client: Any) -> None:
     table = f"jobs_{secrets.token_hex(4)}"
     where = f"dynamodb://eu-west-1/{table}?endpoint={dynamodb_url}"
-    with pytest.raises(NotMigrated, match="the next call makes the table, unless create=False"):
+    with pytest.raises(NotMigrated, match="the next call creates the table, unless create=False"):
         make(where, create=False).ping()
     assert table not in client.list_tables()["TableNames"]
     make(where).ping()
@@ -73,7 +73,7 @@ def test_table_of_someone_else_is_left_alone(make: Make, dynamodb_url: str, clie
         AttributeDefinitions=[{"AttributeName": "order", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
     )
-    with pytest.raises(SchemaConflict, match=f"the table {table} is there and not one of pgjobq's; give another name"):
+    with pytest.raises(SchemaConflict, match=f"the table {table} exists and is not pgjobq's; use another name"):
         make(f"dynamodb://eu-west-1/{table}?endpoint={dynamodb_url}").enqueue("a", "t", {})
     assert f"{table}_meta" not in client.list_tables()["TableNames"]
 
@@ -81,7 +81,7 @@ def test_table_of_someone_else_is_left_alone(make: Make, dynamodb_url: str, clie
 def test_newer_version_is_told(make: Make, client: Any, tables: str) -> None:
     make().ping()
     client.put_item(TableName=f"{tables}_meta", Item={"id": {"S": "schema"}, "version": {"N": "2"}})
-    with pytest.raises(SchemaTooNew, match="is of version 2, and this pgjobq knows 1; upgrade it"):
+    with pytest.raises(SchemaTooNew, match="has version 2, this pgjobq supports up to 1; upgrade it"):
         make().ping()
 
 
@@ -91,7 +91,7 @@ def test_deleted_tables_are_begun_anew(make: Make, dynamodb_url: str, client: An
     storage.enqueue("a", "t", {})
     for name in (table, f"{table}_meta"):
         client.delete_table(TableName=name)
-    with pytest.raises(NotMigrated, match="the next call makes the table"):
+    with pytest.raises(NotMigrated, match="the next call creates the table"):
         storage.enqueue("a", "t", {})
     storage.enqueue("a", "t", {})
     assert [found.id for found in storage.dequeue_many(2)] == ["a"]
@@ -120,15 +120,15 @@ def test_url_says_where(dynamodb_url: str) -> None:
     ],
 )
 def test_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"^dsn: .*; give dynamodb://REGION/TABLE") as told:
+    with pytest.raises(ConfigurationError, match=r"^dsn: .*; use dynamodb://REGION/TABLE") as told:
         DynamoDBStorage(url)
-    assert "s3cret" not in str(told.value).replace("it has no s3cret;", "")
+    assert "s3cret" not in str(told.value).replace("has no option 's3cret';", "")
 
 
 def test_settings_that_are_none_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="timeout: 0 is not allowed"):
         DynamoDBStorage(timeout=0)
-    with pytest.raises(ConfigurationError, match=r"client: str is no client of DynamoDB; give boto3\.client"):
+    with pytest.raises(ConfigurationError, match=r"client: str is not a DynamoDB client; use boto3\.client"):
         DynamoDBStorage(client="dynamodb")
 
 
@@ -140,7 +140,7 @@ def test_missing_region_and_credentials_are_told_with_the_mend(monkeypatch: pyte
 
     location._session.cache_clear()  # one that knows no credentials yet
     try:
-        with pytest.raises(ConfigurationError, match=r"You must specify a region\.; name the region in the URL"):
+        with pytest.raises(ConfigurationError, match=r"You must specify a region\.; set the region in the URL"):
             DynamoDBStorage().ping()
         with pytest.raises(ConfigurationError, match=r"Unable to locate credentials; .* AWS_ACCESS_KEY_ID"):
             DynamoDBStorage("dynamodb:///jobs?endpoint=http://127.0.0.1:1").ping()

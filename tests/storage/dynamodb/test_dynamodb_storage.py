@@ -72,7 +72,7 @@ def test_times_that_are_none_in_utc_are_refused(dynamo: DynamoDBStorage, year: i
 def test_data_that_no_item_holds_is_refused(dynamo: DynamoDBStorage) -> None:
     """Counted in bytes of UTF-8, whatever the characters."""
     assert DynamoDBStorage.max_data_bytes == 350_000
-    with pytest.raises(InvalidJob, match=r"data: has 350010 bytes, more than the 350000 that DynamoDB can keep"):
+    with pytest.raises(InvalidJob, match=r"data: it has 350010 bytes, more than the 350000 that DynamoDB can store"):
         dynamo.enqueue_many([NewJob(id="ok", type="t"), NewJob(id="big", type="t", data={"x": "é" * 175_001})])
     assert dynamo.list_jobs() == []
 
@@ -210,7 +210,7 @@ def test_claim_reads_no_more_than_it_needs(through: DynamoDBStorage, between: Be
 def test_more_than_a_transaction_takes_is_refused_whole_when_an_id_is_known(dynamo: DynamoDBStorage) -> None:
     dynamo.enqueue("known", "t", {"v": 1})
     new = [NewJob(id=f"{n}", type="t") for n in range(150)]
-    with pytest.raises(DuplicateJob, match="job_id: 'known' exists already; give another id"):
+    with pytest.raises(DuplicateJob, match="job_id: 'known' exists already; use another id"):
         dynamo.enqueue_many([*new, NewJob(id="known", type="t")])
     with pytest.raises(DuplicateJob, match="job_id: '7' exists already"):
         dynamo.enqueue_many([*new, NewJob(id="7", type="t")])

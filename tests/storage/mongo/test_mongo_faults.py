@@ -62,7 +62,7 @@ def test_writes_wait_for_a_majority_and_reads_go_to_the_primary(mongo: MongoStor
 
 def test_collection_of_someone_else_is_left_alone(mongo: MongoStorage, database: Database) -> None:
     database.jobs.insert_one({"_id": 1, "title": "Baker"})
-    with pytest.raises(SchemaConflict, match=rf"the collection {database.name}.jobs holds documents that are no jobs"):
+    with pytest.raises(SchemaConflict, match=rf"the collection {database.name}.jobs holds documents that are not jobs"):
         mongo.enqueue("a", "t", {})
     assert list(database.jobs.find()) == [{"_id": 1, "title": "Baker"}]
     assert database.list_collection_names() == ["jobs"]
@@ -72,13 +72,13 @@ def test_collection_of_someone_else_is_left_alone(mongo: MongoStorage, database:
 def test_newer_version_is_told(make: Callable[..., MongoStorage], database: Database) -> None:
     make().ping()
     database.jobs_meta.update_one({"_id": "schema"}, {"$set": {"version": 2}})
-    with pytest.raises(SchemaTooNew, match=r"is of version 2, and this pgjobq knows 1; upgrade it"):
+    with pytest.raises(SchemaTooNew, match=r"has version 2, this pgjobq supports up to 1; upgrade it"):
         make().ping()
 
 
 @pytest.mark.parametrize("uri", ["mongodb://u:s3cret/x@h", "http://u:s3cret@h", "mongodb://u:s3cret@h:port"])
 def test_uri_that_is_none_is_refused_without_its_password(uri: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"^uri: is none that MongoDB understands") as told:
+    with pytest.raises(ConfigurationError, match=r"^uri: MongoDB does not understand this URI") as told:
         MongoStorage(uri)
     assert "s3cret" not in str(told.value)
 

@@ -118,10 +118,10 @@ def test_data_changed_by_hand_into_nonsense_does_not_stop_the_queue(mongo: Mongo
 
 def test_document_that_would_leave_no_room_is_refused(mongo: MongoStorage) -> None:
     """One that could be inserted, but not settled."""
-    with pytest.raises(InvalidJob, match=r"data: makes a document of 16700.* bytes, more than the 16515072"):
+    with pytest.raises(InvalidJob, match=r"data: its document has 16700.* bytes, more than the 16515072"):
         mongo.enqueue_many([NewJob(id="ok", type="t"), NewJob(id="big", type="t", data={"x": "x" * 16_700_000})])
     # Small as JSON, large as a document: every item has a key.
-    with pytest.raises(InvalidJob, match="data: makes a document"):
+    with pytest.raises(InvalidJob, match="data: its document has"):
         mongo.enqueue("flat", "t", {"x": [1] * 1_900_000})
     assert mongo.list_jobs() == []
 
@@ -256,7 +256,7 @@ def test_claim_whose_answer_was_lost_is_given_back(mongo: MongoStorage, monkeypa
 def test_dropped_indexes_are_made_anew(mongo: MongoStorage, database: Database) -> None:
     mongo.enqueue("a", "t", {})
     database.jobs.drop_indexes()
-    with pytest.raises(Exception, match=r"an index was dropped .* the next call makes it anew"):
+    with pytest.raises(Exception, match=r"an index was dropped .* the next call creates it"):
         mongo.dequeue()
     found = mongo.dequeue()
     assert found is not None
@@ -287,7 +287,7 @@ def test_standalone_server_takes_back_what_it_added_before_a_known_id(
     assert not storage._database.has_transactions()
     storage.enqueue("known", "t", {"v": 1})
     new = [NewJob(id=name, type="t") for name in ("a", "known", "b")]
-    with pytest.raises(DuplicateJob, match="job_id: 'known' exists already; give another id"):
+    with pytest.raises(DuplicateJob, match="job_id: 'known' exists already; use another id"):
         storage.enqueue_many(new)
     # As if it had come between the look and the insert.
     monkeypatch.setattr(enqueueing, "_unknown", lambda _, documents: documents)

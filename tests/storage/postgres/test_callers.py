@@ -247,7 +247,7 @@ def test_what_is_no_connection_is_told_what_is(queue: JobQueue, dsn: str) -> Non
     engine = create_engine(url, poolclass=NullPool)
     # What people pass by mistake.
     for wrong in (object(), dsn, engine, create_async_engine(url, poolclass=NullPool), sessionmaker(engine)):
-        wanted = f"^connection: {type(wrong).__name__} is not a psycopg Connection or AsyncConnection, or a SQLAlchemy"
+        wanted = f"^connection: {type(wrong).__name__} is not a supported connection; use a psycopg Connection"
         with pytest.raises(ConfigurationError, match=wanted):
             queue.enqueue("greet", connection=wrong)
         with pytest.raises(ConfigurationError, match=wanted):
@@ -261,7 +261,7 @@ def test_connection_to_another_kind_of_database_is_told_the_dialect(queue: JobQu
         queue.enqueue("greet", connection=connection)
     engine.dispose()
     bare = sqlite3.connect(":memory:")
-    with pytest.raises(ConfigurationError, match="is not a psycopg Connection"):
+    with pytest.raises(ConfigurationError, match="Connection is not a supported connection; use a psycopg Connection"):
         queue.enqueue("greet", connection=bare)
     bare.close()
 

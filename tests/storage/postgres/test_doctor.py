@@ -123,9 +123,9 @@ def crowded() -> Iterator[DevServer]:
 
 PLAIN = {"user": "plain", "password": "p"}
 REFUSED: dict[str, tuple[dict[str, str], str]] = {
-    "wrong password": ({"password": "wrong"}, r'password authentication failed for user "\w+"; give the right user'),
-    "no such user": ({"user": "ghost", "password": "p"}, r'password authentication failed for user "ghost"; give'),
-    "not a login": ({"user": "barred", "password": "p"}, r'role "barred" is not permitted to log in; connect as a user'),
+    "wrong password": ({"password": "wrong"}, r'password authentication failed for user "\w+"; set the right user'),
+    "no such user": ({"user": "ghost", "password": "p"}, r'password authentication failed for user "ghost"; set'),
+    "not a login": ({"user": "barred", "password": "p"}, r'role "barred" is not permitted to log in; use a user'),
     "no such database": ({"dbname": "ghost"}, r'database "ghost" does not exist; create the database'),
     "may not connect": ({**PLAIN, "dbname": "closed"}, r"permission denied for .*; grant connect"),
     "too many of the role": ({"user": "many", "password": "p"}, r'too many connections for role "many"; raise max_connections'),
@@ -143,7 +143,7 @@ def test_refused_connection_is_told_for_what_it_is(crowded: DevServer, wrong: di
 def test_password_that_is_missing(crowded: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGPASSWORD", raising=False)
     dsn = make_conninfo(crowded.dsn, password="", passfile="/nowhere")
-    with pytest.raises(StorageUnavailable, match="refuses the connection: fe_sendauth: no password supplied; give"):
+    with pytest.raises(StorageUnavailable, match="refuses the connection: fe_sendauth: no password supplied; set"):
         examine(dsn, "pgjobq")
 
 
@@ -179,7 +179,7 @@ def test_server_that_is_not_there_does_not_answer() -> None:
         ("FATAL:  the database system is starting up", "is starting up; try again in a moment"),
         (
             'FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "x", database "y", no encryption',
-            "; have the server's pg_hba",
+            "; allow this user, host and database in the server's pg_hba",
         ),
         ("FATAL:  no more connections allowed (max_client_conn)", "; raise max_connections"),
     ],

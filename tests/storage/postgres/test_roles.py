@@ -166,7 +166,7 @@ def test_commands_of_each_role(login: Login, jobs: None, tmp_path: Path, role: s
 def test_check_by_each_role_that_may_look(login: Login, tmp_path: Path, role: str) -> None:
     done = command(login(role), tmp_path, "check")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert "pg_read_all_stats shows the others" in done.stdout
+    assert "grant pg_read_all_stats to see those of other users" in done.stdout
 
 
 def test_check_needs_to_look(login: Login, tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def test_replica_takes_no_jobs_until_it_is_the_primary(own_server: OwnServer, ma
     replica = own_server(partial(Valkey, f"replicaof 127.0.0.1 {primary.port}", f"masterauth {password_of(primary)}"))
     ours, theirs = make(primary), make(replica)
     ours.enqueue("a", "t", {})
-    with pytest.raises(StorageUnavailable, match="it is a replica, and takes no jobs; give the primary"):
+    with pytest.raises(StorageUnavailable, match="it is a replica and cannot store jobs; use the primary"):
         theirs.dequeue()
     with redis.Redis.from_url(replica.url) as client:
         until(lambda: client.dbsize() > 0, seconds=30)
@@ -315,7 +315,7 @@ def test_key_of_someone_else(own_server: OwnServer, make: MakeStorage) -> None:
     with redis.Redis.from_url(server.url) as client:
         client.set("{pgjobq}:seq", "theirs")
         client.set("{pgjobq}:workers", "theirs")
-    with pytest.raises(StorageError, match="a key with this prefix is not pgjobq's; give another prefix"):
+    with pytest.raises(StorageError, match="a key with this prefix is not pgjobq's; use another prefix"):
         make(server).dequeue()
     with pytest.raises(StorageError, match="not an integer"):
         make(server).enqueue("a", "t", {})

@@ -57,7 +57,7 @@ def test_unix_socket(own_server: OwnServer, make: MakeStorage) -> None:
     "url", ["redis://:secret@localhost:port/0", "redis://:sec/ret@localhost:6379/0", "http://localhost", ""]
 )
 def test_url_that_is_none_is_refused_without_its_password(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="url: is none that redis understands") as refused:
+    with pytest.raises(ConfigurationError, match="url: redis does not understand this URL") as refused:
         RedisStorage(url)
     assert "sec" not in str(refused.value)
     assert refused.value.__cause__ is None
@@ -166,5 +166,5 @@ def test_cluster(cluster: list[Any], make: MakeStorage, start: Callable[..., Wor
         storage.enqueue("a", "note", {})
         assert storage.counts()[JobStatus.PENDING] == 1
         plain = make(f"redis://:{password}@127.0.0.1:{node.port}", prefix=prefixes[1])
-        with pytest.raises(StorageError, match=r"is part of a cluster; give a redis\.cluster\.RedisCluster"):
+        with pytest.raises(StorageError, match=r"is part of a cluster; use a redis\.cluster\.RedisCluster"):
             plain.ping()

@@ -114,7 +114,7 @@ def test_jobs_that_were_deleted_by_hand_are_passed_over(storage: RedisStorage, c
 def test_newer_layout_is_told(make: MakeStorage, client: Any, prefix: str) -> None:
     client.set(f"{{{prefix}}}:layout", 2)
     for call in ("ping", "dequeue", "counts"):
-        with pytest.raises(SchemaTooNew, match="is of version 2, this pgjobq knows 1; upgrade pgjobq"):
+        with pytest.raises(SchemaTooNew, match="have version 2, this pgjobq supports up to 1; upgrade pgjobq"):
             getattr(make(), call)()
 
 
@@ -160,7 +160,7 @@ def test_calls_that_are_too_large_are_refused(storage: RedisStorage, monkeypatch
     with pytest.raises(InvalidJob, match=r"data: [0-9]+ bytes in one call are more than the 1000") as refused:
         storage.enqueue("a", "t", {"text": "x" * 1000})
     assert refused.value.field == "data"
-    with pytest.raises(InvalidJob, match="jobs: 100001 are too many for one call; give at most 100000"):
+    with pytest.raises(InvalidJob, match="jobs: 100001 are too many for one call; use at most 100000"):
         storage.enqueue_many([NewJob(type="t", id="a")] * 100_001)
     assert storage.list_jobs() == []
 

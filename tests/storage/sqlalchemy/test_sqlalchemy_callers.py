@@ -38,11 +38,14 @@ def test_connection_to_another_database_is_refused(pair: tuple[str, str]) -> Non
     with JobQueue(SQLAlchemyStorage(pair[0])) as queue:
         elsewhere = create_engine(pair[1])
         for _ in range(2):
-            with elsewhere.connect() as conn, pytest.raises(ConfigurationError, match=r"^connection: leads to another"):
+            with (
+                elsewhere.connect() as conn,
+                pytest.raises(ConfigurationError, match=r"^connection: it leads to another"),
+            ):
                 queue.enqueue("t", connection=conn)
             with (
                 Session(elsewhere) as session,
-                pytest.raises(ConfigurationError, match=r"^connection: leads to another"),
+                pytest.raises(ConfigurationError, match=r"^connection: it leads to another"),
             ):
                 queue.enqueue("t", connection=session)
         elsewhere.dispose()

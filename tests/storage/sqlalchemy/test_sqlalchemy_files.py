@@ -84,7 +84,7 @@ def test_read_only_file(tmp_path: Path) -> None:
 
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
     storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/nowhere/jobs.db")
-    with pytest.raises(StorageUnavailable, match=r"nowhere/jobs\.db cannot be opened; see that its folder is there"):
+    with pytest.raises(StorageUnavailable, match=r"nowhere/jobs\.db cannot be opened; check that its folder exists"):
         storage.enqueue("a", "t", {})
     storage.close()
 
@@ -93,7 +93,7 @@ def test_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     path.write_bytes(b"precious" * 1000)
     storage = SQLAlchemyStorage(f"sqlite:///{path}")
-    with pytest.raises(StorageError, match="is no SQLite database"):
+    with pytest.raises(StorageError, match="is not a SQLite database"):
         storage.enqueue("a", "t", {})
     storage.close()
     assert path.read_bytes() == b"precious" * 1000

@@ -137,7 +137,7 @@ def test_connection_that_is_none(sqlite: SQLAlchemyStorage, given: object) -> No
 
 def test_connection_to_another_kind_of_database(sqlite: SQLAlchemyStorage, empty_dsn: str) -> None:
     engine = create_engine(driven(postgres_url(empty_dsn)))
-    with engine.connect() as conn, pytest.raises(ConfigurationError, match="leads to postgresql"):
+    with engine.connect() as conn, pytest.raises(ConfigurationError, match="it leads to postgresql"):
         sqlite.enqueue_many([NewJob(type="t")], conn)
     engine.dispose()
 
@@ -223,7 +223,7 @@ def test_transaction_of_a_lost_job_rolls_back(storage: SQLAlchemyStorage, busine
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_transaction_that_the_handler_ends_by_itself(storage: SQLAlchemyStorage, end: str) -> None:
-    with pytest.raises(StorageError, match="by itself"), storage.transaction(held(storage)) as conn:
+    with pytest.raises(StorageError, match="ended the transaction itself"), storage.transaction(held(storage)) as conn:
         getattr(conn, end)()
     assert storage.get_job("a").status == "running"  # type: ignore[union-attr]
     storage.complete("a")
@@ -252,6 +252,6 @@ def test_transaction_is_not_for_async_handlers(sqlite: SQLAlchemyStorage) -> Non
         async with sqlite.transaction(start):
             pass
 
-    with pytest.raises(Unsupported, match="plain function"):
+    with pytest.raises(Unsupported, match="use a sync handler"):
         asyncio.run(handler())
     sqlite.leave()

@@ -1,4 +1,5 @@
--- pending or running -> cancelled. ARGV: id, and the reason, which may be empty. Returns 1; 0 when it was finished already, -1 when there is no such job.
+-- Cancel a pending or running job. ARGV: id, and the reason, which may be empty. Returns 1, 0 if the job was finished
+-- already, or -1 if it does not exist.
 redis.call('INCRBY', P .. 'seq', 0)
 local id = ARGV[1]
 local job = load(id)

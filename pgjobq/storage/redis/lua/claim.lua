@@ -1,19 +1,20 @@
--- Claim due jobs for a worker, in order. ARGV: worker, the number of this claim, how many, its lease, bytes of data at most (one job is always
--- given), its bell or nothing, what tells its starts from all others, how many types it leaves to other workers, these types, and its queues (none: all).
--- Returns the microseconds until the next job falls due, or nothing when no job waits for that; then the jobs. A worker that gets none is asleep, until its
--- bell rings.
+-- Claim due jobs for a worker, in order. ARGV: worker, number of this claim, largest number of jobs, the worker's
+-- lease, most bytes of data (at least one job is returned), its bell or '', the claim id that identifies the starts,
+-- the number of types that it leaves to other workers, these types, and its queues (no queue: all queues).
+-- Returns the microseconds until the next scheduled job, or nothing if no job is scheduled, and then the jobs. A worker
+-- that gets no job is asleep until its bell rings.
 local worker, number, limit, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local most, bell, claim = tonumber(ARGV[5]), ARGV[6], ARGV[7]
 local leaves, left = tonumber(ARGV[8]), {}
 for n = 9, 8 + leaves do left[ARGV[n]] = true end
 local queues = {unpack(ARGV, 9 + leaves)}
 local serves = #queues > 0 and queues or {''}
-local CHUNK = 64  -- entries read at once from one of several lines
-local PROMOTED = 10000  -- jobs that fell due, which one claim puts in line: more would take the server too long
+local CHUNK = 64  -- entries to read at once from one of several lines
+local PROMOTED = 10000  -- most due jobs that one claim puts in line; more would block the server for too long
 
--- A worker that holds jobs is registered, also when it was given up for dead meanwhile: else nobody would rescue them.
+-- Register the worker again if it was taken for dead in the meantime. Otherwise no worker would rescue its jobs.
 redis.call('ZADD', P .. 'workers', 'NX', whole(NOW + lease), worker)
--- One that arrives late, after the worker gave it up, would start jobs of which nobody knows.
+-- Refuse a claim that arrives after the worker gave it up, because the worker would not know the jobs.
 if number <= tonumber(redis.call('HGET', P .. 'worker:' .. worker, 'claim') or 0) then return {''} end
 redis.call('HSET', P .. 'worker:' .. worker, 'claim', number)
 if bell ~= '' then
@@ -35,7 +36,7 @@ end
 local chunk = #lines == 1 and limit or math.min(limit, CHUNK)
 if leaves > 0 then chunk = math.max(chunk, CHUNK) end
 
--- The first entry of a line that was not seen.
+-- Return the first entry of a line that was not read yet.
 local function peek(line)
   if line.at > #line.read then
     line.read = redis.call('ZRANGE', line.key, line.seen, line.seen + chunk - 1, 'WITHSCORES')
@@ -57,11 +58,11 @@ local function first_line()
   return best
 end
 
--- The first entry was seen; it will be removed, unless it stays for another worker.
+-- Mark the first entry as read. It is removed later, unless it stays for another worker.
 local function pass(line, stays)
   local run = line.taken[#line.taken]
   if stays then
-    -- It ends the run.
+    -- This entry ends the run of entries to remove.
   elseif run and run[2] == line.seen - 1 then
     run[2] = line.seen
   else
@@ -88,7 +89,7 @@ while #jobs <= limit do
   local id = string.sub(line.member, 33)
   local stays = leaves > 0 and left[redis.call('HGET', key(id), 'type')]
   local job = not stays and load_whole(id)
-  -- An entry of a job that was deleted or changed by hand is dropped.
+  -- Drop the entry of a job that was deleted or changed manually.
   if job and job[F.status] == 'pending' and job[F.queue] == line.queue then
     bytes = bytes + #(job[F.data] or '')
     if #jobs > 1 and bytes > most then break end
@@ -103,7 +104,7 @@ for _, line in ipairs(lines) do
   if redis.call('EXISTS', line.key) == 0 then
     redis.call('SREM', P .. 'waiting', line.queue)
   elseif not rung then
-    -- There is more than this worker took: the next one is woken, who will wake another.
+    -- This worker did not take all jobs, so wake the next worker, which will wake another one in turn.
     ring(line.queue, 1)
     rung = true
   end

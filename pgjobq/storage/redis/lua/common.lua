@@ -1,24 +1,25 @@
--- What every script begins with. KEYS[1] begins every key, and holds their hash tag: all lie in one slot.
+-- The common part at the head of every script. KEYS[1] is the prefix of every key and contains the hash tag, so all
+-- keys are in one slot.
 --
---   layout           number  the version of all this
---   job:ID           hash    the job: its fields; `due`, in microseconds as all times are; `entry`, the time when it was
+--   layout           number  the version of this layout
+--   job:ID           hash    the job: its fields; `due`, in microseconds like all times; `entry`, the time when it was
 --                            created and its place in the order of enqueueing, both in hex; `claim`, the number of the
---                            claim that started it last, which never comes again; `settled`, the last start that was
---                            settled, by its claim, and how
---   is:STATUS:QUEUE  zset    entry .. id of every job, all scores 0: by age, for listing, counting and pruning
+--                            claim that started it last, which is never used again; `settled`, the claim of the last
+--                            start that was settled, and its outcome
+--   is:STATUS:QUEUE  zset    entry .. id of every job, all scores 0, by age, for listing, counting and pruning
 --   ready:QUEUE      zset    pending jobs that are due, in the order of claims: score -priority, then due, then place
 --   waiting          set     queues whose `ready` may hold a job
 --   scheduled        zset    pending jobs that are not due: score due, member id
---   held:WORKER      set     ids of the jobs that a worker runs
+--   held:WORKER      set     ids of the jobs that a worker holds
 --   workers          zset    registered workers: score the end of their lease
 --   worker:WORKER    hash    its `name`, when it `started`, and the number of its last `claim`
 --   queues           set     queues that have jobs
 --   seq              number  the last place that was given
---   asleep:QUEUE     set     bells of workers that found nothing to do in this queue; asleep: of those that serve all
+--   asleep:QUEUE     set     bells of workers that found no job in this queue; `asleep:` is for workers of all queues
 --   bell:BELL        channel on which a worker is woken
 --
--- A hint that a job is due, in ready or scheduled, is checked against the job. Each script begins with a write that
--- Redis refuses when memory is short or it is a replica, so that a refused script has changed nothing.
+-- An entry of ready or scheduled is only a hint, which scripts check against the job. Each script that changes jobs
+-- begins with a write. Redis refuses it when memory is short or on a replica, so a refused script changes nothing.
 
 local P = KEYS[1]
 local clock = redis.call('TIME')
@@ -29,7 +30,7 @@ local FIELDS = {
   'updated_at', 'started_at', 'finished_at', 'failed_at', 'worker_id', 'claim', 'crashes',
   'entry', 'due', 'settled',
 }
-local SHOWN = 17  -- so many of them a caller sees
+local SHOWN = 17  -- callers get only the first 17 fields
 local F, WITHOUT_DATA = {}, {}
 for n, name in ipairs(FIELDS) do
   F[name] = n
@@ -40,7 +41,7 @@ local function key(id) return P .. 'job:' .. id end
 local function whole(n) return string.format('%.0f', n) end
 local function hex(n) return string.format('%016x', math.max(n, 0)) end
 
--- The parts of a row, which NUL separates: no text that is stored holds one.
+-- Split a row at its NULs. No stored text contains NUL.
 local function split(row)
   local parts, from = {}, 1
   while true do
@@ -59,11 +60,11 @@ local function read(id, fields)
   if job[F.status] and job[F.entry] and job[F.due] then return job end
 end
 
--- The fields of a job, without its data, which may be large; nil when it is not there, or is no job.
+-- Load the fields of a job without its data, which may be large. Returns nil if the key is missing or is not a job.
 local function load(id) return read(id, WITHOUT_DATA) end
 local function load_whole(id) return read(id, FIELDS) end
 
--- A job as callers get it: id and fields, a missing one empty; an error that is there begins with '='.
+-- Return a job as a row for callers: id and fields. A missing field is empty, and an existing error begins with '='.
 local function packed(id, job)
   local parts = {id}
   for n = 1, SHOWN do parts[n + 1] = job[n] or '' end
@@ -74,7 +75,7 @@ end
 local function set(id, ...) redis.call('HSET', key(id), 'updated_at', whole(NOW), ...) end
 local function index(status, queue) return P .. 'is:' .. status .. ':' .. queue end
 
--- The job has another status: its place in the lists changes with it.
+-- Move the job to the list of its new status.
 local function move(id, job, status)
   local entry = job[F.entry] .. id
   redis.call('ZADD', index(status, job[F.queue]), 0, entry)
@@ -83,8 +84,8 @@ end
 
 local function ready_member(id, due, entry) return hex(due) .. string.sub(entry, 17) .. id end
 
-local arrived = {}  -- queue -> how many jobs came into its line
-local soonest, soonest_queue  -- of the jobs that were scheduled
+local arrived = {}  -- queue -> number of jobs that this script put in line
+local soonest, soonest_queue  -- earliest due time of the jobs that this script scheduled, and its queue
 
 local function line_up(id, queue, priority, due, entry)
   redis.call('ZADD', P .. 'ready:' .. queue, -priority, ready_member(id, due, entry))
@@ -92,34 +93,35 @@ local function line_up(id, queue, priority, due, entry)
   arrived[queue] = (arrived[queue] or 0) + 1
 end
 
--- A pending job gets its place: in line, or among those that are not due.
+-- Give a pending job its place in ready or scheduled.
 local function place(id, queue, priority, due, entry)
   if due <= NOW then return line_up(id, queue, priority, due, entry) end
   redis.call('ZADD', P .. 'scheduled', whole(due), id)
   if not soonest or due < soonest then soonest, soonest_queue = due, queue end
 end
 
--- A pending job loses its place.
+-- Remove the place of a pending job.
 local function displace(id, job)
   if redis.call('ZREM', P .. 'scheduled', id) == 0 then
     redis.call('ZREM', P .. 'ready:' .. job[F.queue], ready_member(id, tonumber(job[F.due]), job[F.entry]))
   end
 end
 
--- Wake up to so many workers that sleep for want of jobs of this queue. One that died hears nothing: the next.
+-- Wake up to so many workers that wait for jobs of this queue. Skip a dead worker, which has no subscription.
 local function ring(queue, workers)
   for _, sleepers in ipairs({P .. 'asleep:' .. queue, P .. 'asleep:'}) do
     while workers > 0 do
       local bell = redis.call('SPOP', sleepers)
       if not bell then break end
-      -- Without the right to publish nobody is woken, and workers find jobs when they look.
+      -- Without the right to publish, no worker is woken, and workers find the jobs when they poll.
       local heard = redis.pcall('PUBLISH', P .. 'bell:' .. bell, '')
       if type(heard) == 'number' and heard > 0 then workers = workers - 1 end
     end
   end
 end
 
--- Wake workers for what came into line, and one for a job that falls due before all others: its alarm is too late.
+-- Wake workers for the jobs that were put in line. Also wake one if a new scheduled job is due before all others,
+-- because its alarm is too late.
 local function ring_for_arrivals()
   for queue, jobs in pairs(arrived) do ring(queue, jobs) end
   if soonest then
@@ -133,7 +135,7 @@ local function forget_worker(worker)
   redis.call('DEL', P .. 'worker:' .. worker)
 end
 
--- A job that is pending, not any more or again, is due at this time.
+-- Make a job pending, due at this time, whatever its status is.
 local function put_in_line(id, job, due, ...)
   set(id, 'status', 'pending', 'due', whole(due), ...)
   if job[F.finished_at] then redis.call('HDEL', key(id), 'finished_at', 'failed_at') end
@@ -141,7 +143,7 @@ local function put_in_line(id, job, due, ...)
   place(id, job[F.queue], tonumber(job[F.priority]), due, job[F.entry])
 end
 
--- The starts of a job that count as tries, and, when it has crashed, the changes that a clean end makes.
+-- Return the number of starts that count as tries and, if the job has crashed, the changes that a clean end makes.
 local function tries(job) return tonumber(job[F.attempts]) - tonumber(job[F.crashes] or 0) end
 local function clear(id, job)
   if job[F.crashes] and job[F.crashes] ~= '0' then set(id, 'attempts', whole(tries(job)), 'crashes', '0') end

@@ -1,5 +1,5 @@
--- A row for each queue: its name, how many jobs it has of each status, and how long, in microseconds, the first in line
--- has been due (empty when none is).
+-- Return a row for each queue: its name, the number of its jobs of each status, and for how many microseconds the first
+-- job in line has been due (empty if no job is due).
 local rows = {}
 for n, queue in ipairs(redis.call('SMEMBERS', P .. 'queues')) do
   local parts = {queue}

@@ -1,5 +1,5 @@
--- Add jobs, all or none. ARGV: rows of id, type, queue, priority, max_retries, when, data; when is empty for now, a
--- time, or 'd' and a delay. Returns the id that exists already, or nothing.
+-- Add jobs, all or none. ARGV: rows of id, type, queue, priority, max_retries, when, data. `when` is a time, 'd' and a
+-- delay, or empty for now. Returns an id that exists already, or nothing.
 local rows, seen = {}, {}
 for n, row in ipairs(ARGV) do
   local parts = split(row)

@@ -1,3 +1,3 @@
--- From now on no claim of this worker up to this one is carried out: its answer is not waited for any more, and it may
--- still be on its way. ARGV: worker, number.
+-- Refuse this worker's claims up to this number from now on. The worker no longer waits for their answers, but they may
+-- still be on their way. ARGV: worker, number.
 redis.call('HSET', P .. 'worker:' .. ARGV[1], 'claim', ARGV[2])

@@ -1,3 +1,3 @@
--- A job. ARGV: id.
+-- Return a job. ARGV: id.
 local job = load_whole(ARGV[1])
 return job and packed(ARGV[1], job)

@@ -1,4 +1,4 @@
--- The jobs that a worker runs, without their data. ARGV: worker.
+-- Return the jobs that a worker holds, without their data. ARGV: worker.
 local jobs = {}
 for _, id in ipairs(redis.call('SMEMBERS', P .. 'held:' .. ARGV[1])) do
   local job = load(id)

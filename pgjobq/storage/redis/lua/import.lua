@@ -1,5 +1,5 @@
--- Add jobs with their state, all of those whose id is not there; returns how many. ARGV: rows of id, due, created_at,
--- and the fields, each as its name and its value.
+-- Add the jobs whose ids do not exist, with their state. Returns how many. ARGV: rows of id, due, created_at, and the
+-- fields, each as its name and its value.
 redis.call('INCRBY', P .. 'seq', 0)
 local added = 0
 for _, row in ipairs(ARGV) do

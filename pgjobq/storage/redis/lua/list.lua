@@ -1,7 +1,7 @@
--- A page of jobs by age. ARGV: how many, bytes of data at most (one job is always given), 'newest' or 'oldest' first,
--- the cursor of the page before or nothing, a status or nothing, a queue or nothing. Returns the cursor of the next
--- page, empty when there is none; then the jobs. A job whose status changes between two pages is not missed, nor met
--- twice: its place is the same in every list.
+-- Return a page of jobs by age. ARGV: the largest number of jobs, the most bytes of data (but always at least one job),
+-- 'newest' or 'oldest' first, the cursor of the page before or '', a status or '', a queue or ''. Returns the cursor of
+-- the next page, or '' after the last page, and then the jobs. A job whose status changes between two pages is returned
+-- exactly once, because its place is the same in every list.
 local limit, most, cursor = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4]
 local newest = ARGV[3] == 'newest'
 local statuses = ARGV[5] ~= '' and {ARGV[5]} or STATUSES

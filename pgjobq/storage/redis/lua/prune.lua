@@ -1,8 +1,8 @@
--- Delete jobs of one status and queue that finished long ago. ARGV: status, queue, age, how many to look at, how many
--- of the oldest to leave out. Returns how many were looked at, and how many of them were deleted.
+-- Delete jobs of one status and queue that finished long ago. ARGV: status, queue, age, how many to check, how many
+-- of the oldest to skip. Returns how many were checked, and how many of them were deleted.
 local status, queue, cutoff = ARGV[1], ARGV[2], NOW - ARGV[3]
 local list = index(status, queue)
--- What finished before the cutoff was created before it.
+-- A job that finished before the cutoff was created before it.
 local entries = redis.call('ZRANGEBYLEX', list, '-', '(' .. hex(cutoff + 1), 'LIMIT', ARGV[5], ARGV[4])
 local deleted = 0
 for _, entry in ipairs(entries) do

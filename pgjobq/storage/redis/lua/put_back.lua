@@ -1,5 +1,5 @@
--- failed, cancelled or pending -> pending, due after the delay. ARGV: id, delay. Returns 1, or 0 when it is in no
--- such state.
+-- Make a failed, cancelled or pending job pending, due after the delay. ARGV: id, delay. Returns 1, or 0 if the job has
+-- another status or does not exist.
 redis.call('INCRBY', P .. 'seq', 0)
 local id, due = ARGV[1], NOW + ARGV[2]
 local job = load(id)

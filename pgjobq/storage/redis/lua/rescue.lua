@@ -1,7 +1,7 @@
--- The jobs of workers whose lease ran out -> pending, or failed when they have crashed too often; those workers are
--- forgotten. ARGV: jobs at most, how often is too often, the length of a lease. Returns a row for each job, its worker,
--- the worker's name, microseconds since its last sign of life, id and crashes; and how many were looked at: as many as
--- the most, there may be more.
+-- Make the jobs of workers whose lease has expired pending, or failed if they have crashed too often. Delete those
+-- registrations. ARGV: the largest number of jobs, the number of crashes at which a job fails, the length of a lease.
+-- Returns a row for each job (worker, worker's name, microseconds since its last renewal, id, crashes), and how many
+-- jobs were checked. If this is the largest number, there may be more jobs.
 local dead = redis.call('ZRANGEBYSCORE', P .. 'workers', '-inf', whole(NOW), 'WITHSCORES')
 if #dead == 0 then return {0} end
 redis.call('INCRBY', P .. 'seq', 0)

@@ -1,6 +1,6 @@
--- Settle starts that their workers still hold. ARGV: rows of what became of it (completed, failed, retried or
--- released), id, claim, worker, delay, and the error behind '='. Returns the rows' numbers, from 0, of those that
--- were lost; one that was settled the same way before is not.
+-- Settle starts that their workers still hold. ARGV: rows of the outcome (completed, failed, retried or released), id,
+-- claim, worker, delay, and the error after '='. Returns the numbers, from 0, of the rows whose starts were lost. A
+-- start that was settled in the same way before is not lost.
 redis.call('INCRBY', P .. 'seq', 0)
 local becomes = {completed = 'completed', failed = 'failed', retried = 'pending', released = 'pending'}
 local lost = {}

@@ -1,4 +1,4 @@
--- A row for each registered worker: its id, name, when it started, 1 while its lease lasts, and how many jobs it runs.
+-- Return a row for each registered worker: its id, name, start time, 1 while its lease lasts, and its number of jobs.
 local rows = {}
 local found = redis.call('ZRANGE', P .. 'workers', 0, -1, 'WITHSCORES')
 for n = 1, #found, 2 do

@@ -285,7 +285,9 @@ def test_cancel_of_many(cli: Cli, queue: JobQueue) -> None:
     assert "use the ids of jobs, or else" in cli.complaint(USAGE, "cancel", "p", "--type", "print")
     assert "--max: " in cli.complaint(USAGE, "cancel", "p", "--max", "1")
     assert "max_jobs: 0 is not" in cli.complaint(NOT_DONE, "cancel", "--type", "print", "--max", "0", "--yes")
-    assert "created_before: 'noon' is no time" in cli.complaint(NOT_DONE, "cancel", "--created-before", "noon", "--yes")
+    assert "created_before: 'noon' is not a time" in cli.complaint(
+        NOT_DONE, "cancel", "--created-before", "noon", "--yes"
+    )
     said = cli.complaint(NOT_DONE, "cancel", "--created-before", "2101-01-01T00:00", "--yes")
     assert "created_before: 2101-01-01T00:00:00 has no time zone" in said
     assert cli.json("show", "p")["status"] == "pending"
@@ -370,7 +372,7 @@ def test_check_finds_nothing_where_all_is_well(cli: Cli, connect: Callable[..., 
     ]
     assert all(finding["ok"] for finding in findings)
     lines = cli.said("check").splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 11
     assert all(line.startswith("ok    ") for line in lines)
 
 

@@ -40,6 +40,7 @@ def waits(until: str) -> None:
 
 @job
 async def waits_too(until: str) -> None:
+    open(until + ".began_too", "w").close()
     while not os.path.exists(until):
         await asyncio.sleep(0.01)
 
@@ -116,8 +117,8 @@ def test_process_ends_in_time_whatever_the_network_swallows(
         queue.enqueue(type, {"until": str(gate)}) for type in ("waits", "waits_too") if moment in {"running", "settle"}
     ]
     process = run()
-    if held:
-        until(lambda: queue.storage.counts()[JobStatus.RUNNING] == 2)
+    if held:  # the answers to the claims must have arrived
+        until(lambda: all(Path(f"{gate}.{began}").exists() for began in ("began", "began_too")))
     elif moment != "connect":
         until(lambda: asleep(queue))
     if moment == "claim":
@@ -154,6 +155,7 @@ def test_supervisor_ends_in_time_whatever_the_network_swallows(
     held = [queue.enqueue("waits", {"until": str(tmp_path / "until")}) for _ in range(4)]
     until(lambda: len(queue.storage.workers()) == 2)
     until(lambda: queue.storage.counts()[JobStatus.RUNNING] == 4)
+    time.sleep(0.5)  # the answers to the claims must have arrived
     proxy.stall()
     assert process.end() < GRACE + BOUND
     assert process.popen.returncode == 0

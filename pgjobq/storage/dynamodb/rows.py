@@ -126,7 +126,9 @@ def new_item(job: NewJob, number: int, now: datetime) -> Item:
         item |= position(job.queue, job.priority, execute_at or now, seq, now)
         item["execute_at"] = None if execute_at is None else in_text(execute_at)
     except OverflowError:
-        raise InvalidJob("execute_at: is not within the years 1 to 9999, in UTC", field="execute_at") from None
+        raise InvalidJob(
+            "execute_at: is outside the years 1 to 9999 in UTC; use a time within them", field="execute_at"
+        ) from None
     return item
 
 

@@ -122,7 +122,9 @@ def _due(execute_at: datetime | None, now: datetime) -> Document:
         whole = moment - timedelta(microseconds=micros)
         due = whole + timedelta(milliseconds=1) if micros else whole
     except OverflowError:
-        raise InvalidJob("execute_at: is not within the years 1 to 9999, in UTC", field="execute_at") from None
+        raise InvalidJob(
+            "execute_at: is outside the years 1 to 9999 in UTC; use a time within them", field="execute_at"
+        ) from None
     return {"execute_at": None if execute_at is None else whole, "due": due, "sub": micros or WHOLE}
 
 

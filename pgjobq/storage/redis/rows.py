@@ -35,7 +35,9 @@ def new_row(job: NewJob) -> bytes:
         try:
             when = str(microseconds(job.execute_at.astimezone(UTC)))
         except OverflowError:
-            raise InvalidJob("execute_at: is not within the years 1 to 9999, in UTC", field="execute_at") from None
+            raise InvalidJob(
+                "execute_at: is outside the years 1 to 9999 in UTC; use a time within them", field="execute_at"
+            ) from None
     row = (job.id, job.type, job.queue, str(job.priority), str(job.max_retries), when, job.json)
     return "\0".join(row).encode()
 

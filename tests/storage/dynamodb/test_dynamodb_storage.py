@@ -64,7 +64,7 @@ def test_microseconds_of_execute_at_are_kept_and_keep_their_order(dynamo: Dynamo
 def test_times_that_are_none_in_utc_are_refused(dynamo: DynamoDBStorage, year: int) -> None:
     zone = timezone(timedelta(hours=9 if year == 1 else -9))
     end = datetime(1, 1, 1, tzinfo=zone) if year == 1 else datetime(9999, 12, 31, 23, tzinfo=zone)
-    with pytest.raises(InvalidJob, match="execute_at: is not within the years 1 to 9999"):
+    with pytest.raises(InvalidJob, match="execute_at: is outside the years 1 to 9999"):
         dynamo.enqueue("a", "t", {}, execute_at=end)
     assert dynamo.list_jobs() == []
 

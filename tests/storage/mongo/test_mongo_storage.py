@@ -71,7 +71,7 @@ def test_due_is_never_before_execute_at(mongo: MongoStorage, database: Database)
 def test_times_that_are_none_in_utc_are_refused(mongo: MongoStorage, year: int) -> None:
     zone = timezone(timedelta(hours=9 if year == 1 else -9))
     end = datetime(1, 1, 1, tzinfo=zone) if year == 1 else datetime(9999, 12, 31, 23, tzinfo=zone)
-    with pytest.raises(InvalidJob, match="execute_at: is not within the years 1 to 9999"):
+    with pytest.raises(InvalidJob, match="execute_at: is outside the years 1 to 9999"):
         mongo.enqueue("a", "t", {}, execute_at=end)
     assert mongo.list_jobs() == []
 

@@ -267,7 +267,7 @@ def test_lock_that_is_held_for_long(database: str, monkeypatch: pytest.MonkeyPat
         a = start(storage)
         with storage.engine.connect() as conn:
             conn.exec_driver_sql("select * from jobs where id = 'a' for update")
-            with pytest.raises(StorageUnavailable, match="in the way each time"):
+            with pytest.raises(StorageUnavailable, match="each attempt met a conflict"):
                 storage.settle([Completed(a)])
             assert start(storage).id == "b"  # claims go round what is locked
         assert storage.settle([Completed(a)]) == []
@@ -378,7 +378,7 @@ def test_value_that_the_server_does_not_take(database: str) -> None:
     with closing(SQLAlchemyStorage(database)) as storage:
         storage.ping()
         for size in (17_000_000, 40_000_000):
-            with pytest.raises(InvalidJob, match=rf"^data: has {size + 8} bytes, .*max_allowed_packet = 16777216"):
+            with pytest.raises(InvalidJob, match=rf"^data: it has {size + 8} bytes, .*max_allowed_packet = 16777216"):
                 storage.enqueue("a", "t", {"x": "x" * size})
         assert storage.list_jobs() == []
         storage.enqueue("a", "t", {"x": "x" * 16_000_000})

@@ -92,8 +92,8 @@ def test_engine_at_any_isolation_level(url: str, level: str) -> None:
     [
         (lambda: create_engine("sqlite:///:memory:"), "StaticPool"),
         (lambda: create_async_engine("postgresql+psycopg://127.0.0.1:1/x").sync_engine, "async"),
-        (lambda: create_async_engine("postgresql+psycopg://127.0.0.1:1/x"), "neither"),
-        (lambda: None, "neither"),
+        (lambda: create_async_engine("postgresql+psycopg://127.0.0.1:1/x"), "is not supported"),
+        (lambda: None, "is not supported"),
     ],
 )
 def test_engine_that_will_not_do(engine: Callable[[], Any], words: str) -> None:

@@ -208,7 +208,7 @@ def _each(ids: tuple[str, ...], act: Any) -> None:
 
 def _ask(question: str) -> None:
     if not sys.stdin.isatty():
-        refuse("--yes: give this option where nobody can be asked")
+        refuse("--yes: use this option if there is no terminal on which to confirm")
     click.confirm(question, abort=True)
 
 

@@ -271,7 +271,7 @@ def test_cancel_of_many(cli: Cli, queue: JobQueue) -> None:
     for n in range(4):
         queue.enqueue("send", queue="mail", job_id=f"m{n}")
     queue.enqueue("print", job_id="p")
-    assert "--yes: give this option" in cli.complaint(USAGE, "cancel", "--queue", "mail")
+    assert "--yes: use this option if" in cli.complaint(USAGE, "cancel", "--queue", "mail")
     assert cli.said("cancel", "--queue", "mail", "--max", "1", "--yes", "--reason", "no more") == "1 jobs cancelled\n"
     assert (cli.json("show", "m0")["status"], cli.json("show", "m0")["error"]) == ("cancelled", "no more")
     assert (

@@ -11,15 +11,17 @@ create or replace function fail_job(id text, claim_id bigint, error text)
   set search_path from current
   set lock_timeout = '500ms'
 as $$
+declare
+  v_now constant timestamptz := clock_timestamp();
 begin
   update jobs
      set status      = 'failed',
          error       = fail_job.error,
          attempts    = greatest(jobs.attempts - jobs.crashes, 0),
          crashes     = 0,
-         failed_at   = clock_timestamp(),
-         finished_at = clock_timestamp(),
-         updated_at  = clock_timestamp()
+         failed_at   = v_now,
+         finished_at = v_now,
+         updated_at  = v_now
    where jobs.id = fail_job.id collate "C"
      and jobs.status = 'running'
      and jobs.claim_id = fail_job.claim_id;

@@ -206,8 +206,8 @@ class JobId(str):  # noqa: SLOT000  # outcome has a default, and a slot cannot h
     outcome = "added"
 
     @classmethod
-    def of(cls, job_id: str, outcome: str) -> JobId:
-        """An id with its outcome."""
+    def with_outcome(cls, job_id: str, outcome: str) -> JobId:
+        """Make an id with this outcome."""
         made = cls(job_id)
         made.outcome = outcome
         return made

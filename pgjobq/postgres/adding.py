@@ -58,7 +58,7 @@ def as_bytes(jobs: Sequence[NewJob]) -> bytes:
 
 def added(rows: Sequence[tuple[Any, ...]]) -> list[str]:
     """The ids that ADD returned, with their outcomes, in order."""
-    return [JobId.of(job_id, outcome) for job_id, outcome in json.loads(bytes.fromhex(rows[0][0]))]
+    return [JobId.with_outcome(job_id, outcome) for job_id, outcome in json.loads(bytes.fromhex(rows[0][0]))]
 
 
 def _object(job: NewJob) -> str:

@@ -11,31 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any
 
 from pgjobq.models import Job, NewJob, Which
 from pgjobq.postgres.adding import ADD, added, arguments_to_add, told
 from pgjobq.postgres.rows import arguments_of, claimed_jobs, lists_of, stored_job
-from pgjobq.postgres.statements import InSchema
+from pgjobq.postgres.statements import FunctionCall, InSchema, Rows
 
-T = TypeVar("T")
-Rows = list[Any]  # tuples
 Dicts = list[dict[str, Any]]
 
 LARGE_BATCH, LARGE_TEXT = 10_000, 1_000_000  # jobs; characters
-
-
-class FunctionCall(NamedTuple, Generic[T]):
-    """A statement that calls an SQL function, and the function that converts its rows to the result.
-
-    binary: fetch the rows in the binary format. large: allow this call more time than the others.
-    """
-
-    statement: bytes
-    arguments: Sequence[Any]
-    read: Callable[[Rows], T]
-    binary: bool = False
-    large: bool = False
 
 
 def _rows(rows: Rows) -> Rows:

@@ -12,12 +12,13 @@ from psycopg_pool import ConnectionPool
 from pgjobq.checks import check_seconds
 from pgjobq.errors import ConfigurationError
 from pgjobq.forks import renew_in_child
-from pgjobq.postgres.calls import Calls, FunctionCall
+from pgjobq.postgres.calls import Calls
 from pgjobq.postgres.dsn import connection_parameters
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.fetching import PlainCursor, fetch
 from pgjobq.postgres.pool import Connection, PinnedConnection, Pool, connect, pool_parameters
 from pgjobq.postgres.schema import check_schema
+from pgjobq.postgres.statements import FunctionCall
 from pgjobq.room import Room
 
 T = TypeVar("T")

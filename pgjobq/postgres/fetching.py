@@ -10,7 +10,7 @@ from psycopg.adapt import AdaptersMap
 from psycopg.postgres import register_default_adapters, types
 from psycopg.rows import tuple_row
 
-from pgjobq.postgres.calls import FunctionCall
+from pgjobq.postgres.statements import FunctionCall
 
 T = TypeVar("T")
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pgjobq.postgres.calls import FunctionCall
 from pgjobq.postgres.database import Database
-from pgjobq.postgres.statements import InSchema
+from pgjobq.postgres.statements import FunctionCall, InSchema
 
 _PAUSE = {
     "queue": "select {schema}.pause_queue(%s, %s, %s)",

@@ -14,11 +14,11 @@ import psycopg
 from pgjobq.events import EventLog
 from pgjobq.models import Job, utc_now
 from pgjobq.outcomes import Maintenance
-from pgjobq.postgres.calls import FunctionCall
 from pgjobq.postgres.database import Database
 from pgjobq.postgres.ear import Ear
 from pgjobq.postgres.listener import LOCK_HELD, Heard, Listener
 from pgjobq.postgres.sleep import Action, Ask, Call, Look, Pause, SleepPolicy, Tell
+from pgjobq.postgres.statements import FunctionCall
 from pgjobq.rescued import tell_rescued
 
 log = EventLog("pgjobq.presence")

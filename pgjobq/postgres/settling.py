@@ -10,9 +10,10 @@ import psycopg
 
 from pgjobq.models import Job
 from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried
-from pgjobq.postgres.calls import Calls, FunctionCall
+from pgjobq.postgres.calls import Calls
 from pgjobq.postgres.fetching import PlainCursor, fetch
 from pgjobq.postgres.pool import Connection
+from pgjobq.postgres.statements import FunctionCall
 
 Start = tuple[str, int | None]  # job id and claim
 

@@ -1,14 +1,33 @@
-"""Format the text of statements for the schema in which pgjobq is installed."""
+"""Statements that call SQL functions, formatted for the schema in which pgjobq is installed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
 from psycopg import sql
+
+T = TypeVar("T")
+Rows = list[Any]  # tuples
 
 JOB_COLUMNS = (
     "id, queue, type, data::text, status, priority, attempts, max_retries, execute_at, error, created_at, updated_at,"
     " started_at, finished_at, failed_at, worker_id, claim_id, crashes,"
     " unique_key, expires_at"
 )
+
+
+class FunctionCall(NamedTuple, Generic[T]):
+    """A statement that calls an SQL function, and the function that converts its rows to the result.
+
+    binary: fetch the rows in the binary format. large: allow this call more time than the others.
+    """
+
+    statement: bytes
+    arguments: Sequence[Any]
+    read: Callable[[Rows], T]
+    binary: bool = False
+    large: bool = False
 
 
 class InSchema(dict[str, bytes]):

@@ -13,11 +13,11 @@ import psycopg
 from pgjobq.errors import Cancelled, LostJob
 from pgjobq.models import Job
 from pgjobq.outcomes import JobTransaction
-from pgjobq.postgres.calls import FunctionCall
 from pgjobq.postgres.database import Database
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.fetching import PlainAsyncCursor, fetch
 from pgjobq.postgres.pool import SHARED_SETTINGS, Connection, LimitedAsyncConnection, PinnedConnection
+from pgjobq.postgres.statements import FunctionCall
 
 CANCEL_TIME = 5.0  # seconds that the request to cancel a statement may take
 

@@ -152,10 +152,10 @@ def test_supervisor_ends_in_time_whatever_the_network_swallows(
     queue: JobQueue, proxy: StallingProxy, run: Callable[..., Process], tmp_path: Path
 ) -> None:
     process = run("--processes", "2")
-    held = [queue.enqueue("waits", {"until": str(tmp_path / "until")}) for _ in range(4)]
+    gates = [tmp_path / f"until-{n}" for n in range(4)]
+    held = [queue.enqueue("waits", {"until": str(gate)}) for gate in gates]
     until(lambda: len(queue.storage.workers()) == 2)
-    until(lambda: queue.storage.counts()[JobStatus.RUNNING] == 4)
-    time.sleep(0.5)  # the answers to the claims must have arrived
+    until(lambda: all(Path(f"{gate}.began").exists() for gate in gates))  # the answers to the claims have arrived
     proxy.stall()
     assert process.end() < GRACE + BOUND
     assert process.popen.returncode == 0

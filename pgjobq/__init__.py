@@ -31,7 +31,8 @@ from pgjobq.errors import (
     Unsupported,
 )
 from pgjobq.handlers import Handler, Registry, job
-from pgjobq.models import Job, JobId, JobStatus, NewJob
+from pgjobq.ids import JobId
+from pgjobq.models import Job, JobStatus, NewJob
 
 if TYPE_CHECKING:
     from pgjobq.connect import open_storage

@@ -12,7 +12,8 @@ from pgjobq.checks import check_execute_at
 from pgjobq.connect import open_storage
 from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.handlers import Registry, default_registry
-from pgjobq.models import Job, JobId, JobStatus, NewJob, Which
+from pgjobq.ids import JobId
+from pgjobq.models import Job, JobStatus, NewJob, Which
 from pgjobq.storage.base import BaseStorage
 
 JobType = str | Callable[..., Any]

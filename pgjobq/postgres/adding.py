@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pgjobq.errors import InvalidJob
-from pgjobq.models import JobId, NewJob
+from pgjobq.ids import JobId
+from pgjobq.models import NewJob
 from pgjobq.unique import OPTIONS
 
 # Values of bytes go in, and ASCII comes back: no encoding, adapter or setting of the connection changes them.

@@ -23,7 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgjobq.errors import InvalidJob
-from pgjobq.models import Job, JobStatus, NewJob, new_job_id, utc_now
+from pgjobq.ids import new_job_id
+from pgjobq.models import Job, JobStatus, NewJob, utc_now
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -201,7 +202,7 @@ def test_id_is_a_uuid_of_version_7_that_tells_the_time() -> None:
 @pytest.fixture
 def own_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forgets afterwards what a test made the ids remember."""
-    monkeypatch.setattr("pgjobq.models._last_id", 0)
+    monkeypatch.setattr("pgjobq.ids._last_id", 0)
 
 
 @pytest.mark.usefixtures("own_ids")
@@ -254,16 +255,16 @@ def test_forked_child_makes_ids_of_its_own_even_when_the_lock_was_held() -> None
     # In a process of its own: a child forked from the test run would take the run's threads and fixtures along.
     program = """
 import os, time
-from pgjobq import models
-models.new_job_id()
+from pgjobq import ids
+ids.new_job_id()
 time.time_ns = lambda: 1_800_000_000_000_000_000  # parent and child draw the same times
-models._id_lock.acquire()
+ids._id_lock.acquire()
 if os.fork() == 0:
-    print(models.new_job_id(), flush=True)
+    print(ids.new_job_id(), flush=True)
     os._exit(0)
 os.wait()
-models._id_lock.release()
-print(models.new_job_id())
+ids._id_lock.release()
+print(ids.new_job_id())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
 

@@ -66,6 +66,8 @@ insert into schema_version (version) values (2);
 \ir functions/lost_jobs.sql
 \ir functions/misplaced_jobs.sql
 \ir functions/next_due.sql
+\ir functions/next_tick.sql
+\ir functions/next_ticks.sql
 \ir functions/notifiers_waiting.sql
 \ir functions/open_transactions.sql
 \ir functions/pause_queue.sql
@@ -88,6 +90,15 @@ insert into schema_version (version) values (2);
 \ir functions/private/add_unique_job.sql
 \ir functions/private/check_floors.sql
 \ir functions/private/check_new_job.sql
+\ir functions/private/check_time_zone.sql
+\ir functions/private/cron_days.sql
+\ir functions/private/cron_field.sql
+\ir functions/private/cron_fields.sql
+\ir functions/private/cron_instant.sql
+\ir functions/private/cron_match.sql
+\ir functions/private/cron_next.sql
+\ir functions/private/cron_shift.sql
+\ir functions/private/cron_value.sql
 \ir functions/private/drop_orphans.sql
 \ir functions/private/end_pauses.sql
 \ir functions/private/enter_doorbell.sql

@@ -33,6 +33,8 @@ CALLS = {
     "list_jobs": "words.status, 1, words.queue",
     "live_workers": "words.alive",
     "lost_jobs": "words.ids, array[1, 2]",
+    "next_tick": "words.daily, words.zone",
+    "next_ticks": "words.daily, words.zone, now(), 2",
     "promote_jobs": "1, words.queues",
     "prune_jobs": "'1 s', words.statuses, 1, now(), words.id, words.queues",
     "register_worker": "words.word, words.queues",
@@ -43,7 +45,7 @@ CALLS = {
 }
 WORDS = {
     "id": "a", "word": "w", "queue": "default", "status": "pending", "asleep": "asleep", "alive": "alive", "help": "help",
-    "keep": "keep",
+    "keep": "keep", "daily": "@daily", "zone": "Europe/Berlin",
     "ids": ["a", "b"], "types": ["x", "y"], "queues": ["default", "other"], "statuses": ["completed", "failed"],
 }  # fmt: skip
 

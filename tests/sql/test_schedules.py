@@ -25,7 +25,9 @@ def test_tick_adds_a_job_and_the_next_place(conn: Connection, me: int) -> None:
     conn.execute("update schedules set ends_at = '2020-05-02 10:00Z'")
     make_due(conn, "nightly", PAST)
     assert conn.execute("select id from claim_jobs(%s, '{other}', 5)", [me]).fetchall() == []
-    row = conn.execute("select id, queue, type, data, priority, max_retries, execute_at from claim_jobs(%s, '{mail}', 1)", [me])
+    row = conn.execute(
+        "select id, queue, type, data, priority, max_retries, execute_at from claim_jobs(%s, '{mail}', 1)", [me]
+    )
     first = datetime(2020, 5, 1, 9, tzinfo=UTC)
     assert row.fetchall() == [("nightly@2020-05-01T09:00:00Z", "mail", "t", {"n": 1}, 7, 2, first)]
     assert jobs(conn) == ["nightly@2020-05-02T09:00:00Z", "nightly@2020-05-01T09:00:00Z"]
@@ -38,7 +40,9 @@ def test_tick_adds_a_job_and_the_next_place(conn: Connection, me: int) -> None:
 def test_next_run_is_a_place_and_an_alarm(conn: Connection) -> None:
     create(conn, "s", "0 0 1 1 *")
     assert places(conn) == [("s", True)]
-    due = conn.execute("select next_due() = extract(epoch from next_run - now()) or next_due() > 0 from schedules").fetchone()
+    due = conn.execute(
+        "select next_due() = extract(epoch from next_run - now()) or next_due() > 0 from schedules"
+    ).fetchone()
     assert due == (True,)
     assert conn.execute("select promote_jobs()").fetchone() == (0,)
     assert jobs(conn) == []
@@ -100,7 +104,9 @@ def test_last_of_very_many_missed_ticks_is_found(conn: Connection, expression: s
     assert len(found) == (5 if "29" in expression else 40)
 
 
-@pytest.mark.parametrize(("status", "added"), [("pending", 0), ("running", 0), ("completed", 1), ("failed", 1), ("cancelled", 1), (None, 1)])
+@pytest.mark.parametrize(
+    ("status", "added"), [("pending", 0), ("running", 0), ("completed", 1), ("failed", 1), ("cancelled", 1), (None, 1)]
+)
 def test_overlap(conn: Connection, status: str | None, added: int) -> None:
     for id, overlap in (("skip", "skip"), ("allow", "allow")):
         create(conn, id, overlap=overlap)
@@ -143,10 +149,14 @@ def test_interval_does_not_drift(conn: Connection) -> None:
     assert schedule(conn, "s")["next_run"] == "2020-05-01T10:05:00+00:00"
 
 
-@pytest.mark.parametrize(("expression", "seconds"), [("90", 90), ("1.5", 1.5), ("2 hours 5 min", 7500), ("1 day", 86400), ("PT1M", 60)])
+@pytest.mark.parametrize(
+    ("expression", "seconds"), [("90", 90), ("1.5", 1.5), ("2 hours 5 min", 7500), ("1 day", 86400), ("PT1M", 60)]
+)
 def test_interval(conn: Connection, expression: str, seconds: float) -> None:
     create(conn, "s", expression, kind="interval")
-    assert conn.execute("select extract(epoch from next_run - starts_at)::float8 from schedules").fetchone() == (seconds,)
+    assert conn.execute("select extract(epoch from next_run - starts_at)::float8 from schedules").fetchone() == (
+        seconds,
+    )
     create(conn, "s", expression, kind="interval", starts_at="2100-01-01 00:00:00Z")
     assert schedule(conn, "s")["next_run"] == "2100-01-01T00:00:00+00:00"
 
@@ -179,7 +189,11 @@ def test_create_again_keeps_what_does_not_change(conn: Connection) -> None:
     create(conn, "s")
     assert schedule(conn, "s") == before
     create(conn, "s", priority=9)  # a tick that is due is not lost
-    assert schedule(conn, "s") | {"place": 0, "updated_at": 0, "place_at": 0, "priority": 5} == before | {"place": 0, "updated_at": 0, "place_at": 0}
+    assert schedule(conn, "s") | {"place": 0, "updated_at": 0, "place_at": 0, "priority": 5} == before | {
+        "place": 0,
+        "updated_at": 0,
+        "place_at": 0,
+    }
     create(conn, "s", "0 10 * * *")
     assert schedule(conn, "s")["next_run"] > before["updated_at"]
     assert places(conn) == [("s", True)]

@@ -70,7 +70,7 @@ begin
   end if;
   return v_orphans + coalesce(v_fired, 0);
 exception when others then
-  if left(sqlstate, 2) in ('40', '53', '55', '57', '58') then
+  if left(sqlstate, 2) in ('40', '53', '57', '58') or sqlstate = '55P03' and cardinality(fire_schedules.places) = 1 then
     return 0;  -- the places stay, and a later claim tries again
   end if;
   return fire_one_by_one(fire_schedules.places, fire_schedules.now, sqlerrm);

@@ -138,6 +138,7 @@ insert into schema_version (version) values (3);
 \ir functions/private/ready_lanes.sql
 \ir functions/private/ready_queues.sql
 \ir functions/private/reject_job.sql
+\ir functions/private/replace_schedules.sql
 \ir functions/private/resume.sql
 \ir functions/private/schedule_next.sql
 \ir functions/private/schedule_step.sql

@@ -4,9 +4,9 @@
 -- schema_version. Roles belong to the whole cluster, and remain when the schema is dropped.
 --
 --   pgjobq_enqueue  may enqueue, and sees nothing
---   pgjobq_work     may also read, claim, settle, rescue, repair and prune: what a worker needs
+--   pgjobq_work     may also read, claim, settle, rescue, repair, prune and create schedules: what a worker needs
 --   pgjobq_read     may read jobs, workers and statistics
---   pgjobq_admin    may do all of this, and also cancel and import jobs
+--   pgjobq_admin    may do all of this, and also cancel and import jobs, pause queues, and change schedules
 do $$
 begin
   if not exists (select from pg_roles where rolname = 'pgjobq_enqueue') then create role pgjobq_enqueue nologin; end if;

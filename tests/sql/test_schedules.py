@@ -13,6 +13,10 @@ from helpers.schedules import create, jobs, make_due, places, schedule
 Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 
+FUNCTIONS = (
+    "next_tick", "next_ticks", "create_schedule", "get_schedule", "list_schedules", "enable_schedule", "delete_schedule",
+    "run_schedule", "backfill_schedule",
+)  # fmt: skip
 PAST = "2020-05-01 09:00:00Z"
 
 
@@ -294,3 +298,40 @@ def test_value_is_refused(conn: Connection, arguments: str, field: str, state: s
     assert (error.value.diag.message_primary or "").startswith(field)
     assert error.value.diag.message_hint
     assert conn.execute("select count(*) from schedules").fetchone() == (0,)
+
+
+def test_place_that_was_deleted_manually_is_repaired(conn: Connection) -> None:
+    for id in ("s", "kept"):
+        create(conn, id)
+    create(conn, "paused", enabled=False)
+    conn.execute("delete from scheduled where schedule_id = 's'")
+    kept = schedule(conn, "kept")
+    conn.execute("select repair_jobs()")
+    assert places(conn) == [("kept", True), ("s", True)]
+    assert schedule(conn, "kept") == kept
+
+
+def test_views_and_lists_of_jobs_do_not_count_schedules(conn: Connection) -> None:
+    create(conn, "s", queue="q")
+    make_due(conn, "s", PAST)
+    assert conn.execute("select * from job_stats").fetchall() == []
+    assert conn.execute("select * from list_jobs('pending')").fetchall() == []
+    assert conn.execute("select * from misplaced_jobs()").fetchall() == []
+    assert conn.execute("select * from unserved_types()").fetchall() == []
+    assert conn.execute("select name from queues").fetchall() == [("q",)]
+    assert conn.execute("select next_due() <= 0").fetchone() == (True,)
+
+
+@pytest.mark.parametrize(
+    ("role", "may"),
+    [
+        ("pgjobq_enqueue", set()),
+        ("pgjobq_read", {"next_tick", "next_ticks", "get_schedule", "list_schedules"}),
+        ("pgjobq_work", {"next_tick", "next_ticks", "get_schedule", "list_schedules", "create_schedule"}),
+        ("pgjobq_admin", set(FUNCTIONS)),
+    ],
+)
+def test_rights(conn: Connection, role: str, may: set[str]) -> None:
+    """A worker declares schedules and fires them. To pause, delete, run or backfill one is for operators."""
+    query = "select proname from pg_proc where proname = any (%s) and has_function_privilege(%s, oid, 'execute')"
+    assert {name for (name,) in conn.execute(query, [list(FUNCTIONS), role])} == may

@@ -110,9 +110,7 @@ class JobQueue:
             if options.get("unique_key") is None:
                 values["unique_key"] = handler.unique_key(data)
         if unknown := options.keys() - _OPTIONS:
-            raise TypeError(
-                f"{min(unknown)!r} is not an option of a job; the options are {', '.join(sorted(_OPTIONS))}"
-            )
+            raise TypeError(f"{min(unknown)!r} is not an option of a job; the options are {', '.join(_OPTIONS)}")
         given: dict[str, Any] = {"data": data, **options}
         if "job_id" in given:
             given["id"] = given.pop("job_id")

@@ -285,3 +285,11 @@ def test_storage_that_lacks_one_of_the_seven_cannot_be_made() -> None:
         with pytest.raises(TypeError, match=name):
             lacking()
     assert isinstance(Six(), BaseStorage)
+
+
+@pytest.mark.parametrize("option", ["priorty", "type", "id", "json"])
+def test_unknown_option_of_a_job_is_refused_by_name(memory: DictStorage, jobs: JobQueue, option: str) -> None:
+    given: Any = {option: "x"}
+    with pytest.raises(TypeError, match=f"'{option}' is not an option of a job; the options are priority, delay, .*"):
+        jobs.enqueue("count", {}, **given)
+    assert not memory.jobs

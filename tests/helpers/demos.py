@@ -1,4 +1,4 @@
-"""The demo as a process of its own."""
+"""Run the demo in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ORDERS = len((Path(pgjobq.demo.__file__).parent / "orders.csv").read_text().spli
 
 
 class Demo:
-    """`pgjobq demo` with a TMPDIR of its own, which marks its processes."""
+    """`pgjobq demo` with a TMPDIR of its own. That path in the environment also marks its processes."""
 
     def __init__(self, temporary: Path, *words: str) -> None:
         self.temporary = temporary
@@ -36,15 +36,18 @@ class Demo:
         )
 
     def ended(self) -> tuple[int, str]:
-        """Exit status and output, when it has ended."""
+        """Wait for the demo to end and return its exit status and output."""
         output, _ = self.process.communicate(timeout=60)
         return self.process.returncode, output
 
     def processes(self) -> list[str]:
-        """Its processes that live: by the mark in their environment, which PostgreSQL hides, or their folder."""
+        """Return the demo's live processes.
+
+        The mark in the environment does not find PostgreSQL's processes, which overwrite it; their folder does.
+        """
         found = []
         for path in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):  # it ended meanwhile
+            with suppress(OSError):  # the process has ended meanwhile
                 environment = (path / "environ").read_bytes().decode(errors="replace")
                 command = (path / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
                 folders = (command, str((path / "cwd").readlink()))
@@ -53,11 +56,11 @@ class Demo:
         return found
 
     def left(self) -> list[str]:
-        """What is in its TMPDIR."""
+        """Return the names of the files in its TMPDIR."""
         return sorted(path.name for path in self.temporary.iterdir())
 
     def kill(self) -> None:
-        """Whatever is left of it."""
+        """Kill every process of the demo that is left."""
         self.process.kill()
         self.process.wait()
         if self.process.stdout is not None:

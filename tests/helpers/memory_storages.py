@@ -1,4 +1,4 @@
-"""Storages in memory: DictStorage of the seven methods alone, MemoryStorage with everything that others may add.
+"""Storages in memory: DictStorage has only the seven methods, MemoryStorage also all the optional ones.
 
 Both keep the contract; what they lack is persistence.
 """
@@ -26,9 +26,9 @@ ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 @dataclass
 class Memory:
-    """What storages share that are on the same database."""
+    """The state that storages on the same database share."""
 
-    jobs: dict[str, Job] = field(default_factory=dict)  # in the order of enqueueing
+    jobs: dict[str, Job] = field(default_factory=dict)  # in the order in which they were enqueued
     due: dict[str, tuple[datetime, int]] = field(default_factory=dict)
     leases: dict[int, float] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -50,7 +50,7 @@ class Memory:
         self.due[new.id] = max(now, due or now), next(self.clock)
 
     def first(self, queues: Sequence[str] | None = None, except_types: Sequence[str] = ()) -> Job | None:
-        """The job that should run next."""
+        """Return the job that should run next."""
         waiting = [
             job
             for job in self.jobs.values()
@@ -73,7 +73,7 @@ class Memory:
         return self.jobs[job.id]
 
     def cleared(self, job: Job) -> dict[str, int]:
-        """What a clean end makes of the counts."""
+        """Return the counts after a job has ended without a crash."""
         return {"attempts": job.attempts - job.crashes, "crashes": 0}
 
     def put_back(self, job: Job, delay: float = 0, **values: Any) -> Job:
@@ -91,7 +91,10 @@ def _copy(job: Job) -> Job:
 
 
 class DictStorage(BaseStorage):
-    """The seven methods, and no more. `held` says which start of a job this object has: a late settle is refused."""
+    """Implements the seven methods and nothing else.
+
+    `held` records which start of a job this object has, so that a late settle is refused.
+    """
 
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = memory or Memory()
@@ -160,7 +163,7 @@ class DictStorage(BaseStorage):
 
 
 class MemoryStorage(LeasedStorage):
-    """Everything a storage may do, on a lease."""
+    """Implements everything that a storage can, with leases."""
 
     def __init__(self, memory: Memory | None = None, *, lease: float = 1.0, poll_interval: float = 0.1) -> None:
         super().__init__(lease=lease, poll_interval=poll_interval)

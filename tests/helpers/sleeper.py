@@ -1,4 +1,4 @@
-"""A worker that sleeps and polls by hand."""
+"""A worker whose states the test sets directly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Connection = psycopg.Connection[Any]
 
 
 class Sleeper:
-    """A worker's listener, by hand: it registers, listens on its own channel, and is in whatever state is asked."""
+    """The listener of a worker: it registers, listens on its own channel, and takes the state that a test sets."""
 
     def __init__(self, conn: Connection, queues: list[str] | None = None) -> None:
         self.conn, self.queues = conn, queues
@@ -22,7 +22,7 @@ class Sleeper:
         conn.execute(f'listen "{self.channel}"; listen "{self.channel}!"; listen "{self.channel}?"')
 
     def tell(self, state: str) -> Any:
-        """Be in that state; what set_worker_state answers."""
+        """Set this state, and return the answer of set_worker_state."""
         self.state = state
         query = "select open, pollers, on_watch from set_worker_state(%s, %s, %s, %s, %s, %s)"
         arguments = [self.id, state, self.busy, self.queues, self.alarm, self.channel]
@@ -34,24 +34,24 @@ class Sleeper:
         self.tell("asleep")
 
     def poll(self) -> bool:
-        """Poll; whether this is the one on watch."""
+        """Start to poll. Return whether this worker is on watch."""
         return bool(self.tell("polling")[2])
 
     def disarm(self) -> None:
-        """Neither."""
+        """Wake up, or stop polling."""
         self.tell("awake")
 
     def mark_busy(self, busy: bool) -> None:
-        """Run something."""
+        """Set whether the worker is busy."""
         self.busy = busy
         self.tell(self.state)
 
     def heard(self) -> list[str]:
-        """Payloads since it was asked last; a call for help is !."""
+        """Return the payloads since the last call, with ! for a call for help."""
         found = self.conn.notifies(timeout=0.2)
         return [_said(notification.channel, notification.payload) for notification in found]
 
 
 def _said(channel: str, payload: str) -> str:
-    """The queue of a job; ! for a call for help; nothing for a worker to be watched."""
+    """Return the queue of a new job, ! for a call for help, or nothing for a call to watch a worker."""
     return "!" if channel.endswith("!") else "" if channel.endswith("?") else payload

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that can stop passing anything on, while both sides stay open and acknowledged."""
+"""A TCP proxy on loopback that can stop passing on data while both sides stay open and get acknowledgements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 
 
 class StallingProxy:
-    """Passes everything on until stall(); then takes everything, connections too, and passes on nothing."""
+    """Passes everything on until stall(). Then it still accepts data and connections, but passes nothing on."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -23,11 +23,11 @@ class StallingProxy:
         self._accepting.start()
 
     def stall(self) -> None:
-        """From now on nothing is passed on."""
+        """Stop passing data on."""
         self._flowing.clear()
 
     def flow(self) -> None:
-        """Pass on again, what was held back too."""
+        """Pass data on again, including what was held back."""
         self._flowing.set()
 
     def _accept(self) -> None:
@@ -53,7 +53,7 @@ class StallingProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._door.shutdown(socket.SHUT_RDWR)  # ends accept(), which close() alone does not
+        self._door.shutdown(socket.SHUT_RDWR)  # this ends accept(), which close() alone does not
         self._door.close()
         self._accepting.join()
         for each in self._sockets:

@@ -1,4 +1,4 @@
-"""An event loop that a handler blocks: told in the log, and replaced when the handler's time is over."""
+"""A handler that blocks the event loop is named in the log, and the loop is replaced at the handler's deadline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ StartWorker = Callable[..., Worker]
 
 @pytest.fixture
 def go(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """What blocking handlers wait for; the worker looks often."""
+    """Let the blocking handlers end. The worker checks its loop often, and counts it as blocked early."""
     monkeypatch.setattr(tasks, "LOOK_AFTER", 0.05)
     monkeypatch.setattr(tasks, "REPLACED_AFTER", 0.2)
     monkeypatch.setattr(tasks, "BLOCKED_AFTER", 0.3)
@@ -31,7 +31,7 @@ def go(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 @pytest.fixture
 def start(queue: JobQueue, registry: Registry, go: threading.Event) -> Iterator[StartWorker]:
-    """Starts workers on the queue; stopped at the end, which must not raise."""
+    """Return a function that starts workers on the queue. They are stopped at the end, which must not raise."""
     workers: list[Worker] = []
 
     def make(**options: Any) -> Worker:
@@ -52,7 +52,7 @@ def loops() -> int:
     return sum(thread.name == "pgjobq-loop" for thread in threading.enumerate())
 
 
-def test_loop_that_a_job_blocks_past_its_deadline_is_replaced(
+def test_loop_is_replaced_when_a_job_blocks_it_past_its_deadline(
     queue: JobQueue, registry: Registry, start: StartWorker, go: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     began, starts = threading.Event(), []
@@ -82,7 +82,7 @@ def test_loop_that_a_job_blocks_past_its_deadline_is_replaced(
     for _ in range(3):
         assert finished(queue, queue.enqueue(quick)).status == JobStatus.COMPLETED
     found = finished(queue, beside)
-    assert (found.status, found.attempts) == (JobStatus.COMPLETED, 1)  # its first start was given back
+    assert (found.status, found.attempts) == (JobStatus.COMPLETED, 1)  # its first start was released
     assert starts[0] is not starts[1]
     (line,) = told(caplog, "loop.replaced")
     assert line.job_id == culprit
@@ -90,12 +90,12 @@ def test_loop_that_a_job_blocks_past_its_deadline_is_replaced(
     assert [record.job_id for record in told(caplog, "job.released")] == [beside]
     assert loops() == before + 2
     go.set()
-    until(lambda: loops() == before + 1)  # the old one ends, once it can
+    until(lambda: loops() == before + 1)  # the old loop ends when it can run again
     assert finished(queue, queue.enqueue(quick)).status == JobStatus.COMPLETED
     assert len(starts) == 2
 
 
-def test_every_job_that_blocks_has_the_loop_replaced(
+def test_loop_is_replaced_for_each_job_that_blocks_it(
     queue: JobQueue, registry: Registry, start: StartWorker, go: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     @job(registry=registry, timeout=0.1, max_retries=0)
@@ -109,7 +109,7 @@ def test_every_job_that_blocks_has_the_loop_replaced(
     assert {record.job_id for record in told(caplog, "loop.replaced")} == set(jobs)
 
 
-def test_job_without_a_timeout_that_blocks_the_loop_is_named_once(
+def test_job_without_a_timeout_that_blocks_the_loop_is_logged_once(
     queue: JobQueue, registry: Registry, start: StartWorker, go: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     looked = threading.Event()
@@ -135,7 +135,7 @@ def test_job_without_a_timeout_that_blocks_the_loop_is_named_once(
         if looks[0] == 5:
             looked.set()
 
-    worker._tasks.watch = counted  # type: ignore[method-assign]  # to count
+    worker._tasks.watch = counted  # type: ignore[method-assign]  # the test counts the calls
     assert looked.wait(10)
     assert len(told(caplog, "loop.blocked")) == 1
     assert not told(caplog, "loop.replaced")
@@ -144,7 +144,7 @@ def test_job_without_a_timeout_that_blocks_the_loop_is_named_once(
     assert finished(queue, queue.enqueue(quick)).status == JobStatus.COMPLETED
 
 
-def test_callback_that_blocks_the_loop_after_its_job_has_ended(
+def test_loop_is_replaced_when_a_callback_of_a_completed_job_blocks_it(
     queue: JobQueue, registry: Registry, start: StartWorker, go: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     @job(registry=registry)
@@ -163,7 +163,7 @@ def test_callback_that_blocks_the_loop_after_its_job_has_ended(
     assert [record.job_id for record in told(caplog, "loop.replaced")] == [culprit]
 
 
-def test_run_once_goes_on_after_a_job_that_blocks_the_loop(
+def test_run_once_continues_after_a_job_that_blocks_the_loop(
     queue: JobQueue, registry: Registry, go: threading.Event
 ) -> None:
     @job(registry=registry, timeout=0.1, max_retries=0)

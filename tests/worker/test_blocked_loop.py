@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from helpers.until import until
-from helpers.working import finished
+from helpers.working import finished, logged
 
 from pgjobq import JobQueue, JobStatus, Registry, Worker, job
 from pgjobq.worker import tasks
@@ -42,10 +42,6 @@ def start(queue: JobQueue, registry: Registry, go: threading.Event) -> Iterator[
     yield make
     for worker in workers:
         worker.stop(grace=1)
-
-
-def told(caplog: pytest.LogCaptureFixture, event: str) -> list[Any]:
-    return [record for record in caplog.records if getattr(record, "event", "") == event]
 
 
 def loops() -> int:
@@ -84,10 +80,10 @@ def test_loop_is_replaced_when_a_job_blocks_it_past_its_deadline(
     found = finished(queue, beside)
     assert (found.status, found.attempts) == (JobStatus.COMPLETED, 1)  # its first start was released
     assert starts[0] is not starts[1]
-    (line,) = told(caplog, "loop.replaced")
+    (line,) = logged(caplog, "loop.replaced")
     assert line.job_id == culprit
     assert line.levelno == logging.ERROR
-    assert [record.job_id for record in told(caplog, "job.released")] == [beside]
+    assert [record.job_id for record in logged(caplog, "job.released")] == [beside]
     assert loops() == before + 2
     go.set()
     until(lambda: loops() == before + 1)  # the old loop ends when it can run again
@@ -105,8 +101,8 @@ def test_loop_is_replaced_for_each_job_that_blocks_it(
     start(concurrency=1)
     jobs = [queue.enqueue(blocks) for _ in range(3)]
     assert {finished(queue, job_id).status for job_id in jobs} == {JobStatus.FAILED}
-    until(lambda: len(told(caplog, "loop.replaced")) == 3)
-    assert {record.job_id for record in told(caplog, "loop.replaced")} == set(jobs)
+    until(lambda: len(logged(caplog, "loop.replaced")) == 3)
+    assert {record.job_id for record in logged(caplog, "loop.replaced")} == set(jobs)
 
 
 def test_job_without_a_timeout_that_blocks_the_loop_is_logged_once(
@@ -123,7 +119,7 @@ def test_job_without_a_timeout_that_blocks_the_loop_is_logged_once(
 
     culprit = queue.enqueue(blocks)
     worker = start()
-    (line,) = until(lambda: told(caplog, "loop.blocked"))
+    (line,) = until(lambda: logged(caplog, "loop.blocked"))
     assert line.job_id == culprit
     assert line.levelno == logging.WARNING
     assert line.at.startswith(f"{__file__}:")
@@ -137,8 +133,8 @@ def test_job_without_a_timeout_that_blocks_the_loop_is_logged_once(
 
     worker._tasks.watch = counted  # type: ignore[method-assign]  # the test counts the calls
     assert looked.wait(10)
-    assert len(told(caplog, "loop.blocked")) == 1
-    assert not told(caplog, "loop.replaced")
+    assert len(logged(caplog, "loop.blocked")) == 1
+    assert not logged(caplog, "loop.replaced")
     go.set()
     assert finished(queue, culprit).status == JobStatus.COMPLETED
     assert finished(queue, queue.enqueue(quick)).status == JobStatus.COMPLETED
@@ -159,8 +155,8 @@ def test_loop_is_replaced_when_a_callback_of_a_completed_job_blocks_it(
     assert finished(queue, culprit).status == JobStatus.COMPLETED
     waiting = [queue.enqueue(quick) for _ in range(3)]
     assert {finished(queue, job_id).status for job_id in waiting} == {JobStatus.COMPLETED}
-    until(lambda: [finished(queue, queue.enqueue(quick)), told(caplog, "loop.replaced")][1])
-    assert [record.job_id for record in told(caplog, "loop.replaced")] == [culprit]
+    until(lambda: [finished(queue, queue.enqueue(quick)), logged(caplog, "loop.replaced")][1])
+    assert [record.job_id for record in logged(caplog, "loop.replaced")] == [culprit]
 
 
 def test_run_once_continues_after_a_job_that_blocks_the_loop(

@@ -63,9 +63,8 @@ class Respawned:
             self._process = None
             self.deaths += 1
             assert self.deaths < 100
-            self._conn.execute(
-                "select rescue_jobs('0 s')"
-            )  # its keys may still be held; then a later call rescues its jobs
+            # The server may still hold the key of the dead worker. Then a later call rescues the jobs.
+            self._conn.execute("select rescue_jobs('0 s')")
 
     def starts(self) -> list[str]:
         """Return the ids of the started jobs, in the order of their starts."""

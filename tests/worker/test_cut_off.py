@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from helpers.stalling_proxy import StallingProxy
 from helpers.until import until
-from helpers.working import finished
+from helpers.working import finished, logged
 from psycopg.conninfo import make_conninfo
 
 from pgjobq import JobQueue, JobStatus, Registry, RunningJob, Worker, job
@@ -178,10 +178,6 @@ def test_thread_that_python_waits_for_does_not_delay_the_exit(
     assert (found.status, found.attempts) == (JobStatus.PENDING, 0)
 
 
-def told(caplog: pytest.LogCaptureFixture, event: str) -> list[Any]:
-    return [record for record in caplog.records if getattr(record, "event", "") == event]
-
-
 def test_worker_that_is_cut_off_logs_it_once_and_learns_which_jobs_it_lost(
     dsn: str,
     queue: JobQueue,
@@ -222,7 +218,7 @@ def test_worker_that_is_cut_off_logs_it_once_and_learns_which_jobs_it_lost(
         for _ in jobs:
             assert began.acquire(timeout=10)
         proxy.stall()
-        (line,) = until(lambda: told(caplog, "worker.cut_off"), 20)
+        (line,) = until(lambda: logged(caplog, "worker.cut_off"), 20)
         assert line.jobs_in_flight == 2
         # The server ends the sessions, as its own keepalive would.
         conn.execute(
@@ -232,13 +228,13 @@ def test_worker_that_is_cut_off_logs_it_once_and_learns_which_jobs_it_lost(
         other = Worker(PostgresStorage(dsn, application_name="other"), registry=elsewhere)
         other.start()
         assert {finished(queue, job_id).status for job_id in jobs} == {JobStatus.COMPLETED}
-        assert len(told(caplog, "worker.cut_off")) == 1
+        assert len(logged(caplog, "worker.cut_off")) == 1
         assert not lost
         proxy.flow()
         until(lambda: sorted(lost) == sorted(jobs), 30)
-        assert {record.job_id for record in told(caplog, "job.lost")} == set(jobs)
-        until(lambda: told(caplog, "worker.reconnected"), 30)
-        assert len(told(caplog, "worker.cut_off")) == 1
+        assert {record.job_id for record in logged(caplog, "job.lost")} == set(jobs)
+        until(lambda: logged(caplog, "worker.reconnected"), 30)
+        assert len(logged(caplog, "worker.cut_off")) == 1
     finally:
         proxy.flow()
         for each in (worker, other):

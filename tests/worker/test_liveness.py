@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 from helpers.until import until
+from helpers.working import status
 from psycopg.conninfo import conninfo_to_dict
 
 from pgjobq import JobQueue, Registry
@@ -108,11 +109,6 @@ def fleet(dsn: str, tmp_path: Path) -> Iterator[Fleet]:
     fleet = Fleet(tmp_path, dsn)
     yield fleet
     fleet.stop()
-
-
-def status(conn: Connection, job_id: str) -> Any:
-    """Return (status, attempts) of a job."""
-    return conn.execute("select status, attempts from pgjobq.jobs where id = %s", [job_id]).fetchone()
 
 
 def asleep(conn: Connection) -> int:
@@ -320,10 +316,7 @@ def test_jobs_of_a_killed_worker_with_heartbeats_are_rescued(fleet: Fleet, queue
     victim.wait()
     fleet.start("--pooled")
     until(lambda: conn.execute("select count(*) from workers").fetchone() == (2,))
-    assert conn.execute("select rescued, failed from rescue_jobs('0')").fetchone() == (
-        0,
-        0,
-    )  # the heartbeat is not 30 seconds old yet
+    assert conn.execute("select rescued, failed from rescue_jobs('0')").fetchone() == (0, 0)  # not yet 30 seconds old
     assert status(conn, job_id) == ("running", 1)
     dead = "update workers set heartbeat_at = heartbeat_at - interval '31 seconds' where id = (select worker_id from jobs where id = %s)"
     assert conn.execute(dead, [job_id]).rowcount == 1

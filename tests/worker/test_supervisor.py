@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 from helpers.until import until
+from helpers.working import status
 
 from pgjobq import JobQueue
 
@@ -118,11 +119,6 @@ def fleet(dsn: str, tmp_path: Path) -> Iterator[Fleet]:
     fleet = Fleet(tmp_path, dsn)
     yield fleet
     fleet.kill()
-
-
-def status(conn: Connection, job_id: str) -> Any:
-    """Return (status, attempts) of a job."""
-    return conn.execute("select status, attempts from pgjobq.jobs where id = %s", [job_id]).fetchone()
 
 
 def test_each_process_runs_jobs_and_logs_its_number(fleet: Fleet, conn: Connection, queue: JobQueue) -> None:
@@ -232,7 +228,7 @@ def test_children_stop_cleanly_when_the_supervisor_is_killed(fleet: Fleet, conn:
     assert conn.execute("select count(*) from workers").fetchone() == (0,)
 
 
-def test_crash_loop_backs_off(fleet: Fleet) -> None:
+def test_child_that_keeps_crashing_is_restarted_with_a_backoff(fleet: Fleet) -> None:
     supervisor = fleet.started(2)
     (fleet.folder / "broken").touch()
     os.kill(fleet.pids()[2], signal.SIGKILL)

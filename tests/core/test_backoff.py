@@ -25,7 +25,7 @@ def without_jitter(backoff: Backoff, attempt: int) -> float:
 @settings(deadline=None)  # a busy machine must not fail the test
 @given(st.builds(Backoff, SECONDS, FACTORS, SECONDS, st.floats(0, 1)), ATTEMPTS, SHARES)
 @example(Backoff(), 10_000, 0.999)
-@example(Backoff(base=0), 10_000, 0.5)  # zero grows beyond any float, because the factor overflows
+@example(Backoff(base=0), 10_000, 0.5)  # the growth overflows, but the base is zero
 @example(Backoff(base=5e-324, cap=3.2e9), 1_100, 0.5)  # cap / base is greater than any float
 def test_delay_stays_within_its_jitter_and_under_the_cap(backoff: Backoff, attempt: int, share: float) -> None:
     middle = without_jitter(backoff, attempt)

@@ -82,7 +82,7 @@ def test_copied_jobs_run(their: BaseStorage, storage: PostgresStorage) -> None:
     assert {one.status for one in their.list_jobs()} == {"completed"}
 
 
-def test_many_jobs_go_there_and_back(their: BaseStorage, storage: PostgresStorage) -> None:
+def test_many_jobs_are_copied_there_and_back(their: BaseStorage, storage: PostgresStorage) -> None:
     """Copy more jobs than fit in one page of any storage, and interrupt the copy once."""
     storage.enqueue_many([NewJob(id=f"{n:04}", type="t", data={"n": n}) for n in range(1500)])
     cut_off = copy_jobs(storage, their, batch=400)

@@ -159,7 +159,7 @@ def test_error_in_an_old_snapshot_says_what_to_do(queue: JobQueue, connect: Call
     ({"expires_at": datetime(2100, 1, 1)}, "expires_at"),  # noqa: DTZ001  # the test needs a naive time
     ({"expires_at": "2100-01-01"}, "expires_at"),
 ])  # fmt: skip
-def test_bad_input_names_the_field(options: dict[str, Any], field: str) -> None:
+def test_invalid_input_names_the_field(options: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidJob) as error:
         NewJob(type="t", **options)
     assert error.value.field == field

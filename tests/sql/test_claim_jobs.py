@@ -261,7 +261,7 @@ def test_claim_reports_that_it_passed_over_held_jobs(connect: Connect, conn: Con
     holder = connect(autocommit=False)
     enqueue(conn, *"abc")
     holder.execute("select from jobs where id = 'a' for update")
-    assert claim_told(conn, limit=1) == (["b"], "")  # the claim reached its limit before it could report this
+    assert claim_told(conn, limit=1) == (["b"], "")  # a claim that reaches its limit does not report it
     assert claim_told(conn) == (["c"], "held")
     assert claim_told(conn) == ([], "held")
     holder.rollback()

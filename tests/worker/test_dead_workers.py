@@ -88,7 +88,7 @@ def test_job_whose_worker_crashed_runs_alone(opened: Open) -> None:
 
 
 def test_suspect_waits_until_the_other_jobs_have_ended(opened: Open) -> None:
-    """The worker claims nothing for some seconds, until it runs no other job. Then it claims the suspect alone."""
+    """The worker claims nothing for some seconds while it runs another job. Later it claims the suspect alone."""
     storage = opened()
     storage.suspects_alone = True
     storage.enqueue("a", "t", {}, max_retries=0)

@@ -1,4 +1,4 @@
-"""Helpers that call the SQL functions directly."""
+"""Shorthands for calls of the SQL functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Connection = psycopg.Connection[Any]
 
 
 def one(conn: Connection, query: str, *arguments: Any) -> Any:
-    """Run a query and return the first column of its first row."""
+    """Return the first column of the first row."""
     row = conn.execute(query, arguments).fetchone()
     assert row is not None
     return row[0]
@@ -25,14 +25,14 @@ def register(conn: Connection, **options: Any) -> int:
 
 
 def enqueue(conn: Connection, jobs: int, name: str = "j", queue: str = "default") -> list[str]:
-    """Enqueue this many jobs and return their ids in order."""
+    """Enqueue this number of jobs, and return their ids in order."""
     ids = [f"{name}{n:06}" for n in range(jobs)]
     conn.execute("select enqueue_jobs(%s, queues => %s, job_ids => %s)", [["t"] * jobs, [queue] * jobs, ids])
     return ids
 
 
 def claim(conn: Connection, worker: int, jobs: int = 1, queues: list[str] | None = None) -> list[str]:
-    """Claim up to `jobs` jobs and return their ids in order."""
+    """Claim up to this number of jobs, and return their ids in order."""
     return [row[0] for row in conn.execute("select id from claim_jobs(%s, %s, %s)", [worker, queues, jobs])]
 
 

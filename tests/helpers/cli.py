@@ -1,4 +1,4 @@
-"""Run the command line in a process of its own."""
+"""Run the command line as a child process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def touch(name: str) -> None:
 
 @job
 def hold(name: str) -> None:
-    """Report that it began, then end when the file `go` exists, or after 20 seconds."""
+    """Create a file, and return when the file `go` exists, or after 20 seconds."""
     (HERE / f"{name}.began").touch()
     deadline = time.monotonic() + 20
     while not (HERE / "go").exists() and time.monotonic() < deadline:
@@ -34,20 +34,20 @@ def hold(name: str) -> None:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return this process's environment without the variables that name a database, plus `more`."""
+    """Return the environment of this process without variables that name a database."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     return kept | {"COLUMNS": "200", "PYTHONUNBUFFERED": "1"} | more
 
 
 class Cli:
-    """Runs `python -m pgjobq` on the test's database, named by PGJOBQ_DSN."""
+    """Runs `python -m pgjobq` with PGJOBQ_DSN set to the test's database."""
 
     def __init__(self, dsn: str, folder: Path) -> None:
         self.environment, self.folder = environment(PGJOBQ_DSN=dsn), folder
         self.started: list[subprocess.Popen[str]] = []
 
     def run(self, *words: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command until it ends."""
+        """Run a command and wait until it exits."""
         return subprocess.run(
             [sys.executable, "-m", "pgjobq", *words],
             input=stdin,
@@ -60,19 +60,19 @@ class Cli:
         )
 
     def said(self, *words: str, **options: Any) -> str:
-        """Run a command that must succeed and write nothing to stderr. Return its output."""
+        """Return the output of a command. The command must succeed and must not write to stderr."""
         done = self.run(*words, **options)
         assert (done.returncode, done.stderr) == (DONE, "")
         return done.stdout
 
     def json(self, *words: str) -> Any:
-        """Return what a reading command prints with --json, parsed."""
+        """Run a command with --json and return the parsed output."""
         return json.loads(self.said(*words, "--json"))
 
     def complaint(self, status: int, *words: str, **options: Any) -> str:
-        """Run a command that must fail with this status, and return its error.
+        """Return the message of a command that must fail with this status.
 
-        The error must be one line without a traceback, and the command must print nothing to stdout.
+        The message must be one line on stderr, without a traceback. stdout must be empty.
         """
         done = self.run(*words, **options)
         assert (done.returncode, done.stdout) == (status, ""), done.stderr
@@ -81,7 +81,7 @@ class Cli:
         return done.stderr
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command and leave it running. Its stderr goes to the file `log`."""
+        """Start a command that keeps running. Its log goes to the file `log`."""
         with (self.folder / "log").open("ab") as log:
             self.started.append(
                 subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Constants for the tests of MongoStorage."""
+"""Shared constants for the tests of MongoStorage."""
 
 from __future__ import annotations
 

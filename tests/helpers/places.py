@@ -13,7 +13,10 @@ KINDS = ["sqlite", "mariadb", "redis", "mongo", "dynamodb"]
 
 
 def place(kind: str, request: pytest.FixtureRequest, folder: Path) -> str:
-    """Return the URL of an empty database of this kind. It is dropped after the test, or with its server."""
+    """Return the URL of an empty database of this kind, which only this test uses.
+
+    A MariaDB database is dropped after the test. The others are deleted with their server or folder.
+    """
     if kind == "sqlite":
         return f"sqlite:///{folder / f'jobs_{secrets.token_hex(2)}.db'}"
     served: str = request.getfixturevalue(f"{kind}_url")

@@ -1,4 +1,4 @@
-"""A simulated world for a SleepPolicy: it answers every action, and has a clock of its own."""
+"""A simulated environment for a SleepPolicy, with a simulated clock."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ POLL = 30.0
 
 @dataclass
 class World:
-    """Answers every action of a policy, and logs each action with its time. Only a pause moves the clock."""
+    """Answers every action of a policy, and logs it with its time. Time passes only in pauses."""
 
     claim: tuple[int, int, str] = (0, 1, "")
     open: tuple[str, ...] = ()
     pollers: tuple[int, ...] = ()
-    due: float | None = None  # when the next scheduled job is due
+    due: float | None = None  # the time at which the next scheduled job falls due
     line: int = 0
     on_watch: bool = True
-    new: bool = False  # the next set_worker_state answers that the state must be published again
+    new: bool = False  # the next Tell changes the registration
     refused: bool = False
     now: float = 1000.0
     policy: SleepPolicy = field(default_factory=lambda: SleepPolicy(POLL))
     log: list[tuple[float, Action]] = field(default_factory=list)
 
     def do(self, action: Action) -> None:
-        """Perform this action."""
+        """Perform one action."""
         self.log.append((self.now, action))
         match action:
             case Look():
@@ -50,12 +50,12 @@ class World:
                 pass
 
     def all(self, actions: list[Action]) -> None:
-        """Perform these actions at once."""
+        """Perform all actions."""
         for action in actions:
             self.do(action)
 
     def run(self, seconds: float) -> list[Action]:
-        """Let the policy run for this many seconds, and return its actions. The last pause is cut off at the end."""
+        """Let the policy act for this time, and return its actions. The last pause is cut short."""
         end, first, still = self.now + seconds, len(self.log), 0
         while True:
             action = self.policy.next(self.now)
@@ -66,8 +66,8 @@ class World:
             before = self.now
             self.do(action)
             still = 0 if self.now > before else still + 1
-            assert still < 20, f"the policy spins: {self.log[-20:]}"
+            assert still < 20, f"spins: {self.log[-20:]}"
 
     def looks(self, since: float) -> list[float]:
-        """Return the times of the claims since that time, in seconds after it."""
+        """Return the times of its claims, in seconds after `since`."""
         return [round(at - since, 3) for at, action in self.log if isinstance(action, Look) and at >= since]

@@ -1,4 +1,4 @@
-"""A worker whose states the test sets directly."""
+"""A worker's listener that changes its state only when a test tells it to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Connection = psycopg.Connection[Any]
 
 
 class Sleeper:
-    """The listener of a worker: it registers, listens on its own channel, and takes the state that a test sets."""
+    """Registers a worker and listens on its channels. It does not claim jobs."""
 
     def __init__(self, conn: Connection, queues: list[str] | None = None) -> None:
         self.conn, self.queues = conn, queues
@@ -22,36 +22,36 @@ class Sleeper:
         conn.execute(f'listen "{self.channel}"; listen "{self.channel}!"; listen "{self.channel}?"')
 
     def tell(self, state: str) -> Any:
-        """Set this state, and return the answer of set_worker_state."""
+        """Set the worker's state, and return the row of set_worker_state."""
         self.state = state
         query = "select open, pollers, on_watch from set_worker_state(%s, %s, %s, %s, %s, %s)"
         arguments = [self.id, state, self.busy, self.queues, self.alarm, self.channel]
         return self.conn.execute(query, arguments).fetchone()
 
     def arm(self, alarm: float = 60) -> None:
-        """Fall asleep."""
+        """Set the state asleep, with an alarm after this many seconds."""
         self.alarm = alarm
         self.tell("asleep")
 
     def poll(self) -> bool:
-        """Start to poll. Return whether this worker is on watch."""
+        """Set the state polling. Return whether this worker is on watch."""
         return bool(self.tell("polling")[2])
 
     def disarm(self) -> None:
-        """Wake up, or stop polling."""
+        """Set the state awake."""
         self.tell("awake")
 
     def mark_busy(self, busy: bool) -> None:
-        """Set whether the worker is busy."""
+        """Set or release the key busy."""
         self.busy = busy
         self.tell(self.state)
 
     def heard(self) -> list[str]:
-        """Return the payloads since the last call, with ! for a call for help."""
+        """Return the payloads of the notifications since the last call; `!` stands for a call for help."""
         found = self.conn.notifies(timeout=0.2)
-        return [_said(notification.channel, notification.payload) for notification in found]
+        return [_payload(notification.channel, notification.payload) for notification in found]
 
 
-def _said(channel: str, payload: str) -> str:
-    """Return the queue of a new job, ! for a call for help, or nothing for a call to watch a worker."""
+def _payload(channel: str, payload: str) -> str:
+    """Return the queue of the job, `!` for a call for help, or an empty string for a call to watch."""
     return "!" if channel.endswith("!") else "" if channel.endswith("?") else payload

@@ -1,4 +1,4 @@
-"""Helpers that inspect and start the jobs of a SQLAlchemyStorage."""
+"""Shared helpers for the tests of SQLAlchemyStorage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def start(storage: SQLAlchemyStorage) -> Job:
 
 
 def status(storage: SQLAlchemyStorage, job_id: str) -> str:
-    """Return the status of a job, which must exist."""
+    """Return the status of a job that exists."""
     found = storage.get_job(job_id)
     assert found is not None
     return str(found.status)
@@ -25,7 +25,7 @@ def status(storage: SQLAlchemyStorage, job_id: str) -> str:
 
 @contextmanager
 def closing(storage: SQLAlchemyStorage) -> Iterator[SQLAlchemyStorage]:
-    """Yield the storage. At the end it leaves and closes."""
+    """Leave and close the storage at the end of the block."""
     try:
         yield storage
         storage.leave()

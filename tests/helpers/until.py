@@ -1,4 +1,4 @@
-"""Wait for conditions."""
+"""Wait until a condition becomes true."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def until(condition: Callable[[], Any], seconds: float = 20.0, pause: float = 0.
     """Check a condition every `pause` seconds until it is true, and return its value. Fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"the condition was still false after {seconds:g} s"
+        assert time.monotonic() < deadline, f"the condition did not become true within {seconds:g} s"
         time.sleep(pause)
     return value
 
 
 def until_row(conn: psycopg.Connection[Any], query: str) -> Any:
-    """Wait until a query returns a row, and return that row."""
+    """Wait until a query returns a row, and return the first one."""
     return until(lambda: conn.execute(query).fetchall())[0]

@@ -1,4 +1,4 @@
-"""Helpers for the tests of the worker."""
+"""Shared helpers for the tests of the worker."""
 
 from __future__ import annotations
 

@@ -45,22 +45,6 @@ begin
 
         ('column',   'scheduled.schedule_id',  'The schedule whose next run this is; null: the place is that of a job.'),
 
-        ('table',    'schedules',              'One row for each schedule. Use the functions to change one.'),
-        ('column',   'schedules.id',           'The schedule''s unique name. The ids of its jobs begin with it and an @.'),
-        ('column',   'schedules.kind',         'cron or interval.'),
-        ('column',   'schedules.expression',   'A cron expression (see next_tick); or seconds or an interval, counted from starts_at.'),
-        ('column',   'schedules.missed',       'Which ticks get a job if several passed before a worker claimed: once (the last), skip (the last, if it is not late), all.'),
-        ('column',   'schedules.catch_up',     'How many ticks at most get a job at once if missed is all.'),
-        ('column',   'schedules.overlap',      'skip: a tick gets no job while last_job is unfinished; allow: it does.'),
-        ('column',   'schedules.jitter',       'A job is added up to this much after its tick, at random.'),
-        ('column',   'schedules.enabled',      'Whether the schedule has a next run; false: it is paused.'),
-        ('column',   'schedules.next_run',     'The tick that gets the next job; null: the schedule is paused, has ended, or has stopped (see last_error).'),
-        ('column',   'schedules.last_run',     'The last tick that got a job.'),
-        ('column',   'schedules.last_job',     'The id of the last job, which decides whether the next one would overlap.'),
-        ('column',   'schedules.last_error',   'Why the schedule has stopped: its expression cannot be read, or its job cannot be added.'),
-        ('column',   'schedules.place',        'Private: the seq of its place in scheduled; any other place is an orphan.'),
-        ('column',   'schedules.place_at',     'Private: the execute_at of that place: next_run and the jitter.'),
-
         ('table',    'workers',                'Worker processes, from register_worker until retire_worker or a rescue.'),
         ('column',   'workers.queues',         'The queues that the worker serves; null: all.'),
         ('column',   'workers.heartbeat_at',   'The last heartbeat of a worker that cannot hold a session lock (behind a transaction pooler); null: the worker is alive while it holds its lock.'),

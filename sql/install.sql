@@ -117,7 +117,6 @@ insert into schema_version (version) values (3);
 \ir functions/private/due_ticks.sql
 \ir functions/private/end_pauses.sql
 \ir functions/private/enter_doorbell.sql
-\ir functions/private/expire_jobs.sql
 \ir functions/private/fire_one_by_one.sql
 \ir functions/private/fire_schedules.sql
 \ir functions/private/forget_claims.sql
@@ -148,7 +147,6 @@ insert into schema_version (version) values (3);
 \ir functions/private/take_places.sql
 \ir functions/private/take_unique_key.sql
 \ir functions/private/tick_id.sql
-\ir functions/private/turn_key.sql
 \ir functions/private/was_settled.sql
 \ir functions/private/without_paused.sql
 \ir ours.sql

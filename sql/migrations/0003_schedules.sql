@@ -38,3 +38,28 @@ create table schedules (
 )
 -- Each run updates a row, and no index has a column that it changes.
 with (fillfactor = 70, vacuum_truncate = off);
+
+-- These are here, and not in comments.sql, because the table is new.
+comment on table schedules is 'One row for each schedule. Use the functions to change one.';
+comment on column schedules.id is
+  'The schedule''s unique name. The ids of its jobs begin with it and an @.';
+comment on column schedules.kind is 'cron or interval.';
+comment on column schedules.expression is
+  'A cron expression (see next_tick); or seconds or an interval, counted from starts_at.';
+comment on column schedules.missed is
+  'Which ticks get a job if several passed before a worker claimed: once (the last), skip (the last, if it is not late), all.';
+comment on column schedules.catch_up is 'How many ticks at most get a job at once if missed is all.';
+comment on column schedules.overlap is
+  'skip: a tick gets no job while last_job is unfinished; allow: it does.';
+comment on column schedules.jitter is 'A job is added up to this much after its tick, at random.';
+comment on column schedules.enabled is 'Whether the schedule has a next run; false: it is paused.';
+comment on column schedules.next_run is
+  'The tick that gets the next job; null: the schedule is paused, has ended, or has stopped (see last_error).';
+comment on column schedules.last_run is 'The last tick that got a job.';
+comment on column schedules.last_job is
+  'The id of the last job, which decides whether the next one would overlap.';
+comment on column schedules.last_error is
+  'Why the schedule has stopped: its expression cannot be read, or its job cannot be added.';
+comment on column schedules.place is
+  'Private: the seq of its place in scheduled; any other place is an orphan.';
+comment on column schedules.place_at is 'Private: the execute_at of that place: next_run and the jitter.';

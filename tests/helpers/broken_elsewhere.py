@@ -1,4 +1,4 @@
-"""Broken storages for broken_storages.py whose processes begin quickly: this imports little."""
+"""Broken storages that child processes create. This module imports little, so that the processes start quickly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 
 class FileStorage(SQLAlchemyStorage):
-    """In a file that every process reaches."""
+    """A storage in a SQLite file, which every process can open."""
 
 
 class FailsElsewhere(FileStorage):
@@ -24,13 +24,13 @@ class FailsElsewhere(FileStorage):
             raise OSError("no such folder here")
 
 
-class OnItsOwnElsewhere(FileStorage):
+class SharesNothingElsewhere(FileStorage):
     def __init__(self, url: str, **options: Any) -> None:
         elsewhere = multiprocessing.parent_process() is not None
         super().__init__("sqlite:///:memory:" if elsewhere else url, **options)
 
 
-class LooksThenTakesElsewhere(FileStorage):
+class SelectsThenStartsElsewhere(FileStorage):
     def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
         found = super().list_jobs("pending")[:limit]
         for job in found:
@@ -50,6 +50,6 @@ class NeverRescuesElsewhere(FileStorage):
         return 0
 
 
-class NoFencingElsewhere(LooksThenTakesElsewhere):
+class NoFencingElsewhere(SelectsThenStartsElsewhere):
     def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
         return FileStorage.dequeue_many(self, limit, queues)

@@ -1,4 +1,4 @@
-"""What tests of the worker share."""
+"""Shared helpers for the tests of the worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 def finished(queue: JobQueue, job_id: str) -> Job:
-    """The job, when it has come to its end."""
+    """Wait until the job has finished, and return it."""
 
     def look() -> Job | None:
         found = queue.get_job(job_id)

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,7 +22,6 @@ from helpers.dynamodb import LEASE, Between
 from pgjobq import (
     DuplicateJob,
     InvalidJob,
-    JobNotFound,
     NewJob,
 )
 from pgjobq.copying import copy_jobs
@@ -58,15 +57,6 @@ def test_microseconds_of_execute_at_are_stored_and_ordered(dynamo: DynamoDBStora
     assert [(found.id, found.execute_at) for found in started] == [
         (f"{micros}", at + timedelta(microseconds=micros)) for micros in range(3)
     ]
-
-
-@pytest.mark.parametrize("year", [1, 9999])
-def test_times_that_are_none_in_utc_are_refused(dynamo: DynamoDBStorage, year: int) -> None:
-    zone = timezone(timedelta(hours=9 if year == 1 else -9))
-    end = datetime(1, 1, 1, tzinfo=zone) if year == 1 else datetime(9999, 12, 31, 23, tzinfo=zone)
-    with pytest.raises(InvalidJob, match="execute_at: is outside the years 1 to 9999"):
-        dynamo.enqueue("a", "t", {}, execute_at=end)
-    assert dynamo.list_jobs() == []
 
 
 def test_too_large_data_is_refused(dynamo: DynamoDBStorage) -> None:
@@ -109,13 +99,6 @@ def test_invalid_stored_data_does_not_block_the_queue(dynamo: DynamoDBStorage, c
     first, second = dynamo.dequeue_many(2)
     assert "JSONDecodeError" in getattr(first.data, "reason", "")
     assert "not an object" in getattr(second.data, "reason", "")
-
-
-def test_empty_id_is_nobody(dynamo: DynamoDBStorage) -> None:
-    assert dynamo.get_job("") is None
-    for call in (dynamo.cancel, dynamo.complete, lambda name: dynamo.retry(name, 0)):
-        with pytest.raises(JobNotFound):
-            call("")
 
 
 # -- the cost of requests --------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def conn(dsn: str) -> Iterator[Connection]:
 
 
 @pytest.fixture
-def hold_up(dsn: str, conn: Connection) -> Iterator[Callable[[], None]]:
+def block_commits(dsn: str, conn: Connection) -> Iterator[Callable[[], None]]:
     """Return a function that blocks all commits until the end of the test."""
 
     def standby(name: str) -> None:
@@ -72,10 +72,10 @@ def rings(conn: Connection) -> Any:
 
 
 def test_rings_waiting_counts_the_commits_behind_the_first(
-    dsn: str, conn: Connection, hold_up: Callable[[], None]
+    dsn: str, conn: Connection, block_commits: Callable[[], None]
 ) -> None:
     assert rings(conn) == 0
-    hold_up()
+    block_commits()
     waiting = [notify(dsn, "select pg_notify('a_channel', enqueue_job('note'))") for _ in range(3)]
     until(lambda: rings(conn) == 2)
     conn.execute("alter system reset synchronous_standby_names")
@@ -87,7 +87,7 @@ def test_rings_waiting_counts_the_commits_behind_the_first(
 
 @pytest.mark.parametrize("early", [False, True], ids=["", "and an enqueue from before is open"])
 def test_worker_polls_while_commits_that_notify_wait(
-    dsn: str, conn: Connection, hold_up: Callable[[], None], early: bool, monkeypatch: pytest.MonkeyPatch
+    dsn: str, conn: Connection, block_commits: Callable[[], None], early: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sleep, "CROWDED_GAP", 0.9)  # both long enough for a slow machine
     monkeypatch.setattr(sleep, "QUIET_AFTER", 10.0)
@@ -132,7 +132,7 @@ def test_worker_polls_while_commits_that_notify_wait(
     line: list[threading.Thread] = []
     try:
         until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (2,))
-        hold_up()
+        block_commits()
         line = [notify(dsn, enqueue(f"in line {number}")) for number in range(40)]
         until(lambda: rings(conn) == 39)
         conn.execute("set lock_timeout = '1s'")

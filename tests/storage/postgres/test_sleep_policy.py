@@ -218,7 +218,7 @@ def test_disconnected_worker_falls_asleep_in_steps(asleep: World) -> None:
     ("asleep", [Tell("awake"), Call("help")]), ("polling", [Tell("awake")]), ("awake", [Call("help")]),
 ])  # fmt: skip
 def test_worker_without_room_registers_as_awake(asleep: World, state: str, expected: list[Action]) -> None:
-    """A worker that stops polling calls the sleeping ones for help."""
+    """It calls for help, unless it was polling: then set_worker_state calls the sleeping workers itself."""
     if state != "asleep":
         asleep.do(Tell(state))  # type: ignore[arg-type]  # a parameter is not a literal
     assert asleep.policy.loaded(asleep.now, busy=True, full=True) == expected

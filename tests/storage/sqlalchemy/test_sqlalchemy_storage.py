@@ -21,7 +21,6 @@ from pgjobq import Job, NewJob, Registry, Worker, job
 from pgjobq.errors import (
     ConfigurationError,
     DuplicateJob,
-    InvalidJob,
 )
 from pgjobq.models import JobStatus
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
@@ -392,20 +391,6 @@ def test_large_batches(storage: SQLAlchemyStorage) -> None:
     assert [job.id for job in lost] == names[::100]
     assert storage.prune(timedelta(0), ["completed"], batch=400) == 2475
     storage.leave()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "field"),
-    [
-        ({"older_than": timedelta(seconds=-1)}, "older_than"),
-        ({"older_than": timedelta(0), "statuses": ["pending"]}, "statuses"),
-        ({"older_than": timedelta(0), "statuses": ["done"]}, "status"),
-        ({"older_than": timedelta(0), "batch": 0}, "batch"),
-    ],
-)
-def test_prune_refuses_invalid_arguments(sqlite: SQLAlchemyStorage, arguments: dict[str, Any], field: str) -> None:
-    with pytest.raises(InvalidJob, match=field):
-        sqlite.prune(**arguments)
 
 
 def test_stats_and_workers(storage: SQLAlchemyStorage) -> None:

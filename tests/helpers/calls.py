@@ -6,6 +6,8 @@ from typing import Any
 
 import psycopg
 
+from helpers.until import until
+
 Connection = psycopg.Connection[Any]
 
 
@@ -32,3 +34,13 @@ def enqueue(conn: Connection, jobs: int, name: str = "j", queue: str = "default"
 def claim(conn: Connection, worker: int, jobs: int = 1, queues: list[str] | None = None) -> list[str]:
     """Claim up to this number of jobs, and return their ids in order."""
     return [row[0] for row in conn.execute("select id from claim_jobs(%s, %s, %s)", [worker, queues, jobs])]
+
+
+def end(session: Connection, watcher: Connection) -> None:
+    """Close a session and wait until the server has noticed. The server releases the locks when the backend ends."""
+    pid = session.info.backend_pid
+    session.close()
+    until(
+        lambda: watcher.execute("select count(*) from pg_stat_activity where pid = %s", [pid]).fetchone() == (0,),
+        seconds=30,
+    )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import psycopg
+import pytest
+
 from helpers.until import until
 from pgjobq import Job, JobQueue, JobStatus
 
@@ -19,3 +24,13 @@ def finished(queue: JobQueue, job_id: str) -> Job:
     found = until(look)
     assert isinstance(found, Job)
     return found
+
+
+def status(conn: psycopg.Connection[Any], job_id: str) -> Any:
+    """Return (status, attempts) of a job."""
+    return conn.execute("select status, attempts from pgjobq.jobs where id = %s", [job_id]).fetchone()
+
+
+def logged(caplog: pytest.LogCaptureFixture, event: str) -> list[Any]:
+    """Return the log records of this event."""
+    return [record for record in caplog.records if getattr(record, "event", "") == event]

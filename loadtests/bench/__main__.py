@@ -128,19 +128,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     size = parser.add_mutually_exclusive_group()
     for name, text in (
         ("quick", "under 5 minutes (default)"),
-        ("full", "every measure at its full size: most of an hour"),
-        ("tiny", "does it run: no figures to quote"),
+        ("full", "every measure at its full size; takes most of an hour"),
+        ("tiny", "test whether the bench runs; its figures mean nothing"),
     ):
         size.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=text)
     parser.set_defaults(size="quick")
-    parser.add_argument("--only", metavar="NAME,NAME", help="some measures; without it all (quick: all but functions)")
+    parser.add_argument("--only", metavar="NAME,NAME", help="measures to run (default: all; quick: all but functions)")
     parser.add_argument("--list", action="store_true", help="list the measures")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the JSON, and the charts beside it")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; the charts go to the same folder")
     options = parser.parse_args(arguments)
     if options.only is None:
         options.only = ",".join(name for name in MEASURES if options.size != "quick" or name != "functions")
     if unknown := set(options.only.split(",")) - set(MEASURES):
-        parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(MEASURES)}")
+        parser.error(f"--only: {', '.join(sorted(unknown))} is not a measure; use {', '.join(MEASURES)}")
     return options
 
 

@@ -67,7 +67,7 @@ def _build(compiler: str, folder: Path) -> Path:
     options = ["-shared", "-fPIC", "-O1", f"-DDELAY_NS={FLUSH_MS * 1_000_000}", "-o", str(library), str(source), "-ldl"]
     done = subprocess.run([compiler, *options], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise NoSlowDisk(f"{compiler} does not build the library that delays flushes: {done.stderr.strip()[-200:]}")
+        raise NoSlowDisk(f"{compiler} cannot build the library that delays flushes: {done.stderr.strip()[-200:]}")
     library.chmod(0o755)
     return library
 

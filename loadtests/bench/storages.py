@@ -215,9 +215,9 @@ def write_docs(run: dict[str, Any]) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure every storage with the same work.")
     parser.add_argument("--only", default="", help="names or parts of names: sqlite,mariadb")
-    parser.add_argument("--repeat", type=int, default=2, help="drains of each storage; 2 unless given")
-    parser.add_argument("--share", type=float, default=1.0, help="of the jobs: 0.01 to see that it runs")
-    parser.add_argument("--docs", action="store_true", help="put the figures into docs/storage.md")
+    parser.add_argument("--repeat", type=int, default=2, help="number of drains of each storage (default: 2)")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the jobs, such as 0.01 for a test run")
+    parser.add_argument("--docs", action="store_true", help="write the figures into docs/storage.md")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the JSON")
     return parser.parse_args(arguments)
 

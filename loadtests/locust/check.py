@@ -57,7 +57,7 @@ def _drained(conn: Connection, target: Target, patience: float) -> Finding:
     began = time.monotonic()
     while left := unfinished(conn, target):
         if time.monotonic() - began > patience:
-            detail = f"{left:,} jobs are not done {patience:g} s after the last call"
+            detail = f"{left:,} jobs are not finished {patience:g} s after the last call"
             detail += "" if workers(conn, target) else f": {no_worker(target)}"
             return Finding(name="queue drained", ok=False, detail=detail)
         time.sleep(LOOK)
@@ -80,10 +80,10 @@ def _nothing_lost(ledger: Ledger, statuses: dict[str, Counter[str]]) -> Finding:
         known, there = ledger.acknowledged[job_type], statuses.get(job_type, Counter()).total()
         found += there
         if not known <= there <= known + ledger.unsure[job_type]:
-            wrong.append(f"of {known:,} {job_type} {there:,} are there")
-    detail = f"{enqueued:,} jobs enqueued, {found:,} there"
+            wrong.append(f"{there:,} of {known:,} {job_type} jobs exist")
+    detail = f"{enqueued:,} jobs enqueued, {found:,} found"
     if unsure := ledger.unsure.total():
-        detail += f", and {unsure:,} whose enqueue was cut short and may have committed"
+        detail += f"; {unsure:,} more may have been committed by an enqueue without an answer"
     return Finding(name="nothing lost", ok=not wrong, detail="; ".join([detail, *wrong]))
 
 
@@ -131,7 +131,7 @@ def _runs(conn: Connection, target: Target, since: datetime, folder: Path) -> Fi
     detail = f"the handlers ran {runs.total():,} times"
     detail += f"; {twice:,} starts ran twice" if twice else ""
     detail += f"; {often:,} jobs ran more often than they were started" if often else ""
-    detail += f"; {never:,} are completed and never ran" if never else ""
+    detail += f"; {never:,} jobs are completed but never ran" if never else ""
     return Finding(name="each start ran once", ok=not (twice or often or never), detail=detail)
 
 
@@ -140,7 +140,7 @@ def _invoices(conn: Connection, target: Target, since: datetime) -> Finding:
     query = """select count(*), count(*) filter (where invoices <> 1)
                  from pgjobq_loadtest.orders where placed_at >= %s and queue = %s"""
     orders, wrong = conn.execute(query, [since, target.queue]).fetchone() or (0, 0)
-    detail = f"{orders:,} orders, each with its one invoice"
+    detail = f"{orders:,} orders, each with one invoice"
     if wrong:
-        detail = f"{wrong:,} of {orders:,} orders have none, or more than one"
+        detail = f"{wrong:,} of {orders:,} orders have no invoice or several"
     return Finding(name="one invoice an order", ok=not wrong, detail=detail)

@@ -20,7 +20,7 @@ RECONNECT_PAUSE = 1.0  # seconds
 
 if psycopg.waiting.wait is getattr(psycopg.waiting, "wait_c", None):
     raise RuntimeError(
-        "psycopg was imported before locust, so its calls would not run side by side; run this by the command locust"
+        "psycopg was imported before locust, so its calls would block each other; run this with the command locust"
     )
 
 

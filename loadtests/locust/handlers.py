@@ -22,7 +22,7 @@ async def send_mail(job: RunningJob, to: str, fails: int = 0) -> None:
     _write_down(job)
     await asyncio.sleep(MAIL_SECONDS)
     if job.attempts <= fails:
-        raise Retry(0.2, f"the mail server of {to} is away, as arranged")
+        raise Retry(0.2, f"the mail server of {to} is down (simulated)")
 
 
 @job(type="loadtest.invoice")

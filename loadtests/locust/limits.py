@@ -25,7 +25,7 @@ def failed_calls(calls: Sequence[Calls], errors: int, at_most: float) -> Finding
         return Finding(name="failed calls", ok=False, detail="no call was made")
     percent = 100 * failures / requests
     detail = f"{failures:,} of {requests:,} calls, {percent:.2f} %, at most {at_most:g} %"
-    detail += f"; and {errors:,} errors in the users themselves" if errors else ""
+    detail += f"; and {errors:,} errors outside calls" if errors else ""
     return Finding(name="failed calls", ok=percent <= at_most and not errors, detail=detail)
 
 

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.clean:
             removed = clean(Target(dsn=options.dsn, schema=options.schema, queue=options.queue))
-            print(f"load test: {removed:,} jobs of the queue {options.queue} removed, and the schema pgjobq_loadtest")
+            print(f"load test: removed {removed:,} jobs of the queue {options.queue} and the schema pgjobq_loadtest")
             return 0
         return _run(options, for_locust)
     except (Refused, DevServerError, psycopg.Error) as error:
@@ -190,23 +190,23 @@ def _options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[
     locustfile = [f"  {name:26}{variable(name)}\n{'':28}{described(name)}" for name in DEFAULTS if name != "--queue"]
     parser = argparse.ArgumentParser(
         usage="%(prog)s [options] [locust's options] [User ...]",
-        description="Load a queue as people do, and check that nothing is lost.",
-        epilog="\n".join(["options of the locustfile, which are environment variables too:", *locustfile, LOCUST]),
+        description="Load a queue with simulated users, and check that no job is lost.",
+        epilog="\n".join(["options of the locustfile, with their environment variables:", *locustfile, LOCUST]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--seconds", type=float, default=60, help="length of ramp, burst and soak together (60)")
-    parser.add_argument("--workers", type=int, default=2, help="worker processes; 0: they run elsewhere (2)")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes; 0 if you run them yourself (2)")
     parser.add_argument("--concurrency", type=int, default=8, help="jobs at once in each (8)")
-    parser.add_argument("--dsn", default="", help="your own database; without it, a server that comes and goes")
+    parser.add_argument("--dsn", default="", help="your own database (default: a temporary server)")
     parser.add_argument("--schema", default="pgjobq", help="the schema that pgjobq is installed in (pgjobq)")
     parser.add_argument("--queue", default="loadtest", help="a name that begins with loadtest (loadtest)")
     parser.add_argument("--web", action="store_true", help="locust's page on http://127.0.0.1:8089, until Ctrl-C")
-    parser.add_argument("--out", type=Path, help="the folder of the report; without it, one in loadtests/results")
-    parser.add_argument("--clean", action="store_true", help="remove what load tests left in the database of --dsn")
+    parser.add_argument("--out", type=Path, help="the folder of the report (default: one in loadtests/results)")
+    parser.add_argument("--clean", action="store_true", help="remove everything of load tests from the database --dsn")
     options, for_locust = parser.parse_known_args(arguments)
     if options.clean and not options.dsn:
-        parser.error("--clean: name the database by --dsn; the load test's own server leaves nothing")
+        parser.error("--clean: name the database by --dsn; the temporary server needs no cleaning")
     if options.workers < 0:
         parser.error(f"--workers: {options.workers} is not allowed; give a number of processes from 0")
     if options.out is not None:

@@ -64,7 +64,7 @@ class RampBurstSoak(locust.LoadTestShape):
             return None
         stage = stage_at(plan, time.perf_counter() - self.start_time)
         if Client.ledger.acknowledged.total() >= options.max_jobs:
-            print(f"{options.max_jobs:,} jobs are enqueued: the load ends here", flush=True)
+            print(f"{options.max_jobs:,} jobs have been enqueued, so the load ends", flush=True)
             stage = None
         if stage is not None and stage != self._stage:
             print(f"{stage.name}: {stage.users} users, until {stage.end:g} s", flush=True)
@@ -75,7 +75,7 @@ class RampBurstSoak(locust.LoadTestShape):
 def _refuse_more_processes(**_: Any) -> None:
     """Refuse to run with several locust processes, because the ledger belongs to one process."""
     if asked := DISTRIBUTED & {word.partition("=")[0] for word in sys.argv}:
-        _refuse(f"{asked.pop()}: this load test is one locust process; `make bench` measures the queue's peaks")
+        _refuse(f"{asked.pop()}: this load test runs in one locust process; `make bench` measures the highest rates")
 
 
 def _prepare(environment: Environment, **_: Any) -> None:

@@ -30,9 +30,9 @@ class Target:
 
     def __post_init__(self) -> None:
         if not self.queue.startswith(PREFIX):
-            raise Refused(f"queue: {self.queue!r} may be somebody's; give one that begins with {PREFIX!r}")
+            raise Refused(f"queue: {self.queue!r} may contain other jobs; use a name that begins with {PREFIX!r}")
         if self.schema == BUSINESS:
-            raise Refused(f"schema: {BUSINESS} is the load test's own; install pgjobq in another one")
+            raise Refused(f"schema: {BUSINESS} is reserved for the load test; install pgjobq in another schema")
 
     def connect(self) -> Connection:
         """Open a connection in autocommit mode."""
@@ -114,12 +114,12 @@ def _check(conn: Connection, target: Target) -> None:
     ).fetchone()
     if everything is not None:
         raise Refused(
-            f"the worker {everything[0]} serves all queues, and would take the load test's jobs; "
-            f"start it with --queues, or install pgjobq in a schema of its own for the load test"
+            f"the worker {everything[0]} serves all queues, and would claim the load test's jobs; "
+            f"start it with --queues, or install pgjobq in another schema for the load test"
         )
     if left := unfinished(conn, target):
         raise Refused(
-            f"the queue {target.queue} holds {left:,} unfinished jobs of an earlier load test; "
+            f"the queue {target.queue} has {left:,} unfinished jobs of an earlier load test; "
             f"remove them with --clean, or let a worker finish them"
         )
 

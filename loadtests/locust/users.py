@@ -126,7 +126,7 @@ class EndToEndCaller(Client):
             if row is not None and row[0] == "completed":
                 return row[1], row[2]
             if row is None or row[0] not in ("pending", "running"):
-                raise NotCompleted(f"a job is {row[0] if row else 'gone'}")
+                raise NotCompleted(f"a job is {row[0] if row else 'deleted'}")
             if waited >= PATIENCE:
                 raise NotCompleted(f"a job is not completed after {PATIENCE:.0f} s")
 

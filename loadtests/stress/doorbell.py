@@ -48,9 +48,9 @@ class Tally:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run rounds for this number of seconds. Return 0 if no job waited too long."""
-    parser = argparse.ArgumentParser(description="Random transactions and kills against the doorbell.")
+    parser = argparse.ArgumentParser(description="Test the doorbell with random transactions and killed workers.")
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--seed", type=int, default=None, help="of the random choices; without it, a new one")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the random choices (default: a new one)")
     options = parser.parse_args(arguments)
     seed = random.randrange(10**6) if options.seed is None else options.seed
     print(f"seed {seed}")

@@ -47,7 +47,7 @@ class StorageMachine(RuleBasedStateMachine):
         super().__init__()
         self.storages, self.features = storages, features
         self.model = Model(storages[0])
-        # (job, storage): the storage has lost the job but has not been told yet.
+        # (job, storage): the storage has lost the job, but no call has reported this yet.
         self.unaware: set[tuple[str, int]] = set()
         self.prefix = f"e{next(_examples)}-"
 

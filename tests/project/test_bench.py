@@ -208,7 +208,7 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
 def test_an_unknown_measure_is_refused() -> None:
     done = run("--only", "drain,sums")
     assert done.returncode == 2
-    assert "sums is none of drain, keep" in done.stderr
+    assert "sums is not a measure; use drain, keep" in done.stderr
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def test_worker_for_all_queues_is_refused(
     worker.start()
     try:
         until(lambda: workers(conn, target), seconds=10)
-        with pytest.raises(Refused, match="serves all queues, and would take the load test's jobs"):
+        with pytest.raises(Refused, match="serves all queues, and would claim the load test's jobs"):
             prepare(target)
     finally:
         worker.stop()
@@ -59,7 +59,7 @@ def test_worker_for_all_queues_is_refused(
 
 def test_unfinished_jobs_are_refused(target: Target, conn: Connection) -> None:
     conn.execute("select enqueue_job('loadtest.row', queue => 'loadtest')")
-    with pytest.raises(Refused, match="holds 1 unfinished jobs of an earlier load test; remove them with --clean"):
+    with pytest.raises(Refused, match="has 1 unfinished jobs of an earlier load test; remove them with --clean"):
         prepare(target)
     assert clean(target) == 1
     prepare(target)
@@ -144,7 +144,7 @@ def test_lost_job_is_found(checked: Checked, conn: Connection) -> None:
     (wrong,) = checked.wrong()
     assert (wrong.name, wrong.detail) == (
         "nothing lost",
-        "2 jobs enqueued, 1 there; of 2 loadtest.row 1 are there",
+        "2 jobs enqueued, 1 found; 1 of 2 loadtest.row jobs exist",
     )
 
 
@@ -161,7 +161,7 @@ def test_enqueue_without_an_answer_may_have_committed(checked: Checked, conn: Co
 def test_pending_job_is_found(checked: Checked) -> None:
     checked.jobs(1, status="pending", attempts=0)
     drained, completed = checked.wrong()
-    assert drained.detail.startswith("1 jobs are not done 0 s after the last call: no worker serves the queue")
+    assert drained.detail.startswith("1 jobs are not finished 0 s after the last call: no worker serves the queue")
     assert completed.detail == "0 jobs completed, 1 pending"
 
 
@@ -196,7 +196,7 @@ def test_completed_job_that_never_ran_is_found(checked: Checked, tmp_path: Path)
     checked.jobs(1)
     (tmp_path / "runs-1").unlink()
     (wrong,) = checked.wrong()
-    assert wrong.detail == "the handlers ran 0 times; 1 are completed and never ran"
+    assert wrong.detail == "the handlers ran 0 times; 1 jobs are completed but never ran"
 
 
 @pytest.mark.parametrize("invoices", [0, 2])
@@ -205,7 +205,7 @@ def test_order_without_exactly_one_invoice_is_found(checked: Checked, conn: Conn
     query = "insert into pgjobq_loadtest.orders (email, queue, invoices) values ('a@b.c', 'loadtest', %s)"
     conn.execute(query, [invoices])
     (wrong,) = checked.wrong()
-    assert (wrong.name, wrong.detail) == ("one invoice an order", "1 of 1 orders have none, or more than one")
+    assert (wrong.name, wrong.detail) == ("one invoice an order", "1 of 1 orders have no invoice or several")
 
 
 def test_ledger_counts_enqueues_without_an_answer(conn: Connection) -> None:

@@ -234,7 +234,7 @@ def test_own_database_keeps_its_jobs_and_is_cleaned(
         (["--dsn", "postgresql://127.0.0.1:1/none", "--workers", "0"], "load test: 127.0.0.1:1/none cannot be reached"),
         (["--dsn", "{dsn}", "--workers", "0", "--queue", "mail"], "load test: queue: 'mail' may contain other jobs"),
         (["--dsn", "{dsn}", "--workers", "0", "--burst-users", "5000"], "--burst-users: 5000 is not allowed"),
-        (["--dsn", "{dsn}", "--workers", "0", "--processes", "2"], "this load test is one locust process"),
+        (["--dsn", "{dsn}", "--workers", "0", "--processes", "2"], "this load test runs in one locust process"),
         (["--dsn", "{dsn}", "--schema", "nowhere"], "not installed in the schema nowhere; run: pgjobq migrate"),
     ],
     ids=["clean", "workers", "unreachable", "queue", "bounds", "processes", "schema"],

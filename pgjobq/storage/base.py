@@ -321,6 +321,13 @@ class BaseStorage(ABC):
         """Return a transaction that completes the job when it commits; see Job.transaction in the worker."""
         raise Unsupported(f"{type(self).__name__} cannot complete jobs in a transaction; do not use transaction()")
 
+    def reopener(self) -> Callable[[], BaseStorage] | None:
+        """Return a function that pickle can carry and that opens this storage in another process. None: it cannot.
+
+        The process of an isolated handler calls it for job.transaction().
+        """
+        return None
+
     def leave(self) -> None:
         """Stop being a worker, and put the jobs that are still held back in line."""
 

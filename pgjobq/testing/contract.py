@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgjobq.testing.batching import BatchingTests
 from pgjobq.testing.claiming import ClaimingTests
 from pgjobq.testing.concurrency import ConcurrencyTests
+from pgjobq.testing.isolating import IsolatingTests
 from pgjobq.testing.keeping import KeepingTests
 from pgjobq.testing.machine import MachineTests
 from pgjobq.testing.more import MoreTests
@@ -21,6 +22,7 @@ class StorageContract(
     MoreTests,
     MovingTests,
     WorkingTests,
+    IsolatingTests,
     ConcurrencyTests,
     MachineTests,
 ):
@@ -41,7 +43,8 @@ class StorageContract(
     is fenced by the start and can be repeated. releases: release does not count the start. cancels, prunes: the storage
     can cancel and prune; with queues, prune and prune_some accept queues. reasons: cancel keeps its reason as the job's
     error. cancels_many: cancel_jobs cancels all jobs that match. leaves: leave_types keeps jobs of these types
-    in line. rescues: the jobs of a worker that died, or of a storage that was closed without leave(), go back in line.
+    in line. reopens: the function of reopener opens the same jobs in another process. transacts: transaction completes
+    its job. rescues: the jobs of a worker that died, or of a storage that was closed without leave(), go back in line.
     processes: make_storage can be pickled and reaches the same database from another process.
 
     Other attributes set the effort. jobs: the number for which threads and processes compete. examples, steps: of the

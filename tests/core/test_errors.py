@@ -26,6 +26,7 @@ def test_every_error_is_in_the_tree() -> None:
         "UnknownJobType": PgjobqError,
         "BadArguments": PgjobqError,
         "JobTimeout": PgjobqError,
+        "ProcessDied": PgjobqError,
         "StorageError": PgjobqError,
         "JobsHeld": errors.StorageError,
         "StorageUnavailable": errors.StorageError,

@@ -266,7 +266,12 @@ class GivesRunningJobs(DictStorage):
         return super().dequeue() or running[0]
 
 
-@breaks({"test_complete": "complete: the job is completed, attempts stay"})
+@breaks(
+    {
+        "test_complete": "complete: the job is completed, attempts stay",
+        "test_worker_isolates": "worker: completes the job of an isolated handler",
+    }
+)
 class CompletesNothing(DictStorage):
     def complete(self, job_id: str) -> None:
         self._held(job_id)

@@ -17,9 +17,11 @@ from helpers.broken_elsewhere import (
     FailsElsewhere,
     FileStorage,
     LooksThenTakesElsewhere,
+    LosesWhatWasCompletedElsewhere,
     NeverRescuesElsewhere,
     NoFencingElsewhere,
     OnItsOwnElsewhere,
+    ReopensAnother,
 )
 from helpers.broken_more import PENDING_AGAIN
 from helpers.broken_seven import SAME_START
@@ -27,6 +29,7 @@ from pgjobq import BaseStorage
 from pgjobq.testing import StorageContract
 
 ONE = "test_processes_on_one_database"
+REOPENED = "test_reopened_storage_completes_jobs"
 LEASE = "test_lease_of_a_process_that_stands_still"
 elsewhere: dict[type[FileStorage], dict[str, str]] = {
     FailsElsewhere: {ONE: "processes: a storage works in a process of its own"},
@@ -34,6 +37,8 @@ elsewhere: dict[type[FileStorage], dict[str, str]] = {
     LooksThenTakesElsewhere: {ONE: SAME_START},
     NeverRescuesElsewhere: {"test_rescue_of_a_killed_process": PENDING_AGAIN},
     NoFencingElsewhere: {LEASE: "fencing: complete by a worker whose lease ran out"},
+    ReopensAnother: {REOPENED: "reopener: opens the same jobs"},
+    LosesWhatWasCompletedElsewhere: {REOPENED: "settle: a job that a reopened storage has completed is not lost"},
 }
 for _storage, _says in elsewhere.items():
     breaks(_says, processes=True, jobs=60, rescue_within=2.5)(_storage)

@@ -13,7 +13,7 @@ from pgjobq.definitions import Definition, is_async, location_of, parameters_of,
 from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, UnknownJobType
 from pgjobq.isolation import check_isolation
 from pgjobq.models import MAX_NAME, Job, UnreadableData
-from pgjobq.unique import check_template, key_from
+from pgjobq.unique import OPTIONS, check_template, key_from
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,6 +35,10 @@ class Handler:
     backoff: BackoffFunction = field(default_factory=Backoff)
     timeout: float | None = None  # seconds
     unique: str | None = None  # the key of its jobs, as a format of their data: 'doc:{doc_id}'
+    unique_while: str | None = None
+    unique_for: float | None = None  # seconds
+    on_conflict: str | None = None
+    debounce_ceiling: float | None = None  # seconds
     isolate: str | None = None  # "process": each job in a process of its own
     kill_grace: float | None = None  # seconds from SIGTERM to SIGKILL
     memory_limit: int | None = None  # bytes
@@ -61,8 +65,8 @@ class Handler:
             "_known": None if open_ended else frozenset(named),
         }.items():
             object.__setattr__(self, name, value)
-        if self.unique is not None:
-            check_template(self.unique, None if self._whole else self._known)
+        options = {name: getattr(self, name) for name in OPTIONS}
+        check_template(self.unique, None if self._whole else self._known, options)
 
     def arguments(self, job: Job, given: Job | None = None) -> dict[str, Any]:
         """Return the keyword arguments for a job. BadArguments names the missing and the unexpected keys.
@@ -203,6 +207,10 @@ def job(
     backoff: BackoffFunction | None = None,
     timeout: float | None = None,
     unique: str | None = None,
+    unique_while: Literal["unfinished", "pending"] | None = None,
+    unique_for: float | None = None,
+    on_conflict: Literal["keep", "replace", "debounce", "error"] | None = None,
+    debounce_ceiling: float | None = None,
     isolate: Literal["process"] | None = None,
     kill_grace: float | None = None,
     memory_limit: int | None = None,
@@ -222,7 +230,8 @@ def job(
     type: by default the function's name. queue, priority, max_retries: the defaults for enqueueing its jobs. backoff:
     maps the number of the try that failed to the seconds before the next try. timeout: in seconds; a job that runs
     longer is retried like a job that raised.
-    unique: the unique key of its jobs, formatted from their data, such as "doc:{doc_id}".
+    unique: the unique key of its jobs, formatted from their data, such as "doc:{doc_id}". unique_while, unique_for,
+    on_conflict, debounce_ceiling: the defaults for enqueueing them; see JobQueue.enqueue.
     isolate: "process" runs each job in a process of its own, which imports the function by its name. Its timeout and a
     cancel end that process: SIGTERM, and SIGKILL after kill_grace seconds, 5 by default. memory_limit: the most bytes
     of address space that the process may have.

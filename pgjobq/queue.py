@@ -66,8 +66,9 @@ class JobQueue:
         while the call waited for the answer. To be sure, enqueue again with the same job_id.
 
         unique_key: if another job has the key, the call ends in that job, and returns its id with an outcome. A handler
-        may declare the key by @job(unique=...). unique_while: "unfinished", or "pending", which does not count a
-        running job. unique_for: for how many seconds after it was enqueued a job has its key, even if it has ended.
+        may declare the key and its options by @job(unique=...). unique_while: "unfinished", or "pending", which does
+        not count a running job. unique_for: for how many seconds after it was enqueued a job has its key, even if it
+        has ended.
         on_conflict: "keep" that job, "replace" its fields, "debounce" it, or "error", which raises KeyTaken. debounce
         delays the job by the delay of this call, to at most debounce_ceiling seconds after it was first enqueued.
         expires_at: an aware datetime; a job that has not started by then is cancelled. Storages without keys or without
@@ -157,6 +158,10 @@ class JobQueue:
             handler = self._registry.for_function(job)
             values = {key: getattr(handler, key) for key in ("type", "priority", "max_retries", "queue")}
             unique_key = handler.unique_key(data) if unique_key is None else unique_key
+            unique_while = handler.unique_while if unique_while is None else unique_while
+            unique_for = handler.unique_for if unique_for is None else unique_for
+            on_conflict = handler.on_conflict if on_conflict is None else on_conflict
+            debounce_ceiling = handler.debounce_ceiling if debounce_ceiling is None else debounce_ceiling
         given = {"priority": priority, "max_retries": max_retries, "queue": queue, "id": job_id, "data": data}
         values |= {key: value for key, value in given.items() if value is not None}
         return NewJob(
@@ -229,17 +234,19 @@ class JobQueue:
         *,
         queue: str | None = None,
         type: JobType | None = None,
+        unique_key: str | None = None,
         created_before: datetime | None = None,
         max_jobs: int | None = None,
         reason: str | None = None,
     ) -> int:
         """Cancel the pending and running jobs that match all that is given, the oldest first; returns how many.
 
-        At least one of queue, type and created_before is needed. type: a name, or a handler. max_jobs: at most so many.
-        Jobs are cancelled in batches, each by itself. Raises InvalidJob, and Unsupported if the storage cannot.
+        At least one of queue, type, unique_key and created_before is needed. type: a name, or a handler. max_jobs: at
+        most so many. Jobs are cancelled in batches, each by itself. Raises InvalidJob, and Unsupported if the storage
+        cannot.
         """
         name = type if type is None or isinstance(type, str) else self._registry.for_function(type).type
-        which = Which(queue=queue, type=name, created_before=created_before)
+        which = Which(queue=queue, type=name, unique_key=unique_key, created_before=created_before)
         return self.storage.cancel_jobs(which, max_jobs, reason)
 
     def pause_queue(self, queue: str, *, until: datetime | None = None, reason: str | None = None) -> None:

@@ -39,7 +39,10 @@ begin
   end if;
   select exists (select from scheduled
                   where scheduled.execute_at <= v_now and (v_queues is null or scheduled.queue = any (v_queues))),
-         exists (select from pauses)
+         -- Almost all pauses are of queues that this claim does not ask for.
+         case when v_queues is null then exists (select from pauses)
+              else exists (select from pauses where pauses.kind = 'queue' and pauses.name = any (v_queues))
+                or exists (select from pauses where pauses.kind = 'type') end
     into v_due, v_paused;
   if v_due then v_held := promote_jobs(1000, v_queues) = 0; end if;
   if v_paused then select * from without_paused(v_queues, v_except, v_now) into v_queues, v_except; end if;

@@ -38,7 +38,7 @@ from pgjobq.models import Job, JobStatus, NewJob
 if TYPE_CHECKING:
     from pgjobq.connect import open_storage
     from pgjobq.events import JobLogFilter, current_job
-    from pgjobq.queue import JobQueue
+    from pgjobq.queue import JobOptions, JobQueue
     from pgjobq.storage.base import BaseStorage
     from pgjobq.worker import RunningJob, Worker
 
@@ -58,6 +58,7 @@ __all__ = [
     "JobId",
     "JobLogFilter",
     "JobNotFound",
+    "JobOptions",
     "JobQueue",
     "JobStatus",
     "JobTimeout",
@@ -86,6 +87,7 @@ __all__ = [
 _LATE = {
     "BaseStorage": "pgjobq.storage.base",
     "JobLogFilter": "pgjobq.events",
+    "JobOptions": "pgjobq.queue",
     "JobQueue": "pgjobq.queue",
     "Worker": "pgjobq.worker",
     "RunningJob": "pgjobq.worker",

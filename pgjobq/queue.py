@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from pgjobq.checks import check_execute_at
 from pgjobq.connect import open_storage
@@ -15,8 +15,29 @@ from pgjobq.handlers import Registry, default_registry
 from pgjobq.ids import JobId
 from pgjobq.models import Job, JobStatus, NewJob, Which
 from pgjobq.storage.base import BaseStorage
+from pgjobq.unique import OPTIONS
 
 JobType = str | Callable[..., Any]
+
+
+class JobOptions(TypedDict, total=False):
+    """The options of a job, by keyword. JobQueue.enqueue explains them. None is the same as leaving an option out."""
+
+    priority: int | None
+    delay: float | None
+    execute_at: datetime | None
+    max_retries: int | None
+    queue: str | None
+    job_id: str | None
+    unique_key: str | None
+    unique_while: str | None
+    unique_for: float | None
+    on_conflict: str | None
+    debounce_ceiling: float | None
+    expires_at: datetime | None
+
+
+_OPTIONS = JobOptions.__annotations__.keys()
 
 
 class JobQueue:
@@ -43,19 +64,8 @@ class JobQueue:
         job: JobType,
         data: dict[str, Any] | None = None,
         *,
-        priority: int | None = None,
-        delay: float | None = None,
-        execute_at: datetime | None = None,
-        max_retries: int | None = None,
-        queue: str | None = None,
-        job_id: str | None = None,
-        unique_key: str | None = None,
-        unique_while: str | None = None,
-        unique_for: float | None = None,
-        on_conflict: str | None = None,
-        debounce_ceiling: float | None = None,
-        expires_at: datetime | None = None,
         connection: Any = None,
+        **options: Unpack[JobOptions],
     ) -> JobId:
         """Add a job and return its id.
 
@@ -74,22 +84,7 @@ class JobQueue:
         expires_at: an aware datetime; a job that has not started by then is cancelled. Storages without keys or without
         expiry raise Unsupported.
         """
-        new = self.new_job(
-            job,
-            data,
-            priority=priority,
-            delay=delay,
-            execute_at=execute_at,
-            max_retries=max_retries,
-            queue=queue,
-            job_id=job_id,
-            unique_key=unique_key,
-            unique_while=unique_while,
-            unique_for=unique_for,
-            on_conflict=on_conflict,
-            debounce_ceiling=debounce_ceiling,
-            expires_at=expires_at,
-        )
+        new = self.new_job(job, data, **options)
         return _with_outcome(self.storage.enqueue_many([new], connection)[0])
 
     async def enqueue_async(
@@ -97,84 +92,32 @@ class JobQueue:
         job: JobType,
         data: dict[str, Any] | None = None,
         *,
-        priority: int | None = None,
-        delay: float | None = None,
-        execute_at: datetime | None = None,
-        max_retries: int | None = None,
-        queue: str | None = None,
-        job_id: str | None = None,
-        unique_key: str | None = None,
-        unique_while: str | None = None,
-        unique_for: float | None = None,
-        on_conflict: str | None = None,
-        debounce_ceiling: float | None = None,
-        expires_at: datetime | None = None,
         connection: Any = None,
+        **options: Unpack[JobOptions],
     ) -> JobId:
         """Add a job as enqueue does, without blocking the event loop. connection: an async connection or session."""
-        new = self.new_job(
-            job,
-            data,
-            priority=priority,
-            delay=delay,
-            execute_at=execute_at,
-            max_retries=max_retries,
-            queue=queue,
-            job_id=job_id,
-            unique_key=unique_key,
-            unique_while=unique_while,
-            unique_for=unique_for,
-            on_conflict=on_conflict,
-            debounce_ceiling=debounce_ceiling,
-            expires_at=expires_at,
-        )
+        new = self.new_job(job, data, **options)
         return _with_outcome((await self.storage.enqueue_many_async([new], connection))[0])
 
     def enqueue_many(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[JobId]:
         """Add all of the jobs, or none, in one round trip, and return their ids in order. new_job creates such jobs."""
         return [_with_outcome(job_id) for job_id in self.storage.enqueue_many(jobs, connection)]
 
-    def new_job(
-        self,
-        job: JobType,
-        data: dict[str, Any] | None = None,
-        *,
-        priority: int | None = None,
-        delay: float | None = None,
-        execute_at: datetime | None = None,
-        max_retries: int | None = None,
-        queue: str | None = None,
-        job_id: str | None = None,
-        unique_key: str | None = None,
-        unique_while: str | None = None,
-        unique_for: float | None = None,
-        on_conflict: str | None = None,
-        debounce_ceiling: float | None = None,
-        expires_at: datetime | None = None,
-    ) -> NewJob:
+    def new_job(self, job: JobType, data: dict[str, Any] | None = None, **options: Unpack[JobOptions]) -> NewJob:
         """Create a NewJob for enqueue_many. A handler provides the defaults. Raises InvalidJob."""
         values: dict[str, Any] = {"type": job}
         if not isinstance(job, str):
             handler = self._registry.for_function(job)
             values = {key: getattr(handler, key) for key in ("type", "priority", "max_retries", "queue")}
-            unique_key = handler.unique_key(data) if unique_key is None else unique_key
-            unique_while = handler.unique_while if unique_while is None else unique_while
-            unique_for = handler.unique_for if unique_for is None else unique_for
-            on_conflict = handler.on_conflict if on_conflict is None else on_conflict
-            debounce_ceiling = handler.debounce_ceiling if debounce_ceiling is None else debounce_ceiling
-        given = {"priority": priority, "max_retries": max_retries, "queue": queue, "id": job_id, "data": data}
-        values |= {key: value for key, value in given.items() if value is not None}
-        return NewJob(
-            delay=delay,
-            execute_at=execute_at,
-            unique_key=unique_key,
-            unique_while=unique_while,
-            unique_for=unique_for,
-            on_conflict=on_conflict,
-            debounce_ceiling=debounce_ceiling,
-            expires_at=expires_at,
-            **values,
-        )
+            values |= {name: getattr(handler, name) for name in OPTIONS}
+            if options.get("unique_key") is None:
+                values["unique_key"] = handler.unique_key(data)
+        if unknown := options.keys() - _OPTIONS:
+            raise TypeError(f"{min(unknown)!r} is not an option of a job; the options are {', '.join(_OPTIONS)}")
+        given: dict[str, Any] = {"data": data, **options}
+        if "job_id" in given:
+            given["id"] = given.pop("job_id")
+        return NewJob(**(values | {name: value for name, value in given.items() if value is not None}))
 
     def get_job(self, job_id: str) -> Job | None:
         """Return the job with this id, or None."""

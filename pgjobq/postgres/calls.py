@@ -9,38 +9,18 @@ Lists are sent in the binary format (%b), because that costs the client and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from pgjobq.models import Job, NewJob, Which
+from pgjobq.postgres import answers
 from pgjobq.postgres.adding import ADD, added, arguments_to_add, told
+from pgjobq.postgres.answers import Dicts
 from pgjobq.postgres.rows import arguments_of, claimed_jobs, lists_of, stored_job
-from pgjobq.postgres.statements import FunctionCall, InSchema, Rows
-
-Dicts = list[dict[str, Any]]
+from pgjobq.postgres.statements import FunctionCall, Rows
+from pgjobq.postgres.worker_calls import WorkerCalls, as_list
 
 LARGE_BATCH, LARGE_TEXT = 10_000, 1_000_000  # jobs; characters
-
-
-def _rows(rows: Rows) -> Rows:
-    return rows
-
-
-def _row(rows: Rows) -> Any:
-    return rows[0]
-
-
-def _value(rows: Rows) -> Any:
-    return rows[0][0]
-
-
-def _values(rows: Rows) -> list[Any]:
-    return [row[0] for row in rows]
-
-
-def _value_set(rows: Rows) -> set[Any]:
-    return {row[0] for row in rows}
 
 
 def _job(rows: Rows) -> Job | None:
@@ -51,15 +31,8 @@ def _jobs(rows: Rows) -> list[Job]:
     return [stored_job(row) for row in rows]
 
 
-def _list(names: Sequence[str] | None) -> list[str] | None:
-    return None if names is None else list(names)
-
-
-class Calls:
+class Calls(WorkerCalls):
     """The functions of one schema."""
-
-    def __init__(self, schema: str) -> None:
-        self._sql = InSchema(schema)
 
     # -- adding -----------------------------------------------------------------------------------------
 
@@ -70,17 +43,17 @@ class Calls:
         if len(jobs) == 1:
             text = """select {schema}.enqueue_job(%s, %s::jsonb, %s, coalesce(%s::timestamptz,
                 clock_timestamp() + make_interval(secs => %s)), %s, %s, %s)"""
-            return FunctionCall(self._sql[text], arguments_of(jobs[0]), _values)
+            return FunctionCall(self._sql[text], arguments_of(jobs[0]), answers.values)
         text = """select {schema}.enqueue_jobs(%b::text[], %b::text[]::jsonb[], %b::integer[],
             array(select coalesce(given.at, clock_timestamp() + make_interval(secs => given.delay))
                     from unnest(%b::timestamptz[], %b::float8[]) as given (at, delay)),
             %b::integer[], %b::text[], %b::text[])"""
-        return FunctionCall(self._sql[text], lists_of(jobs), _values, large=len(jobs) > LARGE_BATCH)
+        return FunctionCall(self._sql[text], lists_of(jobs), answers.values, large=len(jobs) > LARGE_BATCH)
 
     def import_jobs(self, jobs: str) -> FunctionCall[int]:
         """Add jobs with their state, given as a JSON array. Return the number of jobs that did not exist before."""
         statement = self._sql["select {schema}.import_jobs(%s::jsonb)"]
-        return FunctionCall(statement, [jobs], _value, large=len(jobs) > LARGE_TEXT)
+        return FunctionCall(statement, [jobs], answers.value, large=len(jobs) > LARGE_TEXT)
 
     # -- claiming and settling --------------------------------------------------------------------------
 
@@ -100,7 +73,7 @@ class Calls:
             select null, null, current_setting('pgjobq.skipped'), null, null, null, null, null, null, null, null, null,
                    null
              where current_setting('pgjobq.skipped', true) <> ''"""
-        arguments = [worker_id, _list(queues), max_jobs, list(except_types), alone]
+        arguments = [worker_id, as_list(queues), max_jobs, list(except_types), alone]
         return FunctionCall(self._sql[text], arguments, lambda rows: claimed_jobs(rows, worker_id), binary=True)
 
     def complete_jobs(
@@ -108,20 +81,20 @@ class Calls:
     ) -> FunctionCall[set[str]]:
         """Complete jobs and forget the finished claims. Return the ids of the jobs that were lost."""
         statement = self._sql["select {schema}.complete_jobs(%s, %b::text[], %b::bigint[], %b::bigint[], %s)"]
-        return FunctionCall(statement, [worker_id, job_ids, claim_ids, finished, keep], _value_set)
+        return FunctionCall(statement, [worker_id, job_ids, claim_ids, finished, keep], answers.value_set)
 
     def fail_job(self, job_id: str, claim_id: int | None, error: str | None) -> FunctionCall[bool]:
         """Fail a start for good. Return False if it was not held any more."""
-        return FunctionCall(self._sql["select {schema}.fail_job(%s, %s, %s)"], [job_id, claim_id, error], _value)
+        return FunctionCall(self._sql["select {schema}.fail_job(%s, %s, %s)"], [job_id, claim_id, error], answers.value)
 
     def retry_held_job(self, job_id: str, delay: float, error: str | None, claim_id: int | None) -> FunctionCall[bool]:
         """Call retry_job for a start. Return True if the start was still held, so that the job is pending now."""
         statement = self._sql["select {schema}.retry_job(%s, %s, %s, %s)"]
-        return FunctionCall(statement, [job_id, float(delay), error, claim_id], _value)
+        return FunctionCall(statement, [job_id, float(delay), error, claim_id], answers.value)
 
     def retry_job(self, job_id: str, delay: float) -> FunctionCall[bool]:
         """Make a failed, cancelled or pending job pending. Return False if it had another status."""
-        return FunctionCall(self._sql["select {schema}.retry_job(%s, %s)"], [job_id, float(delay)], _value)
+        return FunctionCall(self._sql["select {schema}.retry_job(%s, %s)"], [job_id, float(delay)], answers.value)
 
     def release_job(self, job_id: str, claim_id: int | None, delay: float) -> FunctionCall[bool]:
         """Call release_jobs for one start. Return True if the start was still held, so that the job is pending now."""
@@ -131,20 +104,20 @@ class Calls:
     def release_unknown_jobs(self, worker_id: int | None, known: list[int]) -> FunctionCall[Rows]:
         """Release the starts of a worker that belong to none of the known claims."""
         statement = self._sql["select {schema}.release_unknown_jobs(%s, %b::bigint[])"]
-        return FunctionCall(statement, [worker_id, known], _rows)
+        return FunctionCall(statement, [worker_id, known], answers.rows)
 
     def held_jobs(self, job_ids: list[str]) -> FunctionCall[set[str]]:
         """Lock the rows of these jobs. Return the ids of the jobs whose rows another transaction has locked."""
-        return FunctionCall(self._sql["select {schema}.held_jobs(%b::text[])"], [job_ids], _value_set)
+        return FunctionCall(self._sql["select {schema}.held_jobs(%b::text[])"], [job_ids], answers.value_set)
 
     def lost_jobs(self, job_ids: list[str], claim_ids: list[int | None]) -> FunctionCall[set[str]]:
         """Return the ids of the jobs whose start is not held any more."""
         statement = self._sql["select {schema}.lost_jobs(%b::text[], %b::bigint[])"]
-        return FunctionCall(statement, [job_ids, claim_ids], _value_set)
+        return FunctionCall(statement, [job_ids, claim_ids], answers.value_set)
 
     def cancel_job(self, job_id: str, reason: str | None) -> FunctionCall[bool]:
         """Cancel a pending or running job. Return False if it had another status."""
-        return FunctionCall(self._sql["select {schema}.cancel_job(%s, %s)"], [job_id, reason], _value)
+        return FunctionCall(self._sql["select {schema}.cancel_job(%s, %s)"], [job_id, reason], answers.value)
 
     def cancel_jobs(
         self, which: Which, batch: int, reason: str | None, after: tuple[str | None, str | None]
@@ -153,7 +126,7 @@ class Calls:
         text = """select cancelled, reached_created_at::text, reached_id
             from {schema}.cancel_jobs(%s, %s, %s, %s::timestamptz, %s, %s, %s::timestamptz, %s)"""
         arguments = [which.queue, which.type, which.unique_key, which.created_before, batch, reason, *after]
-        return FunctionCall(self._sql[text], arguments, _row)
+        return FunctionCall(self._sql[text], arguments, answers.row)
 
     # -- reading ----------------------------------------------------------------------------------------
 
@@ -175,25 +148,27 @@ class Calls:
 
     def count_jobs(self) -> FunctionCall[Rows]:
         """Return a row for each status: the status and the number of its jobs."""
-        return FunctionCall(self._sql["select status, jobs from {schema}.count_jobs()"], [], _rows)
+        return FunctionCall(self._sql["select status, jobs from {schema}.count_jobs()"], [], answers.rows)
 
     def job_stats(self) -> FunctionCall[Dicts]:
         """Read the view job_stats: jobs by queue and status."""
         text = """select queue, status, jobs, estimated, extract(epoch from oldest_due_age)::float8
             from {schema}.job_stats"""
-        return FunctionCall(self._sql[text], [], _dicts("queue", "status", "jobs", "estimated", "oldest_due_age"))
+        return FunctionCall(
+            self._sql[text], [], answers.dicts("queue", "status", "jobs", "estimated", "oldest_due_age")
+        )
 
     def worker_status(self) -> FunctionCall[Dicts]:
         """Read the view worker_status: the registered workers."""
         text = """select id, name, queues, started_at, alive, asleep, running
             from {schema}.worker_status order by id"""
         names = ("id", "name", "queues", "started_at", "alive", "asleep", "running")
-        return FunctionCall(self._sql[text], [], _dicts(*names))
+        return FunctionCall(self._sql[text], [], answers.dicts(*names))
 
     def unserved_types(self) -> FunctionCall[Dicts]:
         """Return the types of due jobs that no live worker takes."""
         text = "select queue, type, jobs from {schema}.unserved_types()"
-        return FunctionCall(self._sql[text], [], _dicts("queue", "type", "jobs"))
+        return FunctionCall(self._sql[text], [], answers.dicts("queue", "type", "jobs"))
 
     # -- maintenance ------------------------------------------------------------------------------------
 
@@ -211,80 +186,10 @@ class Calls:
         """
         text = """select pruned, reached_created_at::text, reached_id
             from {schema}.prune_jobs(%s, %s::text[], %s, %s::timestamptz, %s, %s::text[])"""
-        arguments = [older_than, list(statuses), batch, *after, _list(queues)]
-        return FunctionCall(self._sql[text], arguments, _row)
+        arguments = [older_than, list(statuses), batch, *after, as_list(queues)]
+        return FunctionCall(self._sql[text], arguments, answers.row)
 
     def repair_jobs(self, batch: int) -> FunctionCall[tuple[int, int, int, int]]:
         """Repair a batch. Return how many jobs were placed, given back, failed, and locked by other transactions."""
         text = "select placed, given_back, failed, held from {schema}.repair_jobs(%s)"
-        return FunctionCall(self._sql[text], [batch], _row)
-
-    def advance_floors(
-        self, safe: int, opened: list[str], queues: list[str], priorities: list[int]
-    ) -> FunctionCall[tuple[int, list[str], bool]]:
-        """Move floors up. Return two values to pass to the next call, and whether a floor was moved."""
-        text = """select safe, open::text[], moved
-            from {schema}.advance_floors(%s, %s::xid8[], %s::text[], %s::integer[])"""
-        return FunctionCall(self._sql[text], [safe, opened, queues, priorities], _row)
-
-    # -- workers ----------------------------------------------------------------------------------------
-
-    def register_worker(self, name: str, queues: Sequence[str] | None) -> FunctionCall[int]:
-        """Register a worker that sends heartbeats. Return its id."""
-        statement = self._sql["select {schema}.register_worker(%s, %s::text[], true)"]
-        return FunctionCall(statement, [name, _list(queues)], _value)
-
-    def heartbeat_worker(self, worker_id: int) -> FunctionCall[bool]:
-        """Send a heartbeat. Return False if the worker is not registered any more."""
-        return FunctionCall(self._sql["select {schema}.heartbeat_worker(%s)"], [worker_id], _value)
-
-    def retire_worker(self, worker_id: int) -> FunctionCall[Rows]:
-        """Delete the worker's registration, and put its jobs back in line."""
-        return FunctionCall(self._sql["select {schema}.retire_worker(%s)"], [worker_id], _rows)
-
-    def leave_types(self, worker_id: int, types: Sequence[str]) -> FunctionCall[Rows]:
-        """Record that the worker takes no jobs of these types."""
-        return FunctionCall(self._sql["select {schema}.leave_types(%s, %s::text[])"], [worker_id, list(types)], _rows)
-
-    def watch_workers(
-        self, worker_id: int | None, queues: Sequence[str] | None, unanswered: list[int], grace: float, known: list[int]
-    ) -> FunctionCall[tuple[int, list[dict[str, Any]], int, list[int], bool, int | None]]:
-        """Do a round of maintenance. Return rescued, dead, watched, pollers, waiting and unknown; see the function."""
-        text = """select rescued, dead, watched, pollers, waiting, unknown
-            from {schema}.watch_workers(%s, %s::text[], %s::integer[], make_interval(secs => %s), %s::bigint[])"""
-        return FunctionCall(self._sql[text], [worker_id, _list(queues), unanswered, grace, known], _row)
-
-    def set_worker_state(
-        self,
-        worker_id: int | None,
-        state: str,
-        busy: bool,
-        queues: Sequence[str] | None,
-        poll_interval: float,
-        channel: str | None,
-    ) -> FunctionCall[tuple[Any, ...]]:
-        """Publish this worker's state. Return the open transactions, the pollers, and whether it is on watch."""
-        text = """select open::text[], pollers, on_watch
-            from {schema}.set_worker_state(%s, %s, %s, %s::text[], %s, %s)"""
-        return FunctionCall(self._sql[text], [worker_id, state, busy, _list(queues), poll_interval, channel], _row)
-
-    def call_workers(self, worker_id: int | None, call: str) -> FunctionCall[Rows]:
-        """Send a call to other workers."""
-        return FunctionCall(self._sql["select {schema}.call_workers(%s, %s)"], [worker_id, call], _rows)
-
-    def still_open(self, transactions: list[str]) -> FunctionCall[list[str]]:
-        """Call open_transactions. Return those of the given transactions that are still open."""
-        statement = self._sql["select {schema}.open_transactions(null, %s::xid8[])::text[]"]
-        return FunctionCall(statement, [transactions], _value)
-
-    def notifiers_waiting(self) -> FunctionCall[int]:
-        """Return how many committing transactions wait for each other because they notify."""
-        return FunctionCall(self._sql["select {schema}.notifiers_waiting()"], [], _value)
-
-    def next_due(self) -> FunctionCall[float | None]:
-        """Return the seconds until the next scheduled job is due, or None when no job is scheduled."""
-        return FunctionCall(self._sql["select {schema}.next_due()"], [], _value)
-
-
-def _dicts(*names: str) -> Callable[[Rows], Dicts]:
-    return lambda rows: [dict(zip(names, row, strict=True)) for row in rows]
+        return FunctionCall(self._sql[text], [batch], answers.row)

@@ -24,13 +24,13 @@ class Claiming:
 
     def __init__(self, database: Database, presence: Presence) -> None:
         self._run, self._calls, self._presence = database.run, database.calls, presence
-        self._one = threading.Lock()
+        self._one_at_a_time = threading.Lock()
         self.since_floors = 0  # jobs claimed since the floors were moved
         self._floors: tuple[int, list[str]] = (0, [])  # the values that advance_floors returned last
         self._lanes: set[tuple[str, int]] = set()  # queues and priorities of the jobs claimed since
-        self._unsure = False  # a claim's answer was lost, so this worker may hold jobs that it does not know
+        self._may_hold_unknown = False  # a claim's answer was lost, so this worker may hold jobs that it does not know
         self._drain_until = self._drain_again = 0.0
-        self._told_left: dict[int, list[str]] = {}  # the types that the worker leaves, as last sent to the database
+        self._sent_left_types: dict[int, list[str]] = {}  # by worker id, as the database knows them
         self.holds = Holds()
 
     def claim(
@@ -47,7 +47,7 @@ class Claiming:
         the worker claims nothing for five seconds, or until its jobs in flight have ended.
         """
         # Claims take turns. Otherwise a second claim would see the jobs of the first as unknown and release them.
-        with self._one:
+        with self._one_at_a_time:
             alone = not self.holds if suspects_alone else None
             now = time.monotonic()
             if alone is False and (now < self._drain_until or self.holds.has_suspect()):
@@ -74,20 +74,20 @@ class Claiming:
         with translated():
             worker_id = self._presence.join(queues)
         left = {worker_id: list(except_types)} if except_types else {}
-        if left != self._told_left:
+        if left != self._sent_left_types:
             self._run(self._calls.leave_types(worker_id, except_types))
-            self._told_left = left
-        if self._unsure:
+            self._sent_left_types = left
+        if self._may_hold_unknown:
             self._run(self._calls.release_unknown_jobs(worker_id, self.holds.claims()))
-        self._unsure = True
+        self._may_hold_unknown = True
         try:
             jobs, skipped = self._run(self._calls.claim_jobs(worker_id, queues, limit, except_types, alone))
         except NotRegistered:
-            self._unsure = False
+            self._may_hold_unknown = False
             self._presence.forget(worker_id)
             raise
         self.holds.add(jobs)
-        self._unsure = False
+        self._may_hold_unknown = False
         return jobs, skipped
 
     def advance_floors(self) -> None:
@@ -105,11 +105,11 @@ class Claiming:
 
         Do nothing while a claim is running, because its jobs are not known yet.
         """
-        if self._one.acquire(blocking=False):
+        if self._one_at_a_time.acquire(blocking=False):
             try:
                 self._run(self._calls.release_unknown_jobs(worker_id, self.holds.claims()))
             finally:
-                self._one.release()
+                self._one_at_a_time.release()
 
     def settled(self) -> None:
         """Wake the worker after a settle if it waited for its last job to end before it runs a suspect alone."""

@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pgjobq.errors import JobNotFound, LostJob, Unsupported
-from pgjobq.models import Job, JobStatus, NewJob, Which
+from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.outcomes import (
     Completed,
     Failed,
@@ -35,6 +35,7 @@ from pgjobq.outcomes import (
     Retried,
     status_after,
 )
+from pgjobq.storage.optional import OptionalFeatures
 
 __all__ = [
     "BaseStorage",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 
-class BaseStorage(ABC):
+class BaseStorage(OptionalFeatures, ABC):
     """Abstract base class of storages. The module's docstring has the rules that every storage keeps."""
 
     keep_completed = True  # False: delete completed jobs, if the storage supports that; a Worker may set it
@@ -110,14 +111,6 @@ class BaseStorage(ABC):
             self.enqueue(job.id, job.type, job.data, job.max_retries, job.priority, execute_at)
         return [job.id for job in jobs]
 
-    def _refuse_told(self, jobs: Sequence[NewJob]) -> None:
-        """Raise Unsupported for a unique key or an expiry, in a storage that has neither."""
-        for job in jobs:
-            if job.unique_key is not None:
-                raise Unsupported(f"unique_key: {type(self).__name__} has no unique keys; leave it out")
-            if job.expires_at is not None:
-                raise Unsupported(f"expires_at: {type(self).__name__} has no expiry; leave it out")
-
     async def enqueue_many_async(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """Do what enqueue_many does, without blocking the event loop."""
         import asyncio  # imported here, because `import pgjobq` does not need it
@@ -176,49 +169,6 @@ class BaseStorage(ABC):
         """Put back a claimed job that was not run. The default costs the job a try; a better storage does not."""
         self.retry(job_id, 0)
 
-    def cancel(self, job_id: str, reason: str | None = None) -> bool:
-        """Cancel a pending or running job. Return False if it was finished already. Raises JobNotFound.
-
-        reason: kept as the job's error; None leaves the error unchanged.
-        """
-        raise Unsupported(f"{type(self).__name__} cannot cancel jobs")
-
-    def cancel_jobs(self, which: Which, max_jobs: int | None = None, reason: str | None = None) -> int:
-        """Cancel the pending and running jobs that match, at most max_jobs, the oldest first; returns how many.
-
-        Not all or none: each job, or batch of jobs, is cancelled by itself.
-        """
-        raise Unsupported(f"{type(self).__name__} cannot cancel jobs")
-
-    def pause(self, kind: str, name: str, until: datetime | None = None, reason: str | None = None) -> None:
-        """Start no more jobs of a queue or a type (kind), until resume or until a time. See JobQueue.pause_queue."""
-        raise Unsupported(f"{type(self).__name__} cannot pause queues and types")
-
-    def resume(self, kind: str, name: str) -> bool:
-        """Start jobs of a queue or a type (kind) again; False when it was not paused."""
-        raise Unsupported(f"{type(self).__name__} cannot pause queues and types")
-
-    def pauses(self) -> list[dict[str, Any]]:
-        """What is paused, a dict each: kind, name, paused_at, paused_until, paused_by, reason. Here nothing is."""
-        return []
-
-    def prune(
-        self,
-        older_than: timedelta,
-        statuses: Sequence[str] = ("completed", "cancelled"),
-        *,
-        queues: Sequence[str] | None = None,
-    ) -> int:
-        """Delete jobs that finished longer ago than older_than, of these queues or of all. Return how many."""
-        raise Unsupported(f"{type(self).__name__} cannot prune jobs")
-
-    def prune_some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
-        """Delete some of the completed and cancelled jobs that are older, for a worker's background pruning.
-
-        The default deletes all of them. queues: the queues that the worker serves; only their jobs are deleted.
-        """
-        return Pruned(jobs=self.prune(older_than) if queues is None else self.prune(older_than, queues=queues))
-
     def rescue(self) -> int:
         """Put the jobs of dead workers back in line. Return how many.
 
@@ -250,14 +200,6 @@ class BaseStorage(ABC):
         for start in range(0, len(jobs), batch):
             yield jobs[start : start + batch]
 
-    def import_jobs(self, jobs: Sequence[Job]) -> int:
-        """Add jobs with their state, all or none. Return how many were added. Leave jobs whose id exists unchanged.
-
-        A running job becomes pending and keeps its attempts, or becomes failed if its tries are used up, because no
-        worker of this storage runs it. Raises InvalidJob for a job that this storage cannot store.
-        """
-        raise Unsupported(f"{type(self).__name__} cannot import jobs with their state")
-
     def stats(self) -> list[dict[str, Any]]:
         """Return a dict for each queue and status: queue, status, jobs, estimated, oldest_due_age (seconds)."""
         return [
@@ -265,13 +207,6 @@ class BaseStorage(ABC):
             for status, jobs in self.counts().items()
             if jobs
         ]
-
-    def workers(self) -> list[dict[str, Any]]:
-        """Return a dict for each registered worker: id, name, queues, started_at, alive, asleep, running.
-
-        The default returns an empty list.
-        """
-        return []
 
     def ping(self) -> None:
         """Connect, and check that the storage can work. Raises StorageUnavailable, or the error that prevents it."""
@@ -295,13 +230,6 @@ class BaseStorage(ABC):
         """
         return False
 
-    def unserved_types(self) -> list[dict[str, Any]]:
-        """Return a dict for each type of due jobs that no live worker takes: queue, type, jobs.
-
-        The default returns an empty list, because it does not know the workers.
-        """
-        return []
-
     def wake(self) -> None:
         """Make a wait() in another thread return soon, if the storage supports that."""
 
@@ -316,10 +244,6 @@ class BaseStorage(ABC):
 
     def hear_cancels(self, seconds: float) -> None:
         """Hear of cancels for so many seconds, also if no thread is in wait(): a job runs long, or there is no room."""
-
-    def transaction(self, job: Job) -> JobTransaction:
-        """Return a transaction that completes the job when it commits; see Job.transaction in the worker."""
-        raise Unsupported(f"{type(self).__name__} cannot complete jobs in a transaction; do not use transaction()")
 
     def reopener(self) -> Callable[[], BaseStorage] | None:
         """Return a function that pickle can carry and that opens this storage in another process. None: it cannot.

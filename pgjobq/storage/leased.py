@@ -55,15 +55,15 @@ class LeasedStorage(FencedStorage):
         self._worker_id: int | None = None
         self._renewed_at = 0.0  # seconds of time.monotonic
         self._keeper: Keeper | None = None
-        self._unsure = False  # a claim's answer was lost, so this worker may hold jobs that it does not know
-        self._poked, self._pause, self._suspects = threading.Event(), POLL_MIN, Suspects()
+        self._may_hold_unknown = False  # a claim's answer was lost, so this worker may hold jobs that it does not know
+        self._woken, self._pause, self._suspects = threading.Event(), POLL_MIN, Suspects()
         renew_in_child(self)
 
     def after_fork(self) -> None:
         """Reset the object in a forked child, because the registration, the thread and the locks are the parent's."""
         self._joining, self._claiming = threading.Lock(), threading.RLock()
-        self._worker_id, self._keeper, self._holds, self._unsure = None, None, Holds(), False
-        self._poked, self._pause, self._suspects = threading.Event(), POLL_MIN, Suspects()
+        self._worker_id, self._keeper, self._holds, self._may_hold_unknown = None, None, Holds(), False
+        self._woken, self._pause, self._suspects = threading.Event(), POLL_MIN, Suspects()
         self._left_types = []
 
     # -- for subclasses: each method is atomic, and raises StorageUnavailable when the database does not answer ----
@@ -120,14 +120,14 @@ class LeasedStorage(FencedStorage):
         with self._claiming:  # claims take turns, so that the jobs of an earlier claim are known before the next
             if self.suspects_alone and self._suspects.must_wait(self._holds.all()):
                 return []
-            if self._unsure:
+            if self._may_hold_unknown:
                 known = self._holds.starts()
                 self._give_back([job for job in self._held_by(worker_id) if start(job) not in known])
-                self._unsure = False
+                self._may_hold_unknown = False
             try:
                 jobs = self._claim(Claimant.fresh(worker_id), limit, queues, self._left_types)
             except StorageError:
-                self._unsure = True
+                self._may_hold_unknown = True
                 raise
             if self.suspects_alone and any(job.crashes for job in jobs):
                 jobs, left = self._suspects.apart(jobs, self._holds.all())
@@ -169,14 +169,14 @@ class LeasedStorage(FencedStorage):
 
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
         """Sleep until an enqueue or wake() on this object, or for a pause that doubles up to poll_interval."""
-        self._poked.wait(min(timeout, self._pause))
-        self._poked.clear()
+        self._woken.wait(min(timeout, self._pause))
+        self._woken.clear()
         self._pause = min(self._pause * 2, self.poll_interval)
 
     def wake(self) -> None:
         """Make a wait() in another thread return."""
         self._pause = POLL_MIN
-        self._poked.set()
+        self._woken.set()
 
     def rescue(self) -> int:
         """Put the jobs of dead workers back in line. Return how many. A running Worker calls this by itself."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from psycopg_pool import ConnectionPool
 
-from pgjobq.checks import check_seconds, check_whole_number
+from pgjobq.checks import check_seconds
 from pgjobq.errors import JobsHeld
 from pgjobq.forks import renew_in_child
 from pgjobq.models import Job, JobStatus, NewJob, Which
@@ -20,19 +20,19 @@ from pgjobq.postgres.claiming import Claiming
 from pgjobq.postgres.database import Database
 from pgjobq.postgres.dsn import connection_parameters, ends_with_client
 from pgjobq.postgres.errors import translated
+from pgjobq.postgres.operations import PostgresOperations
 from pgjobq.postgres.pausing import Pauses
 from pgjobq.postgres.presence import Presence
 from pgjobq.postgres.pruning import Pruning
-from pgjobq.postgres.repairing import Repaired, repair
 from pgjobq.postgres.rows import check_sizes
 from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle, settle_free
 from pgjobq.postgres.transaction import PostgresTransaction
-from pgjobq.postgres.transfer import exported, imported
+from pgjobq.postgres.transfer import imported
 from pgjobq.storage.fenced import FencedStorage
 
 
-class PostgresStorage(FencedStorage):
+class PostgresStorage(PostgresOperations, FencedStorage):
     """Jobs in PostgreSQL >= 15, in a schema created by `pgjobq migrate`.
 
     conninfo is a DSN or a psycopg_pool ConnectionPool. Nothing is connected before the first call. The first dequeue
@@ -257,47 +257,6 @@ class PostgresStorage(FencedStorage):
     def _prune_some(self, older_than: timedelta, queues: list[str] | None) -> Pruned:
         # Only one worker prunes at a time, in small batches, so that claims do not slow down.
         return self._pruning.some(older_than, queues)
-
-    def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
-        """Yield every job in pages, oldest first."""
-        return exported(self._database, batch)
-
-    def repair(self, batch: int = 50_000) -> Repaired:
-        """Put jobs in line that were added without triggers, in transactions of one batch each."""
-        check_whole_number("batch", batch, 1, 2**31 - 1)
-        return repair(self._database, batch)
-
-    def counts(self) -> dict[JobStatus, int]:
-        """Return the exact number of jobs of each status. Every status has an entry. This scans the table."""
-        found = dict.fromkeys(JobStatus, 0)
-        return found | {JobStatus(status): jobs for status, jobs in self._run(self._calls.count_jobs())}
-
-    def stats(self) -> list[dict[str, Any]]:
-        """Read the view job_stats: queue, status, jobs, estimated, oldest_due_age (seconds). This is cheap."""
-        return self._run(self._calls.job_stats())
-
-    def workers(self) -> list[dict[str, Any]]:
-        """Read the view worker_status: id, name, queues, started_at, alive, asleep, running."""
-        return self._run(self._calls.worker_status())
-
-    def pause(self, kind: str, name: str, until: datetime | None = None, reason: str | None = None) -> None:
-        """Start no more jobs of a queue or a type (kind), until resume or until a time."""
-        self._pauses.pause(kind, name, until, reason)
-
-    def resume(self, kind: str, name: str) -> bool:
-        """Start jobs of a queue or a type (kind) again; False when it was not paused."""
-        return self._pauses.resume(kind, name)
-
-    def pauses(self) -> list[dict[str, Any]]:
-        """What is paused: kind, name, paused_at, paused_until, paused_by, reason."""
-        return self._pauses.now()
-
-    def unserved_types(self) -> list[dict[str, Any]]:
-        """Return the types of due jobs that no live worker takes: queue, type, jobs.
-
-        This checks at most 10,000 places of each queue.
-        """
-        return self._run(self._calls.unserved_types())
 
     def ping(self) -> None:
         """Connect and check the schema. Raises StorageUnavailable, NotMigrated or SchemaTooNew."""

@@ -83,7 +83,7 @@ class RedisStorage(LeasedStorage):
 
     def _dequeue(self, limit: int, queues: Sequence[str] | None) -> list[Job]:
         with self._claiming:
-            if self._unsure:  # a claim that is still on its way must not be executed any more
+            if self._may_hold_unknown:  # a claim that is still on its way must not be executed any more
                 self._server.call("fence", self._join(), next(self._numbers))
             return super()._dequeue(limit, queues)
 
@@ -127,15 +127,15 @@ class RedisStorage(LeasedStorage):
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
         """Sleep until a job is enqueued or due, or until wake(), at most poll_interval seconds."""
         if self._bell is None:
-            self._bell = Bell(self._server, self._poked.set)
+            self._bell = Bell(self._server, self._woken.set)
             self._bell.start()
             weakref.finalize(self, self._bell.stop)
         until_due = max(self._alarm - time.monotonic(), 0.0)
         if not self._bell.name_if_heard:
             super().wait(min(timeout, max(until_due, 0.001)), queues)
             return
-        self._poked.wait(min(timeout, until_due, self.poll_interval))
-        self._poked.clear()
+        self._woken.wait(min(timeout, until_due, self.poll_interval))
+        self._woken.clear()
 
     def close(self) -> None:
         """Close this object's own connections. Without leave(), held jobs stay running until the lease expires."""

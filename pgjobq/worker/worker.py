@@ -19,11 +19,12 @@ from pgjobq.events import EventLog
 from pgjobq.handlers import Registry, default_registry
 from pgjobq.isolation import refuse_in_child
 from pgjobq.signals import SIGNALS, StopSignals
-from pgjobq.storage.base import BaseStorage, Released
+from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.contact import Contact
 from pgjobq.worker.ending import END_TIME, LEAVE_TIME, Step, log_unsettled
 from pgjobq.worker.fetcher import Fetcher
 from pgjobq.worker.in_flight import InFlight
+from pgjobq.worker.inline import run_jobs
 from pgjobq.worker.maintenance import MaintenanceLoop
 from pgjobq.worker.prune import PruneLoop, check_keep
 from pgjobq.worker.queue_limits import InFlightByQueue, LimitedFetcher, Limits, check_limits
@@ -253,37 +254,7 @@ class Worker:
         Jobs that are left to other workers do not count.
         """
         refuse_in_child("Worker")
-        done = 0
-        in_flight = InFlight(1)
-        runner, tasks = ThreadRunner(in_flight, self.storage, 1), TaskRunner(in_flight, self.storage, 1)
-        fetcher = Fetcher(
-            self.storage,
-            in_flight,
-            self._registry,
-            runner,
-            tasks,
-            queues=self.queues,
-            fail_unknown=self._fail_unknown,
-        )
-        while limit is None or done < limit:
-            jobs = self.storage.dequeue_many(1, self.queues)
-            if not jobs:
-                break
-            fetcher.dispatch(jobs)
-            in_flight.note_claimed(1)
-            while not in_flight.outcomes:
-                in_flight.has_outcome.wait(0.05)
-                in_flight.has_outcome.clear()
-                runner.check_deadlines()
-                tasks.watch()
-                tasks.running()
-            outcomes = in_flight.take_outcomes(1)
-            self.storage.settle(outcomes)
-            done += not any(isinstance(outcome, Released) for outcome in outcomes)
-        runner.stop()
-        tasks.stop()
-        self.storage.leave_types(())
-        return done
+        return run_jobs(self.storage, self._registry, self.queues, fail_unknown=self._fail_unknown, limit=limit)
 
     def _wait_for_running(self, until: float, fetch_ends: Step) -> None:
         patience = time.monotonic() + FLUSH_TIME

@@ -234,7 +234,7 @@ def test_answer_of_a_claim_lost_with_the_connection_loses_no_job(storage: Postgr
     (a,) = storage.dequeue_many(1)
     # The database claimed b for this worker, and the answer never came.
     conn.execute("select from claim_jobs(%s, null, 1)", [a.worker_id])
-    storage._claiming._unsure = True
+    storage._claiming._may_hold_unknown = True
     (b,) = storage.dequeue_many(5)
     assert (b.id, b.attempts) == ("b", 1)
     assert storage.complete_many([a, b]) == []

@@ -197,7 +197,7 @@ def test_claim_that_arrives_late_is_refused(own_server: OwnServer, make: MakeSto
     storage = make(own_server(Valkey))
     storage.dequeue()
     worker = storage.workers()[0]["id"]
-    storage._unsure = True
+    storage._may_hold_unknown = True
     storage.dequeue()  # gives up every claim that may be on its way
     storage.enqueue_many([NewJob(type="t", id="a")])
     late = next(storage._numbers) - 2

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from pgjobq.errors import DuplicateJob, Unsupported
-from pgjobq.models import JobStatus, NewJob
+from pgjobq.models import JobStatus, NewJob, Which
 from pgjobq.storage.base import BaseStorage, Completed, Failed, Outcome, Released, Retried
 from pgjobq.testing.features import StorageTests, needs
 from pgjobq.testing.promises import accepted, ids, promise, refused, same, stored, taken, unchanged
@@ -54,6 +54,20 @@ class BatchingTests(StorageTests):
         again = storage.enqueue_many([NewJob(id="b", type="t", unique_key="k")])
         same(again, [first], "enqueue_many: returns the id of the job that has the unique key, or raises Unsupported")
         same(ids(storage.list_jobs()), [first], "enqueue_many: does not add a second job with the same unique key")
+
+    @needs("batches", "cancels_many")
+    def test_cancel_jobs_of_a_unique_key(self, storage: BaseStorage) -> None:
+        """A storage that has no unique keys says Unsupported, and cancels nothing."""
+        storage.enqueue("plain", "t", {})
+        try:
+            found = storage.cancel_jobs(Which(unique_key="k"))
+        except Unsupported as error:
+            promise("unique_key" in str(error), "cancel_jobs: Unsupported names unique_key", message=str(error))
+        else:
+            same(found, 0, "cancel_jobs: cancels only jobs with the unique key")
+            storage.enqueue_many([NewJob(id="keyed", type="t", unique_key="k")])
+            same(storage.cancel_jobs(Which(unique_key="k")), 1, "cancel_jobs: cancels the job with the unique key")
+        same(stored(storage, "plain").status, JobStatus.PENDING, "cancel_jobs: leaves a job without the unique key")
 
     @needs("batches")
     def test_enqueue_many_adds_all_or_none(self, storage: BaseStorage) -> None:

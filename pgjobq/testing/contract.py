@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgjobq.testing.batching import BatchingTests
 from pgjobq.testing.claiming import ClaimingTests
 from pgjobq.testing.concurrency import ConcurrencyTests
+from pgjobq.testing.isolating import IsolatingTests
 from pgjobq.testing.keeping import KeepingTests
 from pgjobq.testing.machine import MachineTests
 from pgjobq.testing.more import MoreTests
@@ -21,6 +22,7 @@ class StorageContract(
     MoreTests,
     MovingTests,
     WorkingTests,
+    IsolatingTests,
     ConcurrencyTests,
     MachineTests,
 ):
@@ -45,6 +47,8 @@ class StorageContract(
     - reasons: cancel stores its reason as the error of the job.
     - cancels_many: cancel_jobs cancels all jobs that match.
     - leaves: after leave_types, dequeue passes over jobs of these types.
+    - reopens: the function of reopener opens the same jobs in another process.
+    - transacts: transaction completes its job.
     - rescues: if a worker dies, or a storage is closed without leave(), its jobs become pending again.
     - processes: make_storage can be pickled and opens the same database in another process.
 

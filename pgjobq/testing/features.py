@@ -34,6 +34,8 @@ FEATURES: dict[str, Callable[[type[BaseStorage]], bool]] = {
     "notices": _overrides("maintain"),
     "imports": _overrides("import_jobs"),
     "leaves": _overrides("leave_types"),
+    "reopens": _overrides("reopener"),
+    "transacts": _overrides("transaction"),
 }
 
 
@@ -65,6 +67,8 @@ class StorageTests:
     notices: ClassVar[bool | None] = None
     imports: ClassVar[bool | None] = None
     leaves: ClassVar[bool | None] = None
+    reopens: ClassVar[bool | None] = None
+    transacts: ClassVar[bool | None] = None
     processes: ClassVar[bool] = True
 
     jobs: ClassVar[int] = 300

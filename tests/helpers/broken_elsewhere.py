@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import text
 
 from pgjobq.models import Job
+from pgjobq.outcomes import Outcome
 from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 
@@ -53,3 +55,14 @@ class NeverRescuesElsewhere(FileStorage):
 class NoFencingElsewhere(SelectsThenStartsElsewhere):
     def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
         return FileStorage.dequeue_many(self, limit, queues)
+
+
+class ReopensAnother(FileStorage):
+    def reopener(self) -> Callable[[], SQLAlchemyStorage] | None:
+        return partial(SQLAlchemyStorage, "sqlite:///:memory:")
+
+
+class LosesWhatWasCompletedElsewhere(FileStorage):
+    def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        lost = [outcome for outcome in outcomes if (job := self.get_job(outcome.job.id)) and job.status != "running"]
+        return lost or super()._settle(outcomes)

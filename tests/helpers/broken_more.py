@@ -33,6 +33,12 @@ class IgnoresUniqueKeys(MemoryStorage):
         return super().enqueue_many([replace(job, unique_key=None) for job in jobs], connection)
 
 
+@breaks({"test_cancel_jobs_of_a_unique_key": "cancel_jobs: cancels only jobs with the unique key"})
+class CancelsWithoutTheKey(MemoryStorage):
+    def _cancel_jobs(self, which: Which, max_jobs: int | None, reason: str | None) -> int:
+        return super()._cancel_jobs(replace(which, unique_key=None, type=which.type or "t"), max_jobs, reason)
+
+
 @breaks({"test_dequeue_many": "dequeue_many: returns up to limit due jobs"})
 class OneTooMany(MemoryStorage):
     def _claim(

@@ -268,7 +268,12 @@ class ReturnsRunningJobs(DictStorage):
         return super().dequeue() or running[0]
 
 
-@breaks({"test_complete": "complete: sets the status and keeps the attempts"})
+@breaks(
+    {
+        "test_complete": "complete: sets the status and keeps the attempts",
+        "test_worker_isolates": "worker: completes the job of an isolated handler",
+    }
+)
 class CompletesNothing(DictStorage):
     def complete(self, job_id: str) -> None:
         self._held(job_id)

@@ -16,8 +16,10 @@ from helpers.broken_cases import CASES, Case, breaks
 from helpers.broken_elsewhere import (
     FailsElsewhere,
     FileStorage,
+    LosesWhatWasCompletedElsewhere,
     NeverRescuesElsewhere,
     NoFencingElsewhere,
+    ReopensAnother,
     SelectsThenStartsElsewhere,
     SharesNothingElsewhere,
 )
@@ -27,6 +29,7 @@ from pgjobq import BaseStorage
 from pgjobq.testing import StorageContract
 
 PROCESSES = "test_processes_on_one_database"
+REOPENED = "test_reopened_storage_completes_jobs"
 LEASE = "test_lease_of_a_suspended_process"
 elsewhere: dict[type[FileStorage], dict[str, str]] = {
     FailsElsewhere: {PROCESSES: "processes: a storage works in a child process"},
@@ -34,6 +37,8 @@ elsewhere: dict[type[FileStorage], dict[str, str]] = {
     SelectsThenStartsElsewhere: {PROCESSES: SAME_START},
     NeverRescuesElsewhere: {"test_rescue_of_a_killed_process": PENDING_AGAIN},
     NoFencingElsewhere: {LEASE: "fencing: complete by a worker whose lease expired"},
+    ReopensAnother: {REOPENED: "reopener: opens the same jobs"},
+    LosesWhatWasCompletedElsewhere: {REOPENED: "settle: a job that a reopened storage has completed is not lost"},
 }
 for _storage, _says in elsewhere.items():
     breaks(_says, processes=True, jobs=60, rescue_within=2.5)(_storage)

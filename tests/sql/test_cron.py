@@ -190,7 +190,7 @@ def test_large_steps_cost_nothing(conn: Connection) -> None:
 @pytest.mark.parametrize(
     "zone",
     ["FOO+3", "<+03>-3", "Europe/Paris3", "Etc/GMT+77", "CET", "EST", "MET", "cest", "+02", "02:00", "Mars/Base", "", "x" * 300,
-     "EST5EDT,M3.2.0/2,M11.1.0", "../../etc/passwd", "Europe/Paris ", "posixrules", "localtime", None],
+     "EST5EDT,M3.2.0/2,M11.1.0", "../../etc/passwd", "Europe/Paris ", "posixrules", "localtime", "right/Europe/Paris", "posix/UTC", None],
 )  # fmt: skip
 def test_zone_is_refused(conn: Connection, zone: str | None) -> None:
     with pytest.raises(psycopg.Error, match=r"^time_zone: ") as error:

@@ -15,7 +15,9 @@ begin
   elsif check_time_zone.time_zone collate "C" ~ '^([A-Z][A-Za-z_]*)(/[A-Z][A-Za-z_-]*){1,2}$' then
     perform timestamptz 'epoch' at time zone check_time_zone.time_zone;
     return;
-  elsif exists (select from pg_timezone_names where pg_timezone_names.name = check_time_zone.time_zone collate "C")
+  elsif exists (select from pg_timezone_names
+                 where pg_timezone_names.name = check_time_zone.time_zone collate "C"
+                   and pg_timezone_names.name collate "C" ~ '^[A-Z]')  -- not localtime, posixrules or right/UTC
     and (check_time_zone.time_zone = 'GMT'
          or not exists (select from pg_timezone_abbrevs
                          where pg_timezone_abbrevs.abbrev = upper(check_time_zone.time_zone collate "C"))) then

@@ -1,0 +1,20 @@
+-- comments_kept: describe the tables of what jobs and operators leave behind, as comments.sql does for the others.
+do $$
+begin
+  perform comment_on(wanted.kind, wanted.name, wanted.comment)
+     from (values
+       ('column',   'jobs.fingerprint',    'What the failure of a failed job is grouped by (see the view failures); null: it is computed when it is needed.'),
+
+       ('table',    'attempts',            'Private: the tries that did not succeed (see job_attempts), kept as long as their jobs.'),
+       ('column',   'attempts.attempt',    'The job''s attempts during the try.'),
+       ('column',   'attempts.worker',     'The name of the worker that ran the try.'),
+       ('column',   'attempts.outcome',    'raised, timed out, worker died, cancelled or released.'),
+       ('sequence', 'attempts_swept',      'Private: the page of attempts at which the next sweep begins.'),
+
+       ('table',    'action_log',          'Private: what operators did (see the view actions).'),
+       ('column',   'action_log.role',     'The role of the session.'),
+       ('column',   'action_log.actor',    'The setting pgjobq.actor of the session, where an application puts the name of its own user.'),
+       ('column',   'action_log.jobs',     'How many jobs it changed; null if that does not apply.')
+     ) as wanted (kind, name, comment);
+end;
+$$;

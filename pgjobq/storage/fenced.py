@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pgjobq.arrival import FINISHED
 from pgjobq.checks import check_age, check_delay, check_name, check_names, check_reason, check_whole_number, is_name
-from pgjobq.errors import InvalidJob, JobNotFound, LostJob
+from pgjobq.errors import InvalidJob, JobNotFound, LostJob, Unsupported
 from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob, Which
 from pgjobq.outcomes import Completed, Failed, Outcome, Pruned, Released, Retried
+from pgjobq.redrive import Redrive
 from pgjobq.storage.base import BaseStorage
 
 OLDEST = timedelta(days=365_000)  # no job is older, and databases cannot represent earlier times
@@ -220,6 +221,18 @@ class FencedStorage(BaseStorage):
         if done:
             self._cancelled()
         return done
+
+    def retry_jobs(self, redrive: Redrive) -> int:
+        """Retry the failed jobs that match, the oldest first; return how many. Here by a walk over all jobs."""
+        for name in ("fingerprint", "data_patch"):
+            if getattr(redrive, name) is not None:
+                raise Unsupported(f"{name}: {type(self).__name__} has none; leave it out")
+        found = [job.id for page in self.export_jobs() for job in page if redrive.matches(job)][: redrive.max_jobs]
+        if redrive.dry_run:
+            return len(found)
+        begin = 0.0 if redrive.starting_at is None else (redrive.starting_at - datetime.now(UTC)).total_seconds()
+        delays = (max(begin + redrive.spread * (n + 0.5) / len(found), 0.0) for n in range(len(found)))
+        return sum(self._put_back(job_id, delay) for job_id, delay in zip(found, delays, strict=True))
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back, in the thread that cancels, when a job was cancelled through this object."""

@@ -114,7 +114,7 @@ class Run:
         """Return the outcome of a run that is past its deadline."""
         self.mark_lost()
         error = JobTimeout(f"ran longer than {self.handler.timeout} seconds")
-        return verdict(self.job, self.handler, error)
+        return verdict(self.job, self.handler, error, "timed out")
 
     def mark_lost(self) -> None:
         """Set `lost` on the handler's job, because its result no longer counts; end what job.transaction() runs."""
@@ -127,8 +127,11 @@ class Run:
         return self.running_job is not None and any(t.settled for t in self.running_job.transactions)
 
 
-def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
-    """Return Retried if tries are left and the error is not final, else Failed. Never raises, whatever it is."""
+def verdict(job: Job, handler: Handler | None, error: BaseException, ended: str = "raised") -> Outcome:
+    """Return Retried if tries are left and the error is not final, else Failed. Never raises, whatever it is.
+
+    ended: how the try ended; see Failed.
+    """
     try:
         text = explain(error)
         final = isinstance(error, Fail | BadArguments | UnknownJobType) or handler is None
@@ -136,13 +139,13 @@ def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
         trace = None if isinstance(error, VERDICTS) else text
         if final or handler is None or job.tries > job.max_retries:
             log.warning("job.failed", extra=fields, trace=trace)
-            return Failed(job, text)
+            return Failed(job, text, ended)
         delay, text = _delay(job, handler, error, text)
         log.info("job.retried", extra=fields | {"delay": round(delay, 3)}, trace=trace)
-        return Retried(job, delay, text)
+        return Retried(job, delay, text, ended)
     except BaseException as broken:
         log.error("job.failed", extra=log_fields(job) | {"error": class_name(error)}, exc_info=broken)
-        return Failed(job, class_name(error))
+        return Failed(job, class_name(error), ended)
 
 
 def _delay(job: Job, handler: Handler, error: BaseException, text: str) -> tuple[float, str]:

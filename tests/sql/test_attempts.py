@@ -17,7 +17,7 @@ def start(conn: Connection, name: str = "alpha", **job: Any) -> tuple[str, int, 
     names = ", ".join(f"{key} => %s" for key in values)
     conn.execute(f"select enqueue_job({names})", list(values.values()))
     worker = one(conn, "select register_worker(%s)", name)
-    claim_id, job_id = conn.execute("select claim_id, id from claim_jobs(%s)", [worker]).fetchone() or ()
+    ((claim_id, job_id),) = conn.execute("select claim_id, id from claim_jobs(%s)", [worker]).fetchall()
     return job_id, claim_id, worker
 
 
@@ -45,7 +45,7 @@ def test_fail_job_keeps_the_try(conn: Connection) -> None:
     error = "ValueError: no such order\n  File tasks.py"
     assert one(conn, "select fail_job(%s, %s, %s)", job_id, claim, error)
     assert history(conn, job_id) == [(1, "alpha", "raised", "ValueError", error)]
-    started, ended = conn.execute("select started_at, ended_at from job_attempts(%s)", [job_id]).fetchone() or ()
+    ((started, ended),) = conn.execute("select started_at, ended_at from job_attempts(%s)", [job_id]).fetchall()
     assert started == one(conn, "select started_at from jobs")
     assert started <= ended
 
@@ -152,9 +152,12 @@ def test_attempts_of_jobs_that_were_deleted_manually_are_swept(connect: Callable
     conn.execute("delete from jobs where id = %s", [job_id])
     holder.execute("select from attempts where job_id = %s and attempt = 1 for update", [job_id])
     conn.execute("select prune_jobs()")  # does not wait for the row that is held
-    assert one(conn, "select array_agg((job_id, attempt)::text order by attempt, job_id) from attempts").count(
-        f"({job_id},1)"
-    ) == 1
+    assert (
+        one(conn, "select array_agg((job_id, attempt)::text order by attempt, job_id) from attempts").count(
+            f"({job_id},1)"
+        )
+        == 1
+    )
     assert one(conn, "select count(*) from attempts") == 2
     holder.rollback()
     conn.execute("select prune_jobs()")

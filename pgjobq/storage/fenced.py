@@ -88,9 +88,9 @@ class FencedStorage(BaseStorage):
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
         """Delete old jobs of these final statuses and these queues (None: all). Return how many."""
 
-    def _prune_some(self, older_than: timedelta, queues: list[str] | None) -> Pruned:
-        """Delete some of the completed and cancelled jobs. A subclass may delete one batch at a time."""
-        return Pruned(jobs=self.prune(older_than, queues=queues))
+    def _prune_some(self, older_than: timedelta, queues: list[str] | None, statuses: list[str]) -> Pruned:
+        """Delete some of the jobs of these final statuses. A subclass may delete one batch at a time."""
+        return Pruned(jobs=self.prune(older_than, statuses, queues=queues))
 
     # -- adding, starting and settling --------------------------------------------------------------------
 
@@ -256,11 +256,17 @@ class FencedStorage(BaseStorage):
         final = _final_statuses(statuses)
         return 0 if older_than > OLDEST else self._prune(older_than, final, _each_once(queues), batch)
 
-    def prune_some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
-        """Delete some of the completed and cancelled jobs that are older, for a worker's background pruning."""
+    def prune_some(
+        self,
+        older_than: timedelta,
+        queues: Sequence[str] | None = None,
+        statuses: Sequence[str] = ("completed", "cancelled"),
+    ) -> Pruned:
+        """Delete some of the jobs of these final statuses that are older, for a worker's background pruning."""
         check_age(older_than)
         check_names("queues", queues)
-        return Pruned() if older_than > OLDEST else self._prune_some(older_than, _each_once(queues))
+        final = _final_statuses(statuses)
+        return Pruned() if older_than > OLDEST else self._prune_some(older_than, _each_once(queues), final)
 
     @staticmethod
     def _can_be(job_id: str) -> bool:

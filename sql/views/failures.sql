@@ -1,4 +1,4 @@
--- failures: the failed jobs, grouped by their fingerprint. It reads every failed job: a second or two for a million.
+-- failures: the failed jobs, grouped by their fingerprint. It reads every failed job, which takes seconds for a million.
 create or replace view failures as
 select kind.fingerprint, sample.type, error_class(sample.error) as error_class, error_line(sample.error) as message,
        kind.jobs, kind.first_failed_at, kind.last_failed_at, kind.sample_id
@@ -7,5 +7,7 @@ select kind.fingerprint, sample.type, error_class(sample.error) as error_class, 
           from jobs
          where jobs.failed_at is not null and jobs.status = 'failed'
          group by 1) as kind
-  join jobs as sample on sample.id = kind.sample_id;
+ cross join lateral (
+   select jobs.type, jobs.error from jobs where jobs.id = kind.sample_id
+   offset 0) as sample;
 comment on view failures is 'The failed jobs, grouped by their fingerprint: the type, and the error without numbers, ids and quoted strings.';

@@ -9,11 +9,15 @@ create or replace function error_class(error text)
   parallel safe
   set search_path from current
 as $$
+declare
+  v_word constant text := split_part(error_line(error_class.error), ':', 1);
 begin
-  if left(error_class.error, 40) ~ '^worker [0-9]+ stopped or died ' then
+  if v_word like 'worker % stopped or died %' then
     return 'WorkerDied';
+  elsif length(v_word) between 1 and 255 and v_word collate "C" !~ E'[][ \t;,(){}<>"''`/\\\\]' then
+    return v_word;
   end if;
-  return substring(error_line(error_class.error) collate "C" from E'^([^][ \t:;,(){}<>"''`/\\\\]{1,255})(?::|$)');
+  return null;
 end;
 $$;
 comment on function error_class(text) is 'Return the class of an error, which is the word before the colon in its first line.';

@@ -95,11 +95,9 @@ insert into schema_version (version) values (2);
 \ir functions/private/check_floors.sql
 \ir functions/private/check_new_job.sql
 \ir functions/private/check_redrive.sql
-\ir functions/private/comment_on.sql
 \ir functions/private/drop_orphans.sql
 \ir functions/private/end_pauses.sql
 \ir functions/private/enter_doorbell.sql
-\ir functions/private/expire_jobs.sql
 \ir functions/private/failed_jobs.sql
 \ir functions/private/filter_text.sql
 \ir functions/private/forget_claims.sql
@@ -130,7 +128,6 @@ insert into schema_version (version) values (2);
 \ir functions/private/take_places.sql
 \ir functions/private/take_unique_key.sql
 \ir functions/private/try_unique_key.sql
-\ir functions/private/turn_key.sql
 \ir functions/private/was_settled.sql
 \ir functions/private/without_paused.sql
 \ir ours.sql

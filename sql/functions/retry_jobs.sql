@@ -70,7 +70,7 @@ begin
     into v_found, retried, reached_created_at, reached_id;
   if retry_jobs.max_jobs is null or v_found < retry_jobs.max_jobs then reached_created_at := null; reached_id := null; end if;
   if retried > 0 and not retry_jobs.dry_run then
-    perform note_action('retry', filter_text(retry_jobs.queue, retry_jobs.type, retry_jobs.fingerprint, retry_jobs.failed_since,
+    perform note_action('retry', filter_text(retry_jobs.queue, retry_jobs.type, null, retry_jobs.fingerprint, retry_jobs.failed_since,
                         retry_jobs.failed_until, null), retry_jobs.reason, retried, retry_jobs.after_id is not null);
   end if;
 end;

@@ -38,7 +38,7 @@ class World:
                 new, self.new = self.new, False
                 self.policy.told(self.now, action, None if new else self.open, self.pollers, self.on_watch)
             case Ask("open"):
-                self.policy.still_open(self.open)
+                self.policy.still_open(self.now, self.open)
             case Ask("line"):
                 self.all(self.policy.line(self.now, self.line))
             case Ask():

@@ -62,6 +62,20 @@ def test_claim_that_finds_nothing_finds_a_place_below_a_floor(busy: Connection, 
     assert floor(busy) is None
 
 
+def test_round_of_maintenance_looks_below_the_floors(busy: Connection, me: int) -> None:
+    """While a worker sleeps, it calls watch_workers and claims nothing."""
+    claim(busy, me, 10)
+    busy.execute("select setval('place_seq', 10)")
+    low = enqueue(busy, 1, "low")
+    waiting = "select waiting from watch_workers(%s)"
+    look_ago(busy, 50)
+    assert one(busy, waiting, me) is False
+    look_ago(busy, 61)
+    assert one(busy, waiting, me) is True
+    look_ago(busy, 0)
+    assert claim(busy, me, 10) == low
+
+
 def test_clock_that_was_set_back_does_not_delay_the_look_below_the_floors(busy: Connection, me: int) -> None:
     """The last look appears to be in the future."""
     claim(busy, me, 10)

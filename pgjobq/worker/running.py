@@ -22,6 +22,8 @@ from pgjobq.worker.raised import Raised, raised_by
 
 log = EventLog("pgjobq.worker")
 
+_ENDS: dict[type, str] = {JobTimeout: "timed out", ProcessDied: "worker died"}  # how a try ended; see Failed
+
 
 class OpensTransactions(Protocol):
     """A storage, as a RunningJob needs it."""
@@ -134,9 +136,7 @@ class Run:
 
 def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
     """Return Retried if tries are left and the error is not final, else Failed. Never raises, whatever it is."""
-    ended = (
-        "timed out" if isinstance(error, JobTimeout) else "worker died" if isinstance(error, ProcessDied) else "raised"
-    )
+    ended = _ENDS.get(type(error), "raised")
     try:
         raised = raised_by(error)
         fields = log_fields(job) | {"error": raised.headline}

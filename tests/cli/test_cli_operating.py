@@ -104,6 +104,17 @@ def test_a_killed_try_has_its_row_with_the_name_of_its_worker(cli: Cli, queue: J
     assert cli.json("show", job_id)["tries"][0]["outcome"] == "worker died"
 
 
+def test_a_process_that_dies_is_a_worker_that_died(cli: Cli, queue: JobQueue) -> None:
+    (cli.folder / "dying.py").write_text(
+        "import os\nfrom pgjobq import job\n\n@job(isolate='process', max_retries=0)\ndef die() -> None:\n    os._exit(3)\n"
+    )
+    cli.start("worker", "dying")
+    job_id = queue.enqueue("die", max_retries=0)
+    until(queue.get_failed_jobs)
+    (row,) = queue.attempts(job_id)
+    assert (row["outcome"], row["error_class"]) == ("worker died", "ProcessDied")
+
+
 # -- failures and redrive ---------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from pgjobq.cli.text import in_a_line, in_json, in_lines
-from pgjobq.errors import ConfigurationError
+from pgjobq.errors import ConfigurationError, InvalidJob, JobNotFound, PgjobqError
 from pgjobq.storage.base import BaseStorage
 
 EXIT_ERROR, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -121,6 +121,41 @@ def age(name: str, text: str) -> timedelta:
         return timedelta(**{units[found[2]]: float(found[1])}) if found[2] else timedelta(0)
     except OverflowError:
         raise ConfigurationError(f"{name}: {text!r} is too long; leave it out to keep all jobs") from None
+
+
+def moment(field: str, text: str | None) -> datetime | None:
+    """Parse a time, or None. Raises InvalidJob with the name of the field."""
+    try:
+        return None if text is None else datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidJob(
+            f"{field}: {text!r} is not a time; use a time such as 2030-01-31T09:00+01:00", field=field
+        ) from None
+
+
+def each(ids: tuple[str, ...], act: Any) -> None:
+    """Call act for each id and report the errors. If there are any, exit with the highest status at the end."""
+    status = 0
+    for job_id in ids:
+        try:
+            act(job_id)
+        except JobNotFound as error:
+            fail(str(error))
+            status = max(status, EXIT_NOT_FOUND)
+        except PgjobqError as error:
+            fail(str(error))
+            status = max(status, EXIT_ERROR)
+        else:
+            click.echo(in_a_line(job_id))
+    if status:
+        sys.exit(status)
+
+
+def ask(question: str) -> None:
+    """Ask for a confirmation. Without a terminal, refuse: --yes is needed."""
+    if not sys.stdin.isatty():
+        refuse("--yes: use this option if there is no terminal on which to confirm")
+    click.confirm(question, abort=True)
 
 
 def print_json(value: Any) -> None:

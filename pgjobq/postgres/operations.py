@@ -9,12 +9,13 @@ from typing import Any
 from pgjobq.checks import check_whole_number
 from pgjobq.models import Job, JobStatus
 from pgjobq.postgres.database import Database
+from pgjobq.postgres.history import PostgresHistory
 from pgjobq.postgres.pausing import Pauses
 from pgjobq.postgres.repairing import Repaired, repair
 from pgjobq.postgres.transfer import exported
 
 
-class PostgresOperations:
+class PostgresOperations(PostgresHistory):
     """The part of PostgresStorage for operators."""
 
     _database: Database

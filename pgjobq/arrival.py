@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from pgjobq.checks import check_name, check_whole_number, encode_data
+from pgjobq.checks import check_name, check_whole_number, encode_data, encode_json
 from pgjobq.errors import InvalidJob
 from pgjobq.models import MAX_NAME, Job, JobStatus, UnreadableData, utc_now
 
@@ -38,6 +38,15 @@ def arriving(job: Job) -> tuple[Job, str]:
     finished_at = (job.finished_at or job.failed_at or job.updated_at) if job.status in FINISHED else None
     failed_at = (job.failed_at or finished_at) if job.status is JobStatus.FAILED else None
     return replace(job, worker_id=None, finished_at=finished_at, failed_at=failed_at), json
+
+
+def arriving_result(job: Job) -> str | None:
+    """Return the result of a job that is imported, as JSON; None unless the job is completed and has one."""
+    if job.result is None or job.status is not JobStatus.COMPLETED:
+        return None
+    if isinstance(job.result, UnreadableData):
+        raise InvalidJob(f"result: cannot be read: {job.result.reason}", field="result")
+    return encode_json(job.result, "result")
 
 
 def _left_running(job: Job) -> Job:

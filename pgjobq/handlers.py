@@ -34,6 +34,7 @@ class Handler:
     backoff: BackoffFunction = field(default_factory=Backoff)
     timeout: float | None = None  # seconds
     unique: str | None = None  # the key of its jobs, as a format of their data: 'doc:{doc_id}'
+    keep_result: bool = True  # keep what the function returns as the job's result
     is_async: bool = field(init=False)
     wants_job: bool = field(init=False)
     _whole: bool = field(init=False, repr=False)
@@ -124,6 +125,8 @@ class Handler:
             raise ConfigurationError(
                 f"backoff: {self.backoff!r} is not callable; use Backoff(...) or a function from the attempt to seconds"
             )
+        if not isinstance(self.keep_result, bool):
+            raise ConfigurationError(f"keep_result: {self.keep_result!r} is not allowed; use True or False")
         number = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
         if self.timeout is not None and not (number and 0 < self.timeout <= MAX_DELAY):
             raise ConfigurationError(f"timeout: {self.timeout!r} is not allowed; use seconds above 0, or None")
@@ -196,6 +199,7 @@ def job(
     backoff: BackoffFunction | None = None,
     timeout: float | None = None,
     unique: str | None = None,
+    keep_result: bool = True,
     registry: Registry = default_registry,
 ) -> Callable[[F], F]: ...
 def job(
@@ -209,6 +213,7 @@ def job(
     backoff: BackoffFunction | None = None,
     timeout: float | None = None,
     unique: str | None = None,
+    keep_result: bool = True,
     registry: Registry = default_registry,
 ) -> F | Callable[[F], F]:
     """Register a sync or async function as the handler of a type of job, and return it unchanged.
@@ -217,6 +222,8 @@ def job(
     maps the number of the try that failed to the seconds before the next try. timeout: in seconds; a job that runs
     longer is retried like a job that raised.
     unique: the unique key of its jobs, formatted from their data, such as "doc:{doc_id}".
+    keep_result: keep what the function returns as the job's result, unless it is None. A job whose result JSON cannot
+    hold, or that is too large, fails without another try.
     """
 
     def register(function: F) -> F:
@@ -230,6 +237,7 @@ def job(
                 backoff=Backoff() if backoff is None else backoff,
                 timeout=timeout,
                 unique=unique,
+                keep_result=keep_result,
             )
         )
         return function

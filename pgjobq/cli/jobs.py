@@ -125,7 +125,8 @@ def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
         print_json(job.to_dict())
         return
     for name, value in job.to_dict().items():
-        text = in_json(value) if isinstance(value, dict) else in_lines("" if value is None else str(value))
+        is_json = isinstance(value, dict) or (name == "result" and value is not None)
+        text = in_json(value) if is_json else in_lines("" if value is None else str(value))
         # Indent the further lines of a text, because they could look like another field.
         click.echo(f"{name:12} {text}".replace("\n", f"\n{'':13}"))
 

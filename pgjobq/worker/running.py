@@ -10,6 +10,7 @@ from dataclasses import fields
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
+from pgjobq.checks import encode_json
 from pgjobq.definitions import place_of
 from pgjobq.errors import (
     MAX_DELAY,
@@ -17,6 +18,7 @@ from pgjobq.errors import (
     Cancelled,
     ConfigurationError,
     Fail,
+    InvalidJob,
     JobTimeout,
     Retry,
     UnknownJobType,
@@ -95,17 +97,20 @@ class Run:
         """
         try:
             wrong = problem_with_result(result) if error is None and result is not None else ""
-            if self._is_settled():
+            if (settled := self._settled()) is not None:
                 if error is not None:
                     log.error("job.error_after_settling", extra=log_fields(self.job) | {"error": error}, exc_info=error)
+                elif result is not None and settled.result is None and self.handler.keep_result:
+                    log.warning("job.result_dropped", extra=log_fields(self.job))
                 return None
             if wrong:
                 misused = ConfigurationError(f"handler {place_of(self.handler.function)}: {wrong}")
                 return verdict(self.job, None, misused)
             if error is None:
-                if logs_each:
+                outcome = completion(self.job, self.handler, result)
+                if logs_each and isinstance(outcome, Completed):
                     log.debug("job.completed", extra=log_fields(self.job))
-                return Completed(self.job)
+                return outcome
         except BaseException as broken:
             error = error or broken
         return verdict(self.job, self.handler, error)
@@ -123,15 +128,32 @@ class Run:
             if self.running_job.transactions:
                 interrupt(self.running_job.transactions)
 
-    def _is_settled(self) -> bool:
-        return self.running_job is not None and any(t.settled for t in self.running_job.transactions)
+    def _settled(self) -> JobTransaction | None:
+        """Return the transaction that has completed the job, if any."""
+        transactions = [] if self.running_job is None else self.running_job.transactions
+        return next((transaction for transaction in transactions if transaction.settled), None)
+
+
+def completion(job: Job, handler: Handler, result: object) -> Outcome:
+    """Return Completed, with what the handler returned as its result; or Failed if that cannot be kept.
+
+    The job gets no other try then, because the handler has done its work, and would only do it again to return such a
+    value again.
+    """
+    if result is None or not handler.keep_result:
+        return Completed(job)
+    try:
+        return Completed(job, encode_json(result, "result"))
+    except InvalidJob as error:
+        problem = f"{error}; or drop what the handler returns, with @job(keep_result=False)"
+    return verdict(job, None, InvalidJob(problem, field="result"))  # which does not keep the result alive
 
 
 def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
     """Return Retried if tries are left and the error is not final, else Failed. Never raises, whatever it is."""
     try:
         text = explain(error)
-        final = isinstance(error, Fail | BadArguments | UnknownJobType) or handler is None
+        final = isinstance(error, Fail | BadArguments | UnknownJobType) or is_of_result(error)
         fields = log_fields(job) | {"error": headline(error)}
         trace = None if isinstance(error, VERDICTS) else text
         if final or handler is None or job.tries > job.max_retries:
@@ -143,6 +165,11 @@ def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
     except BaseException as broken:
         log.error("job.failed", extra=log_fields(job) | {"error": class_name(error)}, exc_info=broken)
         return Failed(job, class_name(error))
+
+
+def is_of_result(error: BaseException) -> bool:
+    """Return whether this error is about a result that cannot be kept."""
+    return isinstance(error, InvalidJob) and error.field == "result"
 
 
 def _delay(job: Job, handler: Handler, error: BaseException, text: str) -> tuple[float, str]:

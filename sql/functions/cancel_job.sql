@@ -37,6 +37,7 @@ begin
   if v_status = 'running' and v_worker_id is not null then
     perform pg_notify(cancel_channel(v_worker_id), '');
   end if;
+  perform notify_waiters(array[cancel_job.id]);
   return true;
 end;
 $$;

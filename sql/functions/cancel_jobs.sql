@@ -25,7 +25,7 @@ create or replace function cancel_jobs(queue text default null, type text defaul
 as $$
 #variable_conflict use_column
 declare
-  v_workers integer[];
+  v_workers integer[]; v_ids text[];
 begin
   if coalesce(cancel_jobs.queue, cancel_jobs.type, cancel_jobs.created_before::text) is null then
     raise exception using errcode = 'JQ001',
@@ -56,15 +56,18 @@ begin
            finished_at = clock_timestamp(),
            updated_at  = clock_timestamp()
      where jobs.id = any (array(select wanted.id from wanted))
+    returning jobs.id
   )
   select count(*) over (), wanted.created_at, wanted.id,
-         (select array_agg(distinct runs.worker_id) from wanted as runs where runs.worker_id is not null)
+         (select array_agg(distinct runs.worker_id) from wanted as runs where runs.worker_id is not null),
+         array(select done.id from done)
     from wanted
    order by wanted.created_at desc, wanted.id desc
    limit 1
-    into cancelled, reached_created_at, reached_id, v_workers;
+    into cancelled, reached_created_at, reached_id, v_workers, v_ids;
   cancelled := coalesce(cancelled, 0);
   perform pg_notify(cancel_channel(worker.id), '') from unnest(v_workers) as worker (id);
+  perform notify_waiters(v_ids);
 end;
 $$;
 comment on function cancel_jobs(text, text, timestamptz, integer, text, timestamptz, text) is

@@ -25,7 +25,11 @@ begin
    where jobs.id = fail_job.id collate "C"
      and jobs.status = 'running'
      and jobs.claim_id = fail_job.claim_id;
-  return found or was_settled(fail_job.id collate "C", fail_job.claim_id, 'failed');
+  if found then
+    perform notify_waiters(array[fail_job.id]);
+    return true;
+  end if;
+  return was_settled(fail_job.id collate "C", fail_job.claim_id, 'failed');
 end;
 $$;
 comment on function fail_job(text, bigint, text) is

@@ -60,6 +60,8 @@ begin
   ), gone as (
     delete from jobs
      where jobs.id = any (array(select old.id from old))
+  ), gone_results as (
+    delete from results where results.job_id = any (array(select old.id from old))
   )
   select count(*) over (), old.created_at, old.id
     from old
@@ -71,7 +73,7 @@ begin
     prune_jobs.reached_created_at := v_until;
     prune_jobs.reached_id         := '';
   end if;
-  perform sweep_unique_keys(prune_jobs.max_jobs);
+  perform sweep_unique_keys(prune_jobs.max_jobs), sweep_results(prune_jobs.max_jobs);
 end;
 $$;
 comment on function prune_jobs(interval, text[], integer, timestamptz, text, text[]) is

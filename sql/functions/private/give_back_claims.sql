@@ -61,6 +61,9 @@ begin
                          from (select given_back.id, given_back.crashes from given_back where given_back.crashes > 1 limit 40) as often))
     from given_back
     into give_back_claims.rescued, give_back_claims.failed, give_back_claims.job_ids, give_back_claims.told;
+  if give_back_claims.told ->> 'failed' <> '0' then
+    perform notify_waiters(give_back_claims.job_ids);
+  end if;
   perform forget_claims(give_back_claims.worker_id, array(
             select claims.id
               from claims

@@ -12,7 +12,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pgjobq.arrival import FINISHED
-from pgjobq.checks import check_age, check_delay, check_name, check_names, check_reason, check_whole_number, is_name
+from pgjobq.checks import (
+    check_age,
+    check_delay,
+    check_name,
+    check_names,
+    check_reason,
+    check_result,
+    check_whole_number,
+    is_name,
+)
 from pgjobq.errors import InvalidJob, JobNotFound, LostJob
 from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob, Which
 from pgjobq.outcomes import Completed, Failed, Outcome, Pruned, Released, Retried
@@ -27,6 +36,8 @@ class FencedStorage(BaseStorage):
     A subclass implements the methods below that begin with an underscore. They get only valid arguments, must be
     atomic, and must raise StorageUnavailable when the database does not answer.
     """
+
+    max_result_bytes: int | None = 1_000_000  # of a result, as JSON; None: the database limits it
 
     def __init__(self) -> None:
         self._left_types: list[str] = []
@@ -163,8 +174,12 @@ class FencedStorage(BaseStorage):
 
         After an error, it is safe to call this again: a job that is settled already does not count as lost and is not
         settled twice. On a database with row locks, raises JobsHeld if another transaction has locked some of the jobs;
-        the others are settled.
+        the others are settled. Raises InvalidJob for a result that is too large; nothing is settled then.
         """
+        if self.max_result_bytes is not None:
+            for outcome in outcomes:
+                if isinstance(outcome, Completed) and outcome.result is not None:
+                    check_result(outcome.result, self.max_result_bytes)
         return self._settle(outcomes) if outcomes else []
 
     def _settle_held(self, job_id: str, outcome: Callable[[Job], Outcome]) -> None:

@@ -52,6 +52,8 @@ class PostgresStorage(PostgresOperations, PostgresWaits, FencedStorage):
     nothing itself; the caller may safely repeat a settle. Every settle is fenced by the start that was dequeued.
     """
 
+    max_result_bytes = None  # complete_jobs checks it, by the setting pgjobq.max_result_bytes
+
     def __init__(
         self,
         conninfo: str | ConnectionPool[Any] = "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgjobq.testing.batching import BatchingTests
 from pgjobq.testing.claiming import ClaimingTests
 from pgjobq.testing.concurrency import ConcurrencyTests
+from pgjobq.testing.ending import EndingTests
 from pgjobq.testing.keeping import KeepingTests
 from pgjobq.testing.machine import MachineTests
 from pgjobq.testing.more import MoreTests
@@ -20,6 +21,7 @@ class StorageContract(
     StartsTests,
     MoreTests,
     MovingTests,
+    EndingTests,
     WorkingTests,
     ConcurrencyTests,
     MachineTests,
@@ -40,9 +42,10 @@ class StorageContract(
     batches: enqueue_many adds all jobs or none. queues: list_jobs and dequeue_many distinguish queues. settles: settle
     is fenced by the start and can be repeated. releases: release does not count the start. cancels, prunes: the storage
     can cancel and prune; with queues, prune and prune_some accept queues. reasons: cancel keeps its reason as the job's
-    error. cancels_many: cancel_jobs cancels all jobs that match. leaves: leave_types keeps jobs of these types
-    in line. rescues: the jobs of a worker that died, or of a storage that was closed without leave(), go back in line.
-    processes: make_storage can be pickled and reaches the same database from another process.
+    error. cancels_many: cancel_jobs cancels all jobs that match. leaves: leave_types keeps jobs of these types in line.
+    results: what handlers return is kept. rescues: the jobs of a worker that died, or of a storage that was closed
+    without leave(), go back in line. processes: make_storage can be pickled and reaches the same database from another
+    process.
 
     Other attributes set the effort. jobs: the number for which threads and processes compete. examples, steps: of the
     comparison with a model. derandomize: use the same examples on every run. largest_data: bytes. patience: seconds

@@ -37,8 +37,8 @@ class Waiting:
     capped backoff, and the futures stay as they are.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], schema: str) -> None:
-        self._parameters, self._calls = parameters, WaitCalls(schema)
+    def __init__(self, parameters: Mapping[str, Any], calls: WaitCalls) -> None:
+        self._parameters, self._calls = parameters, calls
         self._pipe: tuple[int, ...] = ()
         self.after_fork()
         renew_in_child(self)

@@ -29,6 +29,7 @@ from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle, settle_free
 from pgjobq.postgres.transaction import PostgresTransaction
 from pgjobq.postgres.transfer import imported
+from pgjobq.postgres.wait_calls import WaitCalls
 from pgjobq.postgres.waiting import Waiting
 from pgjobq.storage.fenced import FencedStorage
 from pgjobq.storage.postgres_waits import PostgresWaits
@@ -86,7 +87,8 @@ class PostgresStorage(PostgresOperations, PostgresWaits, FencedStorage):
         beside = None if pooled else self._database.parameters
         listen = beside if listen_dsn is None else connection_parameters(listen_dsn, application_name)
         presence: dict[str, Any] = {"listen": listen, "schema": schema, "poll_interval": poll_interval}
-        self._waiting = None if listen is None else Waiting(listen, schema)
+        self._wait_calls = WaitCalls(schema)
+        self._waiting = None if listen is None else Waiting(listen, self._wait_calls)
         self._new_presence = partial(Presence, self._database, **presence)
         self.after_fork()
         renew_in_child(self)

@@ -8,9 +8,10 @@ from concurrent.futures import FIRST_EXCEPTION, wait
 
 from pgjobq.awaited import Awaited, no_such_job
 from pgjobq.checks import is_name
-from pgjobq.errors import WaitTimeout
+from pgjobq.errors import StorageUnavailable
 from pgjobq.models import MAX_NAME, Job
 from pgjobq.postgres.database import Database
+from pgjobq.postgres.wait_calls import WaitCalls
 from pgjobq.postgres.waiting import Waiting
 from pgjobq.storage.waiting import Waits
 
@@ -20,6 +21,7 @@ class PostgresWaits(Waits):
 
     keeps_results = True
     _database: Database
+    _wait_calls: WaitCalls
     _waiting: Waiting | None  # None behind a transaction pooler, where no session can listen
 
     def wait_for_many(self, ids: Sequence[str], timeout: float) -> list[Job]:
@@ -41,8 +43,8 @@ class PostgresWaits(Waits):
                     awaited.found(job_id, future.result())
         finally:
             self._waiting.forget(wanted, futures)
-        if awaited.waiting:
-            raise self._timed_out(awaited)
+        if awaited.waiting and (trouble := self._last_look(awaited)) is not None:
+            raise awaited.timed_out(trouble)
         return awaited.jobs
 
     async def wait_for_many_async(self, ids: Sequence[str], timeout: float) -> list[Job]:  # noqa: ASYNC109
@@ -61,8 +63,8 @@ class PostgresWaits(Waits):
                     awaited.found(tasks[task], task.result())
         finally:
             self._waiting.forget(wanted, futures)
-        if awaited.waiting:
-            raise self._timed_out(awaited)
+        if awaited.waiting and (trouble := await asyncio.to_thread(self._last_look, awaited)) is not None:
+            raise awaited.timed_out(trouble)
         return awaited.jobs
 
     def _awaited(self, ids: Sequence[str], timeout: float) -> Awaited:
@@ -72,6 +74,11 @@ class PostgresWaits(Waits):
                 raise no_such_job(job_id)
         return awaited
 
-    def _timed_out(self, awaited: Awaited) -> WaitTimeout:
-        trouble = "" if self._waiting is None else self._waiting.trouble
-        return awaited.timed_out(f"; {trouble}" if trouble else "")
+    def _last_look(self, awaited: Awaited) -> str | None:
+        """Look once more when the time is over. Return why some jobs are not known to have ended, or None."""
+        try:
+            for job_id, job in self._database.run(self._wait_calls.ended_jobs(awaited.waiting)).items():
+                awaited.found(job_id, job)
+        except StorageUnavailable as error:
+            return f"; {error}"
+        return "" if awaited.waiting else None

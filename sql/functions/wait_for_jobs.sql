@@ -1,14 +1,15 @@
 -- wait_for_jobs: have this session notified when these jobs end, and no longer of those in done.
 --
 -- A job ends when it is completed, failed or cancelled, or when its completion deletes it. Returns the channel to listen
--- on; each notification's payload is the id of a job. The session must then look before it sleeps:
+-- on; the payload of a notification is the id of the job. A session waits in these steps, each a transaction of its own:
 --
---   1. Listen on the channel, once, and call this in a transaction of its own.
---   2. Call open_transactions('jobs'). A job may end in one of these transactions without a notification.
---   3. Call ended_jobs, again when the transactions of step 2 have ended, and whenever a notification comes.
+--   1. Call wait_for_jobs, and listen on the channel.
+--   2. Call open_transactions('pgjobq.jobs'). Each of these transactions may end a job without a notification.
+--   3. Call ended_jobs. Call it again when the transactions of step 2 have ended, when a notification comes, and every few
+--      seconds, because a job that is deleted, or changed by a plain update, notifies nothing.
+--   4. Call stop_waiting, so that the end of a job costs nothing more.
 --
--- Look again every few seconds as well, because a job that is deleted, or changed by a plain update, notifies nothing.
--- Call stop_waiting when all is done. The session may not be one of a transaction pooler.
+-- The key `waiting` belongs to the session, so this does not work through a transaction pooler.
 create or replace function wait_for_jobs(ids text[], done text[] default '{}')
   returns text
   language plpgsql

@@ -68,7 +68,7 @@ def test_glossary_has_every_table_and_every_key() -> None:
     tables = set(re.findall(r"^create (?:unlogged )?table (\w+)", migrations, re.MULTILINE)) - {"schema_version"}
     private = ROOT / "sql" / "functions" / "private"
     keys = set(re.findall(r"when '(\w+)' +then", (private / "lock_class.sql").read_text()))
-    keys |= set(re.findall(r"v_name = '(\w+)'", (private / "turn_key.sql").read_text()))
+    keys |= set(re.findall(r"when '(\w+)' +then pg_try", (private / "hold_keys.sql").read_text()))
     assert len(tables) > 5
     assert len(keys) > 5
     assert {name for name in tables | keys if name not in TERMS and name.removesuffix("s") not in TERMS} == set()

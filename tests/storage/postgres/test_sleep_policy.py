@@ -39,7 +39,17 @@ def test_falls_asleep_by_all_the_steps_and_claims_when_a_transaction_has_ended()
         world.run(0.2)
         assert len(world.looks(since)) == 1
         assert world.looks(since)[0] <= 0.05
-    assert world.run(0) == [Pause(about(29))]
+    assert world.run(0) == [Pause(about(30))]  # it has read the schedule again
+
+
+def test_alarm_of_a_job_that_an_open_transaction_scheduled() -> None:
+    """The transaction saw no key and notified nothing, so the worker reads the schedule when it has ended."""
+    world = World(open=("7",))
+    world.run(1)
+    world.open, world.due = (), world.now + 5
+    since = world.now
+    world.run(5.5)
+    assert world.looks(since)[-1] == 5
 
 
 def test_new_transactions_are_not_waited_for(asleep: World) -> None:
@@ -64,6 +74,46 @@ def test_registration_that_is_always_new_does_not_spin(asleep: World) -> None:
         for _ in range(4):
             asleep.do(asleep.policy.next(asleep.now))
         assert asleep.now > before
+
+
+def round_of_maintenance(world: World, *, began: float) -> None:
+    """A round of maintenance that saw nothing waiting, and the schedule as it was when the round began."""
+    due = None if world.due is None else world.due - began
+    world.policy.watched(world.now, (), waiting=False, began=began, due=due)
+
+
+def test_rounds_of_maintenance_stand_for_the_fallback_claim(asleep: World) -> None:
+    """They read the schedule and look for jobs, so an idle worker sends nothing beside them."""
+    since, before = asleep.now, len(asleep.log)
+    for _ in range(20):
+        asleep.run(5)
+        round_of_maintenance(asleep, began=asleep.now)
+    assert {type(action) for _, action in asleep.log[before:]} == {Pause}
+    asleep.run(31)
+    assert len(asleep.looks(since)) == 1  # 30 seconds after the last round
+
+
+def test_alarm_that_maintenance_saw_is_kept(asleep: World) -> None:
+    """A later round moves it to where the job is due now, and not beyond."""
+    asleep.due = (since := asleep.now) + 7
+    round_of_maintenance(asleep, began=asleep.now)
+    asleep.run(4)
+    round_of_maintenance(asleep, began=asleep.now)
+    asleep.run(3.5)
+    assert asleep.looks(since) == [7]
+
+
+def test_round_that_began_before_a_notification_moves_no_alarm(asleep: World) -> None:
+    """It did not see the scheduled job of which the worker was notified meanwhile."""
+    asleep.run(1)
+    began = asleep.now
+    asleep.run(0.1)
+    asleep.due = (since := asleep.now) + 2
+    asleep.policy.heard(asleep.now)
+    asleep.run(0.1)
+    asleep.policy.watched(asleep.now, (), waiting=False, began=began, due=None)
+    asleep.run(3)
+    assert asleep.looks(since)[:2] == [0, 2]
 
 
 @pytest.mark.parametrize("claim", [(10, 10, ""), (200, 200, "")])
@@ -139,7 +189,7 @@ def test_poller_that_vanished_makes_it_fall_asleep_again(told: str) -> None:
     world.pollers, world.open = (), ("7",)
     match told:
         case "watched":
-            world.policy.watched(world.now, (), waiting=False)
+            world.policy.watched(world.now, (), waiting=False, began=world.now, due=None)
         case "busy":
             world.all(world.policy.loaded(world.now, busy=True, full=False))
         case _:
@@ -156,14 +206,14 @@ def test_poller_that_vanished_makes_it_fall_asleep_again(told: str) -> None:
 
 def test_poller_that_appears_is_relied_on_for_a_second_only(asleep: World) -> None:
     """A round of maintenance saw it."""
-    asleep.policy.watched(since := asleep.now, (4,), waiting=False)
+    asleep.policy.watched(since := asleep.now, (4,), waiting=False, began=since, due=None)
     asleep.run(3.5)
     assert asleep.looks(since) == [1, 2, 3]
 
 
 def test_waiting_jobs_that_maintenance_saw_are_claimed_at_once(asleep: World) -> None:
     """The worker that was notified of them may be frozen."""
-    asleep.policy.watched(asleep.now, (), waiting=True)
+    asleep.policy.watched(asleep.now, (), waiting=True, began=asleep.now, due=None)
     assert asleep.policy.next(asleep.now) == Look()
 
 
@@ -251,7 +301,8 @@ def test_nothing_is_missed_and_nothing_spins(rounds: list[tuple[dict[str, object
                 case "called":
                     world.policy.called()
                 case "watched" | "waiting":
-                    world.policy.watched(world.now, world.pollers, waiting=event == "waiting")
+                    waiting, due = event == "waiting", None if world.due is None else world.due - world.now
+                    world.policy.watched(world.now, world.pollers, waiting=waiting, began=world.now, due=due)
                 case "lost":
                     world.policy.disconnected()
                 case _:

@@ -13,7 +13,7 @@ from pgjobq.postgres.fetching import fetch
 from pgjobq.postgres.pool import connect
 from pgjobq.postgres.wait_calls import WaitCalls
 
-OPEN_MIN, OPEN_MAX = 0.002, 0.5  # seconds between two checks whether open transactions have ended
+OPEN_MIN, OPEN_MAX = 0.0005, 0.5  # seconds between two checks whether open transactions have ended
 LOOK_EVERY = 5.0  # seconds between two looks at all jobs
 ANSWER_TIME = 15.0  # seconds without an answer after which the session is given up
 

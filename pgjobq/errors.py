@@ -65,6 +65,10 @@ class JobTimeout(PgjobqError):
     """The handler ran longer than its timeout."""
 
 
+class ProcessDied(PgjobqError):
+    """The process of an isolated handler ended before the handler did."""
+
+
 class JobFailed(PgjobqError):
     """The job failed or was cancelled, so there is no result.
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from pgjobq.backoff import Backoff, BackoffFunction
 from pgjobq.checks import check_name, check_whole_number
 from pgjobq.definitions import Definition, is_async, location_of, parameters_of, place_of
 from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, UnknownJobType
+from pgjobq.isolation import check_isolation
 from pgjobq.models import MAX_NAME, Job, UnreadableData
-from pgjobq.unique import check_template, key_from
+from pgjobq.unique import OPTIONS, check_template, key_from
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,7 +36,15 @@ class Handler:
     timeout: float | None = None  # seconds
     unique: str | None = None  # the key of its jobs, as a format of their data: 'doc:{doc_id}'
     keep_result: bool = True  # keep what the function returns as the job's result
+    unique_while: str | None = None
+    unique_for: float | None = None  # seconds
+    on_conflict: str | None = None
+    debounce_ceiling: float | None = None  # seconds
+    isolate: str | None = None  # "process": each job in a process of its own
+    kill_grace: float | None = None  # seconds from SIGTERM to SIGKILL
+    memory_limit: int | None = None  # bytes
     is_async: bool = field(init=False)
+    on_loop: bool = field(init=False)  # the worker's event loop runs it
     wants_job: bool = field(init=False)
     _whole: bool = field(init=False, repr=False)
     _required: frozenset[str] = field(init=False, repr=False)
@@ -50,14 +59,15 @@ class Handler:
         required = frozenset(name for name, p in named.items() if p.default is _Kind.empty)
         for name, value in {
             "is_async": is_async(self.function),
+            "on_loop": is_async(self.function) and self.isolate is None,
             "wants_job": wants_job,
             "_whole": list(named) == ["data"] and not open_ended,
             "_required": required,
             "_known": None if open_ended else frozenset(named),
         }.items():
             object.__setattr__(self, name, value)
-        if self.unique is not None:
-            check_template(self.unique, None if self._whole else self._known)
+        options = {name: getattr(self, name) for name in OPTIONS}
+        check_template(self.unique, None if self._whole else self._known, options)
 
     def arguments(self, job: Job, given: Job | None = None) -> dict[str, Any]:
         """Return the keyword arguments for a job. BadArguments names the missing and the unexpected keys.
@@ -130,6 +140,7 @@ class Handler:
         number = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
         if self.timeout is not None and not (number and 0 < self.timeout <= MAX_DELAY):
             raise ConfigurationError(f"timeout: {self.timeout!r} is not allowed; use seconds above 0, or None")
+        check_isolation(self.function, self.isolate, self.kill_grace, self.memory_limit)
 
 
 class Registry:
@@ -200,6 +211,13 @@ def job(
     timeout: float | None = None,
     unique: str | None = None,
     keep_result: bool = True,
+    unique_while: Literal["unfinished", "pending"] | None = None,
+    unique_for: float | None = None,
+    on_conflict: Literal["keep", "replace", "debounce", "error"] | None = None,
+    debounce_ceiling: float | None = None,
+    isolate: Literal["process"] | None = None,
+    kill_grace: float | None = None,
+    memory_limit: int | None = None,
     registry: Registry = default_registry,
 ) -> Callable[[F], F]: ...
 def job(
@@ -207,39 +225,28 @@ def job(
     /,
     *,
     type: str | None = None,
-    queue: str = "default",
-    priority: int = 5,
-    max_retries: int = 3,
     backoff: BackoffFunction | None = None,
-    timeout: float | None = None,
-    unique: str | None = None,
-    keep_result: bool = True,
     registry: Registry = default_registry,
+    **settings: Any,
 ) -> F | Callable[[F], F]:
     """Register a sync or async function as the handler of a type of job, and return it unchanged.
 
     type: by default the function's name. queue, priority, max_retries: the defaults for enqueueing its jobs. backoff:
     maps the number of the try that failed to the seconds before the next try. timeout: in seconds; a job that runs
     longer is retried like a job that raised.
-    unique: the unique key of its jobs, formatted from their data, such as "doc:{doc_id}".
+    unique: the unique key of its jobs, formatted from their data, such as "doc:{doc_id}". unique_while, unique_for,
+    on_conflict, debounce_ceiling: the defaults for enqueueing them; see JobQueue.enqueue.
     keep_result: keep what the function returns as the job's result, unless it is None. A job whose result JSON cannot
     hold, or that is too large, fails without another try.
+    isolate: "process" runs each job in a process of its own, which imports the function by its name. Its timeout and a
+    cancel end that process: SIGTERM, and SIGKILL after kill_grace seconds, 5 by default. memory_limit: the most bytes
+    of address space that the process may have.
     """
 
     def register(function: F) -> F:
-        registry.register(
-            Handler(
-                type=getattr(function, "__name__", "") if type is None else type,
-                function=function,
-                queue=queue,
-                priority=priority,
-                max_retries=max_retries,
-                backoff=Backoff() if backoff is None else backoff,
-                timeout=timeout,
-                unique=unique,
-                keep_result=keep_result,
-            )
-        )
+        name = getattr(function, "__name__", "") if type is None else type
+        backs_off = Backoff() if backoff is None else backoff
+        registry.register(Handler(type=name, function=function, backoff=backs_off, **settings))
         return function
 
     return register if function is None else register(function)

@@ -11,7 +11,7 @@ from typing import Any
 from pgjobq.checks import check_delay, check_execute_at, check_moment, check_name, check_whole_number, encode_data
 from pgjobq.errors import InvalidJob
 from pgjobq.ids import new_job_id
-from pgjobq.unique import OPTIONS, check_unique
+from pgjobq.unique import MAX_KEY, OPTIONS, check_unique
 
 MAX_NAME = 255  # characters of an id, a type or a queue
 
@@ -207,6 +207,10 @@ class NewJob:
             delayed = self.execute_at is not None or self.delay is not None
             check_unique(self.unique_key, options, delayed=delayed, delay=self.delay)
         check_execute_at(self.expires_at, "expires_at")
+        if self.expires_at is not None and self.execute_at is not None and self.expires_at <= self.execute_at:
+            raise InvalidJob(
+                f"expires_at: {self.expires_at} is not after execute_at; use a later time", field="expires_at"
+            )
         object.__setattr__(self, "json", encode_data(self.data))
 
     @classmethod
@@ -235,15 +239,20 @@ class Which:
 
     queue: str | None = None
     type: str | None = None
+    unique_key: str | None = None
     created_before: datetime | None = None
 
     def __post_init__(self) -> None:
-        if (self.queue, self.type, self.created_before) == (None, None, None):
-            raise InvalidJob("queue: say which jobs; give a queue, a type or created_before", field="queue")
+        if (self.queue, self.type, self.unique_key, self.created_before) == (None, None, None, None):
+            raise InvalidJob(
+                "queue: say which jobs; give a queue, a type, a unique_key or created_before", field="queue"
+            )
         if self.queue is not None:
             check_name("queue", self.queue, "the name of a queue", MAX_NAME)
         if self.type is not None:
             check_name("type", self.type, "the name of a handler", MAX_NAME)
+        if self.unique_key is not None:
+            check_name("unique_key", self.unique_key, "a key", MAX_KEY)
         check_moment("created_before", self.created_before)
 
     def matches(self, job: Job) -> bool:
@@ -251,5 +260,6 @@ class Which:
         return (
             self.queue in {None, job.queue}
             and self.type in {None, job.type}
+            and self.unique_key in {None, job.unique_key}
             and (self.created_before is None or job.created_at < self.created_before)
         )

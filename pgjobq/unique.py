@@ -46,11 +46,19 @@ def check_unique(key: str | None, options: Mapping[str, Any], *, delayed: bool, 
         )
 
 
-def check_template(template: object, parameters: frozenset[str] | None) -> None:
-    """Raise ConfigurationError unless the template, such as 'doc:{doc_id}', names keys of data.
+def check_template(template: object, parameters: frozenset[str] | None, options: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError unless the template, such as 'doc:{doc_id}', names keys of data; None is no template.
 
-    parameters: the keys that data can have; None if any.
+    parameters: the keys that data can have; None if any. options: the OPTIONS of its key.
     """
+    if template is None:
+        for name in (name for name in OPTIONS if options[name] is not None):
+            raise ConfigurationError(f"{name}: has no meaning without unique; pass that too")
+        return
+    try:
+        check_unique("key", options, delayed=True, delay=None)
+    except InvalidJob as error:
+        raise ConfigurationError(str(error)) from None
     if not isinstance(template, str):
         raise ConfigurationError(f"unique: {template!r} is not a text; use one such as 'doc:{{doc_id}}'")
     try:

@@ -169,7 +169,7 @@ class Fetcher(Loop):
                     verdict(job, None, error) if self._fail_unknown else self._leave_to_others(job, error)
                 )
                 continue
-            if handler.is_async:
+            if handler.on_loop:
                 async_jobs.append((job, handler))
             else:
                 self._threads.submit(job, handler)

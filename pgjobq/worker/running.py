@@ -8,45 +8,45 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import fields
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any
+from typing import Any, Protocol
 
 from pgjobq.checks import encode_json
 from pgjobq.definitions import place_of
-from pgjobq.errors import (
-    MAX_DELAY,
-    BadArguments,
-    Cancelled,
-    ConfigurationError,
-    Fail,
-    InvalidJob,
-    JobTimeout,
-    Retry,
-    UnknownJobType,
-)
+from pgjobq.errors import MAX_DELAY, Cancelled, ConfigurationError, InvalidJob, JobTimeout
 from pgjobq.events import EventLog
-from pgjobq.explaining import VERDICTS, class_name, explain, headline, safe_text
+from pgjobq.explaining import class_name
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Retried
 from pgjobq.worker.interrupting import interrupt
+from pgjobq.worker.raised import Raised, raised_by
 
 log = EventLog("pgjobq.worker")
+
+
+class OpensTransactions(Protocol):
+    """A storage, as a RunningJob needs it."""
+
+    def transaction(self, job: Job) -> JobTransaction:
+        """Return a transaction that completes the job when it commits."""
 
 
 class RunningJob(Job):
     """The Job that a handler receives as `job`. It can be completed inside the handler's own transaction."""
 
-    __slots__ = ("_storage", "lost", "transactions")
+    __slots__ = ("_storage", "lost", "settled_elsewhere", "transactions")
 
-    _storage: BaseStorage
+    _storage: OpensTransactions
     lost: bool  # True once the job was lost or timed out; a long handler may check it and stop
+    settled_elsewhere: bool  # True once a transaction in the handler's own process has completed the job
     transactions: list[JobTransaction]
 
     @classmethod
-    def from_job(cls, job: Job, storage: BaseStorage) -> RunningJob:
+    def from_job(cls, job: Job, storage: OpensTransactions) -> RunningJob:
         """Return a RunningJob with the fields of a job."""
         running = cls(**{f.name: getattr(job, f.name) for f in fields(Job)})
-        for name, value in (("_storage", storage), ("lost", False), ("transactions", [])):
+        extra = {"_storage": storage, "lost": False, "settled_elsewhere": False, "transactions": []}
+        for name, value in extra.items():
             object.__setattr__(running, name, value)
         return running
 
@@ -79,7 +79,7 @@ class Run:
 
     def __init__(self, job: Job, handler: Handler) -> None:
         self.job, self.handler = job, handler
-        self.handle: Any = None  # the asyncio task of an async handler
+        self.handle: Any = None  # the asyncio task of an async handler, or the Child of an isolated one
         self.running_job: RunningJob | None = None
         self.deadline = None if handler.timeout is None else time.monotonic() + handler.timeout
 
@@ -97,12 +97,15 @@ class Run:
         """
         try:
             wrong = problem_with_result(result) if error is None and result is not None else ""
-            if (settled := self._settled()) is not None:
+            if self._is_settled():
                 if error is not None:
-                    log.error("job.error_after_settling", extra=log_fields(self.job) | {"error": error}, exc_info=error)
-                elif result is not None and settled.result is None and self.handler.keep_result:
+                    raised = raised_by(error)
+                    told = log_fields(self.job) | {"error": raised.headline}
+                    log.error("job.error_after_settling", extra=told, trace=raised.text)
+                elif result is not None and self.handler.keep_result and not self._has_result():
                     log.warning("job.result_dropped", extra=log_fields(self.job))
-                return None
+                # The storage of this process does not know yet what happened in the handler's process.
+                return Completed(self.job) if self.running_job and self.running_job.settled_elsewhere else None
             if wrong:
                 misused = ConfigurationError(f"handler {place_of(self.handler.function)}: {wrong}")
                 return verdict(self.job, None, misused)
@@ -128,10 +131,14 @@ class Run:
             if self.running_job.transactions:
                 interrupt(self.running_job.transactions)
 
-    def _settled(self) -> JobTransaction | None:
-        """Return the transaction that has completed the job, if any."""
-        transactions = [] if self.running_job is None else self.running_job.transactions
-        return next((transaction for transaction in transactions if transaction.settled), None)
+    def _is_settled(self) -> bool:
+        job = self.running_job
+        return job is not None and (job.settled_elsewhere or any(t.settled for t in job.transactions))
+
+    def _has_result(self) -> bool:
+        """Return whether the transaction that completed the job has a result, or may have one in another process."""
+        job = self.running_job
+        return job is not None and (job.settled_elsewhere or any(t.result is not None for t in job.transactions))
 
 
 def completion(job: Job, handler: Handler, result: object) -> Outcome:
@@ -140,26 +147,30 @@ def completion(job: Job, handler: Handler, result: object) -> Outcome:
     The job gets no other try then, because the handler has done its work, and would only do it again to return such a
     value again.
     """
-    if result is None or not handler.keep_result:
-        return Completed(job)
+    text, problem = kept_result(result, keep=handler.keep_result)
+    return verdict(job, None, InvalidJob(problem, field="result")) if problem else Completed(job, text)
+
+
+def kept_result(result: object, *, keep: bool) -> tuple[str | None, str]:
+    """Return what a handler returned as JSON, None for nothing; and what is wrong with it, or ''."""
+    if result is None or not keep:
+        return None, ""
     try:
-        return Completed(job, encode_json(result, "result"))
-    except InvalidJob as error:
-        problem = f"{error}; or drop what the handler returns, with @job(keep_result=False)"
-    return verdict(job, None, InvalidJob(problem, field="result"))  # which does not keep the result alive
+        return encode_json(result, "result"), ""
+    except InvalidJob as error:  # not passed on, because its traceback would keep the result alive
+        return None, f"{error}; or drop what the handler returns, with @job(keep_result=False)"
 
 
 def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
     """Return Retried if tries are left and the error is not final, else Failed. Never raises, whatever it is."""
     try:
-        text = explain(error)
-        final = isinstance(error, Fail | BadArguments | UnknownJobType) or is_of_result(error)
-        fields = log_fields(job) | {"error": headline(error)}
-        trace = None if isinstance(error, VERDICTS) else text
-        if final or handler is None or job.tries > job.max_retries:
+        raised = raised_by(error)
+        fields = log_fields(job) | {"error": raised.headline}
+        trace = None if raised.on_purpose else raised.text
+        if raised.final or handler is None or job.tries > job.max_retries:
             log.warning("job.failed", extra=fields, trace=trace)
-            return Failed(job, text)
-        delay, text = _delay(job, handler, error, text)
+            return Failed(job, raised.text)
+        delay, text = _delay(job, handler, raised)
         log.info("job.retried", extra=fields | {"delay": round(delay, 3)}, trace=trace)
         return Retried(job, delay, text)
     except BaseException as broken:
@@ -167,27 +178,16 @@ def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
         return Failed(job, class_name(error))
 
 
-def is_of_result(error: BaseException) -> bool:
-    """Return whether this error is about a result that cannot be kept."""
-    return isinstance(error, InvalidJob) and error.field == "result"
-
-
-def _delay(job: Job, handler: Handler, error: BaseException, text: str) -> tuple[float, str]:
+def _delay(job: Job, handler: Handler, raised: Raised) -> tuple[float, str]:
     """Return the seconds until the next try, and the error's text, with a note if the delay of a Retry is invalid."""
-    if not isinstance(error, Retry):
-        return handler.delay(max(job.tries, 1)), text
-    try:
-        asked: Any = getattr(error, "delay", None)  # a subclass may not have called __init__
-        if asked is None:
-            return handler.delay(max(job.tries, 1)), text
-        if isinstance(asked, int | float) and not isinstance(asked, bool) and 0 <= asked <= MAX_DELAY:
-            return float(asked), text
-        wrong = safe_text(repr(asked), 100)
-    except BaseException as broken:
-        wrong = class_name(broken)
-    problem = f"delay: {wrong} is not a number of seconds from 0 to {MAX_DELAY:.0f}; the backoff was used instead"
-    log.warning("retry.bad_delay", extra=log_fields(job) | {"delay": wrong})
-    return handler.delay(max(job.tries, 1)), f"{text}\n({problem})"
+    if raised.delay is not None:
+        return raised.delay, raised.text
+    seconds = handler.delay(max(job.tries, 1))
+    if not raised.bad_delay:
+        return seconds, raised.text
+    problem = f"delay: {raised.bad_delay} is not a number of seconds from 0 to {MAX_DELAY:.0f}; the backoff was used"
+    log.warning("retry.bad_delay", extra=log_fields(job) | {"delay": raised.bad_delay})
+    return seconds, f"{raised.text}\n({problem} instead)"
 
 
 def problem_with_result(result: object) -> str:

@@ -17,6 +17,7 @@ from weakref import WeakSet
 from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.events import EventLog
 from pgjobq.handlers import Registry, default_registry
+from pgjobq.isolation import refuse_in_child
 from pgjobq.signals import SIGNALS, StopSignals
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.contact import Contact
@@ -104,6 +105,7 @@ class Worker:
 
     def start(self) -> None:
         """Start the worker's threads and return at once. Does nothing if the worker already runs."""
+        refuse_in_child("Worker")
         with self._lock:
             if self._running:
                 return
@@ -164,7 +166,8 @@ class Worker:
             fetch_ends.join(now + CLAIM_TIME)
             self._release_waiting()
             self._maintenance.stop()
-            self._maintenance.release_running()
+            if self._maintenance.release_running():
+                self._wait_for_processes(now + END_TIME - LEAVE_TIME)
             self._threads.stop()
             self._settle_rest(ends - LEAVE_TIME)
             Step("leave", self.storage.leave).join(ends)
@@ -250,6 +253,7 @@ class Worker:
 
         Jobs that are left to other workers do not count.
         """
+        refuse_in_child("Worker")
         return run_jobs(self.storage, self._registry, self.queues, fail_unknown=self._fail_unknown, limit=limit)
 
     def _wait_for_running(self, until: float, fetch_ends: Step) -> None:
@@ -259,6 +263,10 @@ class Worker:
                 break
             time.sleep(0.01)
             self._tell_signals()
+
+    def _wait_for_processes(self, until: float) -> None:
+        while self._in_flight.unfinished() > 0 and time.monotonic() < until:
+            time.sleep(0.01)
 
     def _tell_signals(self) -> None:
         for name in self._stop_signals.untold():

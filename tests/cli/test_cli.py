@@ -282,6 +282,7 @@ def test_cancel_by_filter(cli: Cli, queue: JobQueue) -> None:
     )
     assert cli.json("show", "p")["status"] == "pending"
     assert "use the ids of jobs, or else" in cli.complaint(USAGE, "cancel")
+    assert cli.said("cancel", "--unique-key", "none", "--yes") == "0 jobs cancelled\n"
     assert "use the ids of jobs, or else" in cli.complaint(USAGE, "cancel", "p", "--type", "print")
     assert "--max: " in cli.complaint(USAGE, "cancel", "p", "--max", "1")
     assert "max_jobs: 0 is not" in cli.complaint(NOT_DONE, "cancel", "--type", "print", "--max", "0", "--yes")

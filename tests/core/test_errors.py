@@ -26,6 +26,7 @@ def test_every_error_derives_from_its_documented_base() -> None:
         "UnknownJobType": PgjobqError,
         "BadArguments": PgjobqError,
         "JobTimeout": PgjobqError,
+        "ProcessDied": PgjobqError,
         "StorageError": PgjobqError,
         "JobsHeld": errors.StorageError,
         "StorageUnavailable": errors.StorageError,

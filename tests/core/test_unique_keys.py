@@ -269,3 +269,52 @@ def test_command_takes_the_options_of_unique_keys(storage: PostgresStorage, dsn:
         assert done.returncode != 0
         assert done.stdout == ""
     assert len(storage.list_jobs()) == 1
+
+
+def test_cancel_jobs_with_a_key(queue: JobQueue) -> None:
+    kept = queue.enqueue("t", unique_key="a")
+    other = queue.enqueue("t", unique_key="b")
+    assert queue.cancel_jobs(unique_key="a", reason="no") == 1
+    assert [getattr(queue.get_job(id_), "status", None) for id_ in (kept, other)] == ["cancelled", "pending"]
+    with pytest.raises(InvalidJob, match=r"unique_key: "):
+        queue.cancel_jobs(unique_key="x" * 256)
+    with pytest.raises(Unsupported, match=r"unique_key: SQLAlchemyStorage has no unique keys"):
+        JobQueue("sqlite://").cancel_jobs(unique_key="a")
+
+
+def test_a_handler_declares_the_options_of_its_key(queue: JobQueue, registry: Registry) -> None:
+    @job(registry=registry, unique="doc:{n}", on_conflict="debounce", debounce_ceiling=60, unique_while="pending")
+    def index(n: int) -> None: ...
+
+    with pytest.raises(InvalidJob, match="delay: debounce needs it"):
+        queue.enqueue(index, {"n": 1})
+    first = queue.enqueue(index, {"n": 1}, delay=5)
+    again = queue.enqueue(index, {"n": 1}, delay=5)
+    assert (again, again.outcome) == (first, "replaced")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"on_conflict": "keep"}, "on_conflict: has no meaning without unique"),
+        ({"unique": "k", "on_conflict": "merge"}, "on_conflict: 'merge' is not a choice"),
+        ({"unique": "k", "unique_for": 0}, "unique_for: 0 is not allowed"),
+        ({"unique": "k", "debounce_ceiling": 5}, "debounce_ceiling: has no meaning without on_conflict='debounce'"),
+    ],
+)
+def test_bad_options_of_a_handler(registry: Registry, settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        job(registry=registry, **settings)(lambda: None)
+    assert says in str(raised.value)
+
+
+def test_an_expiry_before_the_job_is_due_is_refused(queue: JobQueue, conn: Any) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    with pytest.raises(InvalidJob, match=r"expires_at: .* is not after execute_at; use a later time"):
+        queue.enqueue("t", execute_at=soon, expires_at=soon)
+    with pytest.raises(InvalidJob, match=r"expires_at: .* is not after execute_at"):
+        queue.enqueue("t", delay=7200, expires_at=soon)
+    with pytest.raises(InvalidJob, match=r"expires_at: .* is not after execute_at"):
+        queue.enqueue_many([queue.new_job("t"), queue.new_job("t", delay=7200, expires_at=soon)])
+    assert queue.list_jobs() == []
+    assert queue.enqueue("t", delay=60, expires_at=soon)

@@ -95,3 +95,11 @@ def test_jobs_must_match_every_filter(conn: Connection) -> None:
     assert conn.execute("select id from jobs where status = 'cancelled'").fetchall() == [("mail x",)]
     assert cancel(conn, "queue => 'mail'")[0] == 1
     assert cancel(conn, "created_before => 'infinity'")[0] == 2
+
+
+def test_by_unique_key(line: Connection) -> None:
+    line.execute("select enqueue_job('t', job_id => 'k', unique_key => 'key')")
+    line.execute("select enqueue_job('u', job_id => 'l', unique_key => 'KEY')")
+    assert cancel(line, "unique_key => 'key', type => 'u'")[0] == 0
+    assert cancel(line, "unique_key => 'key', reason => 'no'")[0] == 1
+    assert line.execute("select id, error from jobs where status = 'cancelled'").fetchall() == [("k", "no")]

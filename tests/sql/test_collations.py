@@ -16,7 +16,7 @@ CALLS = {
     "call_workers": "1, words.help",
     "advance_floors": "1, '{}', words.queues, array[1, 2]",
     "cancel_job": "words.id, words.word",
-    "cancel_jobs": "words.queue, words.word, null, 1, words.word, null, words.id",
+    "cancel_jobs": "words.queue, words.word, words.word, null, 1, words.word, null, words.id",
     "pause_queue": "words.word, null, words.word",
     "resume_queue": "words.word",
     "pause_type": "words.word, null, words.word",

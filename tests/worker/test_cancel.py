@@ -236,8 +236,8 @@ def test_check_raises_cancelled_and_nothing_is_settled(
     assert started.wait(10)
     assert queue.cancel(job_id)
     until(lambda: raised)
-    assert queue.enqueue("loop", job_id="next")
     started.clear()
+    assert queue.enqueue("loop", job_id="next")
     assert started.wait(10)  # another thread took the place of the one whose job was cancelled
     assert queue.cancel("next")
     worker.stop()

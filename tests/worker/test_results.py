@@ -191,3 +191,21 @@ def test_other_storages_limit_results(registry: Registry, start: Start, tmp_path
     found = finished(JobQueue(storage, registry=registry), JobQueue(storage, registry=registry).enqueue(large))
     assert (found.status, found.attempts) == (JobStatus.FAILED, 1)
     assert "result: it has 1000002 bytes, more than max_result_bytes = 1000000" in str(found.error)
+
+
+@job(registry=(ISOLATED := Registry()), isolate="process")
+def in_a_process(bad: bool = False) -> Any:
+    return {1} if bad else {"é": [1, None]}
+
+
+def test_result_of_an_isolated_handler(make_storage: Callable[..., PostgresStorage]) -> None:
+    queue = JobQueue(make_storage(), registry=ISOLATED)
+    worker = Worker(make_storage(), registry=ISOLATED)
+    worker.start()
+    try:
+        assert queue.call_and_wait(in_a_process, timeout=60) == {"é": [1, None]}
+        found = queue.wait_for(queue.enqueue(in_a_process, {"bad": True}), 60)
+        assert (found.status, found.attempts) == (JobStatus.FAILED, 1)
+        assert "result: set cannot be stored as JSON" in str(found.error)
+    finally:
+        worker.stop()

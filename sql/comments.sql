@@ -34,7 +34,6 @@ begin
         ('sequence', 'results_swept',          'Private: the page of results at which the next sweep begins.'),
         ('table',    'waits',                  'Private: the jobs for which sessions wait (see start_waiting). A row of a session without its key means nothing.'),
         ('column',   'waits.waiter',           'The pg_backend_pid() of the session that waits.'),
-
         ('table',    'pauses',                 'Private: the queues and types that are paused (see pause_queue and pause_type).'),
         ('column',   'pauses.paused_until',    'When the pause ends by itself; null: when it is resumed.'),
         ('column',   'pauses.paused_by',       'The setting pgjobq.actor of the session that paused it, or its role if that is not set.'),
@@ -43,10 +42,11 @@ begin
 
         ('table',    'unique_keys',            'Private: the job that last took each unique key. A row is a hint: the job it names decides whether the key is taken.'),
         ('sequence', 'unique_keys_swept',      'Private: the page of unique_keys at which the next sweep begins.'),
-
         ('table',    'ready',                  'Private: the places of jobs that may be claimed. A place is a hint, which a claim checks against jobs.'),
 
-        ('table',    'scheduled',              'Private: the places of jobs that are not due yet. A place is a hint, as in ready.'),
+        ('table',    'scheduled',              'Private: the places of jobs that are not due yet, and of the next runs of schedules. A place is a hint, as in ready.'),
+
+        ('column',   'scheduled.schedule_id',  'The schedule whose next run this is; null: the place is that of a job.'),
 
         ('table',    'workers',                'Worker processes, from register_worker until retire_worker or a rescue.'),
         ('column',   'workers.queues',         'The queues that the worker serves; null: all.'),

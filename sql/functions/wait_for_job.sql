@@ -1,7 +1,7 @@
 -- wait_for_job: wait until a job has ended, at most for the timeout, and return it; for psql and scripts.
 --
 -- It looks 2 ms after the call, and then after pauses that double up to a quarter of a second. Returns no row if the job
--- does not exist, or is deleted meanwhile. Raises JQ009 if the time is over. Enqueue the job in a transaction of its own
+-- does not exist, or is deleted meanwhile. Raises JQ011 if the time is over. Enqueue the job in a transaction of its own
 -- first: no worker sees it before that commits. While this waits, vacuum can remove no rows that were deleted since, as
 -- with every statement that takes long. A program should use wait_for_jobs.
 create or replace function wait_for_job(id text, timeout interval default '10 seconds')
@@ -30,7 +30,7 @@ begin
       return query select jobs.* from jobs where jobs.id = wait_for_job.id collate "C";
       return;
     elsif clock_timestamp() >= v_until then
-      raise exception using errcode = 'JQ009',
+      raise exception using errcode = 'JQ011',
         message = format('timeout: the job %s has not ended within %s', wait_for_job.id, wait_for_job.timeout),
         hint    = 'Call wait_for_job again, or look with get_job.';
     end if;
@@ -40,4 +40,4 @@ begin
 end;
 $$;
 comment on function wait_for_job(text, interval) is
-  'Wait until a job has ended, at most for the timeout, and return it; raises JQ009 if the time is over.';
+  'Wait until a job has ended, at most for the timeout, and return it; raises JQ011 if the time is over.';

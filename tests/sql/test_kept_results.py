@@ -135,7 +135,7 @@ def test_waiting_in_psql(conn: Connection) -> None:
     conn.execute("select enqueue_job('t', job_id => 'a')")
     with pytest.raises(psycopg.Error, match=r"timeout: the job a has not ended within 00:00:00\.05") as caught:
         conn.execute("select * from wait_for_job('a', '50 ms')")
-    assert caught.value.sqlstate == "JQ009"
+    assert caught.value.sqlstate == "JQ011"
     complete_with_result(conn)
     query = "select id, status, job_result(id) from wait_for_job('a', '0')"
     assert conn.execute(query).fetchall() == [("a", "completed", [1])]

@@ -152,17 +152,32 @@ def encode_data(data: object) -> str:
             f"data: {type(data).__name__} is not a dict; use a dict whose keys are the handler's arguments",
             field="data",
         )
+    return encode_json(data, "data")
+
+
+def encode_json(value: object, field: str) -> str:
+    """Return a value as JSON. InvalidJob names the path of a part that JSON or PostgreSQL cannot store."""
     try:
-        text = _encode(data)
+        text = _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidJob(_culprit(data, "data", 1) or f"data: {error}", field="data") from None
+        raise InvalidJob(_culprit(value, field, 1) or f"{field}: {error}", field=field) from None
     if "e+" in text:
         text = _LARGE_FLOAT.sub(_with_point, text)
     # The encoder turns other keys into strings, and accepts NUL, lone surrogates and any depth.
-    suspect = "\\u0000" in text or not _is_encodable(text) or not _is_plain(data)
-    if suspect and (culprit := _culprit(data, "data", 1)):
-        raise InvalidJob(culprit, field="data")
+    suspect = "\\u0000" in text or not _is_encodable(text) or not _is_plain(value)
+    if suspect and (culprit := _culprit(value, field, 1)):
+        raise InvalidJob(culprit, field=field)
     return text
+
+
+def check_result(text: str | None, most: int | None) -> None:
+    """Check that a result, as JSON, has at most this many bytes."""
+    if text is not None and most is not None and (size := len(text.encode())) > most:
+        raise InvalidJob(
+            f"result: it has {size} bytes, more than max_result_bytes = {most}; store the large part elsewhere and"
+            " return a reference to it",
+            field="result",
+        )
 
 
 def _with_point(found: re.Match[str]) -> str:
@@ -172,7 +187,8 @@ def _with_point(found: re.Match[str]) -> str:
 
 def _is_plain(data: object) -> bool:
     """Return whether all keys are strings and nothing is nested deeper than MAX_DEPTH."""
-    depth, level = 0, [data]
+    depth = 0
+    level: list[object] = [data] if isinstance(data, dict | list | tuple) else []
     while level:
         depth += 1
         if depth > MAX_DEPTH:

@@ -69,6 +69,28 @@ class ProcessDied(PgjobqError):
     """The process of an isolated handler ended before the handler did."""
 
 
+class JobFailed(PgjobqError):
+    """The job failed or was cancelled, so there is no result.
+
+    `job` is the job, with its status and error.
+    """
+
+    def __init__(self, message: str | None = None, *, job: Any = None) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class WaitTimeout(PgjobqError, TimeoutError):
+    """The jobs have not ended in time. They are not cancelled.
+
+    `ended` are the jobs that have ended, and `waiting` the ids of the others.
+    """
+
+    def __init__(self, message: str | None = None, *, ended: Sequence[Any] = (), waiting: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.ended, self.waiting = list(ended), list(waiting)
+
+
 class StorageError(PgjobqError):
     """The storage could not do this."""
 

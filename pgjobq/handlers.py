@@ -35,6 +35,7 @@ class Handler:
     backoff: BackoffFunction = field(default_factory=Backoff)
     timeout: float | None = None  # seconds
     unique: str | None = None  # the key of its jobs, as a format of their data: 'doc:{doc_id}'
+    keep_result: bool = True  # keep what the function returns as the job's result
     unique_while: str | None = None
     unique_for: float | None = None  # seconds
     on_conflict: str | None = None
@@ -134,6 +135,8 @@ class Handler:
             raise ConfigurationError(
                 f"backoff: {self.backoff!r} is not callable; use Backoff(...) or a function from the attempt to seconds"
             )
+        if not isinstance(self.keep_result, bool):
+            raise ConfigurationError(f"keep_result: {self.keep_result!r} is not allowed; use True or False")
         number = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
         if self.timeout is not None and not (number and 0 < self.timeout <= MAX_DELAY):
             raise ConfigurationError(f"timeout: {self.timeout!r} is not allowed; use seconds above 0, or None")
@@ -207,6 +210,7 @@ def job(
     backoff: BackoffFunction | None = None,
     timeout: float | None = None,
     unique: str | None = None,
+    keep_result: bool = True,
     unique_while: Literal["unfinished", "pending"] | None = None,
     unique_for: float | None = None,
     on_conflict: Literal["keep", "replace", "debounce", "error"] | None = None,
@@ -232,6 +236,8 @@ def job(
     longer is retried like a job that raised.
     unique: the unique key of its jobs, formatted from their data, such as "doc:{doc_id}". unique_while, unique_for,
     on_conflict, debounce_ceiling: the defaults for enqueueing them; see JobQueue.enqueue.
+    keep_result: keep what the function returns as the job's result, unless it is None. A job whose result JSON cannot
+    hold, or that is too large, fails without another try.
     isolate: "process" runs each job in a process of its own, which imports the function by its name. Its timeout and a
     cancel end that process: SIGTERM, and SIGKILL after kill_grace seconds, 5 by default. memory_limit: the most bytes
     of address space that the process may have.

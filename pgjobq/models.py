@@ -51,8 +51,8 @@ class Job:
     attempts counts the starts. A job is tried at most 1 + max_retries times. crashes counts the starts since the last
     clean end that ended because the worker died; they do not use up tries. error is the type, message and traceback of
     the last failure. The constructor accepts times as ISO strings or naive datetimes, which it reads as UTC. claim_id,
-    if the storage has it, identifies the start; no other start ever has the same. unique_key and expires_at are None
-    on a job that was dequeued.
+    if the storage has it, identifies the start; no other start ever has the same. result is what the handler of a
+    completed job returned, if that was kept. unique_key and expires_at are None on a job that was dequeued.
     """
 
     id: str
@@ -75,6 +75,7 @@ class Job:
     crashes: int = 0
     unique_key: str | None = None
     expires_at: datetime | None = None
+    result: Any = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         if self.status.__class__ is not JobStatus:
@@ -113,8 +114,8 @@ class _Draft:
     # The same slots as Job, so that __class__ can be set to Job.
     __slots__ = _FIELDS
 
-    def __init__(self, *values: Any, claim_id: int | None = None, crashes: int = 0) -> None:
-        self.claim_id, self.crashes = claim_id, crashes
+    def __init__(self, *values: Any, claim_id: int | None = None, crashes: int = 0, result: Any = None) -> None:
+        self.claim_id, self.crashes, self.result = claim_id, crashes, result
         self.unique_key = self.expires_at = None
         (
             self.id,
@@ -136,13 +137,13 @@ class _Draft:
         ) = values
 
 
-def trusted_job(*values: Any, claim_id: int | None = None, crashes: int = 0) -> Job:
+def trusted_job(*values: Any, claim_id: int | None = None, crashes: int = 0, result: Any = None) -> Job:
     """Create a Job from its fields up to worker_id, in their order, without checks. Times must be in UTC.
 
     The constructor of a frozen dataclass calls object.__setattr__ for each field, which takes 4 µs, a third of the time
     that a worker spends on a job. This takes 0.6 µs.
     """
-    draft: Any = _Draft(*values, claim_id=claim_id, crashes=crashes)
+    draft: Any = _Draft(*values, claim_id=claim_id, crashes=crashes, result=result)
     draft.__class__ = Job
     job: Job = draft
     return job

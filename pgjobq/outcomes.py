@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from pgjobq.checks import encode_json
 from pgjobq.models import Job, JobStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The job's handler returned."""
+    """The job's handler returned. result: what it returned, as JSON; None: nothing, or nothing that is kept."""
 
     job: Job
+    result: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,20 @@ class JobTransaction(AbstractContextManager[Any], AbstractAsyncContextManager[An
     """
 
     settled = False  # True after the commit
+    _result: str | None = None
+
+    @property
+    def result(self) -> Any:
+        """The job's result, which is kept when the transaction commits. Set it within the block.
+
+        The handler's return value is not known yet when the block ends, so it is not kept. Raises InvalidJob, with the
+        path of the culprit, for a value that JSON cannot hold.
+        """
+        return None if self._result is None else json.loads(self._result)
+
+    @result.setter
+    def result(self, value: Any) -> None:
+        self._result = None if value is None else encode_json(value, "result")
 
     def interrupt(self) -> bool:
         """End the statement that runs in it, if the storage can. Called by another thread. False if it is not open."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, Unpack
 
 from pgjobq.checks import check_execute_at
 from pgjobq.connect import open_storage
@@ -15,33 +15,15 @@ from pgjobq.handlers import Registry, default_registry
 from pgjobq.ids import JobId
 from pgjobq.models import Job, JobStatus, NewJob, Which
 from pgjobq.operating import Operating
+from pgjobq.options import JobOptions, JobType
 from pgjobq.storage.base import BaseStorage
 from pgjobq.unique import OPTIONS
-
-JobType = str | Callable[..., Any]
-
-
-class JobOptions(TypedDict, total=False):
-    """The options of a job, by keyword. JobQueue.enqueue explains them. None is the same as leaving an option out."""
-
-    priority: int | None
-    delay: float | None
-    execute_at: datetime | None
-    max_retries: int | None
-    queue: str | None
-    job_id: str | None
-    unique_key: str | None
-    unique_while: str | None
-    unique_for: float | None
-    on_conflict: str | None
-    debounce_ceiling: float | None
-    expires_at: datetime | None
-
+from pgjobq.waits import WaitsForJobs
 
 _OPTIONS = JobOptions.__annotations__.keys()
 
 
-class JobQueue(Operating):
+class JobQueue(WaitsForJobs, Operating):
     """Enqueues and manages jobs on any storage. Thread-safe; create one and share it.
 
     Takes a storage, or a URL and the options of its storage. It connects at the first call.

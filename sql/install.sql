@@ -63,6 +63,7 @@ insert into schema_version (version) values (3);
 \ir functions/delete_schedule.sql
 \ir functions/edit_job.sql
 \ir functions/enable_schedule.sql
+\ir functions/ended_jobs.sql
 \ir functions/enqueue_job.sql
 \ir functions/enqueue_jobs.sql
 \ir functions/error_class.sql
@@ -76,6 +77,7 @@ insert into schema_version (version) values (3);
 \ir functions/held_jobs.sql
 \ir functions/import_jobs.sql
 \ir functions/job_attempts.sql
+\ir functions/job_result.sql
 \ir functions/leave_types.sql
 \ir functions/list_jobs.sql
 \ir functions/list_schedules.sql
@@ -104,7 +106,10 @@ insert into schema_version (version) values (3);
 \ir functions/retry_jobs.sql
 \ir functions/run_schedule.sql
 \ir functions/set_worker_state.sql
+\ir functions/stop_waiting.sql
 \ir functions/unserved_types.sql
+\ir functions/wait_for_job.sql
+\ir functions/wait_for_jobs.sql
 \ir functions/watch_workers.sql
 \ir functions/private/add_unique_job.sql
 \ir functions/private/check_floors.sql
@@ -112,6 +117,7 @@ insert into schema_version (version) values (3);
 \ir functions/private/check_redrive.sql
 \ir functions/private/check_schedule.sql
 \ir functions/private/check_time_zone.sql
+\ir functions/private/complete_with_results.sql
 \ir functions/private/cron_days.sql
 \ir functions/private/cron_field.sql
 \ir functions/private/cron_fields.sql
@@ -136,11 +142,13 @@ insert into schema_version (version) values (3);
 \ir functions/private/hold_keys.sql
 \ir functions/private/hold_unique_key.sql
 \ir functions/private/is_held.sql
+\ir functions/private/is_waited.sql
 \ir functions/private/lock_class.sql
 \ir functions/private/lock_unique_key.sql
 \ir functions/private/next_places.sql
 \ir functions/private/note_action.sql
 \ir functions/private/note_attempt.sql
+\ir functions/private/notify_waiters.sql
 \ir functions/private/notify_workers.sql
 \ir functions/private/pause.sql
 \ir functions/private/place_changed_job.sql
@@ -157,12 +165,15 @@ insert into schema_version (version) values (3);
 \ir functions/private/schedule_ticks.sql
 \ir functions/private/sweep_attempts.sql
 \ir functions/private/sweep_orphans.sql
+\ir functions/private/sweep_results.sql
 \ir functions/private/sweep_unique_keys.sql
 \ir functions/private/take_line.sql
 \ir functions/private/take_places.sql
 \ir functions/private/take_unique_key.sql
 \ir functions/private/tick_id.sql
 \ir functions/private/try_unique_key.sql
+\ir functions/private/waiters.sql
+\ir functions/private/waiting_channel.sql
 \ir functions/private/was_settled.sql
 \ir functions/private/without_paused.sql
 \ir ours.sql

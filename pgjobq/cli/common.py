@@ -18,6 +18,7 @@ from pgjobq.errors import ConfigurationError, InvalidJob, JobNotFound, PgjobqErr
 from pgjobq.storage.base import BaseStorage
 
 EXIT_ERROR, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_INTERRUPTED = 1, 2, 3, 130
+EXIT_TIMEOUT, EXIT_NOT_COMPLETED = 4, 5  # of `pgjobq wait`
 DEFAULT_SCHEMA = "pgjobq"
 CLOSE_TIME = 1.0  # seconds
 

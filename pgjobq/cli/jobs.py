@@ -1,4 +1,4 @@
-"""Commands that manage jobs: enqueue, list, show, cancel."""
+"""Commands that manage jobs: enqueue, list, show, wait, cancel."""
 
 from __future__ import annotations
 
@@ -9,9 +9,23 @@ from typing import Any
 import click
 
 from pgjobq.cli import common
-from pgjobq.cli.common import EXIT_NOT_FOUND, age, app, ask, each, fail, moment, opened, print_json, print_table, refuse
+from pgjobq.cli.common import (
+    EXIT_NOT_COMPLETED,
+    EXIT_NOT_FOUND,
+    EXIT_TIMEOUT,
+    age,
+    app,
+    ask,
+    each,
+    fail,
+    moment,
+    opened,
+    print_json,
+    print_table,
+    refuse,
+)
 from pgjobq.cli.text import in_a_line, in_json, in_lines
-from pgjobq.errors import InvalidJob, PgjobqError, Unsupported
+from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError, Unsupported, WaitTimeout
 from pgjobq.models import Job, JobStatus, NewJob, Which
 from pgjobq.storage.base import BaseStorage
 
@@ -125,7 +139,8 @@ def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
         print_json(job.to_dict() | {"tries": tries})
         return
     for name, value in job.to_dict().items():
-        text = in_json(value) if isinstance(value, dict) else in_lines("" if value is None else str(value))
+        is_json = isinstance(value, dict) or (name == "result" and value is not None)
+        text = in_json(value) if is_json else in_lines("" if value is None else str(value))
         # Indent the further lines of a text, because they could look like another field.
         click.echo(f"{name:12} {text}".replace("\n", f"\n{'':13}"))
     if tries:
@@ -133,6 +148,39 @@ def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
         columns = ("attempt", "outcome", "worker", "started_at", "ended_at", "error")
         rows = [[_first_line(row[key]) if key == "error" else row[key] for key in columns] for row in tries]
         print_table(columns, rows, title="Tries that did not succeed")
+
+
+@app.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--timeout", default="60s", help="How long to wait for all of them: 90s, 5m, 1h.")
+@common.as_json
+@common.dsn
+@common.schema
+def wait(*, ids: tuple[str, ...], timeout: str, as_json: bool, dsn: str, schema: str) -> None:
+    """Wait until jobs have ended, and print how: the id, the status and the result.
+
+    Exit status: 0 all have completed; 3 there is no such job; 4 the time is over; 5 a job failed or was cancelled.
+    """
+    seconds = age("--timeout", timeout).total_seconds()
+    with opened(dsn, schema) as storage:
+        try:
+            jobs, missed = storage.wait_for_many(ids, seconds), None
+        except JobNotFound as error:
+            fail(str(error))
+            sys.exit(EXIT_NOT_FOUND)
+        except WaitTimeout as error:
+            jobs, missed = error.ended, error
+    if as_json:
+        print_json([job.to_dict() for job in jobs])
+    else:
+        for job in jobs:
+            result = "" if job.result is None else f"  {in_a_line(in_json(job.result))}"
+            click.echo(f"{in_a_line(job.id)}  {job.status}{result}")
+    if missed is not None:
+        fail(str(missed))
+        sys.exit(EXIT_TIMEOUT)
+    if any(job.status is not JobStatus.COMPLETED for job in jobs):
+        sys.exit(EXIT_NOT_COMPLETED)
 
 
 @app.command()

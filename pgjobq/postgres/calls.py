@@ -77,9 +77,23 @@ class Calls(WorkerCalls):
         return FunctionCall(self._sql[text], arguments, lambda rows: claimed_jobs(rows, worker_id), binary=True)
 
     def complete_jobs(
-        self, worker_id: int | None, job_ids: list[str], claim_ids: list[int | None], finished: list[int], keep: bool
+        self,
+        worker_id: int | None,
+        job_ids: list[str],
+        claim_ids: list[int | None],
+        finished: list[int],
+        keep: bool,
+        results: list[str | None] | None = None,
     ) -> FunctionCall[set[str]]:
-        """Complete jobs and forget the finished claims. Return the ids of the jobs that were lost."""
+        """Complete jobs and forget the finished claims. Return the ids of the jobs that were lost.
+
+        results: as JSON; None if no job has one.
+        """
+        if results is not None:
+            text = """select {schema}.complete_jobs(%s, %b::text[], %b::bigint[], %b::bigint[], %s,
+                %b::text[]::jsonb[])"""
+            arguments = [worker_id, job_ids, claim_ids, finished, keep, results]
+            return FunctionCall(self._sql[text], arguments, answers.value_set)
         statement = self._sql["select {schema}.complete_jobs(%s, %b::text[], %b::bigint[], %b::bigint[], %s)"]
         return FunctionCall(statement, [worker_id, job_ids, claim_ids, finished, keep], answers.value_set)
 

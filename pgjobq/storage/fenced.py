@@ -11,8 +11,17 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pgjobq.arrival import FINISHED
-from pgjobq.checks import check_age, check_delay, check_name, check_names, check_reason, check_whole_number, is_name
+from pgjobq.arrival import FINISHED, final_statuses
+from pgjobq.checks import (
+    check_age,
+    check_delay,
+    check_name,
+    check_names,
+    check_reason,
+    check_result,
+    check_whole_number,
+    is_name,
+)
 from pgjobq.errors import InvalidJob, JobNotFound, LostJob, Unsupported
 from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob, Which
 from pgjobq.outcomes import Completed, Failed, Outcome, Pruned, Released, Retried
@@ -28,6 +37,8 @@ class FencedStorage(BaseStorage):
     A subclass implements the methods below that begin with an underscore. They get only valid arguments, must be
     atomic, and must raise StorageUnavailable when the database does not answer.
     """
+
+    max_result_bytes: int | None = 1_000_000  # of a result, as JSON; None: the database limits it
 
     def __init__(self) -> None:
         self._left_types: list[str] = []
@@ -166,8 +177,12 @@ class FencedStorage(BaseStorage):
 
         After an error, it is safe to call this again: a job that is settled already does not count as lost and is not
         settled twice. On a database with row locks, raises JobsHeld if another transaction has locked some of the jobs;
-        the others are settled.
+        the others are settled. Raises InvalidJob for a result that is too large; nothing is settled then.
         """
+        if self.max_result_bytes is not None:
+            for outcome in outcomes:
+                if isinstance(outcome, Completed) and outcome.result is not None:
+                    check_result(outcome.result, self.max_result_bytes)
         return self._settle(outcomes) if outcomes else []
 
     def _settle_held(self, job_id: str, outcome: Callable[[Job], Outcome]) -> None:
@@ -255,7 +270,7 @@ class FencedStorage(BaseStorage):
         check_age(older_than)
         check_names("queues", queues)
         check_whole_number("batch", batch, 1, 2**31 - 1)
-        final = _final_statuses(statuses)
+        final = final_statuses(statuses)
         return 0 if older_than > OLDEST else self._prune(older_than, final, _each_once(queues), batch)
 
     def prune_some(
@@ -267,7 +282,7 @@ class FencedStorage(BaseStorage):
         """Delete some of the jobs of these final statuses that are older, for a worker's background pruning."""
         check_age(older_than)
         check_names("queues", queues)
-        final = _final_statuses(statuses)
+        final = final_statuses(statuses)
         return Pruned() if older_than > OLDEST else self._prune_some(older_than, _each_once(queues), final)
 
     @staticmethod
@@ -278,16 +293,6 @@ class FencedStorage(BaseStorage):
 
 def _each_once(names: Sequence[str] | None) -> list[str] | None:
     return None if names is None else list(dict.fromkeys(names))
-
-
-def _final_statuses(statuses: Sequence[str]) -> list[str]:
-    """Return the statuses without duplicates. Raises InvalidJob for a status that is not final."""
-    check_names("statuses", statuses)
-    found = [JobStatus(status) for status in dict.fromkeys(statuses)]
-    for status in found:
-        if status not in FINISHED:
-            raise InvalidJob(f"statuses: {str(status)!r} is not final; use {', '.join(FINISHED)}", field="statuses")
-    return [str(status) for status in found]
 
 
 def _no_such_job(job_id: str) -> JobNotFound:

@@ -29,10 +29,13 @@ from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle, settle_free
 from pgjobq.postgres.transaction import PostgresTransaction
 from pgjobq.postgres.transfer import imported
+from pgjobq.postgres.wait_calls import WaitCalls
+from pgjobq.postgres.waiting import Waiting
 from pgjobq.storage.fenced import FencedStorage
+from pgjobq.storage.postgres_waits import PostgresWaits
 
 
-class PostgresStorage(PostgresOperations, FencedStorage):
+class PostgresStorage(PostgresOperations, PostgresWaits, FencedStorage):
     """Jobs in PostgreSQL >= 15, in a schema created by `pgjobq migrate`.
 
     conninfo is a DSN or a psycopg_pool ConnectionPool. Nothing is connected before the first call. The first dequeue
@@ -49,6 +52,8 @@ class PostgresStorage(PostgresOperations, FencedStorage):
     Thread-safe. Threads that dequeue take turns, and at most one thread may dequeue and wait. The storage retries
     nothing itself; the caller may safely repeat a settle. Every settle is fenced by the start that was dequeued.
     """
+
+    max_result_bytes = None  # complete_jobs checks it, by the setting pgjobq.max_result_bytes
 
     def __init__(
         self,
@@ -84,6 +89,8 @@ class PostgresStorage(PostgresOperations, FencedStorage):
         beside = None if pooled else self._database.parameters
         listen = beside if listen_dsn is None else connection_parameters(listen_dsn, application_name)
         presence: dict[str, Any] = {"listen": listen, "schema": schema, "poll_interval": poll_interval}
+        self._wait_calls = WaitCalls(schema)
+        self._waiting = None if listen is None else Waiting(listen, self._wait_calls)
         self._new_presence = partial(Presence, self._database, **presence)
         self.after_fork()
         renew_in_child(self)
@@ -231,6 +238,8 @@ class PostgresStorage(PostgresOperations, FencedStorage):
 
     def close(self) -> None:
         """Close the listener, and the pool unless it is the caller's. Without leave(), the worker is taken for dead."""
+        if self._waiting is not None:
+            self._waiting.close()
         self._presence.close()
         self._database.close()
 

@@ -51,6 +51,8 @@ class SQLAlchemyStorage(LeasedStorage):
     is dead. Every settle is fenced by the start that was dequeued.
     """
 
+    keeps_results = True
+
     def __init__(
         self,
         url: str | URL | Engine,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pgjobq.errors import MAX_DELAY, BadArguments, Fail, Retry, UnknownJobType
+from pgjobq.errors import MAX_DELAY, BadArguments, Fail, InvalidJob, Retry, UnknownJobType
 from pgjobq.explaining import VERDICTS, class_name, explain, headline, safe_text
 
 
@@ -37,11 +37,16 @@ def raised_by(error: BaseException) -> Raised:
     return Raised(
         text=explain(error),
         headline=headline(error),
-        final=isinstance(error, Fail | BadArguments | UnknownJobType),
+        final=isinstance(error, Fail | BadArguments | UnknownJobType) or _is_of_result(error),
         on_purpose=isinstance(error, VERDICTS),
         delay=delay,
         bad_delay=bad_delay,
     )
+
+
+def _is_of_result(error: BaseException) -> bool:
+    """Return whether this error is about a result that cannot be kept, which another try would not change."""
+    return isinstance(error, InvalidJob) and error.field == "result"
 
 
 def _delay_of(error: Retry) -> tuple[float | None, str]:

@@ -10,8 +10,9 @@ from dataclasses import fields
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Protocol
 
+from pgjobq.checks import encode_json
 from pgjobq.definitions import place_of
-from pgjobq.errors import MAX_DELAY, Cancelled, ConfigurationError, JobTimeout, ProcessDied
+from pgjobq.errors import MAX_DELAY, Cancelled, ConfigurationError, InvalidJob, JobTimeout, ProcessDied
 from pgjobq.events import EventLog
 from pgjobq.explaining import class_name
 from pgjobq.handlers import Handler
@@ -103,15 +104,18 @@ class Run:
                     raised = raised_by(error)
                     told = log_fields(self.job) | {"error": raised.headline}
                     log.error("job.error_after_settling", extra=told, trace=raised.text)
+                elif result is not None and self.handler.keep_result and not self._has_result():
+                    log.warning("job.result_dropped", extra=log_fields(self.job))
                 # The storage of this process does not know yet what happened in the handler's process.
                 return Completed(self.job) if self.running_job and self.running_job.settled_elsewhere else None
             if wrong:
                 misused = ConfigurationError(f"handler {place_of(self.handler.function)}: {wrong}")
                 return verdict(self.job, None, misused)
             if error is None:
-                if logs_each:
+                outcome = completion(self.job, self.handler, result)
+                if logs_each and isinstance(outcome, Completed):
                     log.debug("job.completed", extra=log_fields(self.job))
-                return Completed(self.job)
+                return outcome
         except BaseException as broken:
             error = error or broken
         return verdict(self.job, self.handler, error)
@@ -132,6 +136,31 @@ class Run:
     def _is_settled(self) -> bool:
         job = self.running_job
         return job is not None and (job.settled_elsewhere or any(t.settled for t in job.transactions))
+
+    def _has_result(self) -> bool:
+        """Return whether the transaction that completed the job has a result, or may have one in another process."""
+        job = self.running_job
+        return job is not None and (job.settled_elsewhere or any(t.result is not None for t in job.transactions))
+
+
+def completion(job: Job, handler: Handler, result: object) -> Outcome:
+    """Return Completed, with what the handler returned as its result; or Failed if that cannot be kept.
+
+    The job gets no other try then, because the handler has done its work, and would only do it again to return such a
+    value again.
+    """
+    text, problem = kept_result(result, keep=handler.keep_result)
+    return verdict(job, None, InvalidJob(problem, field="result")) if problem else Completed(job, text)
+
+
+def kept_result(result: object, *, keep: bool) -> tuple[str | None, str]:
+    """Return what a handler returned as JSON, None for nothing; and what is wrong with it, or ''."""
+    if result is None or not keep:
+        return None, ""
+    try:
+        return encode_json(result, "result"), ""
+    except InvalidJob as error:  # not passed on, because its traceback would keep the result alive
+        return None, f"{error}; or drop what the handler returns, with @job(keep_result=False)"
 
 
 def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:

@@ -42,6 +42,7 @@ begin
     end if;
   end if;
   perform note_action('cancel', 'job ' || v_job.id, cancel_job.reason);
+  perform notify_waiters(array[cancel_job.id]);
   return true;
 end;
 $$;

@@ -25,7 +25,7 @@ create or replace function cancel_jobs(queue text default null, type text defaul
   set enable_sort = off
 as $$ #variable_conflict use_column
 declare
-  v_workers integer[]; v_tries bigint;
+  v_workers integer[]; v_tries bigint; v_ids text[];
 begin
   if num_nonnulls(cancel_jobs.queue, cancel_jobs.type, cancel_jobs.unique_key, cancel_jobs.created_before) = 0 then
     raise exception using errcode = 'JQ001',
@@ -57,19 +57,22 @@ begin
        set status = 'cancelled', error = coalesce(cancel_jobs.reason, jobs.error), claim_id = null,
            finished_at = clock_timestamp(), updated_at = clock_timestamp()
      where jobs.id = any (array(select wanted.id from wanted))
+    returning jobs.id
   )
   select count(*) over (), wanted.created_at, wanted.id,
-         (select array_agg(distinct runs.worker_id) from wanted as runs where runs.worker_id is not null), (select count(*) from noted)
+         (select array_agg(distinct runs.worker_id) from wanted as runs where runs.worker_id is not null),
+         (select count(*) from noted), array(select done.id from done)
     from wanted
    order by wanted.created_at desc, wanted.id desc
    limit 1
-    into cancelled, reached_created_at, reached_id, v_workers, v_tries;
+    into cancelled, reached_created_at, reached_id, v_workers, v_tries, v_ids;
   cancelled := coalesce(cancelled, 0);
   if cancelled > 0 then
     perform note_action('cancel', filter_text(cancel_jobs.queue, cancel_jobs.type, cancel_jobs.unique_key, null, null, null,
                         cancel_jobs.created_before), cancel_jobs.reason, cancelled, cancel_jobs.after_id is not null);
   end if;
   perform pg_notify(cancel_channel(worker.id), '') from unnest(v_workers) as worker (id);
+  perform notify_waiters(v_ids);
 end;
 $$;
 comment on function cancel_jobs(text, text, text, timestamptz, integer, text, timestamptz, text) is

@@ -1,6 +1,6 @@
 -- edit_job: change a pending job. An argument that is null leaves its field as it is.
 --
--- Returns false if there is no such job. Raises JQ011, and changes nothing, if the job runs or has finished. Raises 55P03
+-- Returns false if there is no such job. Raises JQ012, and changes nothing, if the job runs or has finished. Raises 55P03
 -- (lock_not_available) if another transaction holds the row for half a second.
 --
 --   data        the new data, all of it
@@ -23,7 +23,7 @@ begin
   if not found then
     return false;
   elsif v_job.status <> 'pending' then
-    raise exception using errcode = 'JQ011',
+    raise exception using errcode = 'JQ012',
       message = format('job %s is %s; only a pending job can be edited', v_job.id, v_job.status),
       hint    = case v_job.status when 'running' then 'Wait until it ends, or cancel it.'
                                   when 'completed' then 'Enqueue a new job.'

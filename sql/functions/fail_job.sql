@@ -39,6 +39,7 @@ begin
          updated_at  = v_now
    where jobs.id = v_job.id;
   perform note_attempt(v_job, fail_job.outcome, fail_job.error);
+  perform notify_waiters(array[v_job.id]);
   return true;
 end;
 $$;

@@ -60,3 +60,24 @@ create table action_log (
   jobs   bigint,
   reason text
 );
+
+-- Results: what handlers return. A table of its own, because a row of jobs that grows by a few hundred bytes leaves its
+-- page: its update is not HOT. A row is the job's result only while the job is completed and has the same claim_id, so
+-- nothing that changes a job has to look here.
+create table results (
+  job_id   text   collate "C" not null primary key,
+  claim_id bigint,  -- null: the job was imported
+  result   jsonb  not null
+)
+with (vacuum_truncate = off);
+create unlogged sequence results_swept as bigint minvalue 0;
+
+-- Waits. A row names a job for which a session waits. It is unlogged, because after a crash of the server no session
+-- waits any more. The session's key (see lock_class) shows that it still does.
+create unlogged table waits (
+  job_id  text    collate "C" not null,
+  waiter  integer not null  -- pg_backend_pid() of the session
+)
+with (vacuum_truncate = off);
+-- Serves notify_waiters, which looks for the jobs that have ended.
+create index waits_job_id on waits (job_id);

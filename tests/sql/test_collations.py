@@ -22,7 +22,8 @@ CALLS = {
     "pause_type": "words.word, null, words.word",
     "resume_type": "words.word",
     "claim_jobs": "1, words.queues, 1, words.types",
-    "complete_jobs": "1, words.ids, array[1, 2]",
+    "complete_jobs": "1, words.ids, array[1, 2], results => '{1,2}'",
+    "ended_jobs": "words.ids",
     "create_schedule": "words.id, words.word, words.daily, time_zone => words.zone, kind => words.cron, queue => words.queue",
     "enable_schedule": "words.id, false",
     "delete_schedule": "words.id",
@@ -41,6 +42,7 @@ CALLS = {
     "fail_job": "words.id, 1, words.word, words.raised",
     "get_job": "words.id",
     "held_jobs": "words.ids",
+    "job_result": "words.id",
     "leave_types": "1, words.types",
     "list_jobs": "words.status, 1, words.queue",
     "live_workers": "words.alive",
@@ -53,6 +55,8 @@ CALLS = {
     "release_jobs": "words.ids, array[1, 2]",
     "retry_job": "words.id, 1, words.word, 1, words.raised, words.word",
     "set_worker_state": "1, words.asleep, false, words.queues, 30, words.word",
+    "wait_for_job": "words.word",
+    "wait_for_jobs": "words.ids, words.types",
     "watch_workers": "1, words.queues",
 }
 WORDS = {

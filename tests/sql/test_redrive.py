@@ -327,7 +327,7 @@ def test_edit_refuses_a_job_that_is_not_pending(conn: Connection) -> None:
             psycopg.Error, match=f"job {job_id} is {status}; only a pending job can be edited"
         ) as caught:
             conn.execute("select edit_job(%s, priority => 9)", [job_id])
-        assert caught.value.sqlstate == "JQ011"
+        assert caught.value.sqlstate == "JQ012"
     assert one(conn, "select count(*) from actions") == 0
 
 

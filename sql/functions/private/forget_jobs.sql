@@ -10,6 +10,7 @@ create or replace function forget_jobs(ids text[])
 as $$
 begin
   delete from attempts where attempts.job_id = any (forget_jobs.ids collate "C");
+  delete from results where results.job_id = any (forget_jobs.ids collate "C");
 end;
 $$;
 comment on function forget_jobs(text[]) is 'Private: delete what belongs to jobs that were deleted.';

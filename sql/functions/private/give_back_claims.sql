@@ -15,8 +15,7 @@ create or replace function give_back_claims(worker_id integer, known bigint[], w
   language plpgsql
   volatile
   set search_path from current
-as $$
-#variable_conflict use_column
+as $$ #variable_conflict use_column
 declare
   v_crash constant integer := (give_back_claims.why = 'crashed')::integer;
   v_most  constant integer := coalesce(nullif(current_setting('pgjobq.max_crashes', true), '')::integer, 3);
@@ -68,9 +67,11 @@ begin
                          from (select given_back.id, given_back.crashes from given_back where given_back.crashes > 1 limit 40) as often))
     from given_back
     into give_back_claims.rescued, give_back_claims.failed, give_back_claims.job_ids, give_back_claims.told;
+  if give_back_claims.told ->> 'failed' <> '0' then
+    perform notify_waiters(give_back_claims.job_ids);
+  end if;
   perform forget_claims(give_back_claims.worker_id, array(
-            select claims.id
-              from claims
+            select claims.id from claims
              where claims.worker_id = give_back_claims.worker_id and claims.id <> all (give_back_claims.known)
                for update skip locked));
 end;

@@ -1,0 +1,26 @@
+"""What a job can be enqueued with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypedDict
+
+JobType = str | Callable[..., Any]  # a handler, or the name of a type
+
+
+class JobOptions(TypedDict, total=False):
+    """The options of a job, by keyword. JobQueue.enqueue explains them. None is the same as leaving an option out."""
+
+    priority: int | None
+    delay: float | None
+    execute_at: datetime | None
+    max_retries: int | None
+    queue: str | None
+    job_id: str | None
+    unique_key: str | None
+    unique_while: str | None
+    unique_for: float | None
+    on_conflict: str | None
+    debounce_ceiling: float | None
+    expires_at: datetime | None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from pgjobq.checks import check_name, check_whole_number, encode_data
+from pgjobq.checks import check_name, check_whole_number
+from pgjobq.encoding import encode_data
 from pgjobq.errors import InvalidJob
 from pgjobq.models import MAX_NAME, Job, JobStatus, UnreadableData, utc_now
 

@@ -6,7 +6,10 @@ The first line of a class's docstring is its default message.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
+
+from pgjobq.plain import seconds_of
 
 MAX_DELAY = 3.2e9  # seconds, a hundred years; a timestamp can hold the result
 
@@ -106,13 +109,14 @@ class ConfigurationError(PgjobqError, ValueError):
 
 
 class Retry(Exception):
-    """A handler raises this to run its job again after `delay` seconds. None means after its backoff.
+    """A handler raises this to run its job again after `delay` seconds, or a timedelta. None means after its backoff.
 
     The run counts as a try. When the tries are used up, the job fails with `reason` as its error. Creating a Retry with
     an invalid delay raises InvalidJob in the handler, which counts like any other error of the job.
     """
 
-    def __init__(self, delay: float | None = None, reason: str = "") -> None:
+    def __init__(self, delay: float | timedelta | None = None, reason: str = "") -> None:
+        delay = seconds_of(delay)
         if delay is not None and (
             isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= MAX_DELAY
         ):

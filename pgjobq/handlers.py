@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeVar, overload
 
 from pgjobq.backoff import Backoff, BackoffFunction
 from pgjobq.checks import check_name, check_whole_number
-from pgjobq.definitions import Definition, is_async, location_of, parameters_of, place_of
-from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, UnknownJobType
+from pgjobq.definitions import Definition, is_async, location_of, parameters_of, place_of, unwrapped
+from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, PgjobqError, UnknownJobType
 from pgjobq.models import MAX_NAME, Job, UnreadableData
+from pgjobq.plain import plain_value, seconds_of
 from pgjobq.unique import check_template, key_from
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,6 +44,7 @@ class Handler:
     _known: frozenset[str] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "timeout", seconds_of(self.timeout))
         self._check()
         parameters = parameters_of(self.function)
         open_ended = any(p.kind is _Kind.VAR_KEYWORD for p in parameters.values())
@@ -78,9 +82,18 @@ class Handler:
             arguments = {**arguments, "job": given or job}
         return arguments
 
+    def check_data(self, data: object) -> None:
+        """Raise InvalidJob if the data of a new job does not fit the parameters, so that its run would fail."""
+        given = {} if data is None else data
+        if self._whole or not isinstance(given, dict):
+            return  # a whole dict always fits, and encode_data refuses what is not a dict
+        fits = self._required.issubset(given) and (self._known is None or self._known.issuperset(given))
+        if not fits or (self.wants_job and "job" in given):
+            raise InvalidJob(self._misfit(given), field="data")
+
     def unique_key(self, data: dict[str, Any] | None) -> str | None:
         """The unique key of a job with this data, or None; InvalidJob if the data lacks a field of it."""
-        return None if self.unique is None else key_from(self.unique, data or {}, self.type)
+        return None if self.unique is None else key_from(self.unique, _as_stored(data or {}), self.type)
 
     def delay(self, attempt: int) -> float:
         """Return the seconds to wait after failed attempt number `attempt`, counted from 1. Any storage accepts them.
@@ -89,7 +102,7 @@ class Handler:
         because a faulty function must not lose a job.
         """
         try:
-            seconds = float(self.backoff(attempt))
+            seconds = float(seconds_of(self.backoff(attempt)))
             if not 0 <= seconds <= MAX_DELAY:
                 raise ConfigurationError(f"backoff: returned {seconds!r}; return seconds from 0 to {MAX_DELAY:.0f}")
             return seconds
@@ -103,7 +116,8 @@ class Handler:
     def _misfit(self, data: dict[str, Any]) -> str:
         missing = sorted(self._required - data.keys())
         given_by_worker = {"job"} if self.wants_job else frozenset[str]()
-        unexpected = sorted(data.keys() - self._known if self._known is not None else data.keys() & given_by_worker)
+        extra = data.keys() - self._known if self._known is not None else data.keys() & given_by_worker
+        unexpected = sorted(map(str, extra))
         parts = [f"missing: {', '.join(missing)}"] * bool(missing)
         parts += [f"unexpected: {', '.join(unexpected)}"] * bool(unexpected)
         return f"data does not fit the parameters of {place_of(self.function)} ({'; '.join(parts)})"
@@ -164,12 +178,37 @@ class Registry:
             raise UnknownJobType(f"no handler for jobs of type {job_type!r}; registered: {known}") from None
 
     def for_function(self, function: Callable[..., Any]) -> Handler:
-        """Return the handler of a decorated function. Raises UnknownJobType if it is not registered here."""
+        """Return the handler of a decorated function. Raises UnknownJobType if it is not registered here.
+
+        Raises InvalidJob for an object that is no function at all.
+        """
         try:
             return self._by_function[function]
-        except KeyError:
-            message = f"{place_of(function)} is not a handler; decorate it with @job, or enqueue by type"
-            raise UnknownJobType(message) from None
+        except (KeyError, TypeError):  # TypeError: it is not hashable
+            raise self._not_a_handler(function) from None
+
+    def _not_a_handler(self, given: Any) -> PgjobqError:
+        """Return the error for an object that is not a handler, with what the caller most likely meant."""
+        if not callable(given):
+            if inspect.iscoroutine(given):
+                given.close()  # otherwise Python warns that it was never awaited
+            return InvalidJob(
+                f"job: {type(given).__name__} is neither a handler nor the name of a type; if you have called the"
+                " handler, pass the function and its arguments apart: enqueue(send_email, {'to': 'a@b.c'})",
+                field="job",
+            )
+        name = place_of(given)
+        if self._holds(unwrapped(given)) and isinstance(given, functools.partial):
+            return UnknownJobType(
+                f"a partial of {name} is not a handler; pass the function itself, and the arguments as data, or"
+                " register the partial under a type of its own: job(type=...)(partial)"
+            )
+        if self._holds(getattr(given, "__wrapped__", None)):
+            return UnknownJobType(f"{name} wraps a handler and is none itself; move @job above the other decorators")
+        return UnknownJobType(f"{name} is not a handler; decorate it with @job, or enqueue by type")
+
+    def _holds(self, function: Any) -> bool:
+        return isinstance(function, Hashable) and function in self._by_function
 
     def __contains__(self, job_type: object) -> bool:
         return job_type in self._by_type
@@ -194,7 +233,7 @@ def job(
     priority: int = 5,
     max_retries: int = 3,
     backoff: BackoffFunction | None = None,
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     unique: str | None = None,
     registry: Registry = default_registry,
 ) -> Callable[[F], F]: ...
@@ -207,15 +246,15 @@ def job(
     priority: int = 5,
     max_retries: int = 3,
     backoff: BackoffFunction | None = None,
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     unique: str | None = None,
     registry: Registry = default_registry,
 ) -> F | Callable[[F], F]:
     """Register a sync or async function as the handler of a type of job, and return it unchanged.
 
     type: by default the function's name. queue, priority, max_retries: the defaults for enqueueing its jobs. backoff:
-    maps the number of the try that failed to the seconds before the next try. timeout: in seconds; a job that runs
-    longer is retried like a job that raised.
+    maps the number of the try that failed to the seconds before the next try, or a timedelta. timeout: in seconds, or a
+    timedelta; a job that runs longer is retried like a job that raised.
     unique: the unique key of its jobs, formatted from their data, such as "doc:{doc_id}".
     """
 
@@ -228,13 +267,17 @@ def job(
                 priority=priority,
                 max_retries=max_retries,
                 backoff=Backoff() if backoff is None else backoff,
-                timeout=timeout,
+                timeout=seconds_of(timeout),
                 unique=unique,
             )
         )
         return function
 
     return register if function is None else register(function)
+
+
+def _as_stored(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: plain_value(value) for name, value in data.items()} if isinstance(data, dict) else data
 
 
 def _conflict(job_type: str, there: Callable[..., Any], here: Callable[..., Any]) -> str:

@@ -17,6 +17,7 @@ from weakref import WeakSet
 from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.events import EventLog
 from pgjobq.handlers import Registry, default_registry
+from pgjobq.plain import seconds_of
 from pgjobq.signals import SIGNALS, StopSignals
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.contact import Contact
@@ -54,8 +55,8 @@ class Worker:
     means the concurrency. The worker claims nothing from a queue while that many of its jobs are in flight here; they
     stay in line for other workers.
     registry: where the worker finds handlers.
-    grace: how many seconds running jobs have to end when the worker stops. Jobs that still run after that are
-    released, and their start does not count.
+    grace: how many seconds, or which timedelta, running jobs have to end when the worker stops. Jobs that still run
+    after that are released, and their start does not count.
     fail_unknown: fail jobs that have no handler. By default the worker leaves them to other workers, and logs this
     once for each type.
     keep: how long completed and cancelled jobs are kept; None keeps them forever. The worker deletes older ones in the
@@ -72,7 +73,7 @@ class Worker:
         concurrency: int = 8,
         queues: Sequence[str] | Limits | None = None,
         registry: Registry = default_registry,
-        grace: float = 30.0,
+        grace: float | timedelta = 30.0,
         fail_unknown: bool = False,
         keep: timedelta | None = None,
     ) -> None:
@@ -82,7 +83,7 @@ class Worker:
             raise ConfigurationError(f"queues: {queues!r} is not a list of names; use a list such as ['mail'], or None")
         limits = queues if isinstance(queues, Mapping) else {}
         check_limits(limits, concurrency)
-        if not grace >= 0:
+        if not seconds_of(grace) >= 0:
             raise ConfigurationError(f"grace: {grace!r} is not allowed; use a number of seconds, 0 or more")
         self.storage = queue if isinstance(queue, BaseStorage) else queue.storage
         if keep is not None:
@@ -91,7 +92,7 @@ class Worker:
         self.storage.suspects_alone = True
         if limits and "queue" not in inspect.signature(self.storage.list_jobs).parameters:
             raise Unsupported(f"queues: {type(self.storage).__name__} has no queues; leave them out")
-        self.concurrency, self.grace = concurrency, grace
+        self.concurrency, self.grace = concurrency, float(seconds_of(grace))
         self.queues = queues if queues is None else list(queues)
         self._limits = {} if all(limit is None for limit in limits.values()) else limits
         self._registry, self._fail_unknown, self._keep = registry, fail_unknown, keep

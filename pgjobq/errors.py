@@ -130,6 +130,29 @@ class Retry(Exception):
         return type(self), (self.delay, self.reason)
 
 
+class Snooze(Exception):
+    """A handler raises this to run its job again after `delay` seconds, or a timedelta, at no cost of a try.
+
+    Use it to wait for something. Nothing else bounds how often a job may do this, so a handler that waits for what may
+    never come has to look at `job.created_at` and raise Fail. The job's error stays as it was. A storage with only the
+    seven methods of BaseStorage counts the try. Creating a Snooze with an invalid delay raises InvalidJob.
+    """
+
+    def __init__(self, delay: float | timedelta, reason: str = "") -> None:
+        delay = seconds_of(delay)
+        if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 < delay <= MAX_DELAY:
+            raise InvalidJob(
+                f"delay: {delay!r} is not allowed; use seconds above 0, up to {MAX_DELAY:.0f}", field="delay"
+            )
+        super().__init__(reason or "the handler asked to run later")
+        self.delay = delay
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[Snooze], tuple[float, str]]:
+        # Without this, unpickling would pass the message as the delay.
+        return type(self), (self.delay, self.reason)
+
+
 class Fail(Exception):
     """A handler raises this to fail its job without another try. `reason` becomes the job's error."""
 

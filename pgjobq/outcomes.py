@@ -43,6 +43,11 @@ class Released:
     delay: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Snoozed(Released):
+    """The handler ran and asked to run again after delay seconds. Storages settle it as Released."""
+
+
 Outcome = Completed | Failed | Retried | Released
 
 

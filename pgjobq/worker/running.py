@@ -19,12 +19,14 @@ from pgjobq.errors import (
     Fail,
     JobTimeout,
     Retry,
+    Snooze,
     UnknownJobType,
 )
 from pgjobq.events import EventLog
 from pgjobq.explaining import VERDICTS, class_name, explain, headline, safe_text
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
+from pgjobq.outcomes import Snoozed
 from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Retried
 from pgjobq.worker.interrupting import interrupt
 
@@ -133,6 +135,9 @@ def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
         text = explain(error)
         final = isinstance(error, Fail | BadArguments | UnknownJobType) or handler is None
         fields = log_fields(job) | {"error": headline(error)}
+        if handler is not None and isinstance(error, Snooze) and (later := _seconds_asked(error)) is not None:
+            log.info("job.snoozed", extra=fields | {"delay": round(later, 3)})
+            return Snoozed(job, later)
         trace = None if isinstance(error, VERDICTS) else text
         if final or handler is None or job.tries > job.max_retries:
             log.warning("job.failed", extra=fields, trace=trace)
@@ -161,6 +166,13 @@ def _delay(job: Job, handler: Handler, error: BaseException, text: str) -> tuple
     problem = f"delay: {wrong} is not a number of seconds from 0 to {MAX_DELAY:.0f}; the backoff was used instead"
     log.warning("retry.bad_delay", extra=log_fields(job) | {"delay": wrong})
     return handler.delay(max(job.tries, 1)), f"{text}\n({problem})"
+
+
+def _seconds_asked(error: Snooze) -> float | None:
+    """Return the delay of a Snooze, or None if it has no valid one. The error then counts as any other."""
+    asked: Any = getattr(error, "delay", None)  # a subclass may not have called __init__
+    number = isinstance(asked, int | float) and not isinstance(asked, bool)
+    return float(asked) if number and 0 < asked <= MAX_DELAY else None
 
 
 def problem_with_result(result: object) -> str:

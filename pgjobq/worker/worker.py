@@ -22,6 +22,7 @@ from pgjobq.signals import SIGNALS, StopSignals
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.contact import Contact
 from pgjobq.worker.ending import END_TIME, LEAVE_TIME, Step, log_unsettled
+from pgjobq.worker.event_loop import CallersLoop
 from pgjobq.worker.fetcher import Fetcher
 from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.inline import run_jobs
@@ -102,6 +103,7 @@ class Worker:
         self._stop_requests: SimpleQueue[None] = SimpleQueue()
         self._hurry = False
         self._stop_signals = StopSignals()
+        self._callers_loop: CallersLoop | None = None
 
     def start(self) -> None:
         """Start the worker's threads and return at once. Does nothing if the worker already runs."""
@@ -114,7 +116,7 @@ class Worker:
             in_flight, kind_of_fetcher = self._new_in_flight()
             self._in_flight = in_flight
             self._threads = ThreadRunner(in_flight, self.storage, self.concurrency)
-            self._tasks = TaskRunner(in_flight, self.storage, self.concurrency)
+            self._tasks = TaskRunner(in_flight, self.storage, self.concurrency, self._callers_loop)
             contact = Contact(lambda: in_flight.unfinished() + len(in_flight.outcomes))
             self._settler = Settler(self.storage, in_flight, contact=contact)
             self._maintenance = MaintenanceLoop(self.storage, self._threads, self._tasks, contact=contact)
@@ -241,10 +243,27 @@ class Worker:
             self.stop()
         self._stop_requests = SimpleQueue()
 
+    async def run_async(self) -> None:
+        """Run on the application's event loop until ask_to_stop() or a cancel, then stop within the grace.
+
+        Async handlers run on this loop, so they may use the application's engine, pool and clients; sync handlers run
+        in threads. A second cancel releases the running jobs at once. Signals are the application's business.
+        """
+        if self._running:
+            raise ConfigurationError("worker: it runs already; stop it first, or create another")
+        self._callers_loop = CallersLoop()
+        try:
+            self.start()
+            await self._callers_loop.serve(self.stop, lambda: self.ask_to_stop(hurry=True))
+        finally:
+            self._callers_loop, self._stop_requests = None, SimpleQueue()
+
     def ask_to_stop(self, *, hurry: bool = False) -> None:
-        """Make run(), in another thread, stop as after a signal. hurry: stop at once, as after a second signal."""
+        """Make run() or run_async() stop as after a signal. hurry: stop at once, as after a second signal."""
         self._hurry = self._hurry or hurry
         self._stop_requests.put(None)
+        if self._callers_loop is not None:
+            self._callers_loop.ask_to_stop()
 
     def run_once(self, limit: int | None = None) -> int:
         """Run the due jobs one after another, at most limit of them, and return how many ran. For tests and scripts.

@@ -22,6 +22,9 @@ class OptionalFeatures:
             if job.expires_at is not None:
                 raise Unsupported(f"expires_at: {type(self).__name__} has no expiry; leave it out")
 
+    def check_threads(self) -> None:
+        """Raise ConfigurationError if the threads of a Worker must not use this storage."""
+
     def get_job_in(self, connection: Any, job_id: str) -> Job | None:
         """Return the job with this id as the transaction of the caller's connection sees it, or None."""
         raise Unsupported(f"{type(self).__name__} cannot read on the caller's connection; leave out connection")

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from pgjobq.checks import check_seconds
+from pgjobq.errors import ConfigurationError
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.outcomes import JobTransaction, Outcome
 from pgjobq.storage.holds import Claimant, Start
@@ -117,6 +118,15 @@ class SQLAlchemyStorage(LeasedStorage):
 
     def _add(self, jobs: Sequence[NewJob]) -> None:
         enqueueing.add_all(self._database, jobs)
+
+    def check_threads(self) -> None:
+        """Raise ConfigurationError if the program's Engine has one connection for all threads."""
+        if self._database.shares_connection and not self._database.own:
+            raise ConfigurationError(
+                "engine: a Worker's threads and the program would run in each other's transactions, because the Engine"
+                " has one connection for all threads; create the queue from the URL sqlite:///:memory: and use"
+                " queue.storage.engine in the program, or run jobs by worker.run_once()"
+            )
 
     # -- working --------------------------------------------------------------------------------------
 

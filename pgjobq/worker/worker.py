@@ -97,8 +97,7 @@ class Worker:
         self.queues = queues if queues is None else list(queues)
         self._limits = {} if all(limit is None for limit in limits.values()) else limits
         self._registry, self._fail_unknown, self._keep = registry, fail_unknown, keep
-        self._running, self._paused = False, False
-        self._lock = threading.Lock()
+        self._running, self._paused, self._lock = False, False, threading.Lock()
         # Not an Event, because Event.set() takes a lock, and a signal handler must not wait for a lock.
         self._stop_requests: SimpleQueue[None] = SimpleQueue()
         self._hurry = False
@@ -107,6 +106,7 @@ class Worker:
 
     def start(self) -> None:
         """Start the worker's threads and return at once. Does nothing if the worker already runs."""
+        self.storage.check_threads()
         with self._lock:
             if self._running:
                 return
@@ -140,7 +140,7 @@ class Worker:
             for loop in (self._settler, self._maintenance, self._pruner, self._fetcher):
                 if loop is not None:
                     loop.start()
-        limits = {queue: f":{limit}" for queue, limit in self._limits.items() if limit is not None}
+        limits = {name: f":{limit}" for name, limit in self._limits.items() if limit is not None}
         queues = "all" if self.queues is None else ",".join(queue + limits.get(queue, "") for queue in self.queues)
         log.info("worker.started", extra={"concurrency": self.concurrency, "queues": queues})
 
@@ -246,11 +246,11 @@ class Worker:
     async def run_async(self) -> None:
         """Run on the application's event loop until ask_to_stop() or a cancel, then stop within the grace.
 
-        Async handlers run on this loop, so they may use the application's engine, pool and clients; sync handlers run
-        in threads. A second cancel releases the running jobs at once. Signals are the application's business.
+        Async handlers run on this loop, so they may use the application's engine and clients; sync handlers run in
+        threads. A second cancel releases the running jobs at once. The application handles signals.
         """
         if self._running:
-            raise ConfigurationError("worker: it runs already; stop it first, or create another")
+            raise ConfigurationError("worker: it runs already; stop it first")
         self._callers_loop = CallersLoop()
         try:
             self.start()

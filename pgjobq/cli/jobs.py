@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from pgjobq.cli import common
 from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, age, app, fail, opened, print_json, print_table, refuse
+from pgjobq.cli.shell import data_of, moment
 from pgjobq.cli.text import in_a_line, in_json, in_lines
 from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError
 from pgjobq.models import Job, JobStatus, NewJob, Which
@@ -66,18 +66,18 @@ def enqueue(
     fields: dict[str, Any] = {} if job_id is None else {"id": job_id}
     new = NewJob(
         type=job_type,
-        data=_json(sys.stdin.read() if data == "-" else data),
+        data=data_of(sys.stdin.read() if data == "-" else data),
         priority=priority,
         queue=queue,
         delay=delay,
-        execute_at=_moment("execute_at", execute_at),
+        execute_at=moment("--execute-at", execute_at),
         max_retries=max_retries,
         unique_key=unique_key,
         unique_while=unique_while,
         unique_for=_seconds("--unique-for", unique_for),
         on_conflict=on_conflict,
         debounce_ceiling=_seconds("--debounce-ceiling", debounce_ceiling),
-        expires_at=_moment("expires_at", expires_at),
+        expires_at=moment("--expires-at", expires_at),
         **fields,
     )
     with opened(dsn, schema) as storage:
@@ -105,8 +105,9 @@ def list_(*, status: str | None, queue: str | None, limit: int, as_json: bool, d
     if as_json:
         print_json([job.to_dict() for job in jobs])
         return
-    columns = ("id", "type", "queue", "status", "attempts", "created_at", "error")
-    print_table(columns, [[_brief(job, name) for name in columns] for job in jobs])
+    columns = ("id", "type", "queue", "status", "attempts", "created_at", "execute_at", "error")
+    rows = [[_brief(job, name) for name in columns] for job in jobs]
+    print_table(columns, rows, narrow=_in_lines)
 
 
 @app.command()
@@ -174,7 +175,7 @@ def cancel(
 
     with opened(dsn, schema) as storage:
         if given:
-            before = _moment("created_before", created_before)
+            before = moment("--created-before", created_before)
             which = Which(queue=queue, type=job_type, created_before=before)
             if not yes:
                 _ask(f"Cancel all pending and running jobs with {', '.join(given)}?")
@@ -198,6 +199,8 @@ def _each(ids: tuple[str, ...], act: Any) -> None:
             fail(str(error))
             status = max(status, EXIT_NOT_FOUND)
         except PgjobqError as error:
+            if isinstance(error, InvalidJob):
+                raise  # wrong for every id
             fail(str(error))
             status = max(status, EXIT_ERROR)
         else:
@@ -212,26 +215,22 @@ def _ask(question: str) -> None:
     click.confirm(question, abort=True)
 
 
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidJob(f"data: {error}; use a JSON object in single quotes", field="data") from None
-
-
-def _moment(field: str, text: str | None) -> datetime | None:
-    try:
-        return None if text is None else datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidJob(
-            f"{field}: {text!r} is not a time; use a time such as 2030-01-31T09:00+01:00", field=field
-        ) from None
-
-
 def _seconds(option: str, text: str | None) -> float | None:
     return None if text is None else age(option, text).total_seconds()
 
 
 def _brief(job: Job, name: str) -> Any:
     value = getattr(job, name)
-    return value.splitlines()[0][:60] if name == "error" and value else value
+    if name != "error" or not value:
+        return value
+    first, *more = value.splitlines()
+    return f"{first[:59]}…" if len(first) > 60 else f"{first} …" if more else first
+
+
+def _in_lines(row: Sequence[str]) -> list[str]:
+    """Return a job in lines for a terminal that is too narrow for the table."""
+    job_id, type_, queue, status, attempts, created_at, execute_at, error = row
+    lines = [job_id, f"  {status}, {type_}, queue {queue}, attempts {attempts}", f"  created_at {created_at}"]
+    if execute_at:
+        lines[-1] += f", execute_at {execute_at}"
+    return [*lines, f"  {error}"] if error else lines

@@ -70,4 +70,4 @@ def _exit_after(name: str, error: Exception) -> None:
 
 
 def _is_users(file: str) -> bool:
-    return not file.startswith(("<frozen importlib", _PGJOBQ, _IMPORTLIB))
+    return not file.startswith(("<frozen importlib", "<string>", _PGJOBQ, _IMPORTLIB))

@@ -77,11 +77,11 @@ def worker(
     import_handlers(modules)
     names = None if queues is None else parse_queues(queues)
     with opened(dsn, schema, "pgjobq worker", pooled=pooled, listen_dsn=listen_dsn) as storage:
-        storage.ping()
-        storage.rescue()  # fails here, and not in the log, if the database user lacks the rights of a worker
         served = Worker(
             storage, concurrency=concurrency, queues=names, grace=grace, fail_unknown=fail_unknown, keep=age
         )
+        storage.ping()
+        storage.rescue()  # fails here, and not in the log, if the database user lacks the rights of a worker
         # Handle signals before and after run() too, because a late signal must not kill the process.
         for number in SIGNALS:
             signal.signal(number, lambda *_: served.ask_to_stop())

@@ -23,7 +23,8 @@ def in_shells_words(message: str, commands: click.Group) -> str:
         return message
     names = {str(option.name): option.opts[-1] for option in command.params if isinstance(option, click.Option)}
     option = names.get(found[1].replace("-", "_"))
-    return message if option is None else f"{option}: {message[found.end() :]}"
+    # A DSN may come from the environment too.
+    return message if option in {None, "--dsn"} else f"{option}: {message[found.end() :]}"
 
 
 def moment(option: str, text: str | None) -> datetime | None:
@@ -48,10 +49,10 @@ def data_of(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidJob(f"DATA: {error}; use a JSON object in single quotes", field="data") from None
+        raise InvalidJob(f"data: {error}; use a JSON object in single quotes", field="data") from None
     if not isinstance(data, dict):
         raise InvalidJob(
-            f"DATA: {text[:40]!r} is no JSON object; use one whose keys are the handler's arguments, in single quotes:"
+            f"data: {text[:40]!r} is no JSON object; use one whose keys are the handler's arguments, in single quotes:"
             """ '{"to": "a@b.c"}'""",
             field="data",
         )

@@ -71,8 +71,8 @@ def test_interrupt_at_the_start_is_one_line(lone_cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["enqueue", "t", "[1]"], "DATA: '[1]' is no JSON object; use one whose keys are the handler's arguments"),
-        (["enqueue", "t", "{"], "DATA: "),
+        (["enqueue", "t", "[1]"], "data: '[1]' is no JSON object; use one whose keys are the handler's arguments"),
+        (["enqueue", "t", "{"], "data: "),
         (
             ["enqueue", "t", "--execute-at", "2030-01-01T09:00"],
             "--execute-at: '2030-01-01T09:00' has no offset from UTC",
@@ -85,7 +85,7 @@ def test_interrupt_at_the_start_is_one_line(lone_cli: Cli) -> None:
         (["pause", "q", "--until", "2030-01-01T09:00"], "--until: '2030-01-01T09:00' has no offset from UTC"),
         (["pause", "q", "--until", "soon"], "--until: 'soon' is not a time"),
         (["enqueue", "t", "--max-retries", "-1"], "--max-retries: -1 is not allowed"),
-        (["enqueue", "t", "--id", ""], "job_id: has 0 characters"),
+        (["enqueue", "t", "--id", ""], "--id: has 0 characters"),
         (["worker", "handlers", "--keep", "7"], "--keep: '7' is not a time; use 7d"),
         (["worker", "handlers", "--concurrency", "0"], "--concurrency: 0 is not allowed"),
         (["worker", "handlers", "--processes", "0"], "--processes: 0 is not allowed"),

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 TEST_PROCESSES ?= 2
 
-# The tests start some hundred Python processes; each would compile every module anew.
+# The tests start hundreds of Python processes. Without cached bytecode, each of them would compile every module.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -14,11 +14,11 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-env: $(STAMP) ## make the virtual environment
+env: $(STAMP) ## create the virtual environment
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	@command -v $(PYTHON) >/dev/null || \
-	  { echo "pgjobq needs Python 3.11 or later; there is no $(PYTHON). Try: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	  { echo "pgjobq needs Python 3.11 or later; $(PYTHON) was not found. Try: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "pgjobq needs Python 3.11 or later; $(PYTHON) is older. Try: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
@@ -34,66 +34,66 @@ $(STAMP): pyproject.toml requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-demo: $(STAMP) ## the whole queue at work on an embedded PostgreSQL
+demo: $(STAMP) ## run the demo on an embedded PostgreSQL
 	@$(BIN)/pgjobq demo
 
-dev: $(STAMP) ## a PostgreSQL server to develop against, until Ctrl-C
+dev: $(STAMP) ## run a PostgreSQL server for development until Ctrl-C
 	@$(BIN)/pgjobq dev
 
-services: $(STAMP) ## install the other databases that tests run on
+services: $(STAMP) ## install the other databases that the tests use
 	@PYTHONPATH=tests $(BIN)/python -m services
 
-test: $(STAMP) ## the tests, on the databases that are there; TESTS=tests/worker
+test: $(STAMP) ## run the tests, on the installed databases; TESTS=tests/worker
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadscope $(TESTS)
 
-check: lint types contract test ## lint, types, import contract, tests
+check: lint types contract test ## run lint, types, contract and test
 
-lint: $(STAMP) ## ruff
+lint: $(STAMP) ## run ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-types: $(STAMP) ## mypy --strict
+types: $(STAMP) ## run mypy --strict
 	@$(BIN)/mypy
 
-contract: $(STAMP) ## which module may import which
+contract: $(STAMP) ## check which module imports which
 	@$(BIN)/lint-imports
 
 format: $(STAMP) ## format the code
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## measure, each figure beside its raw floor; BENCH=--full, BENCH=--list
+bench: $(STAMP) ## measure each figure and its raw floor; BENCH=--full, BENCH=--list
 	@$(BIN)/python loadtests/bench $(BENCH)
 
-bench-record: $(STAMP) ## the full bench, its figures and charts put into the documentation
+bench-record: $(STAMP) ## run the full bench, and write its figures and charts into the docs
 	@$(BIN)/python loadtests/bench --full --out loadtests/results/record.json
 	@$(BIN)/python loadtests/bench/figures.py loadtests/results/record.json
 
-bench-storages: $(STAMP) ## every storage at the same work, on the servers that are installed
+bench-storages: $(STAMP) ## compare all storages whose servers are installed
 	@$(BIN)/python loadtests/bench/storages.py
 
 SECONDS ?= 60
-loadtest: $(STAMP) ## load as people make it, by locust: make loadtest SECONDS=60 OPTIONS="--help"
+loadtest: $(STAMP) ## run a load test by locust: make loadtest SECONDS=60 OPTIONS="--help"
 	@$(BIN)/python loadtests/locust/loadtest.py --seconds $(SECONDS) $(OPTIONS)
 
-stress: $(STAMP) ## random transactions and killed workers, with no fallback poll: make stress SECONDS=300
+stress: $(STAMP) ## run random transactions and kill workers, without the fallback poll: make stress SECONDS=300
 	@$(BIN)/python loadtests/stress/doorbell.py --seconds $(SECONDS)
 
 docs: $(STAMP) ## build the documentation into site/
 	@$(BIN)/zensical build --strict --clean
 
-sql: $(STAMP) ## the installation as one SQL file, for psql
+sql: $(STAMP) ## write the installation as one SQL file for psql
 	@mkdir -p dist && $(BIN)/pgjobq migrate --print > dist/pgjobq.sql && echo dist/pgjobq.sql
 
-install-sql: $(STAMP) ## write sql/install.sql, which lists the SQL files, again
+install-sql: $(STAMP) ## update sql/install.sql, which lists the SQL files
 	@$(BIN)/python -m pgjobq.postgres.script
 
-build: $(STAMP) sql ## wheel and source archive into dist/
+build: $(STAMP) sql ## build the wheel and the source archive in dist/
 	@$(BIN)/python -m build --quiet
 
-requirements: ## pin the development environment anew (needs uv)
+requirements: ## update the pinned development environment (needs uv)
 	@uv pip compile --quiet --universal --all-extras --no-header --no-annotate --no-emit-index-url \
 	  --python-version 3.11 pyproject.toml -o requirements-dev.txt
 
-clean: ## remove what was built
+clean: ## remove all built and installed files
 	@rm -rf $(VENV) .services dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -68,6 +68,10 @@ class JobTimeout(PgjobqError):
     """The handler ran longer than its timeout."""
 
 
+class ProcessDied(PgjobqError):
+    """The process of an isolated handler ended before the handler did."""
+
+
 class StorageError(PgjobqError):
     """The storage could not do this."""
 

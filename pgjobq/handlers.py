@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from pgjobq.backoff import Backoff, BackoffFunction
 from pgjobq.checks import check_name, check_whole_number
-from pgjobq.definitions import Definition, is_async, location_of, parameters_of, place_of, unwrapped
-from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, PgjobqError, UnknownJobType
+from pgjobq.definitions import Definition, is_async, location_of, not_a_handler, parameters_of, place_of
+from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, UnknownJobType
+from pgjobq.isolation import check_isolation
 from pgjobq.models import MAX_NAME, Job, UnreadableData
-from pgjobq.plain import plain_value, seconds_of
-from pgjobq.unique import check_template, key_from
+from pgjobq.plain import seconds_of
+from pgjobq.unique import OPTIONS, check_template, key_from
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,14 +37,23 @@ class Handler:
     backoff: BackoffFunction = field(default_factory=Backoff)
     timeout: float | None = None  # seconds
     unique: str | None = None  # the key of its jobs, as a format of their data: 'doc:{doc_id}'
+    unique_while: str | None = None
+    unique_for: float | None = None  # seconds
+    on_conflict: str | None = None
+    debounce_ceiling: float | None = None  # seconds
+    isolate: str | None = None  # "process": each job in a process of its own
+    kill_grace: float | None = None  # seconds from SIGTERM to SIGKILL
+    memory_limit: int | None = None  # bytes
     is_async: bool = field(init=False)
+    on_loop: bool = field(init=False)  # the worker's event loop runs it
     wants_job: bool = field(init=False)
     _whole: bool = field(init=False, repr=False)
     _required: frozenset[str] = field(init=False, repr=False)
     _known: frozenset[str] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "timeout", seconds_of(self.timeout))
+        for name in ("timeout", "unique_for", "debounce_ceiling", "kill_grace"):
+            object.__setattr__(self, name, seconds_of(getattr(self, name)))
         self._check()
         parameters = parameters_of(self.function)
         open_ended = any(p.kind is _Kind.VAR_KEYWORD for p in parameters.values())
@@ -53,14 +62,15 @@ class Handler:
         required = frozenset(name for name, p in named.items() if p.default is _Kind.empty)
         for name, value in {
             "is_async": is_async(self.function),
+            "on_loop": is_async(self.function) and self.isolate is None,
             "wants_job": wants_job,
             "_whole": list(named) == ["data"] and not open_ended,
             "_required": required,
             "_known": None if open_ended else frozenset(named),
         }.items():
             object.__setattr__(self, name, value)
-        if self.unique is not None:
-            check_template(self.unique, None if self._whole else self._known)
+        options = {name: getattr(self, name) for name in OPTIONS}
+        check_template(self.unique, None if self._whole else self._known, options)
 
     def arguments(self, job: Job, given: Job | None = None) -> dict[str, Any]:
         """Return the keyword arguments for a job. BadArguments names the missing and the unexpected keys.
@@ -93,7 +103,7 @@ class Handler:
 
     def unique_key(self, data: dict[str, Any] | None) -> str | None:
         """The unique key of a job with this data, or None; InvalidJob if the data lacks a field of it."""
-        return None if self.unique is None else key_from(self.unique, _as_stored(data or {}), self.type)
+        return None if self.unique is None else key_from(self.unique, data or {}, self.type)
 
     def delay(self, attempt: int) -> float:
         """Return the seconds to wait after failed attempt number `attempt`, counted from 1. Any storage accepts them.
@@ -141,6 +151,7 @@ class Handler:
         number = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
         if self.timeout is not None and not (number and 0 < self.timeout <= MAX_DELAY):
             raise ConfigurationError(f"timeout: {self.timeout!r} is not allowed; use seconds above 0, or None")
+        check_isolation(self.function, self.isolate, self.kill_grace, self.memory_limit)
 
 
 class Registry:
@@ -185,30 +196,7 @@ class Registry:
         try:
             return self._by_function[function]
         except (KeyError, TypeError):  # TypeError: it is not hashable
-            raise self._not_a_handler(function) from None
-
-    def _not_a_handler(self, given: Any) -> PgjobqError:
-        """Return the error for an object that is not a handler, with what the caller most likely meant."""
-        if not callable(given):
-            if inspect.iscoroutine(given):
-                given.close()  # otherwise Python warns that it was never awaited
-            return InvalidJob(
-                f"job: {type(given).__name__} is neither a handler nor the name of a type; if you have called the"
-                " handler, pass the function and its arguments apart: enqueue(send_email, {'to': 'a@b.c'})",
-                field="job",
-            )
-        name = place_of(given)
-        if self._holds(unwrapped(given)) and isinstance(given, functools.partial):
-            return UnknownJobType(
-                f"a partial of {name} is not a handler; pass the function itself, and the arguments as data, or"
-                " register the partial under a type of its own: job(type=...)(partial)"
-            )
-        if self._holds(getattr(given, "__wrapped__", None)):
-            return UnknownJobType(f"{name} wraps a handler and is none itself; move @job above the other decorators")
-        return UnknownJobType(f"{name} is not a handler; decorate it with @job, or enqueue by type")
-
-    def _holds(self, function: Any) -> bool:
-        return isinstance(function, Hashable) and function in self._by_function
+            raise not_a_handler(function, self._by_function) from None
 
     def __contains__(self, job_type: object) -> bool:
         return job_type in self._by_type
@@ -235,6 +223,13 @@ def job(
     backoff: BackoffFunction | None = None,
     timeout: float | timedelta | None = None,
     unique: str | None = None,
+    unique_while: Literal["unfinished", "pending"] | None = None,
+    unique_for: float | timedelta | None = None,
+    on_conflict: Literal["keep", "replace", "debounce", "error"] | None = None,
+    debounce_ceiling: float | timedelta | None = None,
+    isolate: Literal["process"] | None = None,
+    kill_grace: float | timedelta | None = None,
+    memory_limit: int | None = None,
     registry: Registry = default_registry,
 ) -> Callable[[F], F]: ...
 def job(
@@ -242,42 +237,29 @@ def job(
     /,
     *,
     type: str | None = None,
-    queue: str = "default",
-    priority: int = 5,
-    max_retries: int = 3,
     backoff: BackoffFunction | None = None,
-    timeout: float | timedelta | None = None,
-    unique: str | None = None,
     registry: Registry = default_registry,
+    **settings: Any,
 ) -> F | Callable[[F], F]:
     """Register a sync or async function as the handler of a type of job, and return it unchanged.
 
     type: by default the function's name. queue, priority, max_retries: the defaults for enqueueing its jobs. backoff:
     maps the number of the try that failed to the seconds before the next try, or a timedelta. timeout: in seconds, or a
     timedelta; a job that runs longer is retried like a job that raised.
-    unique: the unique key of its jobs, formatted from their data, such as "doc:{doc_id}".
+    unique: the unique key of its jobs, formatted from their data, such as "doc:{doc_id}". unique_while, unique_for,
+    on_conflict, debounce_ceiling: the defaults for enqueueing them; see JobQueue.enqueue.
+    isolate: "process" runs each job in a process of its own, which imports the function by its name. Its timeout and a
+    cancel end that process: SIGTERM, and SIGKILL after kill_grace seconds, 5 by default. memory_limit: the most bytes
+    of address space that the process may have.
     """
 
     def register(function: F) -> F:
-        registry.register(
-            Handler(
-                type=getattr(function, "__name__", "") if type is None else type,
-                function=function,
-                queue=queue,
-                priority=priority,
-                max_retries=max_retries,
-                backoff=Backoff() if backoff is None else backoff,
-                timeout=seconds_of(timeout),
-                unique=unique,
-            )
-        )
+        name = getattr(function, "__name__", "") if type is None else type
+        backs_off = Backoff() if backoff is None else backoff
+        registry.register(Handler(type=name, function=function, backoff=backs_off, **settings))
         return function
 
     return register if function is None else register(function)
-
-
-def _as_stored(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: plain_value(value) for name, value in data.items()} if isinstance(data, dict) else data
 
 
 def _conflict(job_type: str, there: Callable[..., Any], here: Callable[..., Any]) -> str:

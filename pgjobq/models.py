@@ -13,7 +13,7 @@ from pgjobq.encoding import encode_new_data
 from pgjobq.errors import InvalidJob
 from pgjobq.ids import new_job_id
 from pgjobq.plain import seconds_of
-from pgjobq.unique import OPTIONS, check_unique
+from pgjobq.unique import MAX_KEY, OPTIONS, check_unique
 
 MAX_NAME = 255  # characters of an id, a type or a queue
 
@@ -214,6 +214,10 @@ class NewJob:
             delayed = self.execute_at is not None or self.delay is not None
             check_unique(self.unique_key, options, delayed=delayed, delay=self.delay)
         check_execute_at(self.expires_at, "expires_at")
+        if self.expires_at is not None and self.execute_at is not None and self.expires_at <= self.execute_at:
+            raise InvalidJob(
+                f"expires_at: {self.expires_at} is not after execute_at; use a later time", field="expires_at"
+            )
         text, data = encode_new_data(self.data)
         object.__setattr__(self, "json", text)
         if data is not self.data:
@@ -245,15 +249,20 @@ class Which:
 
     queue: str | None = None
     type: str | None = None
+    unique_key: str | None = None
     created_before: datetime | None = None
 
     def __post_init__(self) -> None:
-        if (self.queue, self.type, self.created_before) == (None, None, None):
-            raise InvalidJob("queue: say which jobs; give a queue, a type or created_before", field="queue")
+        if (self.queue, self.type, self.unique_key, self.created_before) == (None, None, None, None):
+            raise InvalidJob(
+                "queue: say which jobs; give a queue, a type, a unique_key or created_before", field="queue"
+            )
         if self.queue is not None:
             check_name("queue", self.queue, "the name of a queue", MAX_NAME)
         if self.type is not None:
             check_name("type", self.type, "the name of a handler", MAX_NAME)
+        if self.unique_key is not None:
+            check_name("unique_key", self.unique_key, "a key", MAX_KEY)
         check_moment("created_before", self.created_before)
 
     def matches(self, job: Job) -> bool:
@@ -261,5 +270,6 @@ class Which:
         return (
             self.queue in {None, job.queue}
             and self.type in {None, job.type}
+            and self.unique_key in {None, job.unique_key}
             and (self.created_before is None or job.created_at < self.created_before)
         )

@@ -17,6 +17,7 @@ from pgjobq.models import NewJob, Which
 from pgjobq.plain import seconds_of
 from pgjobq.reads import QueueReads, in_thread
 from pgjobq.storage.base import BaseStorage
+from pgjobq.unique import OPTIONS
 
 JobType = str | Callable[..., Any]
 
@@ -82,8 +83,9 @@ class JobQueue(QueueReads):
         while the call waited for the answer. To be sure, enqueue again with the same job_id.
 
         unique_key: if another job has the key, the call ends in that job, and returns its id with an outcome. A handler
-        may declare the key by @job(unique=...). unique_while: "unfinished", or "pending", which does not count a
-        running job. unique_for: for how many seconds after it was enqueued a job has its key, even if it has ended.
+        may declare the key and its options by @job(unique=...). unique_while: "unfinished", or "pending", which does
+        not count a running job. unique_for: for how many seconds after it was enqueued a job has its key, even if it
+        has ended.
         on_conflict: "keep" that job, "replace" its fields, "debounce" it, or "error", which raises KeyTaken. debounce
         delays the job by the delay of this call, to at most debounce_ceiling seconds after it was first enqueued.
         expires_at: an aware datetime; a job that has not started by then is cancelled. Storages without keys or without
@@ -118,6 +120,7 @@ class JobQueue(QueueReads):
             handler = self._registry.for_function(job)
             handler.check_data(data)
             values = {key: getattr(handler, key) for key in ("type", "priority", "max_retries", "queue")}
+            values |= {name: getattr(handler, name) for name in OPTIONS}
             if options.get("unique_key") is None:
                 values["unique_key"] = handler.unique_key(data)
         if unknown := options.keys() - _OPTIONS:
@@ -160,17 +163,19 @@ class JobQueue(QueueReads):
         *,
         queue: str | None = None,
         type: JobType | None = None,
+        unique_key: str | None = None,
         created_before: datetime | None = None,
         max_jobs: int | None = None,
         reason: str | None = None,
     ) -> int:
         """Cancel the pending and running jobs that match all that is given, the oldest first; returns how many.
 
-        At least one of queue, type and created_before is needed. type: a name, or a handler. max_jobs: at most so many.
-        Jobs are cancelled in batches, each by itself. Raises InvalidJob, and Unsupported if the storage cannot.
+        At least one of queue, type, unique_key and created_before is needed. type: a name, or a handler. max_jobs: at
+        most so many. Jobs are cancelled in batches, each by itself. Raises InvalidJob, and Unsupported if the storage
+        cannot.
         """
         name = type if type is None or isinstance(type, str) else self._registry.for_function(type).type
-        which = Which(queue=queue, type=name, created_before=created_before)
+        which = Which(queue=queue, type=name, unique_key=unique_key, created_before=created_before)
         return self.storage.cancel_jobs(which, max_jobs, reason)
 
     def pause_queue(self, queue: str, *, until: datetime | None = None, reason: str | None = None) -> None:

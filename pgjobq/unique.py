@@ -8,6 +8,7 @@ from typing import Any
 
 from pgjobq.checks import check_name
 from pgjobq.errors import MAX_DELAY, ConfigurationError, InvalidJob
+from pgjobq.plain import plain_value
 
 MAX_KEY = 255  # characters
 UNIQUE_WHILE = ("unfinished", "pending")
@@ -46,11 +47,19 @@ def check_unique(key: str | None, options: Mapping[str, Any], *, delayed: bool, 
         )
 
 
-def check_template(template: object, parameters: frozenset[str] | None) -> None:
-    """Raise ConfigurationError unless the template, such as 'doc:{doc_id}', names keys of data.
+def check_template(template: object, parameters: frozenset[str] | None, options: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError unless the template, such as 'doc:{doc_id}', names keys of data; None is no template.
 
-    parameters: the keys that data can have; None if any.
+    parameters: the keys that data can have; None if any. options: the OPTIONS of its key.
     """
+    if template is None:
+        for name in (name for name in OPTIONS if options[name] is not None):
+            raise ConfigurationError(f"{name}: has no meaning without unique; pass that too")
+        return
+    try:
+        check_unique("key", options, delayed=True, delay=None)
+    except InvalidJob as error:
+        raise ConfigurationError(str(error)) from None
     if not isinstance(template, str):
         raise ConfigurationError(f"unique: {template!r} is not a text; use one such as 'doc:{{doc_id}}'")
     try:
@@ -70,7 +79,7 @@ def check_template(template: object, parameters: frozenset[str] | None) -> None:
 def key_from(template: str, data: Mapping[str, Any], job_type: str) -> str:
     """The key that a template gives with this data; InvalidJob if the data lacks a field."""
     try:
-        return template.format_map(data)
+        return template.format_map({name: plain_value(value) for name, value in data.items()})
     except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
         lacks = f"data lacks {error}" if isinstance(error, KeyError) else f"the data does not fit it ({error})"
         raise InvalidJob(

@@ -91,7 +91,6 @@ insert into schema_version (version) values (2);
 \ir functions/private/drop_orphans.sql
 \ir functions/private/end_pauses.sql
 \ir functions/private/enter_doorbell.sql
-\ir functions/private/expire_jobs.sql
 \ir functions/private/forget_claims.sql
 \ir functions/private/give_away_worker.sql
 \ir functions/private/give_back_claims.sql
@@ -113,7 +112,6 @@ insert into schema_version (version) values (2);
 \ir functions/private/take_line.sql
 \ir functions/private/take_places.sql
 \ir functions/private/take_unique_key.sql
-\ir functions/private/turn_key.sql
 \ir functions/private/was_settled.sql
 \ir functions/private/without_paused.sql
 \ir ours.sql

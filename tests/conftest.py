@@ -1,9 +1,9 @@
-"""A real PostgreSQL for every test: one server, one template database with the schema, a clone for each test.
+"""Fixtures for real databases. Each test gets its own PostgreSQL database, a clone of a template with the schema.
 
-PostgreSQL refuses root, and pytest-postgresql starts it as whoever runs the tests; so the server is our own dev
-server, and pytest-postgresql's `noproc` factory manages databases on it. PGJOBQ_TEST_DSN names another server,
-PGJOBQ_PG_BIN other programs. The other databases are of services: a test that needs one which is not installed is
-skipped.
+PostgreSQL does not run as root, and pytest-postgresql would start it as the user who runs the tests. Therefore the
+server is our dev server, and only the databases on it are managed by pytest-postgresql (its `noproc` factory). Set
+PGJOBQ_TEST_DSN to use another server, and PGJOBQ_PG_BIN to use other PostgreSQL programs. The module services starts
+the other databases. A test is skipped if its database is not installed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In CI a test that was skipped proved nothing, and must not look as if it had."""
+    """In CI, fail the run if a test was skipped, because a skipped test proves nothing."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -47,7 +47,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def pg_server() -> Iterator[SimpleNamespace]:
-    """The server, in the form that pytest-postgresql's depends_on reads."""
+    """Return the server's address in the form that depends_on of pytest-postgresql expects."""
 
     def described(dsn: str) -> SimpleNamespace:
         parts = conninfo_to_dict(dsn)
@@ -72,7 +72,7 @@ def _load_schema(*, autocommit: bool, **where: Any) -> None:
     migrate(make_conninfo(**where))
 
 
-# Two runs on one server, or one after a run that was killed, must not meet each other's databases.
+# The names differ between runs, because two runs may use one server, or a killed run may have left its databases.
 RUN = secrets.token_hex(4)
 pg_template = factories.postgresql_noproc(depends_on="pg_server", dbname=f"pgjobq_{RUN}", load=[_load_schema])
 pg_empty = factories.postgresql_noproc(depends_on="pg_server", dbname=f"pgjobq_{RUN}_empty")
@@ -87,20 +87,20 @@ def _dsn(conn: Connection) -> str:
 
 @pytest.fixture
 def dsn(migrated_database: Connection) -> str:
-    """The test's own database, with the schema in it."""
+    """Return the DSN of a new database with the schema."""
     migrated_database.autocommit = True
     return _dsn(migrated_database)
 
 
 @pytest.fixture
 def empty_dsn(empty_database: Connection) -> str:
-    """The test's own database, without the schema."""
+    """Return the DSN of a new database without the schema."""
     return _dsn(empty_database)
 
 
 @pytest.fixture
 def connect(dsn: str) -> Iterator[Callable[..., Connection]]:
-    """Makes connections to the test's database that see the schema pgjobq; closed at the end."""
+    """Return a function that connects to the test's database with pgjobq in its search_path. Close all at the end."""
     made: list[Connection] = []
 
     def make(autocommit: bool = True) -> Connection:
@@ -116,13 +116,13 @@ def connect(dsn: str) -> Iterator[Callable[..., Connection]]:
 
 @pytest.fixture
 def conn(connect: Callable[..., Connection]) -> Connection:
-    """One such connection, in autocommit."""
+    """Return a connection to the test's database, in autocommit mode."""
     return connect()
 
 
 @pytest.fixture
 def make_storage(dsn: str) -> Iterator[Callable[..., PostgresStorage]]:
-    """Makes storages on the test's database; closed at the end."""
+    """Return a function that creates storages on the test's database. Close them all at the end."""
     made: list[PostgresStorage] = []
 
     def make(**options: Any) -> PostgresStorage:
@@ -136,13 +136,13 @@ def make_storage(dsn: str) -> Iterator[Callable[..., PostgresStorage]]:
 
 @pytest.fixture
 def storage(make_storage: Callable[..., PostgresStorage]) -> PostgresStorage:
-    """One such storage."""
+    """Return a storage on the test's database."""
     return make_storage()
 
 
 @pytest.fixture
 def proxy(dsn: str) -> Iterator[StallingProxy]:
-    """A way to the test's server that can swallow everything."""
+    """Return a proxy in front of the test's server that can stop forwarding data."""
     parts = conninfo_to_dict(dsn)
     with StallingProxy(str(parts["host"]), int(str(parts["port"]))) as made:
         yield made
@@ -150,13 +150,13 @@ def proxy(dsn: str) -> Iterator[StallingProxy]:
 
 @pytest.fixture
 def registry() -> Registry:
-    """A registry of the test's own."""
+    """Return a registry that only this test uses."""
     return Registry()
 
 
 @pytest.fixture
 def queue(storage: PostgresStorage, registry: Registry) -> JobQueue:
-    """A queue on the storage, with the test's own registry."""
+    """Return a queue on the storage, with the test's registry."""
     return JobQueue(storage, registry=registry)
 
 
@@ -169,42 +169,45 @@ def _started(kind: Callable[..., Server], **options: Any) -> Server:
 
 @pytest.fixture(scope="session")
 def mariadb_url() -> Iterator[str]:
-    """A MariaDB server, as SQLAlchemy's URL of the database pgjobq; its user may make others."""
+    """Start a MariaDB server. Return SQLAlchemy's URL of the database pgjobq; the user may create others."""
     with _started(MariaDB) as server:
         yield server.url
 
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """A Valkey server."""
+    """Start a Valkey server and return its URL."""
     with _started(Valkey) as server:
         yield server.url
 
 
 @pytest.fixture(scope="session")
 def debian_redis_url() -> Iterator[str]:
-    """A Redis server as Debian has it."""
+    """Start the Redis server of Debian and return its URL."""
     with _started(Redis) as server:
         yield server.url
 
 
 @pytest.fixture(scope="session")
 def mongo_url() -> Iterator[str]:
-    """A server that speaks MongoDB's protocol; without a database in the URL."""
+    """Start a server for MongoDB's protocol. Return its URL, without a database."""
     with _started(SecantusDB) as server:
         yield server.url
 
 
 @pytest.fixture(scope="session")
 def dynamodb_url() -> Iterator[str]:
-    """The HTTP endpoint of a server that speaks DynamoDB's protocol; any region and credentials do."""
+    """Start a server for DynamoDB's protocol. Return its endpoint, which accepts any region and credentials."""
     with _started(dynamodb) as server:
         yield server.url
 
 
 @pytest.fixture
 def own_server() -> Iterator[OwnServer]:
-    """Starts a server of a kind for this test alone, own_server(MariaDB, durable=True), that it may kill and start."""
+    """Return a function that starts a server for this test alone, which the test may kill and restart.
+
+    Example: own_server(MariaDB, durable=True).
+    """
     with ExitStack() as servers:
 
         def start(kind: Callable[..., Server], **options: Any) -> Server:

@@ -1,1 +1,1 @@
-"""pgjobq measured beside its raw floors: `make bench`. Each measure has a module; `python loadtests/bench` runs all."""
+"""The bench: it compares pgjobq with raw floors. Each measure has a module, and `make bench` runs all of them."""

@@ -1,8 +1,8 @@
-"""pgjobq measured beside its raw floors, in one run: `make bench`.
+"""Measure pgjobq and its raw floors in one run: `make bench`.
 
-Every figure stands beside the same work done bare on the same server, moments apart. Quote the ratios: the figures are
-the machine's as much as pgjobq's. The JSON in loadtests/results/ holds the machine, versions, settings, repetitions
-and their spread; beside it lie the charts.
+Every figure is compared with the same work without pgjobq, on the same server and moments apart. Quote the ratios,
+because the figures depend on the machine as much as on pgjobq. The JSON file in loadtests/results/ contains the
+machine, versions, settings, and all repetitions with their spread. The charts are in the same folder.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ MEASURES: dict[str, Callable[[Bench], list[Line]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the chosen measures, print the table, write JSON and charts; 1 when a measure failed."""
+    """Run the chosen measures, print the table, and write JSON and charts. Return 1 if a measure failed."""
     options = _options(arguments)
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each process would compile every module anew
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without cached bytecode, each process would compile every module
     console = Console(width=None if sys.stdout.isatty() else 150)
     if options.list:
         for name, measure in MEASURES.items():
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(names: Sequence[str], bench: Bench, console: Console) -> tuple[list[Line], dict[str, dict[str, float]]]:
-    """What each measure found, its seconds, and the load before it. An interrupt keeps what there is."""
+    """Return the results of each measure, its seconds, and the load before it. An interrupt ends the run early."""
     lines: list[Line] = []
     measured: dict[str, dict[str, float]] = {}
     name = names[0]
@@ -104,7 +104,7 @@ def _run(names: Sequence[str], bench: Bench, console: Console) -> tuple[list[Lin
 
 
 def _measured(name: str, bench: Bench) -> list[Line]:
-    """A measure that fails takes no other with it."""
+    """Run a measure. If it fails, return a line that says so, so that the others can run."""
     try:
         return MEASURES[name](bench)
     except Exception as error:
@@ -124,23 +124,23 @@ def _write(report: dict[str, Any], out: Path, console: Console) -> None:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure pgjobq, each figure beside its raw floor.")
+    parser = argparse.ArgumentParser(description="Measure pgjobq, and compare each figure with its raw floor.")
     size = parser.add_mutually_exclusive_group()
     for name, text in (
         ("quick", "under 5 minutes (default)"),
-        ("full", "every measure at its full size: most of an hour"),
-        ("tiny", "does it run: no figures to quote"),
+        ("full", "every measure at its full size; takes most of an hour"),
+        ("tiny", "test whether the bench runs; its figures mean nothing"),
     ):
         size.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=text)
     parser.set_defaults(size="quick")
-    parser.add_argument("--only", metavar="NAME,NAME", help="some measures; without it all (quick: all but functions)")
+    parser.add_argument("--only", metavar="NAME,NAME", help="measures to run (default: all; quick: all but functions)")
     parser.add_argument("--list", action="store_true", help="list the measures")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the JSON, and the charts beside it")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; the charts go to the same folder")
     options = parser.parse_args(arguments)
     if options.only is None:
         options.only = ",".join(name for name in MEASURES if options.size != "quick" or name != "functions")
     if unknown := set(options.only.split(",")) - set(MEASURES):
-        parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(MEASURES)}")
+        parser.error(f"--only: {', '.join(sorted(unknown))} is not a measure; use {', '.join(MEASURES)}")
     return options
 
 

@@ -1,4 +1,4 @@
-"""Where a run took place: the machine, the versions, the settings."""
+"""Describes a run: the machine, the versions and the settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MORE_SETTINGS = ("wal_sync_method", "max_connections", "checkpoint_timeout", "au
 
 
 def about(dsn: str) -> dict[str, Any]:
-    """What a reader needs to judge the figures."""
+    """Return what a reader needs to judge the figures."""
     with psycopg.connect(dsn) as conn:
         return {
             "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -42,7 +42,7 @@ def about(dsn: str) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Cores, processor, memory, system, and how busy it was before."""
+    """Return the cores, processor, memory, system and load average."""
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "processor": _processor(),
@@ -53,7 +53,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Its name, where /proc tells it."""
+    """Return the processor's name, if /proc contains it."""
     told = Path("/proc/cpuinfo")
     for line in told.read_text().splitlines() if told.exists() else ():
         if line.startswith("model name"):
@@ -62,7 +62,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit that was measured; empty outside a checkout."""
+    """Return the measured commit, or an empty string outside a checkout."""
     if shutil.which("git") is None:
         return ""
     command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]

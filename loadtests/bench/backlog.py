@@ -1,4 +1,4 @@
-"""Whether a drain is slowed by jobs that wait for tomorrow, and by finished ones that are kept."""
+"""Tests whether scheduled jobs and finished jobs slow down a drain."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from bench.drain import drained
 from bench.harness import Bench, fill, settle_down
 from bench.rows import Line, Row
 
-CHUNK = 100_000  # rows in a statement
+CHUNK = 100_000  # rows per statement
 FUTURE = """
     insert into pgjobq.jobs (type, data, execute_at)
     select 'old', jsonb_build_object('n', n), now() + interval '1 day' + n * interval '1 ms'
       from generate_series(%s::integer, %s) as n
 """
-# Of the last hour, so that no worker prunes them.
+# They finished in the last hour, so that no worker prunes them.
 FINISHED = """
     insert into pgjobq.jobs (type, data, status, attempts, created_at, updated_at, started_at, finished_at)
     select 'old', jsonb_build_object('n', n), 'completed', 1, t.at, t.at, t.at, t.at
@@ -24,13 +24,13 @@ FINISHED = """
 
 
 def future(bench: Bench) -> list[Line]:
-    """Jobs a second of one worker with many jobs scheduled for tomorrow, beside the same without."""
+    """Measure the jobs a second of one worker, with and without many jobs that are scheduled for tomorrow."""
     count = bench.sizes.future_jobs
     return [_beside(bench, "future", FUTURE, count, f"drain with {count:,} jobs for tomorrow")]
 
 
 def finished(bench: Bench) -> list[Line]:
-    """Jobs a second of one worker with many finished jobs kept, beside the same without."""
+    """Measure the jobs a second of one worker, with and without many finished jobs."""
     count = bench.sizes.finished_jobs
     return [_beside(bench, "finished", FINISHED, count, f"drain with {count:,} finished jobs kept")]
 

@@ -1,4 +1,4 @@
-"""How fast many jobs go in at once, on one connection, nobody asleep and nobody at work."""
+"""The rate of bulk enqueues on one connection, without workers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bench.harness import Bench, Connection
 from bench.rows import Line, Row
 from pgjobq import JobQueue
 
-CHUNK = 1000  # jobs in a call of enqueue_jobs
+CHUNK = 1000  # jobs per call of enqueue_jobs
 
 
 def bulk(bench: Bench) -> list[Line]:
-    """Jobs a second by enqueue_jobs, by JobQueue.enqueue_many and by COPY, beside the same without trigger."""
+    """Measure the jobs a second of enqueue_jobs, JobQueue.enqueue_many and COPY, compared with no trigger."""
     jobs = max(CHUNK, bench.sizes.bulk_jobs // CHUNK * CHUNK)
     ways: dict[str, Callable[[str, Connection], None]] = {
         "insert": lambda _, conn: _calls(
@@ -62,7 +62,7 @@ def _calls(conn: Connection, jobs: int, statement: str) -> None:
 
 
 def _enqueue_many(dsn: str, jobs: int) -> None:
-    """Python's whole way: each job made and checked, each with data of its own."""
+    """Enqueue from Python, which creates and checks each job. Each job has different data."""
     with JobQueue(dsn) as queue:
         for start in range(0, jobs, CHUNK):
             queue.enqueue_many([queue.new_job("t", {**DATA, "n": n}) for n in range(start, start + CHUNK)])

@@ -1,7 +1,7 @@
-"""How soon a cancel reaches a running job: from the commit of the cancel until its handler knows.
+"""Measure how soon a cancel reaches a running job: from the commit of the cancel until its handler is stopped.
 
-python loadtests/bench/cancel.py [--cancels 200]. On a server of its own; prints p50 and the maximum for each way in
-which a handler can be stopped, with a worker that has room for more jobs and one that has none.
+Run `python loadtests/bench/cancel.py [--cancels 200]`. It starts its own server, and prints p50 and the maximum for
+each way in which a handler can be stopped, for a worker with room for more jobs and for one without.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pgjobq.postgres.schema import migrate
 from pgjobq.storage.postgres_storage import PostgresStorage
 from pgjobq.worker import RunningJob
 
-LEAD = 0.05  # seconds that a job has run when it is cancelled
+LEAD = 0.05  # seconds that a job runs before it is cancelled
 
 
 @dataclass
 class Seen:
-    """What the handlers saw."""
+    """The times at which the handlers were started and stopped."""
 
     started: threading.Event = field(default_factory=threading.Event)
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -40,7 +40,7 @@ class Seen:
 
 
 def register(registry: Registry, seen: Seen) -> None:
-    """One handler for each way."""
+    """Register a handler for each way to stop one."""
 
     @job(registry=registry, type="async handler")
     async def waits() -> None:
@@ -71,7 +71,7 @@ def register(registry: Registry, seen: Seen) -> None:
 
 
 def measure(queue: JobQueue, seen: Seen, kind: str, cancels: int) -> list[float]:
-    """The seconds of each cancel."""
+    """Cancel jobs, and return the seconds of each cancel."""
     took = []
     for _ in range(cancels):
         seen.started.clear()
@@ -91,8 +91,8 @@ def measure(queue: JobQueue, seen: Seen, kind: str, cancels: int) -> list[float]
 @click.command()
 @click.option("--cancels", default=200, help="Cancels of each kind.")
 def main(cancels: int) -> None:
-    """Measure, and print."""
-    logging.getLogger("pgjobq").setLevel(logging.ERROR)  # each cancel is a warning
+    """Measure and print all cases."""
+    logging.getLogger("pgjobq").setLevel(logging.ERROR)  # because each cancel logs a warning
     with DevServer() as server:
         migrate(server.dsn)
         registry, seen = Registry(), Seen()

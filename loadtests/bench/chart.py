@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-BINS = 60  # of a histogram, at most
+BINS = 60  # the most bins of a histogram
 OURS, OTHER = "#2563eb", "#d97706"
 STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "pgjobq",  # the same figures give the same file
+    "svg.fonttype": "none",  # keep text as text
+    "svg.hashsalt": "pgjobq",  # makes the files reproducible
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "axes.grid": True,
@@ -28,7 +28,7 @@ STYLE: Any = {
 
 
 def draw(series: dict[str, Any], stem: Path) -> list[Path]:
-    """Write the charts of what was measured to STEM-name.svg; the files' names."""
+    """Write the charts to STEM-name.svg, and return the files."""
     makers: dict[str, Callable[[Axes, dict[str, Any]], None]] = {"latency": _latency, "snapshot": _snapshot}
     return [
         _written(make, series[name], stem.with_name(f"{stem.name}-{name}.svg"))
@@ -52,7 +52,7 @@ def _written(make: Callable[[Axes, dict[str, Any]], None], data: dict[str, Any],
 
 
 def _latency(axes: Axes, data: dict[str, Any]) -> None:
-    """A histogram, up to where nearly all of both sides lie; the bins are joined until there are few enough."""
+    """Draw a histogram that contains nearly all values of both sides. Bins are merged until there are few enough."""
     sides = (data["floor"]["counts"], data["worker"]["counts"])
     most = min(len(sides[0]) - 1, ceil(1.1 * max(_bin_at(0.995, counts) for counts in sides)) + 1)
     joined = ceil(most / BINS)
@@ -75,7 +75,7 @@ def _latency(axes: Axes, data: dict[str, Any]) -> None:
 
 
 def _bin_at(share: float, counts: Sequence[int]) -> int:
-    """The bin of the value that so large a share does not exceed."""
+    """Return the bin of the value that this share of the values does not exceed."""
     left = share * sum(counts)
     for bin_, count in enumerate(counts):
         left -= count
@@ -85,7 +85,7 @@ def _bin_at(share: float, counts: Sequence[int]) -> int:
 
 
 def _snapshot(axes: Axes, data: dict[str, Any]) -> None:
-    """Jobs a second, by how many were done."""
+    """Draw the jobs a second over the number of finished jobs."""
     for name, colour, run in (
         ("one table, a partial index on the pending jobs", OTHER, data["single_table"]),
         ("pgjobq, one worker", OURS, data["worker"]),

@@ -1,4 +1,4 @@
-"""A server on a slow disk: a small library, loaded before the C library, delays every flush."""
+"""A server on a simulated slow disk. A small library, loaded before the C library, delays every flush."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.harness import server
 from pgjobq.devserver import temporary_root
 
 FLUSH_MS = 2
-CHECKED = 20  # commits
+CHECKED = 20  # commits to check the delay
 SOURCE = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -36,12 +36,12 @@ int fsync(int fd) { return delayed(fd, "fsync"); }
 
 
 class NoSlowDisk(Exception):
-    """The library cannot be built, or not be loaded, here."""
+    """The library cannot be built or loaded on this machine."""
 
 
 @contextmanager
 def slow_server() -> Iterator[str]:
-    """The DSN of a server whose every flush takes FLUSH_MS longer. NoSlowDisk where that cannot be had."""
+    """Start a server whose flushes take FLUSH_MS longer, and yield its DSN. Raise NoSlowDisk if this is impossible."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise NoSlowDisk("there is no C compiler (cc, gcc, clang) to build the library that delays flushes")
@@ -53,7 +53,7 @@ def slow_server() -> Iterator[str]:
 
 
 def _place() -> Path:
-    """Where the server's user, who is not this one when that is root, gets through to."""
+    """Return a folder that the server's user can read. If we are root, the server runs as another user."""
     root = temporary_root()
     others = 0o005
     open_to_all = all(folder.stat().st_mode & others == others for folder in (root, *root.parents))
@@ -67,13 +67,13 @@ def _build(compiler: str, folder: Path) -> Path:
     options = ["-shared", "-fPIC", "-O1", f"-DDELAY_NS={FLUSH_MS * 1_000_000}", "-o", str(library), str(source), "-ldl"]
     done = subprocess.run([compiler, *options], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise NoSlowDisk(f"{compiler} does not build the library that delays flushes: {done.stderr.strip()[-200:]}")
+        raise NoSlowDisk(f"{compiler} cannot build the library that delays flushes: {done.stderr.strip()[-200:]}")
     library.chmod(0o755)
     return library
 
 
 def _check(dsn: str) -> None:
-    """A library that was not loaded is only a line in the server's log; the commits tell."""
+    """Check the delay by commits, because a library that cannot be loaded only causes a line in the server's log."""
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("create table checked (n integer)")
         started = time.perf_counter()

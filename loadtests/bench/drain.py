@@ -1,8 +1,8 @@
-"""How fast jobs drain: by one worker process and by several, beside the raw loop.
+"""The rate at which one or several worker processes drain a queue, compared with a raw loop.
 
-All rows are kept, but where the name says otherwise. Every repetition starts from a copy of one filled database,
-vacuumed and analysed; figure and floor take turns. A drain counts from the first claim's time to the last
-completion's, as the rows of `jobs` tell.
+All rows are kept, unless the name of the measure says otherwise. Every repetition starts from a copy of one filled,
+vacuumed and analysed database. Figure and floor are measured in turns. The time of a drain is from the first claim to
+the last completion, according to the rows of `jobs`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import psycopg
 from bench.harness import Bench, Connection, fill, settle_down, value, wait_until, workers
 from bench.rows import Line, Missing, Row
 
-BATCH = 500  # jobs in a claim of the raw loop
-CROWD = 4  # worker processes, that two cores still serve
+BATCH = 500  # jobs per claim of the raw loop
+CROWD = 4  # worker processes, the most that two cores can serve
 LOOP = f"claim_jobs + complete_jobs inline, one connection, {BATCH} at a time"
 
 
 def drain(bench: Bench) -> list[Line]:
-    """Jobs a second of one worker process, sync and async, and of several, beside the raw loop."""
+    """Measure the jobs a second of one worker process, sync and async, and of several, compared with a raw loop."""
     jobs, crews = bench.sizes.drain_jobs, bench.sizes.crews
     raw: list[float] = []
     sync: list[float] = []
@@ -50,7 +50,7 @@ def drain(bench: Bench) -> list[Line]:
                 "one worker",
                 several[count],
                 sync[: len(several[count])],
-                ">= 1.0" if count <= CROWD else ">= 0.7",  # beyond, they need only not collapse
+                ">= 1.0" if count <= CROWD else ">= 0.7",  # more processes only must not be much slower
             )
             for count in crews
         ],
@@ -64,7 +64,7 @@ def _row(name: str, floor_name: str, figures: list[float], floors: list[float], 
 
 
 def drained(bench: Bench, filled: str, jobs: int, count: int = 1, *, kind: str = "noop") -> float:
-    """Jobs a second of so many workers on a copy of a database that holds that many due jobs of that type."""
+    """Return the jobs a second of these workers on a copy of a database with due jobs of one type."""
     with bench.database(like=filled) as dsn, workers(dsn, count, gated=True) as crew:
         return _rate(dsn, jobs, kind, crew.go)
 
@@ -79,7 +79,7 @@ def _raw_loop(dsn: str, jobs: int) -> float:
 
 
 def claim_and_complete(conn: Connection, batch: int, queues: Sequence[str] | None = ("default",)) -> int:
-    """How many jobs there were to claim and complete, as no worker in particular."""
+    """Claim and complete all jobs in a raw loop, and return their number."""
     claim = "select claim_id, id from pgjobq.claim_jobs(1, %s, %s)"
     rows = conn.execute(claim, [None if queues is None else list(queues), batch], prepare=True).fetchall()
     if rows:
@@ -105,26 +105,26 @@ def _rate(dsn: str, jobs: int, kind: str, start: Callable[[], None]) -> float:
 
 
 def last_in_line(conn: Connection, condition: str = "true") -> str | None:
-    """The job that will be claimed last."""
+    """Return the id of the job that will be claimed last."""
     query = f"select job_id from pgjobq.ready where {condition} order by lane desc, seq desc limit 1"
     row = conn.execute(query).fetchone()
     return row[0] if row is not None else None
 
 
 def wait_done(conn: Connection, job_id: str | None) -> None:
-    """Until the job is done or gone. Looks at one row, so as not to disturb."""
+    """Wait until the job is finished or deleted. Read only one row, in order not to disturb the drain."""
     open_ = "select exists (select from pgjobq.jobs where id = %s and status in ('pending', 'running'))"
     wait_until(lambda: not value(conn, open_, [job_id]), "the drain did not end", 0.02)
 
 
 def wait_settled(conn: Connection) -> None:
-    """Until nobody holds a job, and none waits."""
+    """Wait until no job is running or in line."""
     left = "select exists (select from pgjobq.claims) or exists (select from pgjobq.ready)"
     wait_until(lambda: not value(conn, left), "the drain did not end", 0.05)
 
 
 def keep_none(bench: Bench) -> list[Line]:
-    """Jobs a second of one worker that deletes jobs on completion, beside one that keeps them."""
+    """Measure the jobs a second of one worker that deletes completed jobs, compared with one that keeps them."""
     name = "one worker, --keep 0"
     if "--keep " not in _worker_help():
         return [Missing(measure="keep", name=name, reason="this version's worker has no option --keep")]

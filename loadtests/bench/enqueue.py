@@ -1,8 +1,8 @@
-"""How fast single jobs go in: from many clients, on this disk and on a slow one, beside fleets of workers.
+"""The rate of single enqueues by several clients, on this disk and on a slow one, with and without workers.
 
-The floor is the same insert into a table with the columns, defaults, checks and indexes of `jobs`, at PostgreSQL's own
-fillfactor, without a trigger, and with no worker about. On the slow disk some steps from there to an enqueue stand
-beside it, and the insert of a queue that notifies with each.
+The floor is the same insert into a table with the columns, defaults, checks and indexes of `jobs`, with PostgreSQL's
+default fillfactor, without a trigger and without workers. On the slow disk, the bench also measures some steps between
+the floor and an enqueue, and an insert that notifies each time.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ ALONE, IDLE, BUSY = "without workers", "idle workers of another queue", "workers
 
 
 def enqueue(bench: Bench) -> list[Line]:
-    """Single enqueues a second by 1, 8 and 64 clients, a transaction each: alone, and beside a fleet of workers."""
+    """Measure the single enqueues a second of 1, 8 and 64 clients, alone and with a fleet of workers."""
     return _rows(bench, "enqueue", bench.sizes.clients, "")
 
 
 def slow_disk(bench: Bench) -> list[Line]:
-    """The same on a disk whose flush takes 2 ms longer: a server with a library of the bench's own loaded before."""
+    """Measure single enqueues a second on a disk whose flush takes 2 ms longer, which a preloaded library simulates."""
     try:
         with slow_server() as dsn:
             slow = Bench(dsn, bench.sizes, bench.series)
@@ -74,7 +74,7 @@ def _rows(bench: Bench, measure: str, clients: Sequence[int], disk: str) -> list
             figures=rates,
             floors=floors[count],
             floor_name="insert without trigger",
-            # Beside workers that share its processor an insert is slower, trigger or not: only a slow disk hides that.
+            # Busy workers on the same processors slow down any insert, unless the disk is slower.
             aim="" if crew == BUSY and not disk else ">= 0.8",
         )
         for (count, crew), rates in figures.items()

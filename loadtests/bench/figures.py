@@ -1,10 +1,10 @@
 """Writes a run's figures into the documentation: `figures.py RUN.json [LATER.json ...]`.
 
-No figure there is typed by hand. The measures of a later run take the place of the first one's.
+The measures of a later run replace those of the first run.
 
-The page docs/discussions/figures.md says how each is measured. Between its marks `<!-- figures: NAME -->` and
-`<!-- end -->` this puts the rows of the measure NAME; for `run`, where and how it was measured. The run's JSON and its
-charts are kept under docs/img.
+The page docs/discussions/figures.md explains how each figure is measured. Between its marks `<!-- figures: NAME -->`
+and `<!-- end -->` this program writes the rows of the measure NAME. For the name `run`, it writes the machine and
+settings. It stores the JSON of the run and its charts in docs/img.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VERDICT = {None: "", True: "reached", False: "missed"}
 
 
 def main(*runs: str) -> int:
-    """Keep the runs as one, draw its charts, fill the page."""
+    """Merge the runs, draw the charts, and fill the page."""
     report = together([json.loads(Path(run).read_text()) for run in runs])
     RECORD.write_text(json.dumps(report, indent=1) + "\n")
     from bench.chart import draw
@@ -41,7 +41,7 @@ def main(*runs: str) -> int:
 
 
 def together(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """One report, whose rows and series are the latest of each measure; "later" tells which are not the first run's."""
+    """Merge reports, with the latest rows and series of each measure. "later" lists the measures of later runs."""
     first, *more = reports
     whole = {**first, "later": list(first.get("later", []))}
     for report in more:
@@ -54,7 +54,7 @@ def together(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def filled(page: str, report: dict[str, Any]) -> str:
-    """The page with this run's figures in every place for them."""
+    """Return the page, with the figures of this run between its marks."""
     return PLACE.sub(lambda place: f"{place[1]}\n{_part(place[2], report)}\n{place[3]}", page)
 
 

@@ -1,6 +1,6 @@
-"""What one job costs in each function of the SQL interface: time, buffers and WAL, as pg_stat_statements tells.
+"""The cost of one job in each SQL function: time, buffers and WAL, according to pg_stat_statements.
 
-The floor of an enqueue is an insert without trigger; that of a claim and of a completion, the single table's.
+The floor of an enqueue is an insert without a trigger. The floor of a claim and of a completion is the single table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.harness import Bench, Connection, fill, settle_down
 from bench.rows import Line, Row
 
 MANY, BATCHES = 1000, (1, 200)
-WARM = 10  # calls that count for nothing: plans are made, pages are found
+WARM = 10  # calls that are not measured, because they make plans and read pages
 UNITS = {"us": "us/job", "buffers": "buffers/job", "wal": "WAL bytes/job"}
 FIGURES = """
     select sum(total_exec_time)::float8 * 1000, sum(shared_blks_hit + shared_blks_read)::float8, sum(wal_bytes)::float8,
@@ -40,7 +40,7 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Per job; nested: what the statements within cost, per call."""
+    """The cost per job. nested: the cost per call of the statements inside the function."""
 
     us: float
     buffers: float
@@ -51,7 +51,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One call for a number of jobs, its floor, and how pg_stat_statements' query of each is told."""
+    """A call for a number of jobs, its floor, and the patterns by which both are found in pg_stat_statements."""
 
     name: str
     jobs: int  # in a call
@@ -63,7 +63,7 @@ class Case:
 
 
 def functions(bench: Bench) -> list[Line]:
-    """Microseconds, buffers and WAL bytes a job, of enqueue_job, enqueue_jobs, claim_jobs and complete_jobs."""
+    """Measure the time, buffers and WAL of one job in enqueue_job, enqueue_jobs, claim_jobs and complete_jobs."""
     return [*_enqueue_rows(bench), *_claim_rows(bench)]
 
 
@@ -188,7 +188,7 @@ def _enqueues(conn: Connection) -> list[Case]:
 
 
 def _claim_cases(conn: Connection, batch: int) -> tuple[Case, Case]:
-    """The completions are of what was claimed, call by call."""
+    """Return the cases of a claim and of a completion. Each completion settles the jobs of one claim."""
     held: list[Sequence[Any]] = []
     single_held: list[list[int]] = []
 

@@ -1,7 +1,7 @@
-"""Handlers for the bench's workers: `pgjobq worker bench.handlers`. The bench's files are named by BENCH_* variables.
+"""Handlers for the bench's workers: `pgjobq worker bench.handlers`. BENCH_* variables name the files of the bench.
 
-A worker that is told to waits here, at import, for the word to start: so the cost of starting Python counts for
-nobody, and two workers start together.
+A gated worker waits during the import of this module until it may start. So the time to start Python is not measured,
+and several workers start at the same time.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ _starts: list[IO[str]] = []
 
 @job
 def noop(n: int) -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 @job(type="noop_async")
 async def noop_on_the_loop(n: int) -> None:
-    """Nothing, on the event loop."""
+    """Do nothing, on the event loop."""
 
 
 @job
 def ignore(n: int, text: str) -> None:
-    """Nothing, with a large payload."""
+    """Do nothing, with a large payload."""
 
 
 @job
 def ignore_all(data: dict[str, Any]) -> None:
-    """Nothing, whatever the data."""
+    """Do nothing with any data."""
 
 
 @job
 def stamp(sent: float) -> None:
-    """Write down how many milliseconds it took from `sent` to here."""
+    """Record the milliseconds since `sent`."""
     waited = (time.time() - sent) * 1000
     if not _starts:
         _starts.append(Path(os.environ["BENCH_STARTS"]).open("a", buffering=1))  # noqa: SIM115  # for the worker's life
@@ -49,7 +49,7 @@ def stamp(sent: float) -> None:
 
 @job
 def hang() -> None:
-    """Say who runs this job, and run for long."""
+    """Record the process that runs this job, and run for a long time."""
     with Path(os.environ["BENCH_STARTS"]).open("a") as file:
         file.write(f"{os.getpid()}\n")
     time.sleep(PATIENCE)

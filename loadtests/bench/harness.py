@@ -1,4 +1,4 @@
-"""What the measures run on: a durable server, fresh databases, worker processes that always end."""
+"""The environment of the measures: a durable server, new databases, and worker processes that are always ended."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from bench.sizes import Sizes
 from pgjobq.devserver import DevServer, die_with_parent
 from pgjobq.postgres.schema import migrate
 
-LOADTESTS = Path(__file__).parents[1]  # from where the package bench is imported
-PATIENCE = 600.0  # seconds that anything may take
+LOADTESTS = Path(__file__).parents[1]  # the folder that contains the package bench
+PATIENCE = 600.0  # seconds, the limit for any wait
 CONCURRENCY = 8  # of each worker
 LARGE = 200_000_000  # bytes, of a database
 SETTINGS = {
@@ -29,13 +29,13 @@ SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",
-    "max_wal_size": "4GB",  # so that a checkpoint does not fall on one side of a comparison
+    "max_wal_size": "4GB",  # so that no checkpoint disturbs one side of a comparison
     "shared_preload_libraries": "pg_stat_statements",
 }
 WORKER = [sys.executable, "-m", "pgjobq", "worker", "bench.handlers", "--concurrency", str(CONCURRENCY)]
 WORKER += ["--grace", "1", "--log-level", "error"]
 
-# Worker 1, as which the floors claim: alive for ever, so that it needs no session.
+# The floors claim as worker 1. Its heartbeat never expires, so it needs no session.
 BY_HAND = "insert into pgjobq.workers (name, heartbeat_at) values ('by hand', 'infinity')"
 
 Connection = psycopg.Connection[Any]
@@ -43,19 +43,20 @@ _numbers = itertools.count(1)
 
 
 class Bench:
-    """A running server and the sizes; makes databases. series: what the charts are drawn from."""
+    """A running server and the sizes of the run. series: the data for the charts."""
 
     def __init__(self, dsn: str, sizes: Sizes, series: dict[str, Any]) -> None:
         self.dsn, self.sizes, self.series = dsn, sizes, series
 
     @contextmanager
     def database(self, *, like: str = "", empty: bool = False) -> Iterator[str]:
-        """A fresh database with the schema, a copy of another one, or an empty one; dropped at the end."""
+        """Create a database with the schema, a copy of another one, or an empty one. It is dropped at the end."""
         name = f"bench_{next(_numbers)}"
         dsn = make_conninfo(self.dsn, dbname=name)
         template = psycopg.conninfo.conninfo_to_dict(like)["dbname"] if like else "template1"
         with psycopg.connect(self.dsn, autocommit=True) as conn:
-            # The default way writes all of it to the log; this one asks for checkpoints, which costs a small one more.
+            # The default strategy writes the whole copy to the WAL. This one makes checkpoints, which cost a small
+            # database more.
             large = value(conn, "select pg_database_size(%s)", [template]) > LARGE
             by_files = "strategy file_copy" if large and conn.info.server_version >= 150000 else ""
             conn.execute(f'create database {name} template "{template}" {by_files}')
@@ -71,7 +72,7 @@ class Bench:
 
 @contextmanager
 def server(environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The DSN of a durable server of the bench's own."""
+    """Start a durable server for the bench, and yield its DSN."""
     with DevServer(settings=SETTINGS, durable=True, environment=environment) as running:
         yield running.dsn
 
@@ -83,25 +84,25 @@ class Crew:
         self._folder, self.pids = folder, pids
 
     def go(self) -> None:
-        """Give the word to workers that were told to wait for it."""
+        """Let the gated workers start."""
         (self._folder / "go").touch()
 
     def starts(self) -> list[str]:
-        """What the handlers wrote down, a line each."""
+        """Return the lines that the handlers have written."""
         path = self._folder / "starts"
         return path.read_text().splitlines() if path.exists() else []
 
 
 @contextmanager
 def files() -> Iterator[Path]:
-    """A folder for what handlers write; removed at the end."""
+    """Create a folder for the files of the handlers. It is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="pgjobq-bench-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 @contextmanager
 def workers(dsn: str, count: int = 1, *, gated: bool = False, options: Sequence[str] = ()) -> Iterator[Crew]:
-    """Worker processes: imported and waiting for the word (gated), or idle and asleep."""
+    """Start worker processes. Gated workers wait after their imports until go(); others are asleep."""
     with files() as folder, ExitStack() as stack:
         environment = variables(dsn, folder)
         if gated:
@@ -116,7 +117,7 @@ def workers(dsn: str, count: int = 1, *, gated: bool = False, options: Sequence[
 
 @contextmanager
 def fleet(dsn: str, count: int, *, queues: str = "default") -> Iterator[None]:
-    """That many idle worker processes under one supervisor, asleep."""
+    """Start this number of worker processes under one supervisor, and wait until they are asleep."""
     options = ["--processes", str(count), "--queues", queues]
     with files() as folder, process([*WORKER, *options], variables(dsn, folder)) as supervisor:
         wait_asleep(dsn, count, needs=[supervisor])
@@ -124,13 +125,13 @@ def fleet(dsn: str, count: int, *, queues: str = "default") -> Iterator[None]:
 
 
 def variables(dsn: str, folder: Path) -> dict[str, str]:
-    """Of a worker's environment: its database, and where its handlers write."""
+    """Return the environment variables of a worker: its database, and the files of its handlers."""
     return {"PGJOBQ_DSN": dsn, "BENCH_STARTS": str(folder / "starts")}
 
 
 @contextmanager
 def process(command: Sequence[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of the bench's own, run beside it; ended at the end, and by the kernel if the bench is killed."""
+    """Run a process during the block. The kernel ends it if the bench is killed."""
     running = subprocess.Popen(
         command,
         cwd=LOADTESTS,
@@ -152,7 +153,7 @@ def process(command: Sequence[str], environment: dict[str, str]) -> Iterator[sub
 def wait_until(
     done: Callable[[], bool], failure: str, pause: float = 0.02, *, needs: Sequence[subprocess.Popen[bytes]] = ()
 ) -> None:
-    """Return when done; RuntimeError after PATIENCE, and when a process that is needed has ended."""
+    """Wait until done() is true. Raise RuntimeError after PATIENCE, or if a process has ended that is needed."""
     deadline = time.monotonic() + PATIENCE
     while not done():
         if time.monotonic() > deadline or any(one.poll() is not None for one in needs):
@@ -161,7 +162,7 @@ def wait_until(
 
 
 def wait_asleep(dsn: str, count: int, *, needs: Sequence[subprocess.Popen[bytes]] = ()) -> None:
-    """Until so many workers have said that they sleep, and are past the race that follows it."""
+    """Wait until this number of workers is asleep, and has no open transactions left to wait for."""
     asleep = "select count(*) from pgjobq.worker_status where asleep"
     with psycopg.connect(dsn, autocommit=True) as conn:
         wait_until(lambda: value(conn, asleep) == count, "a worker did not sleep", needs=needs)
@@ -169,7 +170,7 @@ def wait_asleep(dsn: str, count: int, *, needs: Sequence[subprocess.Popen[bytes]
 
 
 def fill(dsn: str, jobs: int, kind: str) -> None:
-    """Enqueue jobs, fast."""
+    """Enqueue this number of jobs by enqueue_jobs."""
     with psycopg.connect(dsn, autocommit=True) as conn:
         for start in range(0, jobs, 5000):
             conn.execute(
@@ -181,14 +182,14 @@ def fill(dsn: str, jobs: int, kind: str) -> None:
 
 
 def settle_down(dsn: str) -> None:
-    """Leave the database as it is a minute later: vacuumed, analysed, a checkpoint past."""
+    """Vacuum and analyse the database, and make a checkpoint."""
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("vacuum analyze")
         conn.execute("checkpoint")
 
 
 def value(conn: Connection, query: str, arguments: Sequence[Any] = ()) -> Any:
-    """The one value of a query's one row."""
+    """Return the single value of a query."""
     row = conn.execute(query, arguments).fetchone()
-    assert row is not None  # an aggregate, or a function, always has one
+    assert row is not None  # an aggregate or a function always returns a row
     return row[0]

@@ -1,4 +1,4 @@
-"""What a fleet of idle workers asks of the server: while nothing happens, and when one job comes."""
+"""The statements of a fleet of idle workers: while nothing happens, and when one job is enqueued."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psycopg
 from bench.harness import Bench, Connection, fleet, value, wait_until
 from bench.rows import Line, Row
 
-# What is asked by the bench itself is no worker's.
+# The statements of the bench itself do not count.
 CALLS = """
     select query, calls from pg_stat_statements
      where toplevel and query !~ 'pg_stat_statements'
@@ -19,11 +19,11 @@ CALLS = """
 
 
 def idle(bench: Bench) -> list[Line]:
-    """Statements a second of a fleet of idle processes, all sessions together, beside those of a single one."""
+    """Measure the statements a second of a fleet of idle processes, compared with a single one."""
     seconds, count = bench.sizes.idle_seconds, bench.sizes.fleet
     with ExitStack() as stack:
         conns = [_idle_fleet(bench, stack, size) for size in (count, 1)]
-        time.sleep(bench.sizes.quiet)  # past what follows a start
+        time.sleep(bench.sizes.quiet)  # until the statements that follow a start are over
         for conn in conns:
             _forget(conn)
         time.sleep(seconds)
@@ -44,11 +44,11 @@ def idle(bench: Bench) -> list[Line]:
 
 
 def herd(bench: Bench) -> list[Line]:
-    """Claims that one job causes among a fleet of idle processes, until it sleeps again, beside a single one's."""
+    """Measure the claims that one job causes in a fleet of idle processes, compared with a single one."""
     count, quiet = bench.sizes.fleet, bench.sizes.quiet
     with ExitStack() as stack:
         conns = [_idle_fleet(bench, stack, size) for size in (count, 1)]
-        _one_job_each(conns, quiet)  # a worker's first job
+        _one_job_each(conns, quiet)  # the first job of each worker is not measured
         figures: list[float] = []
         floors: list[float] = []
         for _ in range(bench.sizes.herd_jobs):
@@ -81,7 +81,7 @@ def _idle_fleet(bench: Bench, stack: ExitStack, count: int) -> Connection:
 
 
 def _one_job_each(conns: list[Connection], quiet: float) -> None:
-    """One job in each of the databases, and so long a time for what it causes."""
+    """Run one job in each of the databases. Then wait for the claims that it causes."""
     jobs = [(conn, value(conn, """select pgjobq.enqueue_job('noop', '{"n": 1}')""")) for conn in conns]
     time.sleep(quiet)
     done = "select status = 'completed' from pgjobq.jobs where id = %s"

@@ -1,4 +1,4 @@
-"""How soon a lone job starts on an idle worker, and after the death of another worker."""
+"""The time until an idle worker starts a single job, and until a worker starts the job of a dead one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from bench.harness import PATIENCE, Bench, Connection, Crew, files, process, wai
 from bench.rows import Line, Row, at
 from pgjobq.postgres.presence import GRACE
 
-GAP = 0.005  # seconds from one lone job to the next
-WARM = 20  # lone jobs that count for nothing
+GAP = 0.005  # seconds between two single jobs
+WARM = 20  # single jobs that are not measured
 BIN = 0.1  # ms, of the histogram
-LAST_BIN = 200  # it and the later ones are one
+LAST_BIN = 200  # also counts all longer waits
 
 
 def latency(bench: Bench) -> list[Line]:
-    """Milliseconds from just before the enqueue call of a lone job to its handler's first line, 200 jobs a second.
+    """Measure the time from just before the enqueue of a single job to its handler's first line, at 200 jobs a second.
 
-    The floor has no worker: a process waits for a NOTIFY sent by the statement that enqueues, and claims. Both sides
-    are enqueued by the same loop on one connection, and claim with the same function.
+    The floor has no worker: a process waits for a NOTIFY that the enqueueing statement sends, and then claims. For both
+    sides, the same loop enqueues on one connection, and the same function claims.
     """
     ours, bare = [], []
     for _ in range(bench.sizes.repeat_long):
@@ -64,7 +64,7 @@ def _histogram(runs: list[list[float]]) -> dict[str, Any]:
 
 def _starts(dsn: str, jobs: int, enqueue: str, crew: Crew) -> list[float]:
     with psycopg.connect(dsn, autocommit=True) as conn:
-        _send(conn, enqueue, WARM)  # a connection's first statements are slower, a worker's first jobs too
+        _send(conn, enqueue, WARM)  # the first statements of a connection are slower
         wait_until(lambda: len(crew.starts()) == WARM, "a job did not start")
         _send(conn, enqueue, jobs)
         wait_until(lambda: len(crew.starts()) == WARM + jobs, "a job did not start")
@@ -87,7 +87,7 @@ def _bare_starts(dsn: str, jobs: int) -> list[float]:
 
 
 def kill(bench: Bench) -> list[Line]:
-    """Seconds from SIGKILL of a worker in the middle of a job until another, idle one starts that job."""
+    """Measure the time from SIGKILL of a worker that runs a job until an idle worker starts that job."""
     waits = []
     for _ in range(bench.sizes.kills):
         with bench.database() as dsn, workers(dsn, 2) as crew, psycopg.connect(dsn, autocommit=True) as conn:
@@ -96,7 +96,7 @@ def kill(bench: Bench) -> list[Line]:
             time.sleep(0.5)
             os.kill(int(crew.starts()[0]), signal.SIGKILL)
             waits.append(_seconds_until(lambda crew=crew: len(crew.starts()) == 2))  # type: ignore[misc]
-            os.kill(int(crew.starts()[1]), signal.SIGKILL)  # it would sit out the job
+            os.kill(int(crew.starts()[1]), signal.SIGKILL)  # which would otherwise run the job to its end
     return [
         Row(
             measure="kill",

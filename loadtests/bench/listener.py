@@ -1,4 +1,4 @@
-"""The floor of start latency: LISTEN, and claim whenever notified. Started and ended by latency.py."""
+"""The floor of the start latency: a process that listens, and claims at each notification. latency.py runs it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PATIENCE = 300.0  # seconds
 
 
 def main(dsn: str, folder: Path) -> None:
-    """Write down the wait of each job, in milliseconds, as the worker's handler does."""
+    """Record the wait of each job in milliseconds, as the worker's handler does."""
     with psycopg.connect(dsn, autocommit=True) as conn, (folder / "starts").open("a", buffering=1) as starts:
         claim = "select data from pgjobq.claim_jobs(1, '{default}', 10)"
         rung: list[psycopg.Notify] = []
-        conn.add_notify_handler(rung.append)  # hears what comes in while a claim is under way
+        conn.add_notify_handler(rung.append)  # receives notifications that arrive during a claim
         conn.execute(claim, prepare=True)
         conn.execute("listen bare")
         (folder / "ready").touch()

@@ -1,4 +1,4 @@
-"""A steady stream of single jobs from many clients, and how long each takes from end to end."""
+"""A steady stream of single jobs from many clients, and the time of each job from enqueue to completion."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from bench.pgbench import pgbench
 from bench.rows import Line, Row, at
 
 CLIENTS = 8
-WARM = 2  # seconds whose jobs count for nothing
+WARM = 2  # seconds whose jobs are not measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """What became of a stream: jobs a second that came, and the ms that each took, in the order of coming."""
+    """The result of a stream: the achieved jobs a second, and the ms of each job, in the order of enqueueing."""
 
     achieved: float
     waits: list[float]
 
     def quarter(self, number: int) -> float:
-        """p99 of the first (0) to the last (3) quarter of the jobs."""
+        """Return the p99 of one quarter of the jobs, from 0 (the first) to 3 (the last)."""
         size = len(self.waits) // 4
         return at(0.99, self.waits[number * size : (number + 1) * size])
 
 
 def load(bench: Bench) -> list[Line]:
-    """p99 from enqueue to completion while 8 clients enqueue 2,000 single jobs a second; first and last quarter.
+    """Measure the p99 from enqueue to completion while 8 clients enqueue 2,000 single jobs a second.
 
-    From the start of the enqueueing transaction, on the server, to the completing statement. The floor is a bare loop
-    that claims and completes, and sleeps 2 ms when there is nothing; for half the time, for it has nothing to grow.
+    The rows are for the first and last quarter of the jobs. The time is from the start of the enqueueing transaction on
+    the server to the completing statement. The floor is a loop that claims and completes, and sleeps 2 ms if there are
+    no jobs. It runs for half the time.
     """
     rate, seconds = bench.sizes.load_rate, bench.sizes.load_seconds
     with bench.database() as dsn, workers(dsn):
@@ -75,7 +76,7 @@ def load(bench: Bench) -> list[Line]:
 def _offer(dsn: str, rate: int, seconds: int) -> Stream:
     pgbench(
         dsn, "select enqueue_job('noop', '{\"n\": 1}');", CLIENTS, seconds + WARM - 1, rate=rate
-    )  # and one for connecting
+    )  # one more second for connecting
     with psycopg.connect(dsn, autocommit=True) as conn:
         wait_settled(conn)
         rows = conn.execute(

@@ -1,4 +1,4 @@
-"""A worker's resident memory: asleep, while a million jobs of 10 kB go through it, and after."""
+"""The resident memory of a worker: asleep, while it runs a million jobs with 10 kB of data, and afterwards."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from bench.drain import wait_settled
 from bench.harness import Bench, Connection, workers
 from bench.rows import Line, Missing, Row
 
-PAYLOAD = 10_000  # bytes of data in a job
-PAUSE = 0.05  # seconds between two looks
-CHUNK = 500  # jobs in a statement
+PAYLOAD = 10_000  # bytes of data per job
+PAUSE = 0.05  # seconds between two samples
+CHUNK = 500  # jobs per statement
 
 
 def memory(bench: Bench) -> list[Line]:
-    """A worker's resident memory at its start, at its most, and after all jobs, each with 10 kB of data.
+    """Measure the resident memory of a worker at its start, at its peak, and after all jobs, each with 10 kB of data.
 
-    Jobs come in and are drained a tenth at a time, so that the worker also falls asleep in between.
+    A tenth of the jobs is enqueued and drained at a time, so that the worker also falls asleep.
     """
     jobs = bench.sizes.memory_jobs
     if not Path("/proc/self/status").exists():
@@ -56,7 +56,7 @@ def memory(bench: Bench) -> list[Line]:
 
 
 def _fill(conn: Connection, jobs: int) -> None:
-    """The data compress well, so that the disk does not fill; the worker gets them whole."""
+    """Enqueue jobs with data that compress well, so that the disk does not fill. The worker decompresses them."""
     for start in range(0, jobs, CHUNK):
         conn.execute(
             """insert into pgjobq.jobs (type, data)
@@ -67,7 +67,7 @@ def _fill(conn: Connection, jobs: int) -> None:
 
 
 class _Watch(threading.Thread):
-    """Looks at a process's memory all the while."""
+    """Samples the memory of a process in a thread."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -88,7 +88,7 @@ class _Watch(threading.Thread):
 
 
 def resident(pid: int) -> float:
-    """A process's resident memory, in MB."""
+    """Return the resident memory of a process, in MB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

@@ -1,6 +1,6 @@
-"""pgjobq in a side-by-side benchmark of job queues: the documented calls, with the settings of a busy site.
+"""The adapter of pgjobq for a benchmark that compares job queues. It uses only documented calls.
 
-The harness runs the methods in an environment of its own, which holds pgjobq and uvloop.
+The harness runs the methods in a separate environment with pgjobq and uvloop.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 
 class Probe(Protocol):
-    """The harness's handler body."""
+    """The interface of the harness's handler body."""
 
     def sync(self, payload: dict[str, Any]) -> None:
         """Count a start."""
@@ -20,17 +20,17 @@ class Probe(Protocol):
 
 
 class Adapter:
-    """See the harness's base class for what each name means."""
+    """The harness's base class documents the names."""
 
     uvloop = True
     dists = ("pgjobqueue", "psycopg", "uvloop")
     CONCURRENCY = 8
-    SYNC = 1  # handlers: 1 in threads, 0 on the event loop
-    COPY = 1  # bulk: 1 by COPY, 0 by JobQueue.enqueue_many
+    SYNC = 1  # 1: handlers in threads; 0: on the event loop
+    COPY = 1  # 1: bulk enqueue by COPY; 0: by JobQueue.enqueue_many
     bulk_api = "COPY into pgjobq.jobs, 5000 a transaction"
     settings = "Worker(concurrency=8), sync handlers in threads, all else as shipped; finished rows are kept"
     t4_note = "a dead worker's session lock falls at once; 2 s of grace (default)"
-    # Not acknowledged is what is in line, in a claimed batch that has unsettled jobs, or due and not in line yet.
+    # Counts jobs that are in line, in a claim with unsettled jobs, or due but not yet in line.
     pending_sql = """
         select (select count(*) from pgjobq.ready)
              + (select coalesce(sum(cardinality(job_ids)), 0) from pgjobq.claims)
@@ -45,7 +45,7 @@ class Adapter:
         migrate(dsn)
 
     async def open(self, dsn: str, clients: int) -> None:
-        """One connection for each client; a queue for bulk calls."""
+        """Open one connection for each client, and a queue for bulk calls."""
         import psycopg
 
         from pgjobq import JobQueue
@@ -79,7 +79,7 @@ class Adapter:
             self.queue.enqueue_many([new_job("bench", {"i": i}, queue="bench") for i in numbers])
 
     async def one(self, payload: dict[str, Any]) -> None:
-        """One job by SQL, as any language would."""
+        """Enqueue one job by SQL, as programs in any language do."""
         conn = self.free.pop()
         try:
             call = "select enqueue_job('bench', %s, queue => 'bench')"
@@ -88,7 +88,7 @@ class Adapter:
             self.free.append(conn)
 
     async def schedule(self, n: int) -> None:
-        """Put n jobs one day ahead."""
+        """Schedule n jobs for tomorrow."""
         call = """
             select count(*) from pgjobq.enqueue_jobs(
               array(select 'bench'::text from generate_series(1, %(n)s::integer)),
@@ -100,13 +100,13 @@ class Adapter:
             await self.free[0].execute(call, {"n": min(10_000, n - start)})
 
     def preload(self) -> None:
-        """Import everything before the clock starts."""
+        """Import everything before the measurement starts."""
         import pgjobq.queue
         import pgjobq.storage.postgres_storage
         import pgjobq.worker  # noqa: F401
 
     def worker(self, dsn: str, queue: str, probe: Probe, mode: str) -> None:
-        """Serve a queue until killed."""
+        """Serve a queue until the process is killed."""
         from pgjobq import JobQueue, Worker, job
 
         if self.SYNC:

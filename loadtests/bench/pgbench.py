@@ -1,4 +1,4 @@
-"""pgbench as the client: many connections that cost the machine little."""
+"""Runs pgbench, which can open many connections and needs little processor time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from pgjobq.devserver import find_bindir
 
 
 def pgbench(dsn: str, statement: str, clients: int, seconds: int, *, rate: int = 0) -> float:
-    """Transactions a second, once warm. rate: how many are offered, at random moments; 0: all it can.
+    """Return the transactions a second after the warm-up.
 
-    The first second is for warming up, in which each session fills its caches and makes its plans. Connecting is within
-    pgbench's seconds, too; on a busy machine it can take them all.
+    rate: how many transactions a second start, at random moments; 0: no limit. In the first second, each session fills
+    its caches and makes its plans. pgbench also counts the time to connect. On a busy machine this can take all the
+    time, so the run is repeated with more.
     """
     for connecting in (1, 3, 10):
         processed, found = _run(dsn, statement, clients, seconds + connecting, rate)

@@ -1,4 +1,4 @@
-"""Whether a claim's time depends on the planner's statistics, or on how many lanes the jobs stand in."""
+"""Tests whether the time of a claim depends on the planner's statistics or on the number of lanes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLES = """
 QUEUES, PRIORITIES = 50, 10
 ONE_LANE, MANY_LANES = "one lane", f"{QUEUES} queues x {PRIORITIES} priorities"
 ANY_PRIORITY = "priorities drawn from all of int4"
-CLAIMS = {1: 100, 200: 2}  # jobs in a claim, and what share of the jobs is claimed so: each is a commit
+CLAIMS = {1: 100, 200: 2}  # jobs per claim, and the divisor of the jobs to claim so, because each claim is a commit
 LANES = {
     ONE_LANE: "array_fill(5, array[n]), array_fill('q1'::text, array[n])",
     MANY_LANES: f"""array(select 1 + mod(i, {PRIORITIES}) from generate_series(1, n) as i),
@@ -31,9 +31,9 @@ LANES = {
 
 
 def plans(bench: Bench) -> list[Line]:
-    """Microseconds a job, claim and settle, in the worst of four states of the statistics beside the best, by batch.
+    """Measure claim and settle in the worst of four states of the statistics, compared with the best, by batch size.
 
-    Autovacuum is off, so that each state stays what it is; each run has a connection, and so plans, of its own.
+    Autovacuum is off, so that the states do not change. Each run has its own connection and therefore its own plans.
     """
     states: dict[str, Callable[[str, int], None]] = {
         "just created, never analysed": lambda dsn, jobs: fill(dsn, jobs, "noop"),
@@ -42,7 +42,7 @@ def plans(bench: Bench) -> list[Line]:
         "analysed when all were finished, then filled": _analysed_done,
     }
     counts = {batch: batch * max(bench.sizes.plan_batches, bench.sizes.plan_jobs // batch) for batch in BATCHES}
-    counts[1] = min(counts[1], 50 * bench.sizes.plan_batches)  # each is a commit
+    counts[1] = min(counts[1], 50 * bench.sizes.plan_batches)  # each claim is a commit
     jobs = sum(counts.values(), len(counts)) * bench.sizes.repeat_long
     found: dict[int, dict[str, list[float]]] = {batch: {state: [] for state in states} for batch in BATCHES}
     with ExitStack() as stack:
@@ -103,12 +103,12 @@ def _analysed_done(dsn: str, jobs: int) -> None:
 
 
 def _in_turn(databases: dict[str, str], batch: int, batches: int) -> dict[str, float]:
-    """Microseconds a job of each; they take turns batch by batch, so that the machine's moods are shared."""
+    """Return the microseconds per job of each state. They take turns, because the machine's speed drifts."""
     spent = dict.fromkeys(databases, 0.0)
     with ExitStack() as stack:
         conns = {state: stack.enter_context(psycopg.connect(dsn, autocommit=True)) for state, dsn in databases.items()}
         for conn in conns.values():
-            claim_and_complete(conn, 1)  # plans are made
+            claim_and_complete(conn, 1)  # makes the plans
         for _ in range(batches):
             for state, conn in conns.items():
                 started = time.perf_counter()
@@ -120,7 +120,7 @@ def _in_turn(databases: dict[str, str], batch: int, batches: int) -> dict[str, f
 
 
 def lanes(bench: Bench) -> list[Line]:
-    """Microseconds a job of claim_jobs over many queues and priorities, beside the same jobs in one lane."""
+    """Measure claim_jobs on many queues and priorities, compared with the same jobs in one lane."""
     jobs = bench.sizes.lane_jobs
     found: dict[tuple[str, int], list[float]] = {(lane, claim): [] for lane in LANES for claim in CLAIMS}
     with ExitStack() as stack:
@@ -164,13 +164,13 @@ def _fill_lanes(dsn: str, jobs: int, lanes: str) -> None:
 
 
 def _claims(databases: dict[str, str], batch: int, claims: int) -> dict[str, float]:
-    """Microseconds a job of the claims alone; the lanes take turns. Between two claims, the jobs are completed."""
+    """Return the microseconds per job of the claims. The layouts take turns; jobs are completed between two claims."""
     claim = "select claim_id, id from pgjobq.claim_jobs(1, null, %s)"
     spent = dict.fromkeys(databases, 0.0)
     with ExitStack() as stack:
         conns = {lane: stack.enter_context(psycopg.connect(dsn, autocommit=True)) for lane, dsn in databases.items()}
         for conn in conns.values():
-            _complete(conn, conn.execute(claim, [1], prepare=True).fetchall())  # plans are made
+            _complete(conn, conn.execute(claim, [1], prepare=True).fetchall())  # makes the plans
         for _ in range(claims):
             for lane, conn in conns.items():
                 started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The floor of a stream of jobs: claim and complete what is there, sleep 2 ms when nothing is. Run by load.py."""
+"""The floor for a stream of jobs: a loop that claims and completes jobs, and sleeps 2 ms if there are none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAUSE = 0.002  # seconds
 
 
 def main(dsn: str, folder: Path) -> None:
-    """Until it is ended."""
+    """Run until the process is ended."""
     with psycopg.connect(dsn, autocommit=True) as conn:
         claim_and_complete(conn, BATCH)
         (folder / "ready").touch()

@@ -1,4 +1,4 @@
-"""A line of the table: the repetitions of a figure beside those of its floor."""
+"""The rows of the table: each compares the repetitions of a figure with those of its floor."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ COMPARE = {">=": operator.ge, "<=": operator.le}
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Repetitions of a figure and, index for index, of its floor, taken moments apart.
+    """The repetitions of a figure and of its floor. The two values of a pair were measured moments apart.
 
-    The floor is the same work done bare, or the same without what the measure adds. It is empty where there is
-    neither. aim: such as ">= 0.7", of the ratio or of the figure itself; empty: none.
+    The floor is the same work without pgjobq, or without the condition that the measure tests. It is empty if there is
+    neither. aim: the goal for the ratio or the figure, such as ">= 0.7"; empty if there is none.
     """
 
     measure: str
@@ -31,29 +31,29 @@ class Row:
 
     @property
     def figure(self) -> float:
-        """The median figure."""
+        """Return the median of the figures."""
         return statistics.median(self.figures)
 
     @property
     def floor(self) -> float | None:
-        """The median floor."""
+        """Return the median of the floors, or None without floors."""
         return statistics.median(self.floors) if self.floors else None
 
     @property
     def ratios(self) -> list[float]:
-        """Each repetition's own, for the machine's speed drifts. None at all when a floor is 0."""
+        """Return the ratio of each pair, because the machine's speed drifts. The list is empty if a floor is 0."""
         if not self.floors or min(self.floors) == 0:
             return []
         return [figure / floor for figure, floor in zip(self.figures, self.floors, strict=True)]
 
     @property
     def ratio(self) -> float | None:
-        """Their median."""
+        """Return the median of the ratios."""
         return statistics.median(self.ratios) if self.ratios else None
 
     @property
     def reached(self) -> bool | None:
-        """Whether the aim is; None without one, or without what it is compared with."""
+        """Return whether the aim is reached, or None without an aim or a value to compare with it."""
         value = self.figure if self.aim_on == "figure" else self.ratio
         if not self.aim or value is None:
             return None
@@ -61,7 +61,7 @@ class Row:
         return bool(COMPARE[sign](value, float(wanted)))
 
     def to_dict(self) -> dict[str, Any]:
-        """For the JSON."""
+        """Return the row for the JSON file."""
         return {
             "measure": self.measure,
             "name": self.name,
@@ -83,7 +83,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """A line that was not measured, and why. failed: it should have been."""
+    """A measure without a result, and the reason. failed: whether this is an error."""
 
     measure: str
     name: str
@@ -91,7 +91,7 @@ class Missing:
     failed: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """For the JSON."""
+        """Return the row for the JSON file."""
         return {"measure": self.measure, "name": self.name, "missing": self.reason, "failed": self.failed}
 
 
@@ -105,5 +105,5 @@ def _spread(values: Sequence[float]) -> dict[str, Any] | None:
 
 
 def at(share: float, values: Sequence[float]) -> float:
-    """The value that so large a share of them does not exceed: 0.99 is p99."""
+    """Return the value that this share of the values does not exceed. A share of 0.99 gives p99."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]

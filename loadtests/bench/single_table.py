@@ -1,4 +1,4 @@
-"""The queue that many write first: one table, a partial index on its status. Drawn beside pgjobq by the bench."""
+"""A simple queue: one table with a partial index on its status. The bench's charts compare pgjobq with it."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ COMPLETE = """
 
 
 def create(conn: Connection, jobs: int) -> None:
-    """The table, filled and analysed, and the statistics that it would have in use."""
+    """Create the table, fill it, and analyse it."""
     conn.execute(TABLE)
     conn.execute(FILL, [jobs])
     conn.execute("vacuum analyze single_table")
 
 
 def claim(conn: Connection, batch: int) -> list[int]:
-    """The ids of up to that many jobs, which now run."""
+    """Set up to `batch` jobs to running, and return their ids."""
     return [row[0] for row in conn.execute(CLAIM, [batch], prepare=True)]
 
 
 def complete(conn: Connection, ids: list[int]) -> None:
-    """They are done."""
+    """Complete these jobs."""
     conn.execute(COMPLETE, [ids], prepare=True)

@@ -1,4 +1,4 @@
-"""How much of everything: the quick run, the full one, and one that only shows that it runs."""
+"""The sizes of the measures: for the quick run, for the full run, and for a run that only tests the bench."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The defaults are the quick run's. repeat_long: for what takes many seconds a repetition."""
+    """The sizes of a run. The defaults are those of the quick run. repeat_long: repetitions of slow measures."""
 
     repeat: int = 3
     repeat_long: int = 2
     fleet: int = 8  # processes
-    crews: Sequence[int] = (2, 4, 8)  # worker processes on one drain
+    crews: Sequence[int] = (2, 4, 8)  # worker processes that share a drain
     drain_jobs: int = 50_000
     latency_jobs: int = 600
     load_seconds: int = 10
@@ -22,17 +22,17 @@ class Sizes:
     finished_jobs: int = 300_000
     snapshot_jobs: int = 60_000
     waiting_jobs: int = 40_000
-    single_table_seconds: float = 30  # that the single table may take to drain snapshot_jobs
-    plan_jobs: int = 2000  # for each batch size, and at least plan_batches batches
+    single_table_seconds: float = 30  # after which the drain of the single table is stopped
+    plan_jobs: int = 2000  # for each batch size, but at least plan_batches batches
     plan_batches: int = 3
     lane_jobs: int = 20_000
     clients: Sequence[int] = (1, 8, 64)
-    fleet_clients: Sequence[int] = (64,)  # that enqueue beside a fleet
-    enqueue_seconds: int = 2  # beside the one for connecting and warming up
+    fleet_clients: Sequence[int] = (64,)  # that enqueue while a fleet is idle
+    enqueue_seconds: int = 2  # after the second for connecting and warming up
     bulk_jobs: int = 20_000
     idle_seconds: float = 12
     herd_jobs: int = 5
-    quiet: float = 2  # seconds after a fleet's start, and from one lone job to the next
+    quiet: float = 2  # seconds after a fleet's start, and between two single jobs
     memory_jobs: int = 100_000
     starts: int = 5
     kills: int = 2

@@ -1,4 +1,4 @@
-"""Whether a drain slows down while a transaction holds an old snapshot open, so that vacuum can remove nothing."""
+"""Tests whether a drain slows down while a transaction holds an old snapshot, so that vacuum can remove no rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.harness import Bench, fill, settle_down, value, wait_until, workers
 from bench.rows import Line, Row
 
 SINGLE_TABLE_BATCH = 200
-SLOTS = 30  # of the chart's axis
+SLOTS = 30  # points on the chart's axis
 WAITING = """
     insert into pgjobq.jobs (type, data, priority)
     select 'noop', jsonb_build_object('n', n), 1 from generate_series(1, %s::integer) as n
@@ -34,7 +34,7 @@ FINISHED_AT = """
 
 
 def snapshot(bench: Bench) -> list[Line]:
-    """Jobs a second in the last tenth of a drain beside the first, a repeatable-read snapshot open all the while."""
+    """Measure the jobs a second in the last tenth of a drain, compared with the first, under an old snapshot."""
     jobs, waiting = bench.sizes.snapshot_jobs, bench.sizes.waiting_jobs
     alone: list[list[float]] = []
     beside: list[list[float]] = []
@@ -89,13 +89,16 @@ def _row(name: str, runs: list[list[float]], floor_name: str, floors: list[float
 
 
 def _tenth(run: list[float], number: int) -> float:
-    """Jobs a second in one tenth of the jobs, 0 to 9. run: when each was done, in seconds from the first claim."""
+    """Return the jobs a second in one tenth of the jobs, from 0 to 9.
+
+    run: the time at which each job was finished, in seconds after the first claim.
+    """
     edges = [0.0, *(run[len(run) * share // 10 - 1] for share in range(1, 11))]
     return len(run) / 10 / max(edges[number + 1] - edges[number], 1e-3)
 
 
 def _paces(run: list[float], jobs: int) -> dict[str, Any]:
-    """For the chart: jobs a second, by how many were done, in SLOTS steps of the jobs that there were."""
+    """Return the points of the chart: jobs a second over the number of finished jobs, in SLOTS steps."""
     size = max(1, jobs // SLOTS)
     ends = [0.0, *run[size - 1 :: size]]
     pace = [(size * (slot + 0.5), size / max(end - begin, 1e-3)) for slot, (begin, end) in enumerate(pairwise(ends))]
@@ -115,7 +118,7 @@ def _filled(bench: Bench, jobs: int, waiting: int) -> Iterator[str]:
 
 @contextmanager
 def old_snapshot(dsn: str) -> Iterator[None]:
-    """A transaction that reads nothing more, and keeps its snapshot."""
+    """Keep a transaction open that holds its snapshot and reads nothing more."""
     with psycopg.connect(dsn, autocommit=True) as conn, psycopg.connect(dsn) as holder:
         holder.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         holder.execute("select count(*) from pg_class")
@@ -127,7 +130,7 @@ def old_snapshot(dsn: str) -> Iterator[None]:
 
 
 def _drained(bench: Bench, filled: str) -> list[float]:
-    """When each job of more than priority 1 was done, in seconds from the first claim."""
+    """Return the time at which each job with a priority above 1 was finished, in seconds after the first claim."""
     with (
         bench.database(like=filled) as dsn,
         old_snapshot(dsn),
@@ -143,7 +146,7 @@ def _drained(bench: Bench, filled: str) -> list[float]:
 
 
 def _single_table(bench: Bench, jobs: int) -> list[float]:
-    """When each job was done, in seconds; no more of them than are done in the seconds allowed."""
+    """Return the time at which each job was finished, in seconds. Stop after single_table_seconds."""
     with bench.database(empty=True) as dsn, psycopg.connect(dsn, autocommit=True) as conn:
         single_table.create(conn, jobs)
         with old_snapshot(dsn):

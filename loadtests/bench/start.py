@@ -1,4 +1,4 @@
-"""How soon a worker that is just being started claims its first job, and what importing pgjobq costs."""
+"""The time from the start of a worker process to its first claim, and the time to import pgjobq."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ BARE = """
 import sys, psycopg
 with psycopg.connect(sys.argv[1], autocommit=True) as conn:
     conn.execute("select id from pgjobq.claim_jobs(1, '{default}', 100)")
-"""  # all there are: a worker that was ended at once may have given its job back
+"""  # claims all jobs, because a worker that was stopped may have released its job
 
 
 def start(bench: Bench) -> list[Line]:
-    """Seconds from exec of `pgjobq worker` to its first claim; milliseconds of `import pgjobq` over bare Python."""
+    """Measure the time from exec of `pgjobq worker` to its first claim, and the time of `import pgjobq`."""
     figures, floors, imports, bare = [], [], [], []
     with bench.database() as dsn, psycopg.connect(dsn, autocommit=True) as conn:
         for _ in range(bench.sizes.starts):
@@ -54,13 +54,13 @@ def start(bench: Bench) -> list[Line]:
 
 
 def _command() -> list[str]:
-    """By the command that is installed beside this Python, as a user starts it, if there is one."""
+    """Return the command that a user runs, if it is installed in this Python's folder, or `python -m pgjobq`."""
     installed = Path(sys.executable).with_name("pgjobq")
     return [str(installed), *WORKER[3:]] if installed.exists() else list(WORKER)
 
 
 def _first_claim(conn: Connection, command: list[str], environment: dict[str, str]) -> float:
-    """Seconds from exec until the waiting job's start, by the machine's one clock."""
+    """Return the seconds from exec to the start of the pending job. Both times are from the same machine's clock."""
     job_id = value(conn, """select pgjobq.enqueue_job('noop', '{"n": 1}')""")
     started = "select extract(epoch from started_at)::float8 from pgjobq.jobs where id = %s"
     begun = time.time()

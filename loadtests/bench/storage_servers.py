@@ -1,4 +1,4 @@
-"""The servers that storages.py measures on, each durable as far as it goes: its URL, and what it is."""
+"""The servers for storages.py, which are as durable as possible. Each function yields a URL and a description."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgjobq.postgres.schema import migrate
 
 @contextmanager
 def postgres(prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A durable PostgreSQL, with pgjobq's schema: its URL and what it is."""
+    """Start a durable PostgreSQL with pgjobq's schema."""
     with DevServer(settings=SETTINGS, durable=True) as server:
         migrate(server.dsn)
         with psycopg.connect(server.dsn) as conn:
@@ -29,22 +29,22 @@ def postgres(prefix: str = "") -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def sqlite() -> Iterator[tuple[str, str]]:
-    """A file."""
+    """Use a SQLite file."""
     with files() as folder:
         yield f"sqlite:///{folder / 'jobs.db'}", f"SQLite {sqlite3.sqlite_version}, WAL, synced at commit"
 
 
 class SyncedMariaDB(MariaDB):
-    """As a server is that must not lose what it confirmed."""
+    """MariaDB with a sync at each commit."""
 
     def command(self) -> Sequence[str]:
-        """The last of two settings counts."""
+        """Append the settings, because the last value of a setting counts."""
         return [*super().command(), "--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=512M"]
 
 
 @contextmanager
 def mariadb() -> Iterator[tuple[str, str]]:
-    """A durable MariaDB."""
+    """Start a durable MariaDB."""
     with SyncedMariaDB() as server:
         engine = sqlalchemy.create_engine(server.url)
         with engine.connect() as conn:
@@ -55,7 +55,7 @@ def mariadb() -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def redis_like(kind: type[Redis | Valkey]) -> Iterator[tuple[str, str]]:
-    """Valkey or Redis, with an append-only file, which is synced once a second: its default."""
+    """Start Valkey or Redis with an append-only file that is synced once a second, which is the default."""
     with kind("appendfsync everysec", durable=True) as server:
         import redis
 
@@ -67,14 +67,14 @@ def redis_like(kind: type[Redis | Valkey]) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def mongo() -> Iterator[tuple[str, str]]:
-    """The emulator of MongoDB."""
+    """Start the emulator of MongoDB."""
     with SecantusDB(durable=True) as server:
         yield server.url, f"{SecantusDB.name} {version('SecantusDB')}, an emulator"
 
 
 @contextmanager
 def dynamodb_table() -> Iterator[tuple[str, str]]:
-    """A table of DynamoDB Local, or of moto's server; any credentials do."""
+    """Use a table of DynamoDB Local or of moto's server, which accept any credentials."""
     os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
     with dynamodb() as server:
         yield f"dynamodb://bench/jobs?endpoint={server.url}", f"{server.name}, in memory"

@@ -1,8 +1,8 @@
-"""Every storage at the same work, in one run: `make bench-storages`.
+"""Measure every storage with the same work in one run: `make bench-storages`.
 
-One worker process with no-op handlers, the same for all: jobs a second while it drains what was enqueued before, and
-how soon a lone job starts on an idle worker. Figures depend on the machine: compare them with each other, not with
-those of another run. Servers that are not installed are left out, and named.
+One worker process with no-op handlers runs on each storage. The figures are the jobs a second while it drains a queue,
+and the time until an idle worker starts a single job. They depend on the machine, so compare only figures of the same
+run. Storages whose server is not installed are listed without figures.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from rich.table import Table  # noqa: E402
 from services import Redis, ServiceMissing, Valkey  # noqa: E402
 
 import pgjobq  # noqa: E402  # as above
-from bench.harness import CONCURRENCY, files, process, wait_until  # noqa: E402  # their folder comes first
+from bench.harness import CONCURRENCY, files, process, wait_until  # noqa: E402  # after sys.path was changed
 from bench.storage_servers import dynamodb_table, mariadb, mongo, postgres, redis_like, sqlite  # noqa: E402
 from pgjobq import BaseStorage, JobStatus, NewJob, open_storage  # noqa: E402
 
-GAP = 0.025  # seconds between two lone jobs
-AT_ONCE = 500  # jobs in an enqueue
-WARM = 20  # lone jobs that count for nothing
+GAP = 0.025  # seconds between two single jobs
+AT_ONCE = 500  # jobs per enqueue_many
+WARM = 20  # single jobs that are not measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A storage at its server. place: makes the URL, for as long as it is needed. aim: jobs/s."""
+    """A storage and its server. place: starts the server and yields its URL. aim: jobs/s."""
 
     name: str
     place: Callable[[], Any]
@@ -52,7 +52,7 @@ class Contender:
 
 @dataclass(kw_only=True)
 class Result:
-    """What one storage did; or why it did nothing."""
+    """The figures of one storage, or the reason why there are none."""
 
     name: str
     aim: int | None
@@ -63,11 +63,11 @@ class Result:
     starts: list[float] = field(default_factory=list)  # milliseconds
 
     def at(self, share: float) -> float:
-        """A percentile of the start latency."""
+        """Return a percentile of the start latency."""
         return sorted(self.starts)[min(len(self.starts) - 1, int(share * len(self.starts)))]
 
     def to_dict(self) -> dict[str, Any]:
-        """For the JSON."""
+        """Return the result for the JSON file."""
         figures = {"p50": self.at(0.5), "p99": self.at(0.99), "max": max(self.starts)} if self.starts else {}
         return {**vars(self), "start_ms": figures}
 
@@ -88,7 +88,7 @@ CONTENDERS = [
 
 
 def measure(contender: Contender, *, repeat: int, share: float) -> Result:
-    """All figures of one storage."""
+    """Measure all figures of one storage."""
     result = Result(name=contender.name, aim=contender.aim)
     try:
         with contender.place() as (url, server):
@@ -121,7 +121,7 @@ def _worker(url: str, folder: Path, **variables: str) -> Iterator[None]:
 
 
 def _drain(url: str, jobs: int) -> tuple[float, float]:
-    """Jobs a second: enqueued in batches, and run by one worker, from the first claim to the last completion."""
+    """Measure the jobs a second of enqueueing in batches, and of a worker from first claim to last completion."""
     with _opened(url) as storage, files() as folder:
         new = [NewJob(type="noop", data={"n": n}) for n in range(jobs)]
         began = time.perf_counter()
@@ -147,7 +147,7 @@ def _is_done(storage: BaseStorage, job_id: str) -> bool:
 
 
 def _starts(url: str, jobs: int) -> list[float]:
-    """Milliseconds from just before the enqueue call of a lone job to its handler's first line."""
+    """Measure the milliseconds from just before the enqueue of a single job to its handler's first line."""
     with _opened(url) as storage, files() as folder, _worker(url, folder):
         path = folder / "starts"
 
@@ -160,17 +160,17 @@ def _starts(url: str, jobs: int) -> list[float]:
                 time.sleep(GAP)
             wait_until(lambda: len(seen()) >= expected, "a job did not start")
 
-        send(1, 1)  # the worker is up
+        send(1, 1)  # until the worker has started
         send(WARM, WARM + 1)
         send(jobs, WARM + 1 + jobs)
         return [float(line) for line in seen()[WARM + 1 :]]
 
 
-# -- telling ----------------------------------------------------------------------------------------
+# -- output -----------------------------------------------------------------------------------------
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure the chosen storages, print the table, write the JSON; the exit status."""
+    """Measure the chosen storages, print the table, write the JSON file, and return the exit status."""
     options = _options(arguments)
     console = Console(width=None if sys.stdout.isatty() else 140)
     began, load = time.monotonic(), os.getloadavg()[0]
@@ -197,9 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write_docs(run: dict[str, Any]) -> None:
-    """Put the figures of a run of all storages into the page that compares them, and the run beside it."""
+    """Write the figures of a run of all storages into docs/storage.md, and store the run in docs/figures."""
     page = LOADTESTS.parent / "docs" / "storage.md"
-    shown = [result for result in run["results"] if result["name"] != "RedisStorage, Redis"]  # Valkey stands for both
+    shown = [result for result in run["results"] if result["name"] != "RedisStorage, Redis"]  # only Valkey is shown
     drained = " | ".join(f"{statistics.median(result['drained']):,.0f}" for result in shown)
     starts = " | ".join(f"{one['start_ms']['p50']:.1f} / {one['start_ms']['p99']:.1f}" for one in shown)
     text = page.read_text()
@@ -213,11 +213,11 @@ def write_docs(run: dict[str, Any]) -> None:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure every storage at the same work.")
+    parser = argparse.ArgumentParser(description="Measure every storage with the same work.")
     parser.add_argument("--only", default="", help="names or parts of names: sqlite,mariadb")
-    parser.add_argument("--repeat", type=int, default=2, help="drains of each storage; 2 unless given")
-    parser.add_argument("--share", type=float, default=1.0, help="of the jobs: 0.01 to see that it runs")
-    parser.add_argument("--docs", action="store_true", help="put the figures into docs/storage.md")
+    parser.add_argument("--repeat", type=int, default=2, help="number of drains of each storage (default: 2)")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the jobs, such as 0.01 for a test run")
+    parser.add_argument("--docs", action="store_true", help="write the figures into docs/storage.md")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the JSON")
     return parser.parse_args(arguments)
 

@@ -1,4 +1,4 @@
-"""The table on the terminal."""
+"""Prints the table on the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.rows import Line, Missing, Row
 
 
 def table(lines: Sequence[Line]) -> Table:
-    """A line each, under the name of its measure."""
+    """Print a line for each row, under the name of its measure."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     shown.add_column("measure", overflow="fold")
     for name in ("n", "figure", "min .. max"):
@@ -54,17 +54,17 @@ def _cells(row: Row) -> list[str | Text]:
 
 
 def aim(aim: str, aim_on: str) -> str:
-    """What is to be reached, and by what."""
+    """Return the aim, and whether it applies to the figure or the ratio."""
     return f"{aim_on} {aim}" if aim else ""
 
 
 def number(value: float) -> str:
-    """With three digits that count."""
+    """Format a number with three significant digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def closing(report: dict[str, Any]) -> str:
-    """Where, with what and how it was measured, in three lines."""
+    """Return three lines that describe the machine, the versions and the run."""
     machine, versions, settings = report["machine"], report["versions"], report["settings"]
     return (
         f"\n{machine['cores']} cores of {machine['processor'] or 'an unnamed processor'}, {machine['memory']},"

@@ -1,4 +1,4 @@
-"""After a load test: whether every job that was enqueued was done, and none more often than it may."""
+"""The checks after a load test: every job was done, and none was started more often than allowed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psycopg
 from ledger import Ledger
 from target import Target, no_worker, unfinished, workers
 
-LOOK = 0.1  # seconds between two looks whether the queue is drained
+LOOK = 0.1  # seconds between two checks whether the queue is drained
 FETCH = 5000  # rows
 
 Connection = psycopg.Connection[Any]
@@ -21,7 +21,7 @@ Connection = psycopg.Connection[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was checked. detail: a sentence for people."""
+    """The result of one check. detail: a sentence that explains it."""
 
     name: str
     ok: bool
@@ -29,9 +29,9 @@ class Finding:
 
 
 def server_time(conn: Connection) -> datetime:
-    """Now, by the server's clock."""
+    """Return the current time of the server's clock."""
     row = conn.execute("select clock_timestamp()").fetchone()
-    assert row is not None  # always a row
+    assert row is not None  # the query always returns a row
     now: datetime = row[0]
     return now
 
@@ -39,9 +39,10 @@ def server_time(conn: Connection) -> datetime:
 def examine(
     conn: Connection, target: Target, ledger: Ledger, since: datetime, *, drain: float, runs: Path | None
 ) -> list[Finding]:
-    """The findings about the jobs created since then. drain: seconds that they may take to be done, from now.
+    """Return the findings about the jobs that were created since this time.
 
-    runs: the folder in which the handlers wrote down what they ran, when it is known.
+    drain: how many seconds the workers may still need to finish them. runs: the folder in which the handlers recorded
+    their runs, if it is known.
     """
     drained = _drained(conn, target, drain)
     statuses = _statuses(conn, target, since)
@@ -56,7 +57,7 @@ def _drained(conn: Connection, target: Target, patience: float) -> Finding:
     began = time.monotonic()
     while left := unfinished(conn, target):
         if time.monotonic() - began > patience:
-            detail = f"{left:,} jobs are not done {patience:g} s after the last call"
+            detail = f"{left:,} jobs are not finished {patience:g} s after the last call"
             detail += "" if workers(conn, target) else f": {no_worker(target)}"
             return Finding(name="queue drained", ok=False, detail=detail)
         time.sleep(LOOK)
@@ -65,7 +66,7 @@ def _drained(conn: Connection, target: Target, patience: float) -> Finding:
 
 
 def _statuses(conn: Connection, target: Target, since: datetime) -> dict[str, Counter[str]]:
-    """Numbers of jobs by type and status."""
+    """Return the numbers of jobs by type and status."""
     query = "select type, status, count(*) from {}.jobs where created_at >= %s and queue = %s group by type, status"
     found: dict[str, Counter[str]] = {}
     for job_type, status, jobs in conn.execute(target.sql(query), [since, target.queue]):
@@ -79,10 +80,10 @@ def _nothing_lost(ledger: Ledger, statuses: dict[str, Counter[str]]) -> Finding:
         known, there = ledger.acknowledged[job_type], statuses.get(job_type, Counter()).total()
         found += there
         if not known <= there <= known + ledger.unsure[job_type]:
-            wrong.append(f"of {known:,} {job_type} {there:,} are there")
-    detail = f"{enqueued:,} jobs enqueued, {found:,} there"
+            wrong.append(f"{there:,} of {known:,} {job_type} jobs exist")
+    detail = f"{enqueued:,} jobs enqueued, {found:,} found"
     if unsure := ledger.unsure.total():
-        detail += f", and {unsure:,} whose enqueue was cut short and may have committed"
+        detail += f"; {unsure:,} more may have been committed by an enqueue without an answer"
     return Finding(name="nothing lost", ok=not wrong, detail="; ".join([detail, *wrong]))
 
 
@@ -115,7 +116,7 @@ def _starts(conn: Connection, target: Target, since: datetime) -> Finding:
 
 
 def _runs(conn: Connection, target: Target, since: datetime, folder: Path) -> Finding:
-    """What the handlers wrote down: each start is run at most once, and what is completed was run."""
+    """Check by the handlers' files that each start ran at most once, and that each completed job ran."""
     runs = Counter(line for path in folder.glob("runs-*") for line in path.read_text().splitlines())
     twice = sum(1 for times in runs.values() if times > 1)
     tries = Counter(line.partition(" ")[0] for line in runs.elements())
@@ -130,16 +131,16 @@ def _runs(conn: Connection, target: Target, since: datetime, folder: Path) -> Fi
     detail = f"the handlers ran {runs.total():,} times"
     detail += f"; {twice:,} starts ran twice" if twice else ""
     detail += f"; {often:,} jobs ran more often than they were started" if often else ""
-    detail += f"; {never:,} are completed and never ran" if never else ""
+    detail += f"; {never:,} jobs are completed but never ran" if never else ""
     return Finding(name="each start ran once", ok=not (twice or often or never), detail=detail)
 
 
 def _invoices(conn: Connection, target: Target, since: datetime) -> Finding:
-    """The handler's own effect, in the transaction that completes the job: exactly once."""
+    """Check that each order has one invoice, which its handler adds in the transaction that completes the job."""
     query = """select count(*), count(*) filter (where invoices <> 1)
                  from pgjobq_loadtest.orders where placed_at >= %s and queue = %s"""
     orders, wrong = conn.execute(query, [since, target.queue]).fetchone() or (0, 0)
-    detail = f"{orders:,} orders, each with its one invoice"
+    detail = f"{orders:,} orders, each with one invoice"
     if wrong:
-        detail = f"{wrong:,} of {orders:,} orders have none, or more than one"
+        detail = f"{wrong:,} of {orders:,} orders have no invoice or several"
     return Finding(name="one invoice an order", ok=not wrong, detail=detail)

@@ -1,4 +1,4 @@
-"""A locust user with a PostgreSQL connection, whose calls are locust's requests."""
+"""A locust user with a PostgreSQL connection. Its calls are reported as locust's requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, LiteralString
 
-import locust  # before psycopg: it patches what psycopg waits with
+import locust  # before psycopg, because it patches the functions that psycopg waits with
 import psycopg
 import psycopg.waiting
 from ledger import Ledger
@@ -20,12 +20,12 @@ RECONNECT_PAUSE = 1.0  # seconds
 
 if psycopg.waiting.wait is getattr(psycopg.waiting, "wait_c", None):
     raise RuntimeError(
-        "psycopg was imported before locust, so its calls would not run side by side; run this by the command locust"
+        "psycopg was imported before locust, so its calls would block each other; run this with the command locust"
     )
 
 
 class NotCompleted(Exception):
-    """A job that somebody waits for did not come to its end, or to a bad one."""
+    """The job that a caller waits for did not end in time, or was not completed."""
 
 
 class Client(locust.User):
@@ -36,7 +36,7 @@ class Client(locust.User):
     ledger: ClassVar[Ledger]
 
     def on_start(self) -> None:
-        """The connection is made by the first call that needs it."""
+        """Create a user without a connection. The first call connects."""
         self._conn: Connection | None = None
 
     def on_stop(self) -> None:
@@ -45,21 +45,21 @@ class Client(locust.User):
             self._conn.close()
 
     def stop(self, force: bool = False) -> bool:
-        """Let the pause or the call under way end. locust kills users that pause, and may hit the next call instead."""
+        """Stop after the current pause or call. locust would kill a user in its pause, and might hit its next call."""
         if force or self._state is None:
             return bool(super().stop(force))
         self._state = LOCUST_STATE_STOPPING
         return False
 
     def call(self, name: str, statement: LiteralString, arguments: Sequence[Any] = (), *, enqueues: str = "") -> None:
-        """Execute a statement as a request of its own. enqueues: the type of the job that it enqueues."""
+        """Execute a statement and report it as one request. enqueues: the type of the job that it enqueues."""
         with self.request("SQL", name) as conn:
             self.execute(conn, statement, arguments, enqueues=enqueues)
 
     def execute(
         self, conn: Connection, statement: LiteralString, arguments: Sequence[Any] = (), *, enqueues: str = ""
     ) -> psycopg.Cursor[Any]:
-        """Execute a statement, {} in it being pgjobq's schema."""
+        """Execute a statement in which {} stands for pgjobq's schema."""
         query = self.target.sql(statement)
         if not enqueues:
             return conn.execute(query, arguments)
@@ -68,7 +68,7 @@ class Client(locust.User):
 
     @contextmanager
     def request(self, method: str, name: str) -> Iterator[Connection]:
-        """Time the block as one request. An error of the database's makes it a failed one."""
+        """Time the block and report it as one request, which has failed if the database raised an error."""
         conn = self._connected()
         began = time.perf_counter()
         try:
@@ -79,7 +79,7 @@ class Client(locust.User):
             self.report(method, name, time.perf_counter() - began)
 
     def report(self, method: str, name: str, seconds: float, error: Exception | None = None) -> None:
-        """Tell locust of a request that took so long."""
+        """Report a request of this duration to locust."""
         self.environment.events.request.fire(
             request_type=method, name=name, response_time=seconds * 1000, response_length=0, exception=error, context={}
         )
@@ -91,7 +91,7 @@ class Client(locust.User):
                 self._conn = self.target.connect()
             except psycopg.OperationalError as error:
                 self.report(*CONNECT, time.perf_counter() - began, error)
-                time.sleep(RECONNECT_PAUSE)  # a server that is away is not to be hammered
+                time.sleep(RECONNECT_PAUSE)  # do not flood a server that is down with connections
                 raise RescheduleTask from error
             self.report(*CONNECT, time.perf_counter() - began)
         return self._conn

@@ -1,7 +1,7 @@
-"""Handlers for the load test's workers: `pgjobq worker handlers --queues loadtest`, in this folder.
+"""Handlers for the load test's workers. Run `pgjobq worker handlers --queues loadtest` in this folder.
 
-Each run is written down, job and attempt, in a file of LOADTEST_RUNS when that names a folder: it is evidence of what
-ran, independent of what the database says.
+If LOADTEST_RUNS names a folder, each run is recorded in a file there, with its job and attempt. These files prove what
+ran, independently of the database.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from pathlib import Path
 
 from pgjobq import Fail, Retry, RunningJob, job
 
-MAIL_SECONDS = 0.005  # as a mail server on the same network takes
+MAIL_SECONDS = 0.005  # a mail server on the same network takes about this long
 
 
 @job(type="loadtest.mail")
 async def send_mail(job: RunningJob, to: str, fails: int = 0) -> None:
-    """Wait for a mail server, on the event loop; the first `fails` tries fail."""
+    """Wait on the event loop, as for a mail server. The first `fails` tries fail."""
     _write_down(job)
     await asyncio.sleep(MAIL_SECONDS)
     if job.attempts <= fails:
-        raise Retry(0.2, f"the mail server of {to} is away, as arranged")
+        raise Retry(0.2, f"the mail server of {to} is down (simulated)")
 
 
 @job(type="loadtest.invoice")
 def write_invoice(job: RunningJob, order_id: int) -> None:
-    """Mark an order in its own table, in the transaction that completes the job."""
+    """Mark the order in the transaction that completes the job."""
     with job.transaction() as conn:
         _write_down(job)
         conn.execute("update pgjobq_loadtest.orders set invoices = invoices + 1 where id = %s", [order_id])
@@ -35,7 +35,7 @@ def write_invoice(job: RunningJob, order_id: int) -> None:
 
 @job(type="loadtest.row")
 def take_row(job: RunningJob, n: int) -> None:
-    """One row of an import: next to nothing to do."""
+    """Process one row of an import, which takes almost no time."""
     _write_down(job)
     if n < 1:
         raise Fail("there is no such row")
@@ -43,7 +43,7 @@ def take_row(job: RunningJob, n: int) -> None:
 
 @job(type="loadtest.question")
 def answer(job: RunningJob) -> None:
-    """What somebody waits for: nothing to do, so that the time it takes is the queue's."""
+    """Do nothing, so that EndToEndCaller measures only the queue."""
     _write_down(job)
 
 

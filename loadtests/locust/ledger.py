@@ -1,4 +1,4 @@
-"""What the users know to be enqueued, to be compared at the end with what is there."""
+"""Counts the jobs that the users have enqueued. The checks compare them with the database."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import psycopg
 
 @dataclass
 class Ledger:
-    """Numbers of jobs by type. unsure: of an enqueue whose answer never came, so that it may have committed or not."""
+    """Numbers of jobs by type. unsure: jobs of enqueues without an answer, which may or may not have committed."""
 
     acknowledged: Counter[str] = field(default_factory=Counter)
     unsure: Counter[str] = field(default_factory=Counter)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset all counts."""
         self.acknowledged.clear()
         self.unsure.clear()
 
     @contextmanager
     def enqueueing(self, conn: psycopg.Connection, job_type: str, jobs: int = 1) -> Iterator[None]:
-        """Around one enqueue of so many jobs, with its commit."""
+        """Count the jobs of the block, which enqueues this number of jobs and commits."""
         try:
             yield
         except BaseException:
-            # An error from a server that goes on answering means that nothing was committed.
+            # If the server still answers after an error, nothing was committed.
             if conn.closed or conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
                 self.unsure[job_type] += jobs
             raise

@@ -1,4 +1,4 @@
-"""The limits that a load test passes or fails by: failed calls, and the 99th percentile of their times."""
+"""The limits of a load test: the share of failed calls, and the 99th percentile of the calls' times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from check import Finding
 
 @dataclass(frozen=True, kw_only=True)
 class Calls:
-    """All calls of one name. p99: milliseconds."""
+    """All calls with the same name. p99 is in milliseconds."""
 
     name: str
     requests: int
@@ -19,18 +19,18 @@ class Calls:
 
 
 def failed_calls(calls: Sequence[Calls], errors: int, at_most: float) -> Finding:
-    """The percentage of failed calls. errors: exceptions that no call accounts for, which are never allowed."""
+    """Check the percentage of failed calls. errors: the number of exceptions outside calls, which must be 0."""
     requests, failures = sum(one.requests for one in calls), sum(one.failures for one in calls)
     if not requests:
         return Finding(name="failed calls", ok=False, detail="no call was made")
     percent = 100 * failures / requests
     detail = f"{failures:,} of {requests:,} calls, {percent:.2f} %, at most {at_most:g} %"
-    detail += f"; and {errors:,} errors in the users themselves" if errors else ""
+    detail += f"; and {errors:,} errors outside calls" if errors else ""
     return Finding(name="failed calls", ok=percent <= at_most and not errors, detail=detail)
 
 
 def slowest(name: str, calls: Sequence[Calls], at_most: float) -> Finding | None:
-    """The highest p99 of the calls; None when there were none."""
+    """Check the highest p99 of the calls. Return None if there were no calls."""
     made = [one for one in calls if one.requests]
     if not made:
         return None

@@ -1,7 +1,7 @@
-"""Run the load test: `make loadtest`. A server and workers of its own, locust, a report; everything ends with it.
+"""Run the load test: `make loadtest`. It starts a server, workers and locust, writes a report, and ends all of them.
 
-With --dsn it runs on a database of yours, with --web under locust's page. Options that are not its own go to locust,
-whose locustfile has more: see docs/howto/load-test.md.
+With --dsn it uses your database, and with --web it shows locust's page. It passes unknown options to locust, whose
+locustfile defines more: see docs/howto/load-test.md.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results"
 SHARES = {"ramp": 0.25, "burst": 0.25, "soak": 0.5}  # of --seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 30.0  # seconds for the workers to come, and for locust to end when interrupted
+PATIENCE = 30.0  # seconds until the workers have started, and until locust has ended after an interrupt
 LOCUST = """
-All other options are locust's own, such as --web-port 8090 or --csv-full-history: see locust --help. Names of users
-at the end, such as SqlEnqueuer EndToEndCaller, leave out the others."""
+All other options are passed to locust, such as --web-port 8090 or --csv-full-history: see locust --help. To run only
+some kinds of users, name them at the end, such as SqlEnqueuer EndToEndCaller."""
 SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "4GB"}
 
 Process = subprocess.Popen[bytes]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it; the exit status: locust's (0 passed, 1 failed, 2 refused), or 130 when interrupted."""
+    """Run the load test. Return locust's exit status (0 passed, 1 failed, 2 refused), or 130 after an interrupt."""
     options, for_locust = _options(arguments)
     _heed_signals()
     try:
         if options.clean:
             removed = clean(Target(dsn=options.dsn, schema=options.schema, queue=options.queue))
-            print(f"load test: {removed:,} jobs of the queue {options.queue} removed, and the schema pgjobq_loadtest")
+            print(f"load test: removed {removed:,} jobs of the queue {options.queue} and the schema pgjobq_loadtest")
             return 0
         return _run(options, for_locust)
     except (Refused, DevServerError, psycopg.Error) as error:
@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace, for_locust: list[str]) -> int:
     with ExitStack() as stack:
         dsn = options.dsn or stack.enter_context(_server())
         target = Target(dsn=dsn, schema=options.schema, queue=options.queue)
-        prepare(target)  # locust will again, but only when the workers have started
+        prepare(target)  # locust does this again, but only after the workers have started
         folder.mkdir(parents=True, exist_ok=True)
         stack.callback(_tell, folder)
         variables = {"PGJOBQ_DSN": dsn, "PGJOBQ_SCHEMA": target.schema}
@@ -75,13 +75,13 @@ def _run(options: argparse.Namespace, for_locust: list[str]) -> int:
         except KeyboardInterrupt:
             if not options.web:
                 raise
-            _end(process, signal.SIGINT, PATIENCE)  # that is how the page ends; its last run tells the status
+            _end(process, signal.SIGINT, PATIENCE)  # Ctrl-C ends the page normally; the last run decides the status
             return process.returncode
 
 
 @contextmanager
 def _server() -> Iterator[str]:
-    """A server with the schema, durable as a real one is; its DSN."""
+    """Start a durable server with the schema, and yield its DSN."""
     with DevServer(settings=SETTINGS, durable=True) as server:
         migrate(server.dsn)
         yield server.dsn
@@ -91,7 +91,7 @@ def _server() -> Iterator[str]:
 def _crew(
     options: argparse.Namespace, target: Target, folder: Path, variables: dict[str, str]
 ) -> Iterator[dict[str, str]]:
-    """Worker processes that serve the queue; what locust must know of them, as environment variables."""
+    """Start worker processes for the queue. Yield the environment variables that describe them to locust."""
     command = [sys.executable, "-m", "pgjobq", "worker", "handlers", "--queues", target.queue]
     command += ["--processes", str(options.workers), "--concurrency", str(options.concurrency)]
     runs, log = Path(tempfile.mkdtemp(prefix="runs-", dir=folder)), folder / "workers.log"
@@ -105,7 +105,7 @@ def _crew(
                     if crew.poll() is not None or time.monotonic() > deadline:
                         raise Refused(f"the workers did not start:\n{log.read_text().strip()}")
                     time.sleep(0.05)
-                # What workers of others run is not written down here.
+                # Other workers of the queue would not record their runs in our folder.
                 yield {} if others else written
     finally:
         shutil.rmtree(runs, ignore_errors=True)
@@ -115,7 +115,7 @@ def _crew(
 def _locust(
     options: argparse.Namespace, for_locust: list[str], folder: Path, variables: dict[str, str]
 ) -> Iterator[Process]:
-    """locust; told to stop when this is interrupted, so that it still checks and writes its report."""
+    """Run locust. An interrupt is passed on to it, so that it still runs the checks and writes its report."""
     command = [sys.executable, "-m", "locust", "--locustfile", str(HERE / "locustfile.py"), "--queue", options.queue]
     command += ["--html", str(folder / "report.html"), "--csv", str(folder / "calls")]
     if options.web:
@@ -138,7 +138,7 @@ def _process(
     stop: signal.Signals = signal.SIGTERM,
     patience: float = 10.0,
 ) -> Iterator[Process]:
-    """A process that ends with the block: by the signal, killed after so many seconds or at another interrupt."""
+    """Run a process during the block. Then end it by `stop`. Kill it after `patience` seconds or at an interrupt."""
     process = subprocess.Popen(
         command,
         cwd=HERE,
@@ -146,7 +146,7 @@ def _process(
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
-        start_new_session=True,  # Ctrl-C is ours to handle
+        start_new_session=True,  # so that Ctrl-C reaches only this process
         preexec_fn=die_with_parent,  # noqa: PLW1509  # one prctl, and no thread runs yet
     )
     try:
@@ -169,7 +169,7 @@ def _end(process: Process, number: signal.Signals, patience: float) -> None:
 
 
 def _heed_signals() -> None:
-    """Have SIGINT and SIGTERM raise KeyboardInterrupt, once."""
+    """Make the first SIGINT or SIGTERM raise KeyboardInterrupt."""
 
     def interrupt(*_: object) -> NoReturn:
         for number in SIGNALS:
@@ -190,23 +190,23 @@ def _options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[
     locustfile = [f"  {name:26}{variable(name)}\n{'':28}{described(name)}" for name in DEFAULTS if name != "--queue"]
     parser = argparse.ArgumentParser(
         usage="%(prog)s [options] [locust's options] [User ...]",
-        description="Load a queue as people do, and check that nothing is lost.",
-        epilog="\n".join(["options of the locustfile, which are environment variables too:", *locustfile, LOCUST]),
+        description="Load a queue with simulated users, and check that no job is lost.",
+        epilog="\n".join(["options of the locustfile, with their environment variables:", *locustfile, LOCUST]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--seconds", type=float, default=60, help="length of ramp, burst and soak together (60)")
-    parser.add_argument("--workers", type=int, default=2, help="worker processes; 0: they run elsewhere (2)")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes; 0 if you run them yourself (2)")
     parser.add_argument("--concurrency", type=int, default=8, help="jobs at once in each (8)")
-    parser.add_argument("--dsn", default="", help="your own database; without it, a server that comes and goes")
+    parser.add_argument("--dsn", default="", help="your own database (default: a temporary server)")
     parser.add_argument("--schema", default="pgjobq", help="the schema that pgjobq is installed in (pgjobq)")
     parser.add_argument("--queue", default="loadtest", help="a name that begins with loadtest (loadtest)")
     parser.add_argument("--web", action="store_true", help="locust's page on http://127.0.0.1:8089, until Ctrl-C")
-    parser.add_argument("--out", type=Path, help="the folder of the report; without it, one in loadtests/results")
-    parser.add_argument("--clean", action="store_true", help="remove what load tests left in the database of --dsn")
+    parser.add_argument("--out", type=Path, help="the folder of the report (default: one in loadtests/results)")
+    parser.add_argument("--clean", action="store_true", help="remove everything of load tests from the database --dsn")
     options, for_locust = parser.parse_known_args(arguments)
     if options.clean and not options.dsn:
-        parser.error("--clean: name the database by --dsn; the load test's own server leaves nothing")
+        parser.error("--clean: name the database by --dsn; the temporary server needs no cleaning")
     if options.workers < 0:
         parser.error(f"--workers: {options.workers} is not allowed; give a number of processes from 0")
     if options.out is not None:

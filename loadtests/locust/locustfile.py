@@ -1,7 +1,7 @@
-"""A load test of pgjobq by locust: `make loadtest`, or `locust -f loadtests/locust/locustfile.py` with PGJOBQ_DSN set.
+"""The locustfile of the load test. Run it by `make loadtest`, or by `locust -f` with PGJOBQ_DSN set.
 
-It ramps up, bursts and soaks, waits until the workers have done what was enqueued, and then checks that nothing was
-lost. The exit status is 0 when that and the limits hold, 1 when not, 2 when it cannot run as asked.
+The load ramps up, bursts and soaks. Then the workers finish the jobs, and the checks verify that no job was lost. The
+exit status is 0 if the checks and limits hold, 1 if one of them does not, and 2 if the load test cannot run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-import locust  # first of all: it patches what psycopg waits with
+import locust  # before psycopg, because it patches the functions that psycopg waits with
 import psycopg
 from check import Finding, examine, server_time
 from client import CONNECT, Client
@@ -37,34 +37,34 @@ from users import (
 __all__ = ["BulkImporter", "DashboardReader", "EndToEndCaller", "RampBurstSoak", "SqlEnqueuer", "TriggerWriter"]
 
 DISTRIBUTED = {"--processes", "--master", "--worker"}
-CSV_PAUSE = 1.5  # seconds; locust writes its CSV files once a second, and not at the end
-CHECK = "CHECK"  # the method of the findings among locust's requests
+CSV_PAUSE = 1.5  # seconds; locust writes its CSV files once a second, but not at its end
+CHECK = "CHECK"  # the method by which the findings appear among locust's requests
 
 
 class Run:
-    """The run under way, or the last one: since when, by the server's clock, and what was found at its end."""
+    """The current or last run: its start, by the server's clock, and its findings."""
 
     since: datetime | None = None
     findings: tuple[Finding, ...] = ()
 
 
 class RampBurstSoak(locust.LoadTestShape):
-    """The stages, as long as the options say; ends early when so many jobs were enqueued as are allowed."""
+    """The stages, with the lengths of the options. The load ends early when --max-jobs jobs have been enqueued."""
 
     _stage: Stage | None = None
 
     def tick(self) -> tuple[int, float] | None:
-        """How many users there should be now."""
-        assert self.runner is not None  # locust's, before the first tick
+        """Return how many users there should be now."""
+        assert self.runner is not None  # locust sets it before the first tick
         options: Any = self.runner.environment.parsed_options
         try:
             plan = _plan(options)
-        except ValueError as error:  # options can be changed in locust's page
+        except ValueError as error:  # options can be changed on locust's page
             print(f"load test: {error}", file=sys.stderr)
             return None
         stage = stage_at(plan, time.perf_counter() - self.start_time)
         if Client.ledger.acknowledged.total() >= options.max_jobs:
-            print(f"{options.max_jobs:,} jobs are enqueued: the load ends here", flush=True)
+            print(f"{options.max_jobs:,} jobs have been enqueued, so the load ends", flush=True)
             stage = None
         if stage is not None and stage != self._stage:
             print(f"{stage.name}: {stage.users} users, until {stage.end:g} s", flush=True)
@@ -73,9 +73,9 @@ class RampBurstSoak(locust.LoadTestShape):
 
 
 def _refuse_more_processes(**_: Any) -> None:
-    """Before locust forks: the ledger is this process's alone."""
+    """Refuse to run with several locust processes, because the ledger belongs to one process."""
     if asked := DISTRIBUTED & {word.partition("=")[0] for word in sys.argv}:
-        _refuse(f"{asked.pop()}: this load test is one locust process; `make bench` measures the queue's peaks")
+        _refuse(f"{asked.pop()}: this load test runs in one locust process; `make bench` measures the highest rates")
 
 
 def _prepare(environment: Environment, **_: Any) -> None:
@@ -90,8 +90,8 @@ def _prepare(environment: Environment, **_: Any) -> None:
     for note in notes:
         print(f"load test: note: {note}", file=sys.stderr)
     Client.target, Client.ledger = target, Ledger()
-    environment.host = target.place()  # what the report shows
-    environment.stop_timeout = max(environment.stop_timeout, PATIENCE + 5)  # a call is not cut short
+    environment.host = target.place()  # shown in the report
+    environment.stop_timeout = max(environment.stop_timeout, PATIENCE + 5)  # so that no call is cut off
 
 
 def _start(**_: Any) -> None:
@@ -101,9 +101,9 @@ def _start(**_: Any) -> None:
 
 
 def _check(environment: Environment, **_: Any) -> None:
-    """Before the report is written, so that it shows the findings too."""
+    """Run the checks before the report is written, so that the report contains the findings."""
     if Run.since is None:
-        return  # it never started
+        return  # the run never started
     options: Any = environment.parsed_options
     request: Any = environment.events.request
     limits = _limits(environment)
@@ -126,7 +126,7 @@ def _check(environment: Environment, **_: Any) -> None:
     for finding in Run.findings:
         request.fire(
             request_type=CHECK,
-            name=finding.name[0].upper() + finding.name[1:],  # so that they stand together, above all calls
+            name=finding.name[0].upper() + finding.name[1:],  # sorts the findings before the calls
             response_time=None,
             response_length=0,
             exception=None if finding.ok else finding.detail,
@@ -139,13 +139,13 @@ def _check(environment: Environment, **_: Any) -> None:
 
 
 def _stop(environment: Environment, **_: Any) -> None:
-    """At SIGTERM locust takes its exit status before it ends the test."""
+    """Stop the run, because at SIGTERM locust reads its exit status before it stops the run and the checks set it."""
     if environment.runner is not None:
         environment.runner.stop()
 
 
 def _tell(**_: Any) -> None:
-    """Last on the terminal, below locust's tables."""
+    """Print the findings at the end of the output, below locust's tables."""
     if not Run.findings:
         return
     passed = all(finding.ok for finding in Run.findings)
@@ -180,7 +180,7 @@ def _limits(environment: Environment) -> list[Finding]:
             p99=entry.get_response_time_percentile(0.99),
         )
         for entry in environment.stats.entries.values()
-        if (entry.method, entry.name) != START  # it is a part of another one
+        if (entry.method, entry.name) != START  # START is a part of another call
     }
     errors = sum(one["count"] for one in environment.runner.exceptions.values()) if environment.runner else 0
     sql = [call for key, call in calls.items() if key not in (END_TO_END, CONNECT)]

@@ -1,4 +1,4 @@
-"""The load test's options, beside locust's own. Each can be given as an environment variable too."""
+"""The options that the load test adds to locust's. Each can also be set by an environment variable."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ DEFAULTS: dict[str, Any] = {
 }
 
 _HELP = {
-    "--queue": "the queue that the jobs go to; its name begins with loadtest",
-    "--ramp-seconds": "length of the first stage, in which the users come one after the other",
+    "--queue": "the queue of the jobs; its name must begin with loadtest",
+    "--ramp-seconds": "length of the first stage, in which the number of users grows",
     "--burst-seconds": "length of the second stage, in which there are more users",
     "--soak-seconds": "length of the last stage",
-    "--steady-users": "users at the end of the ramp, and in the soak",
-    "--burst-users": "users in the burst",
-    "--max-jobs": "the load ends when so many jobs have been enqueued",
-    "--drain-seconds": "how long the workers may take for what is left when the load ends",
-    "--max-failed-percent": "pass only if at most so many percent of the calls fail",
-    "--max-p99-ms": "pass only if the 99th percentile of each SQL call is at most so many ms",
-    "--max-end-to-end-p99-ms": "pass only if that from enqueue to completed is at most so many ms",
+    "--steady-users": "number of users at the end of the ramp and in the soak",
+    "--burst-users": "number of users in the burst",
+    "--max-jobs": "the load ends when this number of jobs has been enqueued",
+    "--drain-seconds": "how long the workers may take to finish the jobs after the load",
+    "--max-failed-percent": "highest percentage of failed calls",
+    "--max-p99-ms": "highest 99th percentile of each SQL call, in ms",
+    "--max-end-to-end-p99-ms": "highest 99th percentile of the time from enqueue to completion, in ms",
 }
 
 
 def variable(name: str) -> str:
-    """The environment variable of an option: LOADTEST_SOAK_SECONDS is --soak-seconds."""
+    """Return the environment variable of an option, such as LOADTEST_SOAK_SECONDS for --soak-seconds."""
     return "LOADTEST_" + name.strip("-").replace("-", "_").upper()
 
 
 def described(name: str) -> str:
-    """The help of an option, with its default."""
+    """Return the help text of an option, with its default."""
     default = DEFAULTS[name]
     return f"{_HELP[name]} ({default:g})" if isinstance(default, float) else f"{_HELP[name]} ({default})"
 
 
 def add_options(parser: Any, **_: Any) -> None:
-    """Add them to locust's parser, and so to its page; the queue stays as the workers serve it."""
+    """Add the options to locust's parser and page. The page cannot change the queue, because the workers serve it."""
     for name, default in DEFAULTS.items():
         parser.add_argument(
             name,

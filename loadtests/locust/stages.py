@@ -1,17 +1,17 @@
-"""The stages of a load test: how many users there are at which time."""
+"""The stages of a load test, which set the number of users over time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 MAX_SECONDS = 24 * 3600
-MAX_USERS = 1000  # each has a connection of its own
+MAX_USERS = 1000  # each has its own connection
 MAX_SPAWN_RATE = 20.0  # users a second
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """So many users, reached at `rate` users a second, until `end` seconds after the start."""
+    """A number of users, which is reached at `rate` users a second and lasts until `end` seconds after the start."""
 
     name: str
     users: int
@@ -20,9 +20,10 @@ class Stage:
 
 
 def stages(*, ramp: float, burst: float, soak: float, users: int, burst_users: int) -> list[Stage]:
-    """Ramp up to users, burst to burst_users, soak at users; lengths in seconds, of which 0 leaves a stage out.
+    """Return the stages: ramp up to users, burst to burst_users, soak at users.
 
-    ValueError, which names the option and the mend, for a load test that is not bounded.
+    ramp, burst and soak are lengths in seconds; 0 leaves the stage out. Raise ValueError if a value exceeds its limit.
+    The message names the option and the remedy.
     """
     for option, value in (("--ramp-seconds", ramp), ("--burst-seconds", burst), ("--soak-seconds", soak)):
         if not 0 <= value <= MAX_SECONDS:
@@ -42,5 +43,5 @@ def stages(*, ramp: float, burst: float, soak: float, users: int, burst_users: i
 
 
 def stage_at(plan: list[Stage], seconds: float) -> Stage | None:
-    """The stage so many seconds after the start; None when all are over."""
+    """Return the stage at this number of seconds after the start, or None after the last one."""
     return next((stage for stage in plan if seconds < stage.end), None)

@@ -1,4 +1,4 @@
-"""The database under test: what a load test finds there, what it brings along, and how that goes away again."""
+"""The database under test: the checks before a load test, its table, and the removal of everything it creates."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Connection = psycopg.Connection[Any]
 
 
 class Refused(Exception):
-    """The load test cannot run there as asked; the message says why, and the mend."""
+    """The load test cannot run on this database. The message names the reason and the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where the load goes. dsn: empty for libpq's own variables. schema: pgjobq's."""
+    """The database, schema and queue under test. An empty dsn means libpq's environment variables."""
 
     dsn: str
     schema: str
@@ -30,29 +30,29 @@ class Target:
 
     def __post_init__(self) -> None:
         if not self.queue.startswith(PREFIX):
-            raise Refused(f"queue: {self.queue!r} may be somebody's; give one that begins with {PREFIX!r}")
+            raise Refused(f"queue: {self.queue!r} may contain other jobs; use a name that begins with {PREFIX!r}")
         if self.schema == BUSINESS:
-            raise Refused(f"schema: {BUSINESS} is the load test's own; install pgjobq in another one")
+            raise Refused(f"schema: {BUSINESS} is reserved for the load test; install pgjobq in another schema")
 
     def connect(self) -> Connection:
-        """A connection in autocommit."""
+        """Open a connection in autocommit mode."""
         conn: Connection = psycopg.connect(
             self.dsn, autocommit=True, application_name="pgjobq load test", connect_timeout=10
         )
         return conn
 
     def sql(self, statement: LiteralString) -> sql.Composed:
-        """A statement with {} for pgjobq's schema."""
+        """Return the statement with pgjobq's schema in place of {}."""
         return sql.SQL(statement).format(sql.Identifier(self.schema))
 
     def place(self) -> str:
-        """Host, port and database, without the password."""
+        """Return host, port and database, without the password."""
         parts = conninfo_to_dict(self.dsn)
         return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
 
 
 def prepare(target: Target) -> list[str]:
-    """Check that a load test may run, and lay its table; what to know before, in sentences. Refused says why not."""
+    """Check that a load test may run, and create its table. Return notes for the user, or raise Refused."""
     try:
         with target.connect() as conn:
             _check(conn, target)
@@ -67,13 +67,13 @@ def prepare(target: Target) -> list[str]:
 
 
 def workers(conn: Connection, target: Target) -> int:
-    """How many live workers serve the queue."""
+    """Return how many live workers serve the queue."""
     query = "select count(*) from {}.worker_status where alive and (queues is null or %s = any (queues))"
     return _count(conn, target, query, [target.queue])
 
 
 def no_worker(target: Target) -> str:
-    """The sentence for a queue that nobody serves."""
+    """Return the message for a queue without workers."""
     return (
         f"no worker serves the queue {target.queue}; in the folder loadtests/locust, "
         f"run: pgjobq worker handlers --queues {target.queue}"
@@ -81,7 +81,7 @@ def no_worker(target: Target) -> str:
 
 
 def unfinished(conn: Connection, target: Target) -> int:
-    """How many jobs of the queue wait or run."""
+    """Return how many jobs of the queue are pending or running."""
     query = (
         "select coalesce(sum(jobs), 0)::bigint from {}.job_stats where queue = %s and status in ('pending', 'running')"
     )
@@ -89,9 +89,9 @@ def unfinished(conn: Connection, target: Target) -> int:
 
 
 def clean(target: Target) -> int:
-    """Remove everything that load tests in this queue left: jobs, their places, the table; how many jobs.
+    """Remove the jobs of this queue, their places and the load test's table. Return the number of jobs.
 
-    In batches, each a transaction of its own. Stop the queue's workers before.
+    Each batch is a separate transaction. The queue's workers must have stopped.
     """
     with target.connect() as conn:
         _check_installed(conn, target)
@@ -108,18 +108,18 @@ def clean(target: Target) -> int:
 
 def _check(conn: Connection, target: Target) -> None:
     _check_installed(conn, target)
-    # A worker for all queues fails jobs whose types it does not know.
+    # A worker for all queues would also claim the jobs of the load test.
     everything = conn.execute(
         target.sql("select name from {}.worker_status where alive and queues is null limit 1")
     ).fetchone()
     if everything is not None:
         raise Refused(
-            f"the worker {everything[0]} serves all queues, and would take the load test's jobs; "
-            f"start it with --queues, or install pgjobq in a schema of its own for the load test"
+            f"the worker {everything[0]} serves all queues, and would claim the load test's jobs; "
+            f"start it with --queues, or install pgjobq in another schema for the load test"
         )
     if left := unfinished(conn, target):
         raise Refused(
-            f"the queue {target.queue} holds {left:,} unfinished jobs of an earlier load test; "
+            f"the queue {target.queue} has {left:,} unfinished jobs of an earlier load test; "
             f"remove them with --clean, or let a worker finish them"
         )
 
@@ -135,14 +135,14 @@ def _check_installed(conn: Connection, target: Target) -> None:
 
 def _lay_table(conn: Connection, target: Target) -> None:
     with conn.transaction():
-        conn.execute(target.sql("lock table {}.jobs in row exclusive mode"))  # as copy will; tells now if it may not
+        conn.execute(target.sql("lock table {}.jobs in row exclusive mode"))  # checks the right that COPY needs
         for statement in _TABLE:
             conn.execute(target.sql(statement))
 
 
 def _count(conn: Connection, target: Target, query: LiteralString, arguments: list[Any]) -> int:
     row = conn.execute(target.sql(query), arguments).fetchone()
-    assert row is not None  # an aggregate always has one
+    assert row is not None  # an aggregate always returns a row
     return int(row[0])
 
 

@@ -1,4 +1,4 @@
-"""The users: the shapes in which people meet the queue. Each paces itself, so the load is their number's."""
+"""The simulated users. Each kind calls the queue at its own rate, so the load depends only on their number."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from client import Client, NotCompleted
 from locust import constant_pacing, task
 from target import Connection
 
-BULK = 500  # jobs of one import
-FAILS_ONE_IN = 50  # mails whose first try fails, so that retries are part of the load
+BULK = 500  # jobs in one import
+FAILS_ONE_IN = 50  # the first try of one mail in 50 fails, so that the load includes retries
 END_TO_END = ("JOB", "enqueue to completed")
 START = ("JOB", "enqueue to started, by the server's clock")
 FIRST_LOOK = 0.002  # seconds
-PATIENCE = 10.0  # seconds that a caller waits for its job
+PATIENCE = 10.0  # how many seconds a caller waits for its job
 
 _numbers = count(1)
 
@@ -29,7 +29,7 @@ class SqlEnqueuer(Client):
 
     @task
     def enqueue(self) -> None:
-        """One mail."""
+        """Enqueue one mail."""
         fails = int(next(_numbers) % FAILS_ONE_IN == 0)
         self.call(
             "enqueue_job",
@@ -48,7 +48,7 @@ class TriggerWriter(Client):
 
     @task
     def order(self) -> None:
-        """One order."""
+        """Insert one order."""
         self.call(
             "insert into orders, whose trigger enqueues",
             "insert into pgjobq_loadtest.orders (email, queue) values ('a@b.c', %s)",
@@ -58,14 +58,14 @@ class TriggerWriter(Client):
 
 
 class BulkImporter(Client):
-    """An import: 500 jobs by enqueue_jobs and 500 by COPY every four seconds, below everybody's priority."""
+    """An import: every four seconds, 500 jobs by enqueue_jobs and 500 by COPY, at the lowest priority."""
 
     weight = 1
     wait_time = constant_pacing(4)
 
     @task
     def run_imports(self) -> None:
-        """One of each kind."""
+        """Import by enqueue_jobs, then by COPY."""
         self._enqueue_jobs()
         self._copy()
 
@@ -96,10 +96,10 @@ class BulkImporter(Client):
 
 
 class EndToEndCaller(Client):
-    """Somebody who enqueues and waits until the job is completed, at most five times a second.
+    """A caller that enqueues a job and waits until it is completed, at most five times a second.
 
-    It looks after 2 ms, and from then on whenever a tenth of the time waited so far has passed: its figure is at most
-    a tenth and 2 ms too high, and even a long wait costs few looks.
+    It polls after 2 ms, and then whenever a tenth of the time waited so far has passed. Its figure is therefore at most
+    a tenth and 2 ms too high, and even a long wait needs few polls.
     """
 
     weight = 6
@@ -107,14 +107,14 @@ class EndToEndCaller(Client):
 
     @task
     def enqueue_and_wait(self) -> None:
-        """One question and its answer."""
+        """Enqueue one job and wait for it."""
         with self.request(*END_TO_END) as conn:
             began = time.perf_counter()
             ask = "select {}.enqueue_job('loadtest.question', queue => %s)"
             row = self.execute(conn, ask, [self.target.queue], enqueues="loadtest.question").fetchone()
-            assert row is not None  # a function always has one
+            assert row is not None  # a function always returns a row
             created_at, started_at = self._completed(conn, row[0], began)
-            # The claim may have begun before the enqueue, and seen it nevertheless.
+            # started_at may be earlier than created_at, because the claim may have begun before the enqueue.
             self.report(*START, max(0.0, (started_at - created_at).total_seconds()))
 
     def _completed(self, conn: Connection, job_id: str, began: float) -> tuple[datetime, datetime]:
@@ -126,7 +126,7 @@ class EndToEndCaller(Client):
             if row is not None and row[0] == "completed":
                 return row[1], row[2]
             if row is None or row[0] not in ("pending", "running"):
-                raise NotCompleted(f"a job is {row[0] if row else 'gone'}")
+                raise NotCompleted(f"a job is {row[0] if row else 'deleted'}")
             if waited >= PATIENCE:
                 raise NotCompleted(f"a job is not completed after {PATIENCE:.0f} s")
 
@@ -139,7 +139,7 @@ class DashboardReader(Client):
 
     @task
     def refresh(self) -> None:
-        """All that it shows."""
+        """Run the dashboard's queries."""
         self.call("job_stats", "select count(*), sum(jobs), max(oldest_due_age) from {}.job_stats")
         self.call("list_jobs", "select count(data) from {}.list_jobs(null, 50, %s)", [self.target.queue])
         self.call("list_jobs, failed", "select count(error) from {}.list_jobs('failed', 50, %s)", [self.target.queue])

@@ -1,11 +1,11 @@
-"""The doorbell under random fire: no job waits longer than its bound, with the fallback poll off.
+"""A stress test of the doorbell: no job may wait longer than a limit, with the fallback poll turned off.
 
     make stress SECONDS=300
     python loadtests/stress/doorbell.py --seconds 300 --seed 7
 
-Rounds: some clients commit transactions of random length, isolation level, savepoints and rollbacks; workers are killed
-now and then; then nobody enqueues any more until every job of the round was started. So a wake-up that is lost is not
-made good by the next enqueue: its job waits until the bound is passed, and the run fails.
+In each round, several clients run transactions of random length and isolation level, with savepoints and rollbacks, and
+workers are killed from time to time. Then the clients stop until every job of the round has started. Therefore no later
+enqueue can repair a lost wake-up: its job waits until the limit has passed, and the test fails.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import psycopg
 from pgjobq.devserver import DevServer, die_with_parent
 from pgjobq.postgres.schema import migrate
 
-BOUND = 3.0  # seconds from the last commit of a round to the last start; about 1 is promised, the rest is the machine's
-RESCUE_BOUND = 15.0  # seconds until the jobs of a killed worker have run, too
+BOUND = 3.0  # seconds from the last commit of a round to the last start; the doorbell needs about 1
+RESCUE_BOUND = 15.0  # seconds until the jobs of killed workers have run, too
 WORKERS, CLIENTS = 4, 6
 ISOLATION = ("read committed", "read committed", "repeatable read", "serializable")
 
@@ -37,7 +37,7 @@ Connection = psycopg.Connection[Any]
 
 @dataclass
 class Tally:
-    """What happened."""
+    """Counts what has happened in a run."""
 
     rounds: int = 0
     jobs: int = 0
@@ -47,10 +47,10 @@ class Tally:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run rounds for so many seconds; 0 when no job waited too long."""
-    parser = argparse.ArgumentParser(description="Random transactions and kills against the doorbell.")
+    """Run rounds for this number of seconds. Return 0 if no job waited too long."""
+    parser = argparse.ArgumentParser(description="Test the doorbell with random transactions and killed workers.")
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--seed", type=int, default=None, help="of the random choices; without it, a new one")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the random choices (default: a new one)")
     options = parser.parse_args(arguments)
     seed = random.randrange(10**6) if options.seed is None else options.seed
     print(f"seed {seed}")
@@ -117,7 +117,7 @@ def _round(
         fleet[victim] = _worker(dsn)
         if rng.random() < 0.5:
             _await_fleet(conn, WORKERS)
-    # Around the moments at which a worker ends its polling, and is past the race of falling asleep.
+    # Pauses around the moments at which a worker stops polling, and at which it has fallen asleep.
     time.sleep(rng.choice((0, 0.001, 0.01, 0.045, 0.05, 0.055, 0.06, 0.1, 0.3)))
 
 
@@ -153,7 +153,7 @@ def _await(conn: Connection, left: str, ids: list[str], seconds: float) -> bool:
 
 
 def _seen(conn: Connection, ids: list[str]) -> list[str]:
-    """What there is to see of jobs that are not completed, and of the workers."""
+    """Describe the jobs that are not completed, and the workers."""
     seen: list[str] = []
     for query, arguments in (
         ("select * from jobs where id = any(%s) and status <> 'completed'", [ids]),

@@ -1,4 +1,4 @@
-"""A worker of the doorbell's stress run: no fallback poll, so that a lost wake-up shows."""
+"""A worker for the stress test of the doorbell. It has no fallback poll, which would hide a lost wake-up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 
 @job(type="stress", max_retries=20)
 def run() -> None:
-    """Nothing, or a little, or for long enough that the worker counts as busy."""
+    """Return at once, or sleep a little, or sleep for so long that the worker counts as busy."""
     time.sleep(random.choice((0, 0, 0, 0.001, 0.03)))
 
 

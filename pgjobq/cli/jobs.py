@@ -146,6 +146,7 @@ def retry(*, ids: tuple[str, ...], delay: float, dsn: str, schema: str) -> None:
 @click.argument("ids", metavar="[ID...]", nargs=-1)
 @click.option("--queue", help="All jobs of this queue, in place of ids.")
 @click.option("--type", "job_type", help="All jobs of this type.")
+@click.option("--unique-key", help="All jobs that were enqueued with this key.")
 @click.option("--created-before", help="All jobs that are older: 2030-01-31T09:00+01:00.")
 @click.option("--max", "max_jobs", type=int, help="At most so many of them, the oldest first.")
 @click.option("--reason", help="Why; kept as the job's error.")
@@ -157,6 +158,7 @@ def cancel(
     ids: tuple[str, ...],
     queue: str | None,
     job_type: str | None,
+    unique_key: str | None,
     created_before: str | None,
     max_jobs: int | None,
     reason: str | None,
@@ -165,18 +167,18 @@ def cancel(
     schema: str,
 ) -> None:
     """Cancel pending or running jobs: those with these ids, or all that match the options."""
-    options = {"--queue": queue, "--type": job_type, "--created-before": created_before}
+    options = {"--queue": queue, "--type": job_type, "--unique-key": unique_key, "--created-before": created_before}
     given = [f"{name} {value}" for name, value in options.items() if value is not None]
     if bool(ids) == bool(given):
-        refuse("use the ids of jobs, or else --queue, --type or --created-before")
+        refuse("use the ids of jobs, or else --queue, --type, --unique-key or --created-before")
     if max_jobs is not None and ids:
-        refuse("--max: this option goes with --queue, --type or --created-before; leave it out")
+        refuse("--max: this option goes with --queue, --type, --unique-key or --created-before; leave it out")
     from pgjobq.queue import JobQueue
 
     with opened(dsn, schema) as storage:
         if given:
             before = moment("--created-before", created_before)
-            which = Which(queue=queue, type=job_type, created_before=before)
+            which = Which(queue=queue, type=job_type, unique_key=unique_key, created_before=before)
             if not yes:
                 _ask(f"Cancel all pending and running jobs with {', '.join(given)}?")
             click.echo(f"{storage.cancel_jobs(which, max_jobs, reason)} jobs cancelled")

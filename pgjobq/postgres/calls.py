@@ -124,8 +124,8 @@ class Calls(WorkerCalls):
     ) -> FunctionCall[tuple[int, str | None, str | None]]:
         """Cancel a batch of jobs. Return how many, and the created_at and id that it reached."""
         text = """select cancelled, reached_created_at::text, reached_id
-            from {schema}.cancel_jobs(%s, %s, %s::timestamptz, %s, %s, %s::timestamptz, %s)"""
-        arguments = [which.queue, which.type, which.created_before, batch, reason, *after]
+            from {schema}.cancel_jobs(%s, %s, %s, %s::timestamptz, %s, %s, %s::timestamptz, %s)"""
+        arguments = [which.queue, which.type, which.unique_key, which.created_before, batch, reason, *after]
         return FunctionCall(self._sql[text], arguments, answers.row)
 
     # -- reading ----------------------------------------------------------------------------------------

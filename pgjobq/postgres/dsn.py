@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
 import psycopg
+from psycopg import conninfo as ci
 
 from pgjobq.checks import is_cut
 from pgjobq.errors import ConfigurationError
@@ -33,6 +35,15 @@ def connection_parameters(conninfo: str, application_name: str) -> dict[str, Any
     if ":" in str(found.get("user") or ""):
         raise ConfigurationError(f"dsn: the user name contains a colon; {_FORM}")
     return found
+
+
+def ends_with_client(conninfo: str) -> str:
+    """Return a conninfo whose sessions end a statement within a second when the client has died.
+
+    Without this, the server runs the statement to its end, and keeps its locks. Servers on Windows cannot do this.
+    """
+    given = ci.conninfo_to_dict(conninfo).get("options") or os.environ.get("PGOPTIONS") or ""
+    return ci.make_conninfo(conninfo, options=f"{given} -c client_connection_check_interval=1000".strip())
 
 
 def _without_quoted(message: str) -> str:

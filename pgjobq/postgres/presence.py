@@ -52,7 +52,7 @@ class Presence:
         self._watched_at = 0.0
         self._active = False  # claimed something since the last round of maintenance
         self._to_watch: set[int] = set()  # workers that were notified a moment ago
-        self._seen: tuple[list[int], bool] | None = None  # what maintenance saw, for the waiting thread
+        self._seen: dict[str, Any] | None = None  # what maintenance saw, for the waiting thread
         self._queues: Sequence[str] | None = None
         self._told: tuple[int, int] | None = None  # the connection and the worker id that the policy knows of
         self._woken, self._poll = threading.Event(), POLL_MIN
@@ -111,9 +111,7 @@ class Presence:
         deadline = time.monotonic() + timeout
         while True:
             now = time.monotonic()
-            if self._seen is not None:
-                (pollers, waiting), self._seen = self._seen, None
-                self._policy.watched(now, pollers, waiting=waiting)
+            self._note_seen(now)
             match self._policy.next(now):
                 case Look():
                     self._policy.looked()
@@ -122,6 +120,7 @@ class Presence:
                     if now >= deadline:
                         return False
                     heard = self._listener.wait(min(seconds, deadline - now))
+                    self._note_seen(time.monotonic())  # it may have moved the alarm that ended this pause
                     self._note(heard, paused=time.monotonic() - now >= seconds)
                     if heard.woken or not self._listener.connected:
                         return True
@@ -166,17 +165,18 @@ class Presence:
             self._listener.keep()
         unanswered, self._to_watch = self._to_watch, set()
         worker_id = self.worker_id
+        began = time.monotonic()
         watch = self._calls.watch_workers(worker_id, self._queues, list(unanswered), GRACE, known)
         # Use the listener, because a missing answer shows that its connection must be replaced.
         registered = self._listener is not None and worker_id is not None
         row = self._value(watch) if registered else self._run(watch)
-        rescued, dead, watched, pollers, waiting, unknown = row
+        rescued, dead, watched, pollers, waiting, unknown, due = row
         for worker in dead:
             tell_rescued(**worker)
         if worker_id is not None and unknown is None:
             self.forget(worker_id)
         if registered and self._listener is not None:
-            self._seen = pollers, waiting
+            self._seen = {"pollers": pollers, "waiting": waiting, "began": began, "due": due}
             if waiting or pollers:
                 self._listener.wake()
         busy = bool(running or watched or self._active)
@@ -207,6 +207,11 @@ class Presence:
             self._do([Tell("awake")])  # so that enqueues into the old queues do not rely on this worker
         self._told, self._queues = known, None if queues is None else list(queues)
 
+    def _note_seen(self, now: float) -> None:
+        if self._seen is not None:
+            seen, self._seen = self._seen, None
+            self._policy.watched(now, **seen)
+
     def _note(self, heard: Heard, *, paused: bool) -> None:
         now = time.monotonic()
         if heard.job:
@@ -232,7 +237,7 @@ class Presence:
                     self._value(self._calls.call_workers(self.worker_id, call))
                 case Ask("open"):
                     opened = self._value(self._calls.still_open(list(self._policy.open)))
-                    self._policy.still_open(opened)
+                    self._policy.still_open(time.monotonic(), opened)
                 case Ask("line"):
                     self._do(self._policy.line(time.monotonic(), self._value(self._calls.notifiers_waiting())))
                 case Ask():

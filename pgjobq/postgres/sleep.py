@@ -95,6 +95,7 @@ class SleepPolicy:
         self._busy_at = self._help_at = self._watch_at = _LONG_AGO
         self._look_at = _NEVER  # when to claim without a notification
         self._due_at: float | None = None  # when the next scheduled job is due; None: unknown
+        self._due_read_at = _LONG_AGO  # when the schedule was last read, or was last known to have changed
 
     def looked(self) -> None:
         """Note that the worker claims now, as next() asked."""
@@ -149,7 +150,8 @@ class SleepPolicy:
         vanished = self._see(now, pollers)
         if tell.state == "asleep" and (before != "asleep" or self._tell):
             self._tell, self._tell_at = opened is None, now + LADDER_MIN
-            self._look, self._due_at = not self._tell, None
+            self._look = self._look or not self._tell
+            self._due_at, self._due_read_at = None, now
             self.open, self._step, self._ask_open = frozenset(opened or ()), LADDER_MIN, False
             if before == "polling":
                 self._gap = 1.0
@@ -167,7 +169,8 @@ class SleepPolicy:
     def heard(self, now: float) -> None:
         """Note that the worker was notified of a job."""
         self._gap = 0.8 * self._gap + 0.2 * min(now - self._heard_at, 1.0)
-        self._heard_at, self.notified, self._look, self._due_at = now, True, True, None
+        self._heard_at, self.notified, self._look = now, True, True
+        self._due_at, self._due_read_at = None, now
 
     def called(self) -> None:
         """Repeat all the steps of falling asleep, because another worker has too much work or has stopped polling."""
@@ -181,10 +184,13 @@ class SleepPolicy:
         if self.state == "polling" or now >= self._look_at:
             self._look = True
 
-    def still_open(self, opened: Collection[str]) -> None:
-        """Note which of the open transactions have not ended. Claim if one has ended."""
+    def still_open(self, now: float, opened: Collection[str]) -> None:
+        """Note which of the open transactions have not ended. If one has, claim, because it may have added jobs."""
         left = self.open & frozenset(opened)
-        self._look, self.open, self._ask_open = left != self.open, left, False
+        if left != self.open:
+            self._look, self.open = True, left
+            self._due_at, self._due_read_at = None, now
+        self._ask_open = False
         self._step = min(self._step * 2, LADDER_MAX)
 
     def line(self, now: float, notifiers: int) -> list[Action]:
@@ -200,12 +206,18 @@ class SleepPolicy:
         """Note in how many seconds the next scheduled job is due, or None if no job is scheduled."""
         # The last claim left a job that is due: another transaction has locked it, or it belongs to another queue.
         wait = self._poll_interval if seconds is None else max(seconds, HELD_MAX if seconds <= 0 else BUSY_POLL)
-        self._due_at = now + min(wait, self._poll_interval)
+        self._due_at, self._due_read_at = now + min(wait, self._poll_interval), now
 
-    def watched(self, now: float, pollers: Collection[int], *, waiting: bool) -> None:
-        """Note which other workers poll, and whether jobs are waiting, as a round of maintenance saw it."""
+    def watched(self, now: float, pollers: Collection[int], *, waiting: bool, began: float, due: float | None) -> None:
+        """Note what a round of maintenance saw that began at `began`.
+
+        It saw which other workers poll, whether jobs are waiting, and in how many seconds the next one is due. While
+        the rounds read the schedule, the worker need not read it, and need not claim once per poll_interval.
+        """
         self._tell = self._see(now, pollers) or self._tell
         self._look = self._look or waiting
+        if began > self._due_read_at:  # otherwise the round may not have seen the job of the last notification
+            self.due(began, due)
 
     def disconnected(self) -> None:
         """Note that the session has ended and holds no keys any more."""

@@ -41,9 +41,10 @@ class WorkerCalls:
 
     def watch_workers(
         self, worker_id: int | None, queues: Sequence[str] | None, unanswered: list[int], grace: float, known: list[int]
-    ) -> FunctionCall[tuple[int, list[dict[str, Any]], int, list[int], bool, int | None]]:
-        """Do a round of maintenance. Return rescued, dead, watched, pollers, waiting and unknown; see the function."""
-        text = """select rescued, dead, watched, pollers, waiting, unknown
+    ) -> FunctionCall[tuple[int, list[dict[str, Any]], int, list[int], bool, int | None, float | None]]:
+        """Do a round of maintenance. Return rescued, dead, watched, pollers, waiting, unknown, and next_due()."""
+        # next_due is called in the same statement, so that an idle worker sends one statement less.
+        text = """select rescued, dead, watched, pollers, waiting, unknown, {schema}.next_due()
             from {schema}.watch_workers(%s, %s::text[], %s::integer[], make_interval(secs => %s), %s::bigint[])"""
         return FunctionCall(self._sql[text], [worker_id, as_list(queues), unanswered, grace, known], answers.row)
 

@@ -245,6 +245,13 @@ class BaseStorage(OptionalFeatures, ABC):
     def hear_cancels(self, seconds: float) -> None:
         """Hear of cancels for so many seconds, also if no thread is in wait(): a job runs long, or there is no room."""
 
+    def reopener(self) -> Callable[[], BaseStorage] | None:
+        """Return a function that pickle can carry and that opens this storage in another process. None: it cannot.
+
+        The process of an isolated handler calls it for job.transaction().
+        """
+        return None
+
     def leave(self) -> None:
         """Stop being a worker, and put the jobs that are still held back in line."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pgjobq.arrival import FINISHED
 from pgjobq.checks import check_age, check_delay, check_name, check_names, check_reason, check_whole_number, is_name
-from pgjobq.errors import InvalidJob, JobNotFound, LostJob
+from pgjobq.errors import InvalidJob, JobNotFound, LostJob, Unsupported
 from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob, Which
 from pgjobq.outcomes import Completed, Failed, Outcome, Pruned, Released, Retried
 from pgjobq.storage.base import BaseStorage
@@ -75,6 +75,8 @@ class FencedStorage(BaseStorage):
 
     def _cancel_jobs(self, which: Which, max_jobs: int | None, reason: str | None) -> int:
         """Cancel the jobs that match, the oldest first, and return how many. Here by a walk over all jobs."""
+        if which.unique_key is not None:
+            raise Unsupported(f"unique_key: {type(self).__name__} has no unique keys; leave it out")
         done = 0
         for job in (job for page in self.export_jobs() for job in page):
             if job.status not in FINISHED and which.matches(job):

@@ -18,7 +18,7 @@ from pgjobq.postgres import callers
 from pgjobq.postgres.cancelling import cancel_matching
 from pgjobq.postgres.claiming import Claiming
 from pgjobq.postgres.database import Database
-from pgjobq.postgres.dsn import connection_parameters
+from pgjobq.postgres.dsn import connection_parameters, ends_with_client
 from pgjobq.postgres.errors import translated
 from pgjobq.postgres.operations import PostgresOperations
 from pgjobq.postgres.pausing import Pauses
@@ -79,6 +79,8 @@ class PostgresStorage(PostgresOperations, FencedStorage):
             answer_timeout=answer_timeout,
         )
         self._run, self._calls = self._database.run, self._database.calls
+        options = {"schema": schema, "pooled": pooled, "timeout": timeout, "answer_timeout": answer_timeout}
+        self._to_reopen: tuple[Any, dict[str, Any]] = conninfo, options | {"application_name": application_name}
         beside = None if pooled else self._database.parameters
         listen = beside if listen_dsn is None else connection_parameters(listen_dsn, application_name)
         presence: dict[str, Any] = {"listen": listen, "schema": schema, "poll_interval": poll_interval}
@@ -176,6 +178,13 @@ class PostgresStorage(PostgresOperations, FencedStorage):
     def transaction(self, job: Job) -> JobTransaction:
         """Return a transaction for the handler. Its last statement completes the job."""
         return PostgresTransaction(job, self._database, lambda job: self._claiming.holds.drop([job]))
+
+    def reopener(self) -> Callable[[], PostgresStorage] | None:
+        """Return a function that opens this storage in another process. None if it uses a pool of the caller."""
+        conninfo, options = self._to_reopen
+        if not isinstance(conninfo, str):
+            return None
+        return partial(PostgresStorage, conninfo if options["pooled"] else ends_with_client(conninfo), **options)
 
     def rescue(self) -> int:
         """Put the jobs of dead workers back in line. Return how many. A running Worker calls this by itself."""

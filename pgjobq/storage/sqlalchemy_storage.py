@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta, tzinfo
+from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine
+from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -19,6 +20,7 @@ from pgjobq.storage.leased import LeasedStorage
 from pgjobq.storage.sqlalchemy import callers, claiming, enqueueing, leases, pruning, queries, schema, settling
 from pgjobq.storage.sqlalchemy import upgrade as upgrading
 from pgjobq.storage.sqlalchemy.connection import Database
+from pgjobq.storage.sqlalchemy.sqlite import is_memory
 from pgjobq.storage.sqlalchemy.table import JobRecord, WorkerRecord
 from pgjobq.storage.sqlalchemy.transaction import SQLAlchemyTransaction
 
@@ -63,6 +65,7 @@ class SQLAlchemyStorage(LeasedStorage):
         super().__init__(lease=lease, poll_interval=poll_interval)
         check_seconds("timeout", timeout)
         self._database = Database(url, timeout, schema.prepare)
+        self._to_reopen: tuple[Any, dict[str, Any]] = url, {"lease": lease, "timeout": timeout}
         self._sessions = scoped_session(sessionmaker(self.engine))
         self._not_rescued: set[str] = set()
 
@@ -142,6 +145,13 @@ class SQLAlchemyStorage(LeasedStorage):
     def transaction(self, job: Job) -> JobTransaction:
         """Return a transaction for the handler on a SQLAlchemy Connection. Its last statement completes the job."""
         return SQLAlchemyTransaction(job, self._database, lambda job: self._holds.drop([job]))
+
+    def reopener(self) -> Callable[[], SQLAlchemyStorage] | None:
+        """Return a function that opens this storage in another process. None for an Engine or a database in memory."""
+        url, options = self._to_reopen
+        if isinstance(url, Engine) or (self.engine.dialect.name == "sqlite" and is_memory(make_url(url))):
+            return None
+        return partial(SQLAlchemyStorage, make_url(url).render_as_string(hide_password=False), **options)
 
     def _enlist(self, worker_id: int, name: str) -> None:
         self._database.write(lambda conn: leases.enlist(conn, worker_id, name, self._database.now(conn), self.lease))

@@ -10,11 +10,11 @@ from pgjobq.errors import PgjobqError
 from pgjobq.storage.base import BaseStorage
 
 Answer = list[tuple[str, int]] | str
-TRIES = 20  # empty answers in a row after which a child stops
+TRIES = 20  # a child stops after this many empty results in a row
 
 
 def drain(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer, str]) -> None:
-    """Report ready, wait for a message, start and complete jobs until there are none, and send their starts."""
+    """Send "ready", wait for a message, start and complete all jobs, and send their starts."""
     storage = make_storage()
     try:
         storage.get_job("nobody")
@@ -27,7 +27,7 @@ def drain(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer, str]
 
 
 def drained(storage: BaseStorage) -> list[tuple[str, int]]:
-    """Start and complete jobs, alternately one and several at once. Return (id, attempts) of each start."""
+    """Start and complete jobs until none is due. Return the (id, attempts) of each start."""
     starts: list[tuple[str, int]] = []
     empty = 0
     while empty < TRIES:
@@ -40,8 +40,11 @@ def drained(storage: BaseStorage) -> list[tuple[str, int]]:
     return starts
 
 
-def stand_still(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer, str]) -> None:
-    """Start one job and send it. Wait for a message, complete the job, and send the result."""
+def be_suspended(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer, str]) -> None:
+    """Start one job and send it. Wait for a message, then complete the job and send the result.
+
+    The test suspends the process while it waits.
+    """
     storage = make_storage()
     try:
         jobs = storage.dequeue_many(1)
@@ -57,7 +60,7 @@ def stand_still(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer
 
 
 def hold(make_storage: Callable[[], BaseStorage], pipe: Connection[Answer, str], jobs: int) -> None:
-    """Start up to jobs jobs, send them, and hold them until the process is killed."""
+    """Start up to `jobs` jobs, send them, and hold them until the process is killed."""
     storage = make_storage()
     pipe.send([(job.id, job.attempts) for job in storage.dequeue_many(jobs)])
     signal.pause()

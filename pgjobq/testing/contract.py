@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgjobq.testing.batching import BatchingTests
 from pgjobq.testing.claiming import ClaimingTests
 from pgjobq.testing.concurrency import ConcurrencyTests
+from pgjobq.testing.isolating import IsolatingTests
 from pgjobq.testing.keeping import KeepingTests
 from pgjobq.testing.machine import MachineTests
 from pgjobq.testing.more import MoreTests
@@ -21,30 +22,43 @@ class StorageContract(
     MoreTests,
     MovingTests,
     WorkingTests,
+    IsolatingTests,
     ConcurrencyTests,
     MachineTests,
 ):
-    """The promises of every storage. Each promise is a test whose failure message states the broken promise.
+    """The promises of every storage, as tests. A test that fails states the broken promise in its message.
 
-    Write a subclass with one fixture that returns a callable without arguments. Each call returns a new storage on the
-    same database, which must be empty when the test begins.
+    Write a subclass with one fixture, make_storage, which returns a callable without arguments. Each call of it returns
+    a new storage on the same database. The database must be empty when the test begins.
 
         class TestMyStorage(StorageContract):
             @pytest.fixture
             def make_storage(self, tmp_path):
                 return functools.partial(MyStorage, tmp_path / "jobs.db")
 
-    A test of a method beyond the seven abstract ones is skipped if the storage does not override the method. To leave
-    these tests out instead, set storage_class = MyStorage, or set an attribute to False:
+    The tests of a method other than the seven abstract ones are skipped if the storage does not override the method. To
+    leave them out instead, set storage_class = MyStorage, or set the attribute of the feature to False:
 
-    batches: enqueue_many adds all jobs or none. queues: list_jobs and dequeue_many distinguish queues. settles: settle
-    is fenced by the start and can be repeated. releases: release does not count the start. cancels, prunes: the storage
-    can cancel and prune; with queues, prune and prune_some accept queues. reasons: cancel keeps its reason as the job's
-    error. cancels_many: cancel_jobs cancels all jobs that match. leaves: leave_types keeps jobs of these types
-    in line. rescues: the jobs of a worker that died, or of a storage that was closed without leave(), go back in line.
-    processes: make_storage can be pickled and reaches the same database from another process.
+    - batches: enqueue_many adds all jobs or none.
+    - queues: list_jobs and dequeue_many distinguish queues.
+    - settles: settle is fenced by the start and can be repeated.
+    - releases: release does not count the start.
+    - cancels, prunes: the storage can cancel and prune. With queues, prune and prune_some accept queues.
+    - reasons: cancel stores its reason as the error of the job.
+    - cancels_many: cancel_jobs cancels all jobs that match.
+    - leaves: after leave_types, dequeue passes over jobs of these types.
+    - reopens: the function of reopener opens the same jobs in another process.
+    - transacts: transaction completes its job.
+    - rescues: if a worker dies, or a storage is closed without leave(), its jobs become pending again.
+    - processes: make_storage can be pickled and opens the same database in another process.
 
-    Other attributes set the effort. jobs: the number for which threads and processes compete. examples, steps: of the
-    comparison with a model. derandomize: use the same examples on every run. largest_data: bytes. patience: seconds
-    that a worker may take. rescue_within: seconds within which the jobs of dead workers are rescued.
+    Other attributes set the effort:
+
+    - jobs: how many jobs the threads and processes compete for.
+    - batch: how many jobs the largest batches contain.
+    - examples, steps: how many examples the comparison with a model runs, and how many calls each of them makes.
+    - derandomize: use the same examples in every run.
+    - largest_data: the size of the largest data, in bytes.
+    - patience: how many seconds a worker may take.
+    - rescue_within: within how many seconds the jobs of a dead worker must be rescued.
     """

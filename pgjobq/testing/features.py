@@ -1,4 +1,4 @@
-"""The shared parts of the contract's tests: fixtures, settings, and the choice of tests for a storage."""
+"""The fixtures and settings of the contract, and the rule that selects the tests for a storage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _overrides(*names: str) -> Callable[[type[BaseStorage]], bool]:
     return lambda cls: any(getattr(cls, name) is not getattr(BaseStorage, name) for name in names)
 
 
-# What a storage may do beyond the seven methods, and how its class shows that it does.
+# For each optional feature of a storage: a function that tells from the class whether the storage has the feature.
 FEATURES: dict[str, Callable[[type[BaseStorage]], bool]] = {
     "batches": _overrides("enqueue_many"),
     "queues": lambda cls: "queue" in inspect.signature(cls.list_jobs).parameters,
@@ -34,11 +34,13 @@ FEATURES: dict[str, Callable[[type[BaseStorage]], bool]] = {
     "notices": _overrides("maintain"),
     "imports": _overrides("import_jobs"),
     "leaves": _overrides("leave_types"),
+    "reopens": _overrides("reopener"),
+    "transacts": _overrides("transaction"),
 }
 
 
 def needs(*features: str) -> Callable[[F], F]:
-    """Mark a test that applies only to storages with these features."""
+    """Mark a test that applies only to storages that have all these features."""
 
     def mark(test: F) -> F:
         test.__dict__["needs"] = features
@@ -65,6 +67,8 @@ class StorageTests:
     notices: ClassVar[bool | None] = None
     imports: ClassVar[bool | None] = None
     leaves: ClassVar[bool | None] = None
+    reopens: ClassVar[bool | None] = None
+    transacts: ClassVar[bool | None] = None
     processes: ClassVar[bool] = True
 
     jobs: ClassVar[int] = 300
@@ -81,12 +85,12 @@ class StorageTests:
         for name in [name for name in dir(cls) if name.startswith("test_") and name not in vars(cls)]:
             test = next(there for base in cls.__mro__ if (there := vars(base).get(name)) is not None)
             if features := getattr(test, "needs", ()):
-                # pytest collects no test that is None.
+                # pytest does not collect an attribute that is None.
                 setattr(cls, name, None if any(cls.has(f) is False for f in features) else test)
 
     @classmethod
     def has(cls, feature: str) -> bool | None:
-        """Return whether the storage has the feature, or None if only an instance can show it."""
+        """Return whether the storage has the feature, or None if this is unknown without an instance."""
         said: bool | None = getattr(cls, feature)
         if said is None and cls.storage_class is not None:
             return FEATURES[feature](cls.storage_class)
@@ -100,16 +104,16 @@ class StorageTests:
 
     @pytest.fixture
     def make_storage(self) -> MakeStorage:
-        """The fixture that a subclass must define."""
+        """Must be overridden by the subclass."""
         pytest.fail(
-            f"{type(self).__name__} has no fixture make_storage: give it one that returns a callable without"
-            " arguments, which makes a storage on a database that is empty when the test begins",
+            f"{type(self).__name__} has no fixture make_storage; define one that returns a callable without arguments,"
+            " which creates a storage on a database that is empty when the test begins",
             pytrace=False,
         )
 
     @pytest.fixture
     def open_storage(self, make_storage: MakeStorage) -> Iterator[MakeStorage]:
-        """A callable that creates storages on the test's database. They are closed at the end of the test."""
+        """Return a callable that creates storages on the test's database. They are closed at the end of the test."""
         made: list[BaseStorage] = []
 
         def make() -> BaseStorage:
@@ -122,12 +126,12 @@ class StorageTests:
 
     @pytest.fixture
     def storage(self, open_storage: MakeStorage) -> BaseStorage:
-        """A storage on the test's database."""
+        """Return a storage on the test's database."""
         return open_storage()
 
     @pytest.fixture
     def other(self, storage: BaseStorage, open_storage: MakeStorage) -> BaseStorage:
-        """Another storage on the same database, which acts as another worker."""
+        """Return a second storage on the same database, which acts as another worker."""
         return open_storage()
 
     @pytest.fixture(autouse=True)
@@ -137,4 +141,4 @@ class StorageTests:
                 storage = request.getfixturevalue("storage")
                 if not self.shows(feature, storage):
                     kind = type(storage).__name__
-                    pytest.skip(f"{feature}: {kind} does not; storage_class = {kind} leaves such tests out")
+                    pytest.skip(f"{kind} does not support {feature}; set storage_class = {kind} to leave its tests out")

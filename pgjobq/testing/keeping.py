@@ -64,109 +64,107 @@ class KeepingTests(StorageTests):
     """Part of StorageContract."""
 
     def test_a_new_job_is_pending(self, storage: BaseStorage) -> None:
-        """As it was enqueued, with the defaults of the signature."""
+        """A new job has the given values, and the defaults of the signature for the others."""
         storage.enqueue("new", "greet", {"name": "Ada"})
         job = stored(storage, "new")
         found = (job.id, job.type, job.data, job.status, job.attempts, job.max_retries, job.priority, job.error)
         same(
             found,
             ("new", "greet", {"name": "Ada"}, JobStatus.PENDING, 0, 3, 5, None),
-            "enqueue: a new job is pending, never tried, with the defaults max_retries=3 and priority=5",
+            "enqueue: a new job is pending, has no attempts, and has the defaults max_retries=3 and priority=5",
         )
 
-    def test_every_argument_is_kept(self, storage: BaseStorage) -> None:
-        """max_retries, priority and execute_at come back, from get_job and from dequeue."""
+    def test_every_argument_is_stored(self, storage: BaseStorage) -> None:
+        """get_job and dequeue return max_retries, priority and execute_at as they were given."""
         due = datetime(2020, 2, 29, 12, 30, 15, 678000, tzinfo=UTC)
         storage.enqueue("all", "greet", {"n": 1}, max_retries=7, priority=-3, execute_at=due)
         for job in (stored(storage, "all"), taken(storage, "all")):
             found = (job.id, job.type, job.data, job.max_retries, job.priority)
-            same(found, ("all", "greet", {"n": 1}, 7, -3), "enqueue: keeps every argument")
+            same(found, ("all", "greet", {"n": 1}, 7, -3), "enqueue: stores every argument")
             promise(
                 job.execute_at is not None and abs(job.execute_at - due) < timedelta(milliseconds=1),
-                "execute_at: comes back as it was given, to the millisecond",
+                "execute_at: is returned as it was given, to the millisecond",
                 expected=due,
                 found=job.execute_at,
             )
 
-    def test_unknown_job_is_none(self, storage: BaseStorage) -> None:
-        """get_job raises nothing."""
+    def test_unknown_job_returns_none(self, storage: BaseStorage) -> None:
+        """get_job returns None for an unknown id."""
         storage.enqueue("there", "t", {})
-        with accepted("get_job: an unknown id gives None"):
-            same(storage.get_job("nobody"), None, "get_job: an unknown id gives None")
+        with accepted("get_job: returns None for an unknown id"):
+            same(storage.get_job("nobody"), None, "get_job: returns None for an unknown id")
 
     @pytest.mark.parametrize("kind", DATA)
-    def test_data_comes_back_as_it_was(self, storage: BaseStorage, kind: str) -> None:
-        """Any JSON object."""
-        with accepted(f"data: {kind} can be enqueued"):
+    def test_data_is_returned_unchanged(self, storage: BaseStorage, kind: str) -> None:
+        """Data may be any JSON object."""
+        with accepted(f"data: the example {kind!r} can be enqueued"):
             storage.enqueue("data", "t", DATA[kind])
         for job in (stored(storage, "data"), taken(storage, "data"), storage.list_jobs()[0]):
-            same(_plain(job.data), _plain(DATA[kind]), f"data: {kind} must come back as they were given")
+            same(_plain(job.data), _plain(DATA[kind]), f"data: the example {kind!r} is returned as it was given")
 
-    def test_large_data_comes_back_as_it_was(self, storage: BaseStorage) -> None:
-        """As much as largest_data says."""
+    def test_large_data_is_returned_unchanged(self, storage: BaseStorage) -> None:
+        """Data may have up to largest_data bytes."""
         data = {"text": "é☃🎉x" * (self.largest_data // 10)}
         size = f"{self.largest_data / 1000:g} kB"
-        with accepted(f"data: {size} can be enqueued"):
+        with accepted(f"data: {size} of data can be enqueued"):
             storage.enqueue("large", "t", data)
-        promise(stored(storage, "large").data == data, f"data: {size} of data must come back whole from get_job")
-        promise(taken(storage, "large").data == data, f"data: {size} of data must come back whole from dequeue")
+        promise(stored(storage, "large").data == data, f"data: get_job returns {size} of data as they were given")
+        promise(taken(storage, "large").data == data, f"data: dequeue returns {size} of data as they were given")
 
-    def test_what_the_caller_does_to_data_later_changes_nothing(self, storage: BaseStorage) -> None:
-        """Neither to the dict given, nor to one that came back."""
+    def test_data_is_copied(self, storage: BaseStorage) -> None:
+        """The caller may change a dict that it gave to enqueue or received from get_job."""
         data: dict[str, Any] = {"list": [1]}
         storage.enqueue("own", "t", data)
         data["list"].append(2)
         stored(storage, "own").data["list"].append(3)
-        same(stored(storage, "own").data, {"list": [1]}, "data: the storage has a copy of its own")
+        same(stored(storage, "own").data, {"list": [1]}, "data: a change of the caller's dict does not change the job")
 
-    def test_ids_are_told_apart(self, storage: BaseStorage) -> None:
-        """By every character: case, accents, spaces."""
+    def test_ids_that_differ_slightly(self, storage: BaseStorage) -> None:
+        """Ids are different if they differ in case, accents or spaces."""
         for job_id in IDS:
-            with accepted(f"id: ids that differ in any character are different ({job_id!r})"):
+            with accepted(f"id: ids that differ in any character are different ids ({job_id!r})"):
                 storage.enqueue(job_id, "t", {"of": job_id})
         for job_id in IDS:
             job = stored(storage, job_id)
-            same((job.id, job.data), (job_id, {"of": job_id}), "id: ids that differ in any character are different")
+            same((job.id, job.data), (job_id, {"of": job_id}), "id: ids that differ in any character are different ids")
 
     def test_duplicate_id_is_refused(self, storage: BaseStorage, other: BaseStorage) -> None:
-        """Whatever has become of the first job."""
-        sentence = "duplicate: an id that exists already raises DuplicateJob"
+        """enqueue refuses the id of a job that is pending, running or completed."""
+        sentence = "duplicate: enqueue of an id that exists raises DuplicateJob"
         storage.enqueue("twin", "t", {"v": 1})
         for step in (lambda: None, lambda: taken(storage, "twin"), lambda: storage.complete("twin")):
             step()
             for one in (storage, other):
                 with (
-                    unchanged(storage, "twin", "duplicate: the job that exists is left as it is"),
+                    unchanged(storage, "twin", "duplicate: a refused enqueue does not change the job that exists"),
                     refused(DuplicateJob, sentence),
                 ):
                     one.enqueue("twin", "other", {"v": 2}, priority=9)
-        same(len(storage.list_jobs()), 1, "duplicate: a refused job leaves nothing behind")
+        same(len(storage.list_jobs()), 1, "duplicate: a refused job is not added")
         same(storage.dequeue(), None, "duplicate: a refused job is not dequeued")
 
     @pytest.mark.parametrize("field", REFUSED)
-    def test_what_is_no_job_is_refused(self, storage: BaseStorage, field: str) -> None:
-        """A NewJob made of the arguments checks them all."""
+    def test_invalid_job_is_refused(self, storage: BaseStorage, field: str) -> None:
+        """A storage can check all arguments by creating a NewJob from them."""
         for value in REFUSED[field]:
             arguments = {"job_id": "bad", "job_type": "t", "data": {}} | {field: value}
-            with refused(
-                InvalidJob, f"enqueue: a value that is not allowed raises InvalidJob ({field}={shown(value)})"
-            ):
+            with refused(InvalidJob, f"enqueue: an invalid value raises InvalidJob ({field}={shown(value)})"):
                 storage.enqueue(**arguments)
-        same(storage.list_jobs(), [], "enqueue: a job that was refused is not there")
+        same(storage.list_jobs(), [], "enqueue: a refused job is not added")
 
     def test_naive_time_is_refused(self, storage: BaseStorage) -> None:
-        """It could mean any time zone."""
+        """A time without a time zone is ambiguous."""
         with refused(InvalidJob, "times: a naive execute_at raises InvalidJob"):
             storage.enqueue("naive", "t", {}, execute_at=datetime(2020, 1, 1))  # noqa: DTZ001  # naive on purpose
-        same(storage.get_job("naive"), None, "times: a job that was refused is not there")
+        same(storage.get_job("naive"), None, "times: a refused job is not added")
 
-    def test_times_are_in_utc_wherever_the_process_is(self, storage: BaseStorage, in_kolkata: None) -> None:
-        """The process's own time zone changes nothing."""
+    def test_times_are_in_utc_in_any_time_zone(self, storage: BaseStorage, in_kolkata: None) -> None:
+        """The time zone of the process does not matter."""
         kolkata = timezone(timedelta(hours=5, minutes=30))
         storage.enqueue("past", "t", {}, execute_at=datetime.now(kolkata) - timedelta(hours=1))
         storage.enqueue("future", "t", {}, priority=9, execute_at=datetime.now(kolkata) + timedelta(hours=1))
-        past = taken(storage, "past", "times: execute_at means the same instant in every time zone")
-        same(storage.dequeue(), None, "times: execute_at means the same instant in every time zone")
+        past = taken(storage, "past", "times: execute_at is the same instant in every time zone")
+        same(storage.dequeue(), None, "times: execute_at is the same instant in every time zone")
         storage.fail("past", "x")
         for job in (past, *storage.list_jobs()):
             times = (job.created_at, job.updated_at, job.started_at, job.finished_at, job.failed_at)
@@ -174,13 +172,13 @@ class KeepingTests(StorageTests):
                 if moment is not None:
                     promise(
                         moment.tzinfo is UTC and abs(moment - datetime.now(UTC)) < timedelta(minutes=10),
-                        "times: what a storage stamps is the time now, aware and in UTC",
+                        "times: a storage sets a timestamp to the current time, as an aware datetime in UTC",
                         expected=datetime.now(UTC),
                         found=moment,
                     )
 
     def test_list_jobs_filters(self, storage: BaseStorage) -> None:
-        """By status, as text or JobStatus; without one, all."""
+        """list_jobs accepts a status as a string or as a JobStatus. Without a status it returns all jobs."""
         for name in ("completed", "failed", "running", "pending"):
             storage.enqueue(name, "t", {})
         storage.enqueue("scheduled", "t", {}, execute_at=FAR)
@@ -190,35 +188,35 @@ class KeepingTests(StorageTests):
         storage.fail("failed", "boom")
         for status in ("completed", "failed", "running", "cancelled"):
             expected = [status] if status != "cancelled" else []
-            same(ids(storage.list_jobs(status)), expected, f"list_jobs: {status} gives the jobs of that status alone")
+            same(ids(storage.list_jobs(status)), expected, f"list_jobs: with {status}, returns only {status} jobs")
         found = sorted(ids(storage.list_jobs(JobStatus.PENDING)))
-        same(found, ["pending", "scheduled"], "list_jobs: pending gives the jobs that wait, due or not")
+        same(found, ["pending", "scheduled"], "list_jobs: with pending, returns due and scheduled jobs")
         expected = ["completed", "failed", "pending", "running", "scheduled"]
-        same(sorted(ids(storage.list_jobs())), expected, "list_jobs: without a status gives every job")
+        same(sorted(ids(storage.list_jobs())), expected, "list_jobs: without a status, returns all jobs")
 
     def test_list_jobs_newest_first(self, storage: BaseStorage) -> None:
-        """And the limit keeps the newest."""
+        """list_jobs returns the newest jobs first, and with a limit only the newest."""
         self._enqueue_apart(storage, 5)
-        same(ids(storage.list_jobs()), ["4", "3", "2", "1", "0"], "list_jobs: the newest job comes first")
-        same(ids(storage.list_jobs(limit=2)), ["4", "3"], "list_jobs: a limit gives so many, the newest")
-        same(ids(storage.list_jobs("pending", 2)), ["4", "3"], "list_jobs: a limit holds with a status, too")
-        same(ids(storage.list_jobs(limit=9)), ["4", "3", "2", "1", "0"], "list_jobs: a limit may exceed what there is")
-        same(storage.list_jobs(limit=0), [], "list_jobs: limit=0 gives nothing")
+        same(ids(storage.list_jobs()), ["4", "3", "2", "1", "0"], "list_jobs: returns the newest job first")
+        same(ids(storage.list_jobs(limit=2)), ["4", "3"], "list_jobs: a limit keeps only the newest jobs")
+        same(ids(storage.list_jobs("pending", 2)), ["4", "3"], "list_jobs: a status and a limit can be combined")
+        same(ids(storage.list_jobs(limit=9)), ["4", "3", "2", "1", "0"], "list_jobs: a large limit returns all jobs")
+        same(storage.list_jobs(limit=0), [], "list_jobs: with limit=0, returns an empty list")
 
-    def test_list_jobs_refuses_what_is_no_status(self, storage: BaseStorage) -> None:
-        """Rather than to find nothing."""
+    def test_list_jobs_refuses_an_unknown_status(self, storage: BaseStorage) -> None:
+        """A misspelt status must not look like a status that no job has."""
         storage.enqueue("there", "t", {})
-        with refused(InvalidJob, "list_jobs: a status that does not exist raises InvalidJob"):
+        with refused(InvalidJob, "list_jobs: an unknown status raises InvalidJob"):
             storage.list_jobs("finished")
 
-    def test_another_storage_sees_the_same(self, open_storage: MakeStorage) -> None:
-        """Also one that was made before."""
+    def test_another_storage_sees_the_same_jobs(self, open_storage: MakeStorage) -> None:
+        """Two storages that are open at the same time see the same jobs."""
         first, second = open_storage(), open_storage()
         same(second.list_jobs(), [], "storage: the database is empty when a test begins")
         first.enqueue("shared", "t", {"n": 1})
         job = stored(second, "shared")
         same(job, stored(first, "shared"), "storage: two storages on one database see the same jobs")
-        same(taken(second, "shared").id, "shared", "storage: a job enqueued by one storage is dequeued by another")
+        same(taken(second, "shared").id, "shared", "storage: a storage dequeues a job that another storage enqueued")
         same(stored(first, "shared").status, JobStatus.RUNNING, "storage: two storages see the same status")
 
     @staticmethod
@@ -229,7 +227,7 @@ class KeepingTests(StorageTests):
 
     @pytest.fixture
     def in_kolkata(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """The process is in a time zone far from UTC."""
+        """Set the time zone of the process to one that is far from UTC."""
         monkeypatch.setenv("TZ", "Asia/Kolkata")
         time.tzset()
         yield
@@ -238,11 +236,11 @@ class KeepingTests(StorageTests):
 
 
 def _plain(value: object) -> object:
-    """Numbers as JSON has them, of one kind; a bool is none."""
+    """Replace numbers by strings, so that 1 and 1.0 are equal, as in JSON, and True and 1 are not."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     if isinstance(value, float) and value.is_integer():
-        return str(int(value))  # exactly; 1.0 and 1 are one number in JSON
+        return str(int(value))  # all digits, unlike repr
     return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else value

@@ -30,7 +30,7 @@ from pgjobq.testing.promises import promise, refused, same
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 LONG = 3600.0  # seconds
-TICK = 0.002  # seconds; makes due times differ in databases that store milliseconds
+TICK = 0.002  # seconds, so that due times differ in databases that store milliseconds
 
 STORAGES = st.sampled_from([0, 1])
 
@@ -38,7 +38,7 @@ _examples = itertools.count()  # gives each example its own ids, because the dat
 
 
 class StorageMachine(RuleBasedStateMachine):
-    """Two storages on one database, and a model of what is in it."""
+    """Two storages on one database, and a model of the jobs in it."""
 
     jobs: Bundle[str] = Bundle("jobs")
     starts: Bundle[Start] = Bundle("starts")
@@ -47,13 +47,13 @@ class StorageMachine(RuleBasedStateMachine):
         super().__init__()
         self.storages, self.features = storages, features
         self.model = Model(storages[0])
-        # (job, storage): the storage has lost the job and does not know it yet.
+        # (job, storage): the storage has lost the job, but no call has reported this yet.
         self.unaware: set[tuple[str, int]] = set()
         self.prefix = f"e{next(_examples)}-"
 
     @rule(target=jobs, priority=st.sampled_from([1, 5, 9]), future=st.sampled_from([False, False, True]), by=STORAGES)
     def enqueue(self, priority: int, future: bool, by: int) -> str:
-        """A new job."""
+        """Enqueue a job with a new id."""
         self.model.agrees = False
         job_id = f"{self.prefix}{len(self.model.jobs)}"
         self.storages[by].enqueue(job_id, "t", {"of": job_id}, priority=priority, execute_at=FAR if future else None)
@@ -62,41 +62,41 @@ class StorageMachine(RuleBasedStateMachine):
 
     @rule(job_id=jobs, by=STORAGES)
     def enqueue_again(self, job_id: str, by: int) -> None:
-        """The id exists."""
+        """Enqueue a job with an id that exists."""
         self.model.agrees = False
-        with refused(DuplicateJob, "duplicate: an id that exists already raises DuplicateJob"):
+        with refused(DuplicateJob, "duplicate: enqueue of an id that exists raises DuplicateJob"):
             self.storages[by].enqueue(job_id, "t", {"of": "another"}, priority=9)
         self.model.compare(job_id)
 
     @rule(target=starts, by=STORAGES)
     def dequeue(self, by: int) -> Any:
-        """The first that is due, or none."""
+        """Start the first due job, if any."""
         self.model.agrees = False
         job = self.storages[by].dequeue()
         if job is None:
-            self.model.nothing_is_due("dequeue: gives a job as long as one is due")
+            self.model.nothing_is_due("dequeue: returns a job if one is due")
             return multiple()
         return self.started(job, by)
 
     @rule(target=starts, by=STORAGES, limit=st.integers(1, 3))
     def dequeue_many(self, by: int, limit: int) -> Any:
-        """The first so many that are due."""
+        """Start the first due jobs, up to `limit`."""
         self.model.agrees = False
         jobs = self.storages[by].dequeue_many(limit)
-        promise(len(jobs) <= limit, "dequeue_many: gives at most limit jobs", limit=limit, found=len(jobs))
+        promise(len(jobs) <= limit, "dequeue_many: returns at most limit jobs", limit=limit, found=len(jobs))
         starts = [self.started(job, by) for job in jobs]
         if len(jobs) < limit:
-            self.model.nothing_is_due("dequeue_many: gives as many jobs as are due, up to limit")
+            self.model.nothing_is_due("dequeue_many: returns as many jobs as are due, up to limit")
         return multiple(*starts)
 
     @rule(start=starts, stranger=st.booleans())
     def complete(self, start: Start, stranger: bool) -> None:
-        """By the storage that started it, or the other."""
+        """Complete the job by the storage that started it, or by the other one."""
         self.settle(start, stranger, "complete", lambda storage, job_id: storage.complete(job_id), status="completed")
 
     @rule(start=starts, stranger=st.booleans())
     def fail(self, start: Start, stranger: bool) -> None:
-        """By the storage that started it, or the other."""
+        """Fail the job by the storage that started it, or by the other one."""
         error = f"error of {start.job.attempts}"
         self.settle(
             start, stranger, "fail", lambda storage, job_id: storage.fail(job_id, error), status="failed", error=error
@@ -104,11 +104,11 @@ class StorageMachine(RuleBasedStateMachine):
 
     @rule(start=starts, stranger=st.booleans(), delay=st.sampled_from([0.0, LONG]))
     def retry(self, start: Start, stranger: bool, delay: float) -> None:
-        """By its holder; by anyone when the job has failed or was cancelled."""
+        """Retry the job. Only its holder may retry a running job; both storages may retry a failed or cancelled one."""
         by = 1 - start.by if stranger else start.by
         known = self.model.jobs[start.job.id]
         if known.status == "pending" or (known.status != "running" and (start.job.id, by) in self.unaware):
-            return  # the contract does not define what happens then
+            return  # the contract does not say what happens in this case
         time.sleep(TICK)
         self.settle(
             start,
@@ -124,7 +124,7 @@ class StorageMachine(RuleBasedStateMachine):
     @precondition(lambda self: "releases" in self.features)
     @rule(start=starts, stranger=st.booleans())
     def release(self, start: Start, stranger: bool) -> None:
-        """The start is taken back."""
+        """Release the job, which subtracts the start from attempts."""
         attempts = self.model.jobs[start.job.id].attempts - 1
         self.settle(
             start,
@@ -140,13 +140,13 @@ class StorageMachine(RuleBasedStateMachine):
     @precondition(lambda self: "settles" in self.features)
     @rule(start=starts)
     def complete_start(self, start: Start) -> None:
-        """The very start, which may be long over; what was completed so before is not lost."""
+        """Complete this start, which may have ended long ago. It is lost unless it is held or was completed before."""
         self.model.agrees = False
         known = self.model.jobs[start.job.id]
         taken = known.start == start.number and known.status in {"running", "completed"}
         lost = self.storages[start.by].complete_many([start.job])
         expected = [] if taken else [start.job.id]
-        same([job.id for job in lost], expected, "settle: takes the outcomes of starts that are held, and no others")
+        same([job.id for job in lost], expected, "settle: applies the outcomes of starts that are held, and no others")
         if taken:
             known.status = "completed"
         self.model.compare(start.job.id)
@@ -154,7 +154,7 @@ class StorageMachine(RuleBasedStateMachine):
     @precondition(lambda self: {"settles", "releases"} <= self.features)
     @rule(start=starts)
     def release_start(self, start: Start) -> None:
-        """The very start, which may be long over: then nothing is released."""
+        """Release this start. If it has ended, nothing changes."""
         self.model.agrees = False
         known = self.model.jobs[start.job.id]
         self.storages[start.by].settle([Released(start.job)])
@@ -165,7 +165,7 @@ class StorageMachine(RuleBasedStateMachine):
     @precondition(lambda self: "cancels" in self.features)
     @rule(job_id=jobs, by=STORAGES)
     def cancel(self, job_id: str, by: int) -> None:
-        """Only what is not finished."""
+        """Cancel a job. A finished job does not change."""
         self.model.agrees = False
         known = self.model.jobs[job_id]
         expected = known.status in {"pending", "running"}
@@ -185,7 +185,7 @@ class StorageMachine(RuleBasedStateMachine):
         anyone: bool = False,
         **changes: Any,
     ) -> None:
-        """Call it, and check that only the holder changes the job."""
+        """Make the call, and check that only the holder changes the job."""
         self.model.agrees = False
         by, known = 1 - start.by if stranger else start.by, self.model.jobs[start.job.id]
         if anyone or (known.status == "running" and known.by == by):
@@ -193,19 +193,19 @@ class StorageMachine(RuleBasedStateMachine):
             for field, value in changes.items():
                 setattr(known, field, value)
         else:
-            with refused(LostJob, f"{name}: by a storage that does not hold the job raises LostJob"):
+            with refused(LostJob, f"{name}: raises LostJob if the storage does not hold the job"):
                 call(self.storages[by], start.job.id)
             self.unaware.discard((start.job.id, by))
         self.model.compare(start.job.id)
 
     def started(self, job: Job, by: int) -> Start:
-        """Note that one of the storages has dequeued this job."""
+        """Note that this storage has dequeued the job."""
         start = self.model.started(job, by)
         self.unaware.discard((job.id, by))
         return start
 
     def teardown(self) -> None:
-        """Compare everything, and finish all jobs, so that the next example cannot dequeue them."""
+        """Compare all jobs. Then finish them, because the next example must not dequeue them."""
         try:
             if self.model.agrees:
                 self.model.compare_all()
@@ -214,7 +214,7 @@ class StorageMachine(RuleBasedStateMachine):
 
     def clear(self) -> None:
         """Finish every job that can be started."""
-        with suppress(Exception):  # a storage that breaks a promise may fail here, too
+        with suppress(Exception):  # a broken storage may fail here, too
             for job_id, known in self.model.jobs.items():
                 if known.status == "running" and known.by is not None:
                     self.storages[known.by].complete(job_id)
@@ -228,7 +228,7 @@ class MachineTests(StorageTests):
     """Part of StorageContract."""
 
     def test_any_sequence_of_calls(self, open_storage: MakeStorage) -> None:
-        """Two storages on one database agree with a model."""
+        """After any sequence of calls, two storages on one database agree with a model."""
         storages = [open_storage(), open_storage()]
         features = frozenset(f for f in ("releases", "settles", "cancels") if self.shows(f, storages[0]))
 

@@ -1,4 +1,4 @@
-"""A model of the jobs that a storage should have after the calls so far, and the comparison with the storage."""
+"""A model of the jobs that a storage should contain after the calls so far, and its comparison with the storage."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Known:
     status: str = "pending"
     attempts: int = 0
     hidden: bool = False  # its execute_at is far in the future
-    place: int | None = None  # in the order of due times; None: unknown, because the job was released
-    by: int | None = None  # the storage that started it last
+    place: int | None = None  # position in the order of due times; None if unknown, because the job was released
+    by: int | None = None  # the index of the storage that started the job last
     start: int | None = None  # the number of that start
     error: str | None = None
 
@@ -34,9 +34,9 @@ class Start:
 
 
 class Model:
-    """The jobs of one example, by id, beside the storage that should hold them.
+    """The expected jobs of one example, by id, and the storage to compare them with.
 
-    agrees: the last comparison went well; false from the beginning of a step to its end.
+    agrees: whether the last comparison succeeded. It is false during a step.
     """
 
     def __init__(self, storage: BaseStorage) -> None:
@@ -51,12 +51,12 @@ class Model:
         self.compare(job_id)
 
     def started(self, job: Job, by: int) -> Start:
-        """A job that dequeue gave, if it was its turn."""
+        """Check that it was the turn of the job that dequeue returned, and note the start."""
         self.agrees = False
-        promise(job.id in self.jobs, "dequeue: gives a job that was enqueued and is not finished", found=job.id)
+        promise(job.id in self.jobs, "dequeue: returns only jobs that were enqueued and are not finished", found=job.id)
         known = self.jobs[job.id]
         what = "hidden" if known.hidden else known.status
-        same(what, "pending", "dequeue: gives a job that is pending and due")
+        same(what, "pending", "dequeue: returns only jobs that are pending and due")
         for job_id, other in self.jobs.items():
             if other.status != "pending" or other.hidden:
                 continue
@@ -69,34 +69,34 @@ class Model:
             if other.priority == known.priority and other.place is not None and known.place is not None:
                 promise(
                     other.place >= known.place,
-                    "order: of jobs of one priority, the one that fell due first is dequeued first",
+                    "order: jobs of one priority are dequeued in the order of their due times",
                     first=job_id,
                     found=job.id,
                 )
         known.status, known.attempts, known.by = "running", known.attempts + 1, by
         known.start = number = next(self.starts)
-        same((job.status, job.attempts), ("running", known.attempts), "dequeue: starts the job, and counts the start")
+        same((job.status, job.attempts), ("running", known.attempts), "dequeue: starts the job and counts the start")
         self.compare(job.id)
         return Start(job, by, number)
 
     def nothing_is_due(self, sentence: str) -> None:
-        """Check that no job in the model waits for a worker."""
+        """Check that no job in the model is pending and due."""
         due = [job_id for job_id, known in self.jobs.items() if known.status == "pending" and not known.hidden]
         promise(not due, sentence, due=due, found=None)
         self.agrees = True
 
     def compare(self, job_id: str) -> None:
-        """Check that the job is as in the model."""
+        """Check that the job in the storage agrees with the model."""
         known = self.jobs[job_id]
         job = stored(self.storage, job_id)
         found = (str(job.status), job.attempts, job.priority, job.data)
         expected = (known.status, known.attempts, known.priority, {"of": job_id})
-        same(found, expected, "storage: a job is as the calls so far have made it")
+        same(found, expected, "storage: a job has the state that results from all calls so far")
         if known.status == "failed":
-            same(job.error, known.error, "fail: the error is kept")
+            same(job.error, known.error, "fail: stores the error")
         self.agrees = True
 
     def compare_all(self) -> None:
-        """Check that no call has changed a job that it did not name."""
+        """Compare every job, because a call may have changed a job that it did not name."""
         for job_id in self.jobs:
             self.compare(job_id)

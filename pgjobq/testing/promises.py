@@ -12,8 +12,8 @@ from pgjobq.storage.base import BaseStorage
 
 T = TypeVar("T")
 
-POLL = 0.02  # seconds between two checks
-LONGEST = 400  # characters of a value that are shown
+POLL = 0.02  # seconds between checks
+LONGEST = 400  # the length at which shown values are cut, in characters
 
 
 class BrokenPromise(AssertionError):
@@ -21,7 +21,7 @@ class BrokenPromise(AssertionError):
 
 
 def broken(sentence: str, **facts: Any) -> BrokenPromise:
-    """Return the error for a broken promise, with the facts that show it."""
+    """Return the error for a broken promise. The facts are values that show how it is broken."""
     lines = [f"\n  {name.replace('_', ' ')}: {_short(value)}" for name, value in facts.items()]
     return BrokenPromise(sentence + "".join(lines))
 
@@ -72,19 +72,19 @@ def unchanged(storage: BaseStorage, job_id: str, sentence: str) -> Iterator[None
     same(storage.get_job(job_id), before, sentence)
 
 
-def eventually(look: Callable[[], T | None], sentence: str, within: float) -> T:
-    """Call look repeatedly and return its first true result. Raise BrokenPromise after `within` seconds."""
+def eventually(check: Callable[[], T | None], sentence: str, within: float) -> T:
+    """Call check repeatedly and return its first true result. Raise BrokenPromise after `within` seconds."""
     __tracebackhide__ = True
     deadline = time.monotonic() + within
-    while not (seen := look()):
+    while not (seen := check()):
         if time.monotonic() > deadline:
             raise broken(sentence, waited=f"{within:g} s")
         time.sleep(POLL)
     return seen
 
 
-def taken(storage: BaseStorage, job_id: str, sentence: str = "dequeue: gives the next due job") -> Job:
-    """Dequeue this job, which must be the next in line, and return the start."""
+def taken(storage: BaseStorage, job_id: str, sentence: str = "dequeue: returns the next due job") -> Job:
+    """Dequeue a job and return it. Raise BrokenPromise unless it is this job."""
     __tracebackhide__ = True
     job = storage.dequeue()
     if job is None or job.id != job_id:
@@ -93,11 +93,11 @@ def taken(storage: BaseStorage, job_id: str, sentence: str = "dequeue: gives the
 
 
 def stored(storage: BaseStorage, job_id: str) -> Job:
-    """Return the job from the storage, which must have it."""
+    """Return the job from the storage. Raise BrokenPromise if the storage does not have it."""
     __tracebackhide__ = True
     job = storage.get_job(job_id)
     if job is None:
-        raise broken("get_job: finds every job that was enqueued and not pruned", looked_for=job_id, found=None)
+        raise broken("get_job: returns every job that was enqueued and not pruned", job_id=job_id, found=None)
     return job
 
 

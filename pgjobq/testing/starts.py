@@ -1,4 +1,4 @@
-"""Tests that a settle applies to one start of a job, once, however often it is repeated."""
+"""Tests that settle applies an outcome to the start that the outcome names, and applies it only once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OUTCOMES: dict[str, Callable[[Job], Outcome]] = {
     "released": Released,
 }
 OTHER_START = "settle: an outcome of an earlier start changes nothing"
-ROUNDS = 20  # of a race
+ROUNDS = 20  # how often the race is repeated
 
 
 class StartsTests(StorageTests):
@@ -29,30 +29,30 @@ class StartsTests(StorageTests):
 
     @needs("settles", "releases")
     @pytest.mark.parametrize("outcome", OUTCOMES)
-    def test_start_after_a_release_is_another(self, storage: BaseStorage, outcome: str) -> None:
-        """Although the release took the attempt back, and the same storage starts it."""
+    def test_start_after_a_release_is_a_new_start(self, storage: BaseStorage, outcome: str) -> None:
+        """Both starts have the same attempt number and the same worker, so only the claim distinguishes them."""
         storage.enqueue("a", "t", {})
         first = taken(storage, "a")
-        same(storage.settle([Released(first)]), [], "settle: a start that is held can be released")
+        same(storage.settle([Released(first)]), [], "settle: releases a start that is held")
         second = taken(storage, "a", "release: the job is due at once")
         with unchanged(storage, "a", OTHER_START):
             lost = storage.settle([OUTCOMES[outcome](first)])
-        if outcome != "released":  # the contract does not define whether a release that is repeated so late is lost
-            same(ids_of(lost), ["a"], "settle: an outcome of an earlier start of the job comes back as lost")
-        same(storage.dequeue(), None, "settle: a release that is repeated does not let another start begin")
-        with accepted("settle: an outcome of an earlier start leaves the later one held"):
+        if outcome != "released":  # the contract does not say whether such a late release is lost
+            same(ids_of(lost), ["a"], "settle: returns an outcome of an earlier start of the job as lost")
+        same(storage.dequeue(), None, "settle: a repeated release does not make the job due while a later start runs")
+        with accepted("settle: after an outcome of an earlier start, the storage still holds the later start"):
             storage.complete(second.id)
-        same(stored(storage, "a").status, JobStatus.COMPLETED, "settle: the outcome of the start that is held is taken")
+        same(stored(storage, "a").status, JobStatus.COMPLETED, "settle: applies the outcome of the start that is held")
 
     @needs("settles", "releases")
     def test_release_can_be_repeated(self, storage: BaseStorage, other: BaseStorage) -> None:
-        """Also when another storage has started the job since."""
+        """A repeated release changes nothing, even if another storage has started the job in the meantime."""
         storage.enqueue("a", "t", {})
         first = taken(storage, "a")
         for _ in range(2):
             same(storage.settle([Released(first)]), [], "settle: a release can be repeated")
             found = (str(stored(storage, "a").status), stored(storage, "a").attempts)
-            same(found, ("pending", 0), "settle: a release that is repeated takes the start back once")
+            same(found, ("pending", 0), "settle: a repeated release subtracts the start from attempts only once")
         taken(other, "a")
         with unchanged(storage, "a", OTHER_START):
             storage.settle([Released(first)])
@@ -60,22 +60,22 @@ class StartsTests(StorageTests):
 
     @needs("settles", "prunes")
     @pytest.mark.parametrize("outcome", OUTCOMES)
-    def test_job_that_has_the_id_of_a_deleted_one_is_another(self, storage: BaseStorage, outcome: str) -> None:
-        """Started by the same storage, for the first time, too."""
+    def test_job_with_the_id_of_a_deleted_job_is_new(self, storage: BaseStorage, outcome: str) -> None:
+        """Both jobs have the same id, attempt number and worker, so only the claim distinguishes them."""
         storage.enqueue("a", "t", {})
         first = taken(storage, "a")
         storage.complete("a")
         storage.prune(timedelta(0))
         storage.enqueue("a", "t", {})
         taken(storage, "a")
-        with unchanged(storage, "a", "settle: an outcome of a job that was deleted changes no other of its id"):
+        with unchanged(storage, "a", "settle: an outcome of a deleted job does not change a new job with the same id"):
             storage.settle([OUTCOMES[outcome](first)])
-        with accepted("settle: an outcome of a job that was deleted leaves another of its id held"):
+        with accepted("settle: after an outcome of a deleted job, the storage still holds a new job with the same id"):
             storage.complete("a")
 
     @needs("settles", "releases")
-    def test_job_that_is_started_while_it_is_released_is_held(self, storage: BaseStorage) -> None:
-        """One thread releases, another dequeues: the release is not yet over where it began."""
+    def test_start_during_a_release_is_held(self, storage: BaseStorage) -> None:
+        """One thread releases the job. Another thread dequeues it before the first call has returned."""
         storage.enqueue("a", "t", {})
         held = taken(storage, "a")
         for _ in range(ROUNDS):
@@ -93,11 +93,11 @@ class StartsTests(StorageTests):
             over.set()
             promise(found, "release: the job is due at once")
             held = found[0]
-            with accepted("release: a start that begins before the release has returned is held"):
+            with accepted("release: the storage holds a start that begins before the release has returned"):
                 storage.retry("a", 0)
             held = taken(storage, "a")
 
 
 def ids_of(outcomes: list[Outcome]) -> list[str]:
-    """Of their jobs."""
+    """Return the ids of the jobs of these outcomes."""
     return [outcome.job.id for outcome in outcomes]

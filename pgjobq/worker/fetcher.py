@@ -23,6 +23,7 @@ log = EventLog("pgjobq.worker")
 MAX_WAIT = 30.0  # seconds that one call of storage.wait() may sleep
 BUSY_AFTER = 0.005  # seconds that jobs run before the worker is marked busy
 FULL_AFTER = 0.02  # seconds without room before the worker asks other workers for help
+HAND_OVER = 0.0001  # seconds for which this thread leaves the interpreter to the runners after a claim
 STALLED = 0.1  # seconds without a finished job after which jobs that have not started are released
 LEAVE_FOR = 15.0  # seconds for which a job without a handler is hidden, if the storage cannot filter by type
 
@@ -92,6 +93,8 @@ class Fetcher(Loop):
                     self._in_flight.add_outcome(Released(job))
             else:
                 self.dispatch(jobs)
+                if len(jobs) < room:  # no further claim is due, and the handlers must not wait for the interpreter
+                    time.sleep(HAND_OVER)
         self._may_be_jobs = len(jobs) >= room
 
     def _wait_for_jobs(self) -> None:
@@ -166,7 +169,7 @@ class Fetcher(Loop):
                     verdict(job, None, error) if self._fail_unknown else self._leave_to_others(job, error)
                 )
                 continue
-            if handler.is_async:
+            if handler.on_loop:
                 async_jobs.append((job, handler))
             else:
                 self._threads.submit(job, handler)

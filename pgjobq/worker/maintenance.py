@@ -89,10 +89,12 @@ class MaintenanceLoop(Loop):
         super().stop()
         self._woken.set()
 
-    def release_running(self) -> None:
-        """Release every job that still runs, because the worker ends without waiting for it."""
-        for run in self._threads.running() + self._tasks.running():
+    def release_running(self) -> bool:
+        """Release every job that still runs. Returns whether a process must end before its job is released."""
+        running = self._threads.running() + self._tasks.running()
+        for run in running:
             self._abandon(run, release=True)
+        return any(run.handler.isolate is not None for run in running)
 
     def _hear(self, running: list[Run]) -> None:
         """Have the storage hear of cancels while a run takes long, or the thread that claims does something else."""
@@ -109,7 +111,7 @@ class MaintenanceLoop(Loop):
                 self._abandon(run, release=False)
 
     def _abandon(self, run: Run, *, release: bool) -> None:
-        runner = self._tasks if run.handler.is_async else self._threads
+        runner = self._tasks if run.handler.on_loop else self._threads
         runner.abandon(run, release=release)
 
     def _has_long_run(self, running: list[Run]) -> bool:

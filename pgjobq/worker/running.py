@@ -8,45 +8,45 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import fields
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any
+from typing import Any, Protocol
 
 from pgjobq.definitions import place_of
-from pgjobq.errors import (
-    MAX_DELAY,
-    BadArguments,
-    Cancelled,
-    ConfigurationError,
-    Fail,
-    JobTimeout,
-    Retry,
-    Snooze,
-    UnknownJobType,
-)
+from pgjobq.errors import MAX_DELAY, Cancelled, ConfigurationError, JobTimeout
 from pgjobq.events import EventLog
-from pgjobq.explaining import VERDICTS, class_name, explain, headline, safe_text
+from pgjobq.explaining import class_name
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
 from pgjobq.outcomes import Snoozed
 from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Retried
 from pgjobq.worker.interrupting import interrupt
+from pgjobq.worker.raised import Raised, raised_by
 
 log = EventLog("pgjobq.worker")
+
+
+class OpensTransactions(Protocol):
+    """A storage, as a RunningJob needs it."""
+
+    def transaction(self, job: Job) -> JobTransaction:
+        """Return a transaction that completes the job when it commits."""
 
 
 class RunningJob(Job):
     """The Job that a handler receives as `job`. It can be completed inside the handler's own transaction."""
 
-    __slots__ = ("_storage", "lost", "transactions")
+    __slots__ = ("_storage", "lost", "settled_elsewhere", "transactions")
 
-    _storage: BaseStorage
+    _storage: OpensTransactions
     lost: bool  # True once the job was lost or timed out; a long handler may check it and stop
+    settled_elsewhere: bool  # True once a transaction in the handler's own process has completed the job
     transactions: list[JobTransaction]
 
     @classmethod
-    def from_job(cls, job: Job, storage: BaseStorage) -> RunningJob:
+    def from_job(cls, job: Job, storage: OpensTransactions) -> RunningJob:
         """Return a RunningJob with the fields of a job."""
         running = cls(**{f.name: getattr(job, f.name) for f in fields(Job)})
-        for name, value in (("_storage", storage), ("lost", False), ("transactions", [])):
+        extra = {"_storage": storage, "lost": False, "settled_elsewhere": False, "transactions": []}
+        for name, value in extra.items():
             object.__setattr__(running, name, value)
         return running
 
@@ -79,7 +79,7 @@ class Run:
 
     def __init__(self, job: Job, handler: Handler) -> None:
         self.job, self.handler = job, handler
-        self.handle: Any = None  # the asyncio task of an async handler
+        self.handle: Any = None  # the asyncio task of an async handler, or the Child of an isolated one
         self.running_job: RunningJob | None = None
         self.deadline = None if handler.timeout is None else time.monotonic() + handler.timeout
 
@@ -99,8 +99,11 @@ class Run:
             wrong = problem_with_result(result) if error is None and result is not None else ""
             if self._is_settled():
                 if error is not None:
-                    log.error("job.error_after_settling", extra=log_fields(self.job) | {"error": error}, exc_info=error)
-                return None
+                    raised = raised_by(error)
+                    told = log_fields(self.job) | {"error": raised.headline}
+                    log.error("job.error_after_settling", extra=told, trace=raised.text)
+                # The storage of this process does not know yet what happened in the handler's process.
+                return Completed(self.job) if self.running_job and self.running_job.settled_elsewhere else None
             if wrong:
                 misused = ConfigurationError(f"handler {place_of(self.handler.function)}: {wrong}")
                 return verdict(self.job, None, misused)
@@ -126,23 +129,23 @@ class Run:
                 interrupt(self.running_job.transactions)
 
     def _is_settled(self) -> bool:
-        return self.running_job is not None and any(t.settled for t in self.running_job.transactions)
+        job = self.running_job
+        return job is not None and (job.settled_elsewhere or any(t.settled for t in job.transactions))
 
 
 def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
     """Return Retried if tries are left and the error is not final, else Failed. Never raises, whatever it is."""
     try:
-        text = explain(error)
-        final = isinstance(error, Fail | BadArguments | UnknownJobType) or handler is None
-        fields = log_fields(job) | {"error": headline(error)}
-        if handler is not None and isinstance(error, Snooze) and (later := _seconds_asked(error)) is not None:
-            log.info("job.snoozed", extra=fields | {"delay": round(later, 3)})
-            return Snoozed(job, later)
-        trace = None if isinstance(error, VERDICTS) else text
-        if final or handler is None or job.tries > job.max_retries:
+        raised = raised_by(error)
+        fields = log_fields(job) | {"error": raised.headline}
+        if raised.snoozed is not None and handler is not None:
+            log.info("job.snoozed", extra=fields | {"delay": round(raised.snoozed, 3)})
+            return Snoozed(job, raised.snoozed)
+        trace = None if raised.on_purpose else raised.text
+        if raised.final or handler is None or job.tries > job.max_retries:
             log.warning("job.failed", extra=fields, trace=trace)
-            return Failed(job, text)
-        delay, text = _delay(job, handler, error, text)
+            return Failed(job, raised.text)
+        delay, text = _delay(job, handler, raised)
         log.info("job.retried", extra=fields | {"delay": round(delay, 3)}, trace=trace)
         return Retried(job, delay, text)
     except BaseException as broken:
@@ -150,29 +153,16 @@ def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
         return Failed(job, class_name(error))
 
 
-def _delay(job: Job, handler: Handler, error: BaseException, text: str) -> tuple[float, str]:
+def _delay(job: Job, handler: Handler, raised: Raised) -> tuple[float, str]:
     """Return the seconds until the next try, and the error's text, with a note if the delay of a Retry is invalid."""
-    if not isinstance(error, Retry):
-        return handler.delay(max(job.tries, 1)), text
-    try:
-        asked: Any = getattr(error, "delay", None)  # a subclass may not have called __init__
-        if asked is None:
-            return handler.delay(max(job.tries, 1)), text
-        if isinstance(asked, int | float) and not isinstance(asked, bool) and 0 <= asked <= MAX_DELAY:
-            return float(asked), text
-        wrong = safe_text(repr(asked), 100)
-    except BaseException as broken:
-        wrong = class_name(broken)
-    problem = f"delay: {wrong} is not a number of seconds from 0 to {MAX_DELAY:.0f}; the backoff was used instead"
-    log.warning("retry.bad_delay", extra=log_fields(job) | {"delay": wrong})
-    return handler.delay(max(job.tries, 1)), f"{text}\n({problem})"
-
-
-def _seconds_asked(error: Snooze) -> float | None:
-    """Return the delay of a Snooze, or None if it has no valid one. The error then counts as any other."""
-    asked: Any = getattr(error, "delay", None)  # a subclass may not have called __init__
-    number = isinstance(asked, int | float) and not isinstance(asked, bool)
-    return float(asked) if number and 0 < asked <= MAX_DELAY else None
+    if raised.delay is not None:
+        return raised.delay, raised.text
+    seconds = handler.delay(max(job.tries, 1))
+    if not raised.bad_delay:
+        return seconds, raised.text
+    problem = f"delay: {raised.bad_delay} is not a number of seconds from 0 to {MAX_DELAY:.0f}; the backoff was used"
+    log.warning("retry.bad_delay", extra=log_fields(job) | {"delay": raised.bad_delay})
+    return seconds, f"{raised.text}\n({problem} instead)"
 
 
 def problem_with_result(result: object) -> str:

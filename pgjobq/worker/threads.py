@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextvars import Context
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -13,8 +14,11 @@ from pgjobq.handlers import Handler
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Completed, Released
 from pgjobq.worker.in_flight import InFlight
+from pgjobq.worker.isolated import Child
 from pgjobq.worker.runner import Runner, log
 from pgjobq.worker.running import Run, log_fields
+
+STOP_TIME = 1.0  # seconds from SIGTERM to SIGKILL, at most, when the worker has to end
 
 
 class ThreadRunner(Runner):
@@ -22,6 +26,7 @@ class ThreadRunner(Runner):
 
     Python cannot stop a running thread. When a handler is past its timeout, the runner settles the job without waiting,
     and starts another thread in its place. The old thread ends when its handler returns.
+    A thread that has an isolated handler waits for its process, which can be stopped.
     """
 
     def __init__(self, in_flight: InFlight, storage: BaseStorage, concurrency: int) -> None:
@@ -50,6 +55,18 @@ class ThreadRunner(Runner):
         for _ in range(self._threads):
             self._queue.put(None)
 
+    def abandon(self, run: Run, *, release: bool) -> None:
+        """End a run. The job of an isolated handler is released when its process has ended."""
+        if run.handle is None:
+            super().abandon(run, release=release)
+        elif self._runs.pop(run, None) is not None:
+            run.mark_lost()
+            log.warning("job.released" if release else "job.lost", extra=log_fields(run.job))
+            outcome = Released(run.job) if release else None
+            then = partial(self._in_flight.add_outcome, outcome, run.job)
+            run.handle.stop(STOP_TIME if release else None, then)
+            self._detach(run, replace=not release)
+
     def _detach(self, run: Run, *, replace: bool) -> None:
         if replace:
             self._add_thread()
@@ -70,6 +87,8 @@ class ThreadRunner(Runner):
         while (item := get()) is not None:
             job, handler = item
             run = Run(job, handler)
+            if handler.isolate is not None:
+                run.handle = Child(run)
             runs[run] = run
             result: object = None
             error: BaseException | None = None
@@ -80,7 +99,7 @@ class ThreadRunner(Runner):
                 error = raised
             if runs.pop(run, None) is None:
                 # The job timed out, was released or was lost meanwhile, and another thread may have replaced this one.
-                if not isinstance(error, Cancelled):
+                if not isinstance(error, Cancelled) and run.handle is None:
                     log.info("job.ended_late", extra=log_fields(job))
                 with self._count_lock:
                     self._threads -= 1
@@ -97,5 +116,7 @@ def _call_handler(run: Run, storage: BaseStorage, logs_each: bool) -> Any:
     running_job.set(job)
     if logs_each:
         log.debug("job.started", extra=log_fields(job))
+    if run.handle is not None:
+        return run.handle.call(storage)
     # The same as run.arguments, but it saves a call for most handlers.
     return handler.function(**(run.arguments(storage) if handler.wants_job else handler.arguments(job)))

@@ -17,16 +17,17 @@ from weakref import WeakSet
 from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.events import EventLog
 from pgjobq.handlers import Registry, default_registry
+from pgjobq.isolation import refuse_in_child
 from pgjobq.plain import seconds_of
 from pgjobq.signals import SIGNALS, StopSignals
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.contact import Contact
 from pgjobq.worker.ending import END_TIME, LEAVE_TIME, Step, log_unsettled
-from pgjobq.worker.event_loop import CallersLoop
 from pgjobq.worker.fetcher import Fetcher
 from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.inline import run_jobs
 from pgjobq.worker.maintenance import MaintenanceLoop
+from pgjobq.worker.on_loop import RunsOnLoop
 from pgjobq.worker.prune import PruneLoop, check_keep
 from pgjobq.worker.queue_limits import InFlightByQueue, LimitedFetcher, Limits, check_limits
 from pgjobq.worker.settler import Settler
@@ -48,7 +49,7 @@ class HasStorage(Protocol):
     def storage(self) -> BaseStorage: ...
 
 
-class Worker:
+class Worker(RunsOnLoop):
     """Claims jobs and runs their handlers: sync handlers in threads, async handlers on an event loop.
 
     concurrency: the most sync handlers, and the most async handlers, that run at once.
@@ -102,10 +103,10 @@ class Worker:
         self._stop_requests: SimpleQueue[None] = SimpleQueue()
         self._hurry = False
         self._stop_signals = StopSignals()
-        self._callers_loop: CallersLoop | None = None
 
     def start(self) -> None:
         """Start the worker's threads and return at once. Does nothing if the worker already runs."""
+        refuse_in_child("Worker")
         self.storage.check_threads()
         with self._lock:
             if self._running:
@@ -167,7 +168,8 @@ class Worker:
             fetch_ends.join(now + CLAIM_TIME)
             self._release_waiting()
             self._maintenance.stop()
-            self._maintenance.release_running()
+            if self._maintenance.release_running():
+                self._wait_for_processes(now + END_TIME - LEAVE_TIME)
             self._threads.stop()
             self._settle_rest(ends - LEAVE_TIME)
             Step("leave", self.storage.leave).join(ends)
@@ -243,33 +245,12 @@ class Worker:
             self.stop()
         self._stop_requests = SimpleQueue()
 
-    async def run_async(self) -> None:
-        """Run on the application's event loop until ask_to_stop() or a cancel, then stop within the grace.
-
-        Async handlers run on this loop, so they may use the application's engine and clients; sync handlers run in
-        threads. A second cancel releases the running jobs at once. The application handles signals.
-        """
-        if self._running:
-            raise ConfigurationError("worker: it runs already; stop it first")
-        self._callers_loop = CallersLoop()
-        try:
-            self.start()
-            await self._callers_loop.serve(self.stop, lambda: self.ask_to_stop(hurry=True))
-        finally:
-            self._callers_loop, self._stop_requests = None, SimpleQueue()
-
-    def ask_to_stop(self, *, hurry: bool = False) -> None:
-        """Make run() or run_async() stop as after a signal. hurry: stop at once, as after a second signal."""
-        self._hurry = self._hurry or hurry
-        self._stop_requests.put(None)
-        if self._callers_loop is not None:
-            self._callers_loop.ask_to_stop()
-
     def run_once(self, limit: int | None = None) -> int:
         """Run the due jobs one after another, at most limit of them, and return how many ran. For tests and scripts.
 
         Jobs that are left to other workers do not count.
         """
+        refuse_in_child("Worker")
         return run_jobs(self.storage, self._registry, self.queues, fail_unknown=self._fail_unknown, limit=limit)
 
     def _wait_for_running(self, until: float, fetch_ends: Step) -> None:
@@ -279,6 +260,10 @@ class Worker:
                 break
             time.sleep(0.01)
             self._tell_signals()
+
+    def _wait_for_processes(self, until: float) -> None:
+        while self._in_flight.unfinished() > 0 and time.monotonic() < until:
+            time.sleep(0.01)
 
     def _tell_signals(self) -> None:
         for name in self._stop_signals.untold():

@@ -36,8 +36,8 @@ begin
     raise exception using errcode = 'JQ001', message = 'types: the arrays differ in length, or a type is null',
       hint = 'Make each array as long as types, or null to use the default for all jobs. Every job needs a type.';
   end if;
-  perform check_new_job('', '{}', 0, null, 0, '', null, null, null, null, null, given.at)
-     from unnest(add_jobs.expires_ats) as given (at);
+  perform check_new_job('', '{}', 0, given.execute_at, 0, '', null, null, null, null, null, given.at)
+     from unnest(add_jobs.expires_ats, add_jobs.execute_ats) as given (at, execute_at);
   perform check_new_job('', '{}', 0, given.execute_at, coalesce(given.max_retries, 0), '', given.key, add_jobs.unique_while,
                         add_jobs.unique_for, add_jobs.on_conflict, add_jobs.debounce_ceiling, null)
      from unnest(add_jobs.types, add_jobs.unique_keys, add_jobs.execute_ats, add_jobs.max_retries)

@@ -1,6 +1,6 @@
--- cancel_jobs: cancel one batch of pending and running jobs of a queue, of a type, or created before a moment; oldest first.
+-- cancel_jobs: cancel one batch of pending and running jobs, oldest first: of a queue, a type, a unique key or an age.
 --
--- At least one of the three is needed, and a job must match all that are given. It waits for nothing: it skips jobs that
+-- At least one of the four is needed, and a job must match all that are given. It waits for nothing: it skips jobs that
 -- another transaction holds, such as a claim or a settle. The workers of running jobs are notified as by cancel_job.
 --
 --   max_jobs   at most so many, 1 to 10000, because a batch keeps its rows locked until it commits
@@ -8,7 +8,7 @@
 --   cancelled  how many jobs were cancelled; fewer than max_jobs means that no more are left, but for those skipped
 --   reached_*  where the batch ended. To cancel the next batch, call the function in a new transaction and pass these as
 --              after_created_at and after_id, so that it does not walk the same jobs again.
-create or replace function cancel_jobs(queue text default null, type text default null,
+create or replace function cancel_jobs(queue text default null, type text default null, unique_key text default null,
                                        created_before timestamptz default null, max_jobs integer default 1000,
                                        reason text default null,
                                        after_created_at timestamptz default null, after_id text default null,
@@ -27,9 +27,9 @@ as $$
 declare
   v_workers integer[];
 begin
-  if coalesce(cancel_jobs.queue, cancel_jobs.type, cancel_jobs.created_before::text) is null then
+  if num_nonnulls(cancel_jobs.queue, cancel_jobs.type, cancel_jobs.unique_key, cancel_jobs.created_before) = 0 then
     raise exception using errcode = 'JQ001',
-      message = 'queue: queue, type and created_before are all null',
+      message = 'queue: queue, type, unique_key and created_before are all null',
       hint    = 'Say which jobs to cancel; to cancel all jobs, use created_before => now().';
   elsif not coalesce(cancel_jobs.max_jobs between 1 and 10000, false) then
     raise exception using errcode = 'JQ001',
@@ -45,6 +45,7 @@ begin
        and jobs.status in ('pending', 'running')
        and (cancel_jobs.queue is null or jobs.queue = cancel_jobs.queue collate "C")
        and (cancel_jobs.type is null or jobs.type = cancel_jobs.type collate "C")
+       and (cancel_jobs.unique_key is null or jobs.unique_key = cancel_jobs.unique_key collate "C")
      order by jobs.created_at, jobs.id
      limit cancel_jobs.max_jobs
        for no key update skip locked
@@ -67,5 +68,5 @@ begin
   perform pg_notify(cancel_channel(worker.id), '') from unnest(v_workers) as worker (id);
 end;
 $$;
-comment on function cancel_jobs(text, text, timestamptz, integer, text, timestamptz, text) is
-  'Cancel one batch of pending and running jobs of a queue, of a type, or created before a moment.';
+comment on function cancel_jobs(text, text, text, timestamptz, integer, text, timestamptz, text) is
+  'Cancel one batch of pending and running jobs: of a queue, a type, a unique key or an age.';

@@ -39,7 +39,8 @@ begin
   end if;
   select exists (select from scheduled
                   where scheduled.execute_at <= v_now and (v_queues is null or scheduled.queue = any (v_queues))),
-         exists (select from pauses)
+         case when v_queues is null then exists (select from pauses) else exists (select from pauses where pauses.kind = 'type')
+           or exists (select from pauses where pauses.kind = 'queue' and pauses.name = any (v_queues)) end
     into v_due, v_paused;
   if v_due then v_held := promote_jobs(1000, v_queues) = 0; end if;
   if v_paused then select * from without_paused(v_queues, v_except, v_now) into v_queues, v_except; end if;
@@ -47,9 +48,7 @@ begin
     v_ids := take_places(v_queues, claim_jobs.max_jobs, v_except, claim_jobs.alone, v_now);
     exit when v_ids <> '{}' or not check_floors();  -- it deleted a floor that hid jobs
   end loop;
-  if v_ids = '{}' then
-    perform set_config('pgjobq.skipped', 'held', true) where v_held; return;
-  end if;
+  if v_ids = '{}' then perform set_config('pgjobq.skipped', 'held', true) where v_held; return; end if;
   -- The lock stops a rescue from removing the worker until this claim is visible. If a rescue holds it, this fails.
   insert into claims (worker_id, id, claimed_at, job_ids)
   select worker.id, nextval('claim_seq'), v_now, v_ids

@@ -39,8 +39,8 @@ begin
       message = 'max_retries: an element is negative',
       hint    = 'Use 0 or more; 0 allows a single try.';
   elsif enqueue_jobs.expires_ats is not null then
-    perform check_new_job('', '{}', 0, null, 0, '', null, null, null, null, null, given.at)
-       from unnest(enqueue_jobs.expires_ats) as given (at);
+    perform check_new_job('', '{}', 0, given.execute_at, 0, '', null, null, null, null, null, given.at)
+       from unnest(enqueue_jobs.expires_ats, enqueue_jobs.execute_ats) as given (at, execute_at);
   end if;
   return query
   insert into jobs (id, queue, type, data, priority, max_retries, execute_at, expires_at)

@@ -47,7 +47,8 @@ begin
   waiting := (next_places(v_queues, -2147483649, 0, 1)).places is not null
              or exists (select from scheduled
                          where scheduled.execute_at <= clock_timestamp()
-                           and (watch_workers.queues is null or scheduled.queue = any (v_queues)));
+                           and (watch_workers.queues is null or scheduled.queue = any (v_queues)))
+             or check_floors();  -- it deleted a floor that may have hidden a job
   unknown := (select (select count(*) from claims
                         where claims.worker_id = workers.id and claims.id <> all (watch_workers.known))
                from workers

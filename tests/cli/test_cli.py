@@ -1,4 +1,4 @@
-"""The command line as people and scripts use it: a process, its output and its exit status."""
+"""The command line as people and scripts use it: a process with output and an exit status."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_help_is_quick_and_lists_the_commands() -> None:
         ["migrate", "--unknown"],
     ],
 )
-def test_wrong_usage_is_status_2(lone_cli: Cli, words: list[str]) -> None:
+def test_wrong_usage_exits_with_status_2(lone_cli: Cli, words: list[str]) -> None:
     done = lone_cli.run(*words)
     assert done.returncode == USAGE
     assert "Usage: " in done.stderr
@@ -86,7 +86,7 @@ def test_wrong_usage_is_status_2(lone_cli: Cli, words: list[str]) -> None:
 # -- the database ----------------------------------------------------------------------------------
 
 
-def test_migrate_installs_and_may_run_again(empty_cli: Cli) -> None:
+def test_migrate_installs_the_schema_and_can_run_again(empty_cli: Cli) -> None:
     for words in (["enqueue", "t"], ["list"], ["stats"]):
         assert "run: pgjobq migrate" in empty_cli.complaint(NOT_DONE, *words)
     assert empty_cli.said("migrate").startswith("schema pgjobq is installed, at version ")
@@ -113,9 +113,9 @@ def test_migrate_refuses_a_schema_with_other_tables(empty_cli: Cli, empty_dsn: s
 
 def test_printed_sql_installs_by_psql(empty_cli: Cli, empty_dsn: str) -> None:
     psql = shutil.which("psql") or str(find_bindir() / "psql")
-    script = empty_cli.said("migrate", "--print", env=environment())  # no database is needed for it
+    script = empty_cli.said("migrate", "--print", env=environment())  # this needs no database
     command = [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", empty_dsn]
-    for _ in range(2):  # it may run again
+    for _ in range(2):  # the script can run again
         done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
         assert "ERROR" not in done.stderr
@@ -139,7 +139,7 @@ def test_dsn_comes_from_the_option_then_the_variable_then_libpq(cli: Cli, dsn: s
     assert {job["id"] for job in cli.json("list")} == set(ids)
 
 
-def test_url_with_a_driver_in_it_is_taken_by_every_command(cli: Cli, dsn: str) -> None:
+def test_every_command_accepts_a_url_that_names_a_driver(cli: Cli, dsn: str) -> None:
     parts = conninfo_to_dict(dsn)
     url = "postgresql+psycopg://{user}:{password}@{host}:{port}/{dbname}".format_map(parts)
     for command in ("migrate", "check", "list"):
@@ -147,7 +147,7 @@ def test_url_with_a_driver_in_it_is_taken_by_every_command(cli: Cli, dsn: str) -
 
 
 @pytest.mark.parametrize("command", [["list"], ["migrate"], ["check"], ["worker", "handlers"], ["enqueue", "t"]])
-def test_database_that_does_not_answer_is_told_in_one_line(lone_cli: Cli, command: list[str]) -> None:
+def test_unreachable_database_is_reported_in_one_line(lone_cli: Cli, command: list[str]) -> None:
     said = lone_cli.complaint(NOT_DONE, *command)
     assert "PostgreSQL does not answer" in said
     assert "s3cret" not in said
@@ -155,14 +155,14 @@ def test_database_that_does_not_answer_is_told_in_one_line(lone_cli: Cli, comman
 
 @pytest.mark.parametrize("command", [["list"], ["migrate"], ["check"]])
 @pytest.mark.parametrize("bad", ["nosql://root@localhost/app", "nonsense", "host=127.0.0.1 colour=red"])
-def test_dsn_that_is_none_is_told_in_one_line(lone_cli: Cli, command: list[str], bad: str) -> None:
+def test_invalid_dsn_is_reported_in_one_line(lone_cli: Cli, command: list[str], bad: str) -> None:
     assert "dsn: " in lone_cli.complaint(USAGE, *command, "--dsn", bad)
 
 
 # -- jobs ------------------------------------------------------------------------------------------
 
 
-def test_enqueue_with_everything(cli: Cli) -> None:
+def test_enqueue_with_every_option(cli: Cli) -> None:
     words = ["--priority", "9", "--queue", "mail", "--max-retries", "1", "--id", "mine"]
     at = ["--execute-at", "2090-01-31T09:00+01:00"]
     assert cli.said("enqueue", "send_email", '{"to": "Ünal", "n": [1, null]}', *words, *at) == "mine\n"
@@ -176,7 +176,7 @@ def test_enqueue_with_everything(cli: Cli) -> None:
     assert later["data"] == {}
 
 
-def test_enqueue_reads_data_from_the_input(cli: Cli) -> None:
+def test_enqueue_reads_data_from_stdin(cli: Cli) -> None:
     data = {"text": "ü" * 200_000}
     job_id = cli.said("enqueue", "t", "-", stdin=json.dumps(data)).strip()
     assert cli.json("show", job_id)["data"] == data
@@ -206,7 +206,7 @@ def test_enqueue_reads_data_from_the_input(cli: Cli) -> None:
         (["x" * 10_000], "type: "),
     ],
 )
-def test_bad_jobs_are_named_and_not_sent(lone_cli: Cli, words: list[str], message: str) -> None:
+def test_invalid_job_is_refused_before_connecting(lone_cli: Cli, words: list[str], message: str) -> None:
     assert re.match(f"pgjobq: {message}", lone_cli.complaint(USAGE, "enqueue", *words))
 
 
@@ -216,7 +216,7 @@ def test_enqueue_of_an_id_that_exists_is_refused(cli: Cli, conn: Connection) -> 
     assert conn.execute("select count(*) from jobs").fetchone() == (1,)
 
 
-def test_list_filters_and_shows(cli: Cli, queue: JobQueue, storage: PostgresStorage) -> None:
+def test_list_filters_and_prints_a_table(cli: Cli, queue: JobQueue, storage: PostgresStorage) -> None:
     for n in range(5):
         queue.enqueue("greet", job_id=f"d{n}")
     queue.enqueue("send", queue="mail", job_id="m0", priority=9)
@@ -239,12 +239,12 @@ def test_list_filters_and_shows(cli: Cli, queue: JobQueue, storage: PostgresStor
         "execute_at",
         "error",
     ]
-    assert "ValueError: [bold]no luck[/]" in table  # markup is a text like any other
+    assert "ValueError: [bold]no luck[/]" in table  # markup is printed as it is
     assert "--status: 'done' is not a status; use pending, running" in cli.complaint(USAGE, "list", "--status", "done")
     assert "limit: " in cli.complaint(USAGE, "list", "--limit", "-1")
 
 
-def test_show_is_for_people_too(cli: Cli, queue: JobQueue) -> None:
+def test_show_prints_readable_lines(cli: Cli, queue: JobQueue) -> None:
     queue.enqueue("greet", {"name": "Ünal"}, job_id="a")
     lines = {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[-1] for line in cli.said("show", "a").splitlines()}
     assert (lines["id"], lines["status"], lines["data"]) == ("a", "pending", '{"name": "Ünal"}')
@@ -274,7 +274,7 @@ def test_retry_and_cancel(cli: Cli, queue: JobQueue, storage: PostgresStorage) -
     assert cli.json("show", "a")["status"] == "cancelled"
 
 
-def test_cancel_of_many(cli: Cli, queue: JobQueue) -> None:
+def test_cancel_by_filter(cli: Cli, queue: JobQueue) -> None:
     for n in range(4):
         queue.enqueue("send", queue="mail", job_id=f"m{n}")
     queue.enqueue("print", job_id="p")
@@ -289,6 +289,7 @@ def test_cancel_of_many(cli: Cli, queue: JobQueue) -> None:
     )
     assert cli.json("show", "p")["status"] == "pending"
     assert "use the ids of jobs, or else" in cli.complaint(USAGE, "cancel")
+    assert cli.said("cancel", "--unique-key", "none", "--yes") == "0 jobs cancelled\n"
     assert "use the ids of jobs, or else" in cli.complaint(USAGE, "cancel", "p", "--type", "print")
     assert "--max: " in cli.complaint(USAGE, "cancel", "p", "--max", "1")
     assert "--max: 0 is not" in cli.complaint(USAGE, "cancel", "--type", "print", "--max", "0", "--yes")
@@ -300,7 +301,7 @@ def test_cancel_of_many(cli: Cli, queue: JobQueue) -> None:
     assert cli.json("show", "p")["status"] == "pending"
 
 
-def test_one_bad_id_among_good_ones_does_not_stop_the_rest(cli: Cli, queue: JobQueue) -> None:
+def test_unknown_id_does_not_stop_the_others(cli: Cli, queue: JobQueue) -> None:
     for name in "ab":
         queue.enqueue("t", job_id=name)
     done = cli.run("cancel", "a", "nobody", "b")
@@ -328,7 +329,7 @@ def test_stats(cli: Cli, queue: JobQueue, storage: PostgresStorage) -> None:
     assert "Workers" in table
 
 
-def test_prune_deletes_what_is_past_its_age(
+def test_prune_deletes_finished_jobs_past_the_age(
     cli: Cli, queue: JobQueue, storage: PostgresStorage, conn: Connection
 ) -> None:
     for name in ("old", "young", "broken", "waits"):
@@ -359,10 +360,10 @@ def test_check_finds_a_database_that_is_not_migrated(empty_cli: Cli) -> None:
     assert [finding["ok"] for finding in json.loads(found.stdout)] == [False]
 
 
-def test_check_finds_nothing_where_all_is_well(cli: Cli, connect: Callable[..., Connection]) -> None:
+def test_check_succeeds_if_nothing_is_wrong(cli: Cli, connect: Callable[..., Connection]) -> None:
     young = connect(autocommit=False)
     young.execute("set transaction isolation level repeatable read")
-    young.execute("select 1")  # a snapshot, and not an old one
+    young.execute("select 1")  # this snapshot is not old
     findings = cli.json("check")
     assert [finding["name"] for finding in findings] == [
         "server",
@@ -383,9 +384,9 @@ def test_check_finds_nothing_where_all_is_well(cli: Cli, connect: Callable[..., 
     assert all(line.startswith("ok    ") for line in lines)
 
 
-def test_check_finds_a_queue_that_nobody_serves(cli: Cli, queue: JobQueue) -> None:
+def test_check_finds_a_queue_without_a_worker(cli: Cli, queue: JobQueue) -> None:
     queue.enqueue("t", queue="later", delay=60)
-    cli.said("check")  # not due yet
+    cli.said("check")  # the job is not due yet
     queue.enqueue("t", queue="mail")
     done = cli.run("check")
     assert done.returncode == NOT_DONE
@@ -393,12 +394,12 @@ def test_check_finds_a_queue_that_nobody_serves(cli: Cli, queue: JobQueue) -> No
     assert "pgjobq worker MODULE --queues NAME" in done.stdout
     worker = cli.start("worker", "handlers", "--queues", "default")
     until(lambda: cli.json("stats")["workers"])
-    assert cli.run("check").returncode == NOT_DONE  # it serves another queue
+    assert cli.run("check").returncode == NOT_DONE  # this worker serves another queue
     worker.terminate()
     assert worker.wait(10) == DONE
 
 
-def test_types_that_no_worker_takes_are_told(cli: Cli, queue: JobQueue) -> None:
+def test_stats_and_check_report_types_that_no_worker_takes(cli: Cli, queue: JobQueue) -> None:
     left = queue.enqueue("foreign", queue="mail")
     assert cli.json("stats")["unserved_types"] == [{"queue": "mail", "type": "foreign", "jobs": 1}]
     assert re.search(r"(?m)^mail +foreign +1$", cli.said("stats"))
@@ -420,7 +421,7 @@ def test_types_that_no_worker_takes_are_told(cli: Cli, queue: JobQueue) -> None:
 def test_check_finds_an_old_snapshot(connect: Callable[..., Connection], dsn: str, monkeypatch: Any) -> None:
     from pgjobq.postgres import doctor
 
-    # The limit is a minute; here a second's tenth, since no test can wait that long.
+    # The real limit is a minute, which is too long for a test.
     monkeypatch.setattr(doctor, "OLD_SNAPSHOT", 0.1)
     holder = connect(autocommit=False)
     holder.execute("set application_name = 'analyst'")

@@ -1,4 +1,4 @@
-"""pgjobq pause and resume, and what stats and check say of it."""
+"""pgjobq pause and resume, and how stats and check report a pause."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_pause_and_resume(cli: Cli, options: tuple[str, ...], kind: str) -> None
     assert cli.complaint(NOT_DONE, "resume", "mail", *options) == f"pgjobq: {kind} 'mail' was not paused\n"
 
 
-def test_jobs_of_a_paused_queue_are_no_finding(cli: Cli, dsn: str) -> None:
+def test_check_ignores_jobs_of_a_paused_queue(cli: Cli, dsn: str) -> None:
     with JobQueue(dsn) as queue:
         queue.enqueue("t", queue="mail")
         assert cli.run("check").returncode == NOT_DONE
@@ -38,15 +38,15 @@ def test_jobs_of_a_paused_queue_are_no_finding(cli: Cli, dsn: str) -> None:
     ("until", "says"),
     [("soon", "--until: 'soon' is not a time; use "), ("2001-01-01T00:00Z", "--until: "), ("2001-01-01", "--until: ")],
 )
-def test_bad_end_is_refused(cli: Cli, until: str, says: str) -> None:
+def test_invalid_until_is_refused(cli: Cli, until: str, says: str) -> None:
     assert cli.complaint(USAGE, "pause", "mail", "--until", until).startswith(f"pgjobq: {says}")
     assert cli.json("stats")["pauses"] == []
 
 
-def test_queue_pauses_and_refuses(dsn: str) -> None:
+def test_queue_refuses_an_invalid_pause(dsn: str) -> None:
     with JobQueue(dsn) as queue:
         with pytest.raises(InvalidJob, match=r"^until: .* has no time zone"):
-            queue.pause_queue("mail", until=datetime(2999, 1, 1))  # noqa: DTZ001  # it is what is refused
+            queue.pause_queue("mail", until=datetime(2999, 1, 1))  # noqa: DTZ001  # the test needs a naive time
         with pytest.raises(InvalidJob, match=r"^type: '' is not the name of a type"):
             queue.pause_type("")
         assert queue.pauses() == []
@@ -55,7 +55,7 @@ def test_queue_pauses_and_refuses(dsn: str) -> None:
         assert not queue.resume_type("export")
 
 
-def test_other_storages_say_that_they_cannot_pause() -> None:
+def test_other_storages_cannot_pause() -> None:
     with JobQueue(open_storage("sqlite:///:memory:")) as queue:
         with pytest.raises(Unsupported, match="SQLAlchemyStorage cannot pause queues and types"):
             queue.pause_queue("mail")

@@ -1,4 +1,4 @@
-"""The command line on every storage: the same commands, and plain words where one is PostgreSQL's alone."""
+"""The command line on every storage: the same commands, and clear refusals of those that only PostgreSQL has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 @pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A database of the test's own."""
+    """The URL of an empty database."""
     for name in AWS:
         monkeypatch.setenv(name, "test")
     return place(request.param, request, tmp_path)
@@ -37,7 +37,7 @@ def storage(url: str) -> Iterator[BaseStorage]:
 
 @pytest.fixture
 def cli(url: str, tmp_path: Path) -> Iterator[Cli]:
-    """On the storage, named by PGJOBQ_DSN."""
+    """The command line on the storage, through PGJOBQ_DSN."""
     (tmp_path / "handlers.py").write_text(HANDLERS)
     cli = Cli(url, tmp_path)
     for name in AWS:
@@ -51,7 +51,7 @@ def cli(url: str, tmp_path: Path) -> Iterator[Cli]:
 
 
 def take(storage: BaseStorage, count: int) -> list[Job]:
-    """Dequeue so many jobs; an index may show them a moment later."""
+    """Dequeue this many jobs. Repeat the call, because an index may be eventually consistent."""
     jobs: list[Job] = []
 
     def all_there() -> bool:
@@ -62,7 +62,7 @@ def take(storage: BaseStorage, count: int) -> list[Job]:
     return jobs
 
 
-def test_a_job_from_its_enqueue_to_its_end(cli: Cli, tmp_path: Path) -> None:
+def test_job_from_enqueue_to_completion(cli: Cli, tmp_path: Path) -> None:
     words = ["--priority", "9", "--queue", "mail", "--max-retries", "1", "--id", "mine"]
     assert cli.said("enqueue", "touch", '{"name": "Ünal"}', *words) == "mine\n"
     job = cli.json("show", "mine")
@@ -138,23 +138,23 @@ def test_stats_and_prune(cli: Cli, storage: BaseStorage) -> None:
     assert len(cli.json("list")) == 2
 
 
-def test_id_that_exists_is_refused(cli: Cli) -> None:
+def test_existing_id_is_refused(cli: Cli) -> None:
     cli.said("enqueue", "t", "--id", "a")
     assert "job_id: " in cli.complaint(NOT_DONE, "enqueue", "t", "--id", "a")
 
 
-def test_jobs_of_a_killed_worker_are_run_by_the_next(cli: Cli, tmp_path: Path, storage: BaseStorage) -> None:
-    """Its lease runs out; here it is cut short by hand, for no test can wait half a minute."""
+def test_next_worker_runs_the_jobs_of_a_dead_worker(cli: Cli, tmp_path: Path, storage: BaseStorage) -> None:
+    """The worker's lease has to run out. It is only 5 seconds here."""
     cli.said("enqueue", "hold", '{"name": "h"}', "--id", "held")
     take(storage, 1)
-    storage.close()  # without leave: as if it had died; its lease is 5 seconds
+    storage.close()  # without leave(), as if the process had died
     (tmp_path / "go").touch()
     cli.start("worker", "handlers")
     until(lambda: cli.json("show", "held")["status"] == "completed", 30)
     assert cli.json("show", "held")["attempts"] == 2
 
 
-# -- what is PostgreSQL's alone ---------------------------------------------------------------------
+# -- commands and options that only PostgreSQL has ---------------------------------------------------
 
 NOWHERE = [
     "sqlite:///{folder}/jobs.db",
@@ -171,7 +171,7 @@ def lone(tmp_path: Path) -> Cli:
 
 
 @pytest.mark.parametrize("dsn", NOWHERE)
-def test_commands_of_postgresql_say_so(lone: Cli, tmp_path: Path, dsn: str) -> None:
+def test_commands_for_postgresql_are_refused(lone: Cli, tmp_path: Path, dsn: str) -> None:
     dsn = dsn.format(folder=tmp_path)
     for command in ("migrate", "check", "repair"):
         said = lone.complaint(USAGE, command, "--dsn", dsn)
@@ -190,20 +190,20 @@ def test_commands_of_postgresql_say_so(lone: Cli, tmp_path: Path, dsn: str) -> N
         ["worker", "handlers", "--schema", "jobs"],
     ],
 )
-def test_options_of_postgresql_are_not_ignored(lone: Cli, tmp_path: Path, dsn: str, words: list[str]) -> None:
+def test_options_for_postgresql_are_refused(lone: Cli, tmp_path: Path, dsn: str, words: list[str]) -> None:
     (tmp_path / "handlers.py").write_text(HANDLERS)
     option = next(word for word in words if word.startswith("--"))
     said = lone.complaint(USAGE, *words, "--dsn", dsn.format(folder=tmp_path))
     assert said == f"pgjobq: {option}: this option is only for PostgreSQL; leave it out for other databases\n"
 
 
-def test_schema_of_the_environment_is_for_postgresql(lone: Cli, tmp_path: Path) -> None:
+def test_schema_in_the_environment_is_ignored(lone: Cli, tmp_path: Path) -> None:
     lone.environment["PGJOBQ_SCHEMA"] = "jobs"
     lone.said("enqueue", "t", "--dsn", f"sqlite:///{tmp_path / 'jobs.db'}")
 
 
 @pytest.mark.parametrize("dsn", ["sqlite://", "sqlite:///:memory:", "sqlite+pysqlite:///:memory:"])
-def test_database_in_memory_would_lose_the_job(lone: Cli, dsn: str) -> None:
+def test_database_in_memory_is_refused(lone: Cli, dsn: str) -> None:
     assert "dsn: a database in memory ends with this command; use a file" in lone.complaint(
         USAGE, "enqueue", "t", "--dsn", dsn
     )
@@ -211,9 +211,7 @@ def test_database_in_memory_would_lose_the_job(lone: Cli, dsn: str) -> None:
 
 @pytest.mark.parametrize("dsn", NOWHERE[1:])
 @pytest.mark.parametrize("words", [["list"], ["enqueue", "t"], ["worker", "handlers"]])
-def test_database_that_does_not_answer_is_told_in_one_line(
-    lone: Cli, tmp_path: Path, dsn: str, words: list[str]
-) -> None:
+def test_unreachable_database_is_reported_in_one_line(lone: Cli, tmp_path: Path, dsn: str, words: list[str]) -> None:
     (tmp_path / "handlers.py").write_text(HANDLERS)
     for name in AWS:
         lone.environment[name] = "test"
@@ -222,7 +220,7 @@ def test_database_that_does_not_answer_is_told_in_one_line(
     assert "s3cret" not in said
 
 
-def test_data_is_whole(cli: Cli) -> None:
+def test_data_is_stored_unchanged(cli: Cli) -> None:
     data: dict[str, Any] = {"text": "ü" * 50_000, "n": [1, -2.5, None, True, {"": {}}]}
     job_id = cli.said("enqueue", "t", "-", stdin=json.dumps(data)).strip()
     assert cli.json("show", job_id)["data"] == data

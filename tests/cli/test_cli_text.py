@@ -1,4 +1,4 @@
-"""What the command line prints of jobs is text: no markup, no names of pictures, no commands to the terminal."""
+"""The command line prints a job's texts as plain text: no markup, no emoji, no control sequences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ESCAPED = r":warning:[red]\x1b[31m\x1b]0;title\x07\x9b2J\r\u202etxt\u2028end"
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[Cli]:
-    """On a file with one failed job, in which every text that a user chose is nasty."""
+    """The command line on a file with one failed job, in which every text from the user contains control characters."""
     url = f"sqlite:///{tmp_path}/jobs.db"
     storage = SQLAlchemyStorage(url)
     storage.enqueue_many([NewJob(id=NASTY, type=NASTY, queue=NASTY, data={NASTY: NASTY})])
@@ -36,19 +36,19 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
 
 
 def is_plain(text: str) -> bool:
-    """Whether it has no control characters but ends of lines, and no picture came of a name."""
+    """Return whether the text has no control characters except newlines, and no emoji in place of its name."""
     controls = [c for c in text if unicodedata.category(c) in {"Cc", "Cf", "Zl", "Zp"} and c != "\n"]
     return not controls and "\N{WARNING SIGN}" not in text
 
 
-def test_list_prints_text(cli: Cli) -> None:
+def test_list_prints_plain_text(cli: Cli) -> None:
     printed = cli.said("list")
     assert is_plain(printed)
     assert printed.count(ESCAPED) == 3  # id, type and queue
     assert len(printed.splitlines()) == 2
 
 
-def test_show_prints_text(cli: Cli) -> None:
+def test_show_prints_plain_text(cli: Cli) -> None:
     printed = cli.said("show", NASTY)
     assert is_plain(printed)
     lines = printed.splitlines()
@@ -59,7 +59,7 @@ def test_show_prints_text(cli: Cli) -> None:
     assert json.loads(data) == {NASTY: NASTY}
 
 
-def test_stats_print_text(cli: Cli) -> None:
+def test_stats_prints_plain_text(cli: Cli) -> None:
     printed = cli.said("stats")
     assert is_plain(printed)
     assert printed.count(ESCAPED) == 2  # the queue and the worker's name
@@ -72,7 +72,7 @@ def test_json_is_exact_and_prints_no_control_characters(cli: Cli, words: list[st
     assert repr(NASTY)[1:-1] in repr(json.loads(printed))
 
 
-def test_ids_and_complaints_are_text(cli: Cli) -> None:
+def test_ids_and_errors_are_plain_text(cli: Cli) -> None:
     assert cli.said("enqueue", "t", "--id", "a\x1b[31m") == "a\\x1b[31m\n"
     assert cli.said("cancel", "a\x1b[31m") == "a\\x1b[31m\n"
     for status, words in (
@@ -84,14 +84,14 @@ def test_ids_and_complaints_are_text(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("words", [["list"], ["show", "a"]])
-def test_what_the_encoding_lacks_is_escaped(cli: Cli, words: list[str]) -> None:
+def test_characters_that_the_encoding_lacks_are_escaped(cli: Cli, words: list[str]) -> None:
     cli.said("enqueue", "snow ☃", "--id", "a")
     printed = cli.said(*words, env=cli.environment | {"PYTHONIOENCODING": "latin-1"})
     assert r"snow \u2603" in printed
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_log_lines_are_text(as_json: bool) -> None:
+def test_log_lines_are_plain_text(as_json: bool) -> None:
     formatter = EventFormatter(as_json=as_json)
     try:
         raise ValueError(NASTY + "\ud800")

@@ -1,4 +1,4 @@
-"""The commands that stay until they are told to end: `pgjobq worker` and `pgjobq dev`."""
+"""The commands that run until they are stopped: `pgjobq worker` and `pgjobq dev`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_worker_runs_jobs_until_sigterm(cli: Cli, tmp_path: Path) -> None:
     assert cli.json("stats")["workers"] == []
 
 
-def test_worker_imports_nothing_that_it_does_without(cli: Cli, tmp_path: Path, queue: JobQueue) -> None:
+def test_worker_does_not_import_unneeded_modules(cli: Cli, tmp_path: Path, queue: JobQueue) -> None:
     told = "import sys\nfrom pathlib import Path\nfrom pgjobq import job\n@job\ndef tell() -> None:\n"
     (tmp_path / "telling.py").write_text(f"{told}    Path('told').write_text(' '.join(sys.modules))\n")
     queue.enqueue("tell")
@@ -51,23 +51,25 @@ def test_worker_imports_nothing_that_it_does_without(cli: Cli, tmp_path: Path, q
     assert not {"rich", "sqlalchemy", "pydantic", "pgjobq.cli.admin", "pgjobq.cli.supervisor"} & set(modules)
 
 
-def test_worker_serves_the_queues_it_is_told(cli: Cli, tmp_path: Path, queue: JobQueue, conn: Connection) -> None:
+def test_worker_serves_only_its_queues(cli: Cli, tmp_path: Path, queue: JobQueue, conn: Connection) -> None:
     for name in ("mail", "news", "default"):
         queue.enqueue("touch", {"name": name}, queue=name)
     cli.start("worker", "handlers", "--queues", "mail, news", "--log-json")
     until(lambda: (tmp_path / "mail").exists() and (tmp_path / "news").exists())
-    until(lambda: conn.execute("select count(*) from doorbell").fetchone() == (1,))  # it is asleep
+    until(lambda: conn.execute("select count(*) from doorbell").fetchone() == (1,))  # the worker is asleep
     assert [job.queue for job in queue.get_pending_jobs()] == ["default"]
     started = json.loads(cli.log().splitlines()[0])
     assert (started["event"], started["queues"], started["level"]) == ("worker.started", "mail,news", "INFO")
 
 
-def test_worker_runs_as_many_at_once_as_it_is_told(cli: Cli, tmp_path: Path, queue: JobQueue, conn: Connection) -> None:
+def test_worker_runs_as_many_jobs_at_once_as_its_concurrency(
+    cli: Cli, tmp_path: Path, queue: JobQueue, conn: Connection
+) -> None:
     for n in range(3):
         queue.enqueue("hold", {"name": f"h{n}"}, priority=9 - n)
     cli.start("worker", "handlers", "--concurrency", "2")
     until(lambda: (tmp_path / "h0.began").exists() and (tmp_path / "h1.began").exists())
-    time.sleep(0.3)  # time enough for a third one, were there room
+    time.sleep(0.3)  # enough time to start a third job if there were room
     assert not (tmp_path / "h2.began").exists()
     assert conn.execute("select count(*) from jobs where status = 'running'").fetchone() == (2,)
     (tmp_path / "go").touch()
@@ -91,7 +93,7 @@ def test_sigterm_lets_a_running_job_finish(cli: Cli, tmp_path: Path, queue: JobQ
 
 
 def until_it_ends(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Send it the signal again and again: those within a second of the first count as one with it."""
+    """Send the signal until the process ends, because signals within a second of the first one count as the same."""
 
     def has_ended() -> bool:
         process.send_signal(number)
@@ -101,14 +103,14 @@ def until_it_ends(process: subprocess.Popen[str], number: signal.Signals) -> Non
 
 
 @pytest.mark.parametrize("how", ["second signal", "grace is over"])
-def test_job_that_does_not_end_is_released(cli: Cli, tmp_path: Path, queue: JobQueue, how: str) -> None:
+def test_unfinished_job_is_released(cli: Cli, tmp_path: Path, queue: JobQueue, how: str) -> None:
     job_id = queue.enqueue("hold", {"name": "h"})
     worker = cli.start("worker", "handlers", *(["--grace", "0.2"] if how == "grace is over" else []))
     until((tmp_path / "h.began").exists)
     worker.send_signal(signal.SIGTERM)
     until(lambda: "worker.signal" in cli.log())
     if how == "second signal":
-        assert worker.poll() is None  # the grace is 30 seconds
+        assert worker.poll() is None  # the grace period is 30 seconds
         until_it_ends(worker, signal.SIGTERM)
     assert worker.wait(10) == DONE
     job = queue.get_job(job_id)
@@ -116,7 +118,7 @@ def test_job_that_does_not_end_is_released(cli: Cli, tmp_path: Path, queue: JobQ
     assert (job.status, job.attempts) == ("pending", 0)
 
 
-def test_ctrl_c_stops_a_worker_in_good_order(cli: Cli) -> None:
+def test_ctrl_c_stops_a_worker_cleanly(cli: Cli) -> None:
     worker = cli.start("worker", "handlers")
     until(lambda: "worker.started" in cli.log())
     worker.send_signal(signal.SIGINT)
@@ -137,19 +139,21 @@ def test_ctrl_c_stops_a_worker_in_good_order(cli: Cli) -> None:
         (["handlers", "--log-level", "loud"], USAGE, "--log-level: 'loud' is not a level; use debug, info"),
     ],
 )
-def test_worker_set_up_wrongly_says_how_to_mend_it(cli: Cli, words: list[str], status: int, message: str) -> None:
+def test_worker_with_invalid_options_says_how_to_correct_them(
+    cli: Cli, words: list[str], status: int, message: str
+) -> None:
     assert re.match(f"pgjobq: {message}", cli.complaint(status, "worker", *words))
 
 
-def test_worker_on_a_database_that_is_not_migrated(empty_cli: Cli) -> None:
+def test_worker_refuses_a_database_that_is_not_migrated(empty_cli: Cli) -> None:
     assert "run: pgjobq migrate" in empty_cli.complaint(NOT_DONE, "worker", "handlers")
 
 
 # -- dev -------------------------------------------------------------------------------------------
 
 
-def test_dev_server_stays_until_ctrl_c_and_is_found_by_a_second_one(cli: Cli) -> None:
-    # A folder that the server's user gets through to, when that is another than this one.
+def test_dev_server_runs_until_ctrl_c_and_a_second_one_finds_it(cli: Cli) -> None:
+    # The server may run as another user, which needs access to the folder.
     with tempfile.TemporaryDirectory(prefix="pgjobq-dev-") as folder:
         Path(folder).chmod(0o755)
         words = ("dev", "--folder", f"{folder}/server")
@@ -167,7 +171,7 @@ def test_dev_server_stays_until_ctrl_c_and_is_found_by_a_second_one(cli: Cli) ->
         assert server.stdout.read() == "stopped\n"
         again = cli.start(*words)
         assert again.stdout is not None
-        anew = [again.stdout.readline() for _ in range(4)][2].split("'")[1]
-        assert cli.json("list", "--dsn", anew)[0]["id"] == job_id  # its data stays
+        restarted_dsn = [again.stdout.readline() for _ in range(4)][2].split("'")[1]
+        assert cli.json("list", "--dsn", restarted_dsn)[0]["id"] == job_id  # the data was kept
         again.send_signal(signal.SIGTERM)
         assert again.wait(20) == DONE

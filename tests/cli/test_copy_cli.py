@@ -1,4 +1,4 @@
-"""pgjobq copy, as a person runs it; and from a table of DBJobQ."""
+"""pgjobq copy as a process, between schemas and from a table of DBJobQ."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 Connection = psycopg.Connection[Any]
 DONE, NOT_DONE, USAGE = 0, 1, 2
 
-# The table that DBJobQ makes, with rows as its users have them.
+# The table that DBJobQ creates, with typical rows.
 DBJOBQ = """
 create table jobs (
     id varchar primary key,
@@ -72,7 +72,7 @@ class Cli:
         )
 
     def run(self, *words: str) -> tuple[int, str, str]:
-        """Exit status, output, complaints."""
+        """Run the command and return its exit status, stdout and stderr."""
         process = self.start(*words)
         output, complaints = process.communicate(timeout=60)
         return process.returncode, output, complaints
@@ -85,7 +85,7 @@ def cli(tmp_path: Path) -> Cli:
 
 @pytest.fixture
 def old(tmp_path: Path) -> sqlite3.Connection:
-    """A file old.db of DBJobQ, with one job in each state."""
+    """A file old.db of DBJobQ with one job in each state."""
     conn = sqlite3.connect(tmp_path / "old.db")
     conn.executescript(DBJOBQ + ROWS)
     return conn
@@ -103,7 +103,7 @@ def other(dsn: str) -> Iterator[PostgresStorage]:
 # -- from schema to schema --------------------------------------------------------------------------
 
 
-def test_copies_says_how_many_and_may_run_again(
+def test_copy_reports_its_counts_and_can_run_again(
     cli: Cli, dsn: str, storage: PostgresStorage, other: PostgresStorage
 ) -> None:
     storage.enqueue_many([NewJob(type="t", id=str(n)) for n in range(5)])
@@ -113,7 +113,7 @@ def test_copies_says_how_many_and_may_run_again(
     assert len(other.list_jobs()) == 5
 
 
-def test_worker_at_the_source_is_warned_of(cli: Cli, dsn: str, storage: PostgresStorage, other: Any) -> None:
+def test_copy_warns_of_a_worker_at_the_source(cli: Cli, dsn: str, storage: PostgresStorage, other: Any) -> None:
     storage.enqueue("a", "t", {})
     assert storage.dequeue() is not None
     status, output, complaints = cli.run(dsn, dsn, "--dst-schema", "other")
@@ -138,7 +138,7 @@ def test_worker_at_the_source_is_warned_of(cli: Cli, dsn: str, storage: Postgres
         (["sqlite:///old.db", "{dsn}", "--src-schema", "x"], "--src-schema: this option is only for PostgreSQL"),
     ],
 )
-def test_set_up_wrongly_it_says_how_to_mend_it(
+def test_invalid_options_are_refused_with_a_remedy(
     cli: Cli, dsn: str, words: list[str], message: str, tmp_path: Path
 ) -> None:
     parts = conninfo_to_dict(dsn)
@@ -152,12 +152,12 @@ def test_set_up_wrongly_it_says_how_to_mend_it(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_interrupted_it_says_so_and_the_next_one_goes_on(
+def test_interrupted_copy_reports_its_counts_and_can_be_resumed(
     cli: Cli, dsn: str, storage: PostgresStorage, other: PostgresStorage, conn: Connection
 ) -> None:
     storage.enqueue_many([NewJob(type="t", id=f"{n:04}") for n in range(2000)])
     words = (dsn, dsn, "--dst-schema", "other", "--batch", "50")
-    # Nothing goes into the second half before the signal has come: the copy waits for this lock.
+    # The copy waits for this lock at job 1000, so the second half is not copied before the signal.
     conn.execute(
         "create function other.hold() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(4711); return null; end $$"
     )
@@ -183,14 +183,14 @@ def test_interrupted_it_says_so_and_the_next_one_goes_on(
     found = re.fullmatch(r"(\d+) jobs copied, (\d+) were already there\n", output)
     assert found is not None
     assert int(found[1]) + int(found[2]) == 2000
-    assert int(found[2]) in (1000, 1050)  # the batch at the lock ended one way or the other
+    assert int(found[2]) in (1000, 1050)  # the batch at the lock was either committed or not
     assert {job.id for job in other.list_jobs()} == {f"{n:04}" for n in range(2000)}
 
 
 # -- from DBJobQ ------------------------------------------------------------------------------------
 
 
-def test_table_of_dbjobq_arrives_whole(
+def test_table_of_dbjobq_is_copied_completely(
     cli: Cli, dsn: str, old: sqlite3.Connection, storage: PostgresStorage, registry: Registry
 ) -> None:
     before = old.execute("select * from jobs").fetchall()
@@ -213,7 +213,7 @@ def test_table_of_dbjobq_arrives_whole(
         "f": (4, 3, 5, "default"),
     }
     assert jobs["p"].data == {"name": "Ünal"}
-    assert jobs["l"].execute_at == datetime(2090, 1, 1, tzinfo=UTC)  # no zone is there: UTC
+    assert jobs["l"].execute_at == datetime(2090, 1, 1, tzinfo=UTC)  # a time without a zone counts as UTC
     assert jobs["c"].created_at == datetime(2024, 1, 4, 10, 0, 0, 123456, UTC)
     assert jobs["c"].finished_at == datetime(2024, 1, 4, 10, 0, 1, tzinfo=UTC)
     assert jobs["f"].failed_at == jobs["f"].finished_at == datetime(2024, 1, 5, 10, 0, 1, tzinfo=UTC)
@@ -228,10 +228,10 @@ def test_table_of_dbjobq_arrives_whole(
     assert greeted == ["Ünal", "r"]
     assert storage.prune(timedelta(days=1)) == 1
     assert old.execute("select * from jobs").fetchall() == before
-    assert cli.run("sqlite:///old.db", dsn)[1].startswith("1 jobs copied, 4 were already there")  # the pruned one
+    assert cli.run("sqlite:///old.db", dsn)[1].startswith("1 jobs copied, 4 were already there")  # the pruned job
 
 
-def test_rows_that_are_no_jobs_are_told_and_the_rest_is_copied(
+def test_invalid_rows_are_reported_and_the_rest_is_copied(
     cli: Cli, dsn: str, old: sqlite3.Connection, storage: PostgresStorage
 ) -> None:
     with old:
@@ -258,7 +258,7 @@ def test_rows_that_are_no_jobs_are_told_and_the_rest_is_copied(
     assert len(storage.list_jobs()) == 5
 
 
-def test_more_refusals_than_one_reads_are_counted(cli: Cli, dsn: str, old: sqlite3.Connection) -> None:
+def test_refusals_after_the_first_20_are_only_counted(cli: Cli, dsn: str, old: sqlite3.Connection) -> None:
     with old:
         old.executemany(
             "insert into jobs (id, type, data, status) values (?, 't', '[]', 'pending')", [(n,) for n in range(50)]
@@ -278,14 +278,14 @@ def test_more_refusals_than_one_reads_are_counted(cli: Cli, dsn: str, old: sqlit
         ),
     ],
 )
-def test_table_of_others_is_refused(cli: Cli, dsn: str, tmp_path: Path, table: str, message: str) -> None:
+def test_table_of_another_application_is_refused(cli: Cli, dsn: str, tmp_path: Path, table: str, message: str) -> None:
     with sqlite3.connect(tmp_path / "old.db") as conn:
         conn.execute(table)
     conn.close()
     assert cli.run("sqlite:///old.db", dsn) == (NOT_DONE, "", f"pgjobq: {message}\n")
 
 
-def test_worker_on_a_file_is_warned_of(cli: Cli, dsn: str, tmp_path: Path) -> None:
+def test_copy_warns_of_a_worker_on_a_file(cli: Cli, dsn: str, tmp_path: Path) -> None:
     source = open_storage(f"sqlite:///{tmp_path / 'jobs.db'}")
     source.enqueue("a", "t", {})
     assert source.dequeue() is not None
@@ -310,15 +310,15 @@ def test_worker_on_a_file_is_warned_of(cli: Cli, dsn: str, tmp_path: Path) -> No
         "sqlalchemy+postgresql://u:s3cret@127.0.0.1:1/a",
     ],
 )
-def test_database_that_does_not_answer_is_told(cli: Cli, dsn: str, url: str, way: str) -> None:
+def test_unreachable_database_is_reported(cli: Cli, dsn: str, url: str, way: str) -> None:
     status, output, complaints = cli.run(*([url, dsn] if way == "SRC" else [dsn, url]))
     assert (status, output, complaints.count("\n")) == (NOT_DONE, "", 1)
     assert "127.0.0.1" in complaints
     assert "s3cret" not in complaints
 
 
-def test_dbjobq_on_postgresql(cli: Cli, dsn: str, conn: Connection, storage: PostgresStorage) -> None:
-    """Its table is in the same database, in another schema; times there have no zone either."""
+def test_copy_from_dbjobq_on_postgresql(cli: Cli, dsn: str, conn: Connection, storage: PostgresStorage) -> None:
+    """The table is in another schema of the same database, and its times have no zone."""
     conn.execute("set search_path to public")
     conn.execute((DBJOBQ + ROWS).encode())
     parts = conninfo_to_dict(dsn)

@@ -1,4 +1,4 @@
-"""The demo on another database than PostgreSQL: to its end, and interrupted."""
+"""The demo on other databases than PostgreSQL: to the end, and interrupted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pgjobq.demo.anywhere import QUEUE
 from pgjobq.demo.parts import Interruption
 from pgjobq.signals import SIGNALS
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the test looks for processes in /proc")
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_every_order_gets_its_invoice(
 ) -> None:
     url = f"sqlite:///{temporary}/demo.db" if kind == "sqlite" else place(kind, request, temporary)
     storage = open_storage(url)
-    storage.enqueue("mine", "of-the-user", {})  # in the same database: not the demo's to run
+    storage.enqueue("mine", "of-the-user", {})  # the demo must not run this job
     storage.close()
     demos.append(demo := Demo(temporary, "--dsn", url, "--folder", str(temporary / "out")))
     status, output = demo.ended()
@@ -62,7 +62,7 @@ def test_every_order_gets_its_invoice(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("moment", ["at its start", "while orders come in"])
-def test_interrupted_it_leaves_what_the_user_named_and_no_job_that_waits(
+def test_interrupted_demo_leaves_the_users_database_and_no_unfinished_job(
     temporary: Path, demos: list[Demo], number: signal.Signals, moment: str
 ) -> None:
     demos.append(demo := Demo(temporary, "--dsn", f"sqlite:///{temporary}/demo.db"))
@@ -71,7 +71,7 @@ def test_interrupted_it_leaves_what_the_user_named_and_no_job_that_waits(
     else:
         assert demo.process.stdout is not None
         while "3. Orders come in" not in (said := demo.process.stdout.readline()):
-            assert said, "it ended before orders came in"
+            assert said, "the demo ended before orders came in"
         time.sleep(0.3)
     demo.process.send_signal(number)
     status, output = demo.ended()
@@ -89,7 +89,7 @@ def test_interrupted_it_leaves_what_the_user_named_and_no_job_that_waits(
 
 @pytest.fixture
 def interruption() -> Iterator[Interruption]:
-    """It takes the process's signals, which are given back."""
+    """An Interruption, which handles the process's signals. The handlers are restored at the end."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield Interruption()
     for number, handler in before.items():
@@ -97,17 +97,17 @@ def interruption() -> Iterator[Interruption]:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_an_interruption_waits_for_the_next_pause(interruption: Interruption, number: signal.Signals) -> None:
+def test_interruption_takes_effect_at_the_next_pause(interruption: Interruption, number: signal.Signals) -> None:
     interruption.pause(0)
-    signal.raise_signal(number)  # as if inside a storage's call
+    signal.raise_signal(number)  # as if during a call of the storage
     with pytest.raises(KeyboardInterrupt):
         interruption.pause(60)
-    signal.raise_signal(number)  # the cleaning up goes on
+    signal.raise_signal(number)  # the cleanup is not interrupted
     signal.raise_signal(number)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_second_interruption_waits_for_nothing(interruption: Interruption, number: signal.Signals) -> None:
+def test_second_interruption_takes_effect_at_once(interruption: Interruption, number: signal.Signals) -> None:
     signal.raise_signal(number)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(number)
@@ -124,7 +124,7 @@ def test_a_second_interruption_waits_for_nothing(interruption: Interruption, num
         (["--dsn", "sqlite:///:memory:"], 1, "a database in memory"),
     ],
 )
-def test_what_it_cannot_run_on_is_told(
+def test_unsuitable_database_is_refused(
     temporary: Path, demos: list[Demo], words: list[str], status: int, message: str
 ) -> None:
     demos.append(demo := Demo(temporary, *words))

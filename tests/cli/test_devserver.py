@@ -1,4 +1,4 @@
-"""The development server: its life, and that nothing of it is left behind."""
+"""The development server: it starts, keeps or removes its data, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from helpers.until import until
 
 from pgjobq.devserver import DevServer, DevServerError, DevServerRunning, default_folder, find_bindir, temporary_root
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what it takes that PostgreSQL refuses root")
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="PostgreSQL refuses to run as root, so this is only needed as root"
+)
 RUN_ONE = """
 import sys, time
 from pgjobq.devserver import DevServer
@@ -36,11 +38,11 @@ def gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    # A zombie that init has not reaped yet is gone, too.
+    # A zombie has ended, although init has not reaped it yet.
     return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
 
 
-def test_the_server_gets_variables_of_its_own() -> None:
+def test_server_gets_additional_environment_variables() -> None:
     with DevServer(environment={"PGJOBQ_MARK": "here"}) as server, psycopg.connect(server.dsn) as conn:
         conn.execute("create temporary table said (word text)")
         conn.execute("copy said from program 'echo $PGJOBQ_MARK'")
@@ -48,7 +50,7 @@ def test_the_server_gets_variables_of_its_own() -> None:
         assert "PGJOBQ_MARK" not in os.environ
 
 
-def test_temporary_server_leaves_nothing() -> None:
+def test_temporary_server_leaves_nothing_behind() -> None:
     with DevServer(settings={"work_mem": "7MB"}) as server:
         folder, pid = server.folder, server.pid
         assert folder is not None
@@ -59,7 +61,7 @@ def test_temporary_server_leaves_nothing() -> None:
                 "off",
             )
             assert conn.execute("select current_setting('listen_addresses')").fetchone() == ("127.0.0.1",)
-        # Without the password nobody gets in.
+        # The password is required.
         with pytest.raises(psycopg.OperationalError):
             psycopg.connect(server.dsn.replace("postgres:", "postgres:not"))
     assert gone(pid)
@@ -69,14 +71,14 @@ def test_temporary_server_leaves_nothing() -> None:
 
 @pytest.fixture
 def open_folder(tmp_path: Path) -> Path:
-    """A folder that the server's user gets through to, also when that is not this one."""
+    """A folder that the server can access when it runs as another user."""
     for path in (tmp_path, *list(tmp_path.parents)[:3]):
         if path.stat().st_uid == os.geteuid():
             path.chmod(path.stat().st_mode | 0o011)
     return tmp_path
 
 
-def test_persistent_server_keeps_its_data_and_says_where_it_runs(open_folder: Path) -> None:
+def test_persistent_server_keeps_its_data_and_reports_its_dsn(open_folder: Path) -> None:
     folder = open_folder / "dev"
     with DevServer(folder) as server:
         dsn = server.dsn
@@ -85,16 +87,19 @@ def test_persistent_server_keeps_its_data_and_says_where_it_runs(open_folder: Pa
         with pytest.raises(DevServerRunning, match="runs in") as running, DevServer(folder):
             pass
         assert running.value.dsn == dsn
-        assert server.pid is not None  # the refused one did no harm
+        assert server.pid is not None  # the refused start did not stop it
     with DevServer(folder) as server:
-        assert server.dsn == dsn  # password and port were kept
+        assert server.dsn == dsn  # the password and the port were kept
         with psycopg.connect(dsn) as conn:
             assert conn.execute("select count(*) from kept").fetchone() == (0,)
 
 
 @pytest.fixture
 def run_one(open_folder: Path) -> Iterator[Callable[[], tuple[subprocess.Popen[str], int, Path]]]:
-    """Starts a program that runs a temporary server; gives it, the server's process id and folder."""
+    """Return a function that starts a program with a temporary server.
+
+    It returns the program, and the process id and the folder of the server.
+    """
     programs: list[subprocess.Popen[str]] = []
 
     def run() -> tuple[subprocess.Popen[str], int, Path]:
@@ -121,7 +126,7 @@ RunOne = Callable[[], tuple[subprocess.Popen[str], int, Path]]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signalled_program_leaves_nothing(run_one: RunOne, number: signal.Signals) -> None:
+def test_signalled_program_leaves_nothing_behind(run_one: RunOne, number: signal.Signals) -> None:
     program, pid, folder = run_one()
     assert folder.is_dir()
     program.send_signal(number)
@@ -130,7 +135,7 @@ def test_signalled_program_leaves_nothing(run_one: RunOne, number: signal.Signal
     assert not folder.exists()
 
 
-def test_killed_program_leaves_no_server_and_its_folder_goes_at_the_next_start(run_one: RunOne) -> None:
+def test_next_start_removes_the_folder_of_a_killed_program(run_one: RunOne) -> None:
     program, pid, folder = run_one()
     program.kill()
     program.wait()
@@ -140,15 +145,15 @@ def test_killed_program_leaves_no_server_and_its_folder_goes_at_the_next_start(r
     assert not folder.exists()
     assert another.is_dir()
     run_one()
-    assert another.is_dir()  # a folder in use stays
+    assert another.is_dir()  # a folder in use is kept
 
 
-def test_interrupt_waits_while_tempfile_tries_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_waits_while_tempfile_tests_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = os.open
 
     def interrupted(path: str, *rest: int, **named: int) -> int:
         descriptor = opened(path, *rest, **named)
-        # When tempfile has made its file, and does not yet know it; to this thread, for the test's process has others.
+        # tempfile has created its test file, but has not recorded it yet. Only this thread gets the signal.
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         return descriptor
 
@@ -168,12 +173,12 @@ with DevServer() as server:
     if child := os.fork():
         os.waitpid(child, 0)
         print(server.pid is not None, server.folder.is_dir())
-"""  # the child leaves the block, and runs what is registered for the exit
+"""  # the child leaves the with block and runs its exit handlers
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "True True\n"
 
 
-def test_files_half_made_are_made_again(open_folder: Path) -> None:
+def test_half_created_data_is_created_again(open_folder: Path) -> None:
     folder = open_folder / "dev"
     half = folder / "run" / "data.new"
     half.mkdir(parents=True)
@@ -183,44 +188,44 @@ def test_files_half_made_are_made_again(open_folder: Path) -> None:
     assert not half.exists()
 
 
-def test_kept_port_that_is_taken_gives_way(open_folder: Path) -> None:
+def test_kept_port_is_changed_if_it_is_taken(open_folder: Path) -> None:
     with DevServer(open_folder / "dev") as server:
         port = port_of(server.dsn)
     with DevServer(port=port), DevServer(open_folder / "dev") as server:
         assert port_of(server.dsn) != port
 
 
-def test_version_is_the_servers() -> None:
+def test_version_matches_the_server() -> None:
     with DevServer() as server, psycopg.connect(server.dsn) as conn:
         row = conn.execute("select current_setting('server_version')").fetchone()
     assert row is not None
     assert row[0].split()[0] == server.version
 
 
-def test_port_that_is_taken_is_told() -> None:
+def test_taken_port_is_reported() -> None:
     with DevServer() as server:
         port = port_of(server.dsn)
         with pytest.raises(DevServerError, match=f"did not start on port {port}"):
             DevServer(port=port).start()
 
 
-def test_programs_named_wrongly_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_wrong_folder_of_programs_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PGJOBQ_PG_BIN", str(tmp_path))
     with pytest.raises(DevServerError, match="PGJOBQ_PG_BIN: there is no initdb"):
         find_bindir()
 
 
-def test_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_default_folder_depends_on_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert default_folder() == tmp_path / "pgjobq" / "dev"
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert default_folder() == Path.home() / ".local" / "share" / "pgjobq" / "dev"
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert default_folder() == Path("/var/lib/pgjobq/dev")  # nobody else enters root's home
+    assert default_folder() == Path("/var/lib/pgjobq/dev")  # other users have no access to root's home
 
 
-def test_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DevServerError, match=r"could not be started: .*file"):
         DevServer(tmp_path / "file" / "dev").start()
@@ -228,20 +233,20 @@ def test_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 @pytest.fixture
 def closed_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that root alone enters, such as its home."""
+    """A folder that only root can access, such as root's home."""
     folder = tmp_path_factory.mktemp("closed")
     folder.chmod(0o700)
     return folder
 
 
 @as_root
-def test_folder_that_root_alone_enters_is_told(closed_folder: Path) -> None:
+def test_folder_that_only_root_can_access_is_refused(closed_folder: Path) -> None:
     with pytest.raises(DevServerError, match=r"cannot access .*; use another folder"):
         DevServer(closed_folder / "dev").start()
 
 
 @as_root
-def test_temporary_folder_that_root_alone_enters_is_passed_over(
+def test_temporary_folder_that_only_root_can_access_is_not_used(
     closed_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(closed_folder))
@@ -253,7 +258,7 @@ def test_temporary_folder_that_root_alone_enters_is_passed_over(
 
 @as_root
 @pytest.mark.parametrize("mode", [0o755, 0o700])
-def test_programs_that_root_alone_reaches_are_copied(
+def test_programs_that_only_root_can_access_are_copied(
     closed_folder: Path, open_folder: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
     monkeypatch.delenv("PGJOBQ_PG_BIN", raising=False)
@@ -264,7 +269,7 @@ def test_programs_that_root_alone_reaches_are_copied(
             shutil.copytree(part, closed_folder / part.name, symlinks=True)
     for path in closed_folder.rglob("*"):
         if not path.is_symlink():
-            path.chmod(path.stat().st_mode & mode)  # 0o700: as a strict umask installs them
+            path.chmod(path.stat().st_mode & mode)  # 0o700 is what a strict umask gives
     monkeypatch.setenv("PGJOBQ_PG_BIN", str(closed_folder / bindir.relative_to(package.parent)))
     with DevServer(open_folder / "dev") as server, psycopg.connect(server.dsn) as conn:
         assert conn.execute("select 1").fetchone() == (1,)

@@ -1,4 +1,4 @@
-"""StorageContract: storages that keep their promises pass it, and those that do not are told which they break."""
+"""Tests of StorageContract: correct storages pass it, and each broken storage fails with the promise that it breaks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BROKEN = Path(helpers.broken_storages.__file__)
 
 
 class TestPostgresStorage(StorageContract):
-    """With everything that it adds to the seven methods."""
+    """Includes the tests of all optional methods."""
 
     storage_class = PostgresStorage
 
@@ -34,7 +34,7 @@ class TestPostgresStorage(StorageContract):
 
 
 class TestSevenMethods(StorageContract):
-    """A class of the seven methods alone, which lives in one process."""
+    """A storage with only the seven abstract methods, which works in one process."""
 
     storage_class = DictStorage
     processes = False
@@ -45,7 +45,7 @@ class TestSevenMethods(StorageContract):
 
 
 class TestMemoryStorage(StorageContract):
-    """A storage with everything, for the broken ones below to be made of."""
+    """A storage with all optional methods. Most broken storages are subclasses of it."""
 
     storage_class = MemoryStorage
     processes = False
@@ -55,20 +55,23 @@ class TestMemoryStorage(StorageContract):
         return partial(MemoryStorage, Memory())
 
 
-# -- storages that break a promise are told which -------------------------------------------------------
+# -- broken storages -----------------------------------------------------------------------------------
 
-TOLD = "test_broken_promise_is_told"
+REPORTED = "test_broken_promise_is_reported"
 SAYS = [(name, test, sentence) for name, case in CASES.items() for test, sentence in case.says.items()]
 
 
 @pytest.fixture(scope="module")
 def failures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]:
-    """What each test said of each broken storage; from one run of pytest over all that this run asks for."""
+    """Return the failure message of each test of each broken storage.
+
+    One run of pytest collects them all. It runs only the tests that the present session has selected.
+    """
     folder = tmp_path_factory.mktemp("report")
     report = folder / "report.xml"
-    items: list[Any] = [item for item in request.session.items if getattr(item, "originalname", "") == TOLD]
+    items: list[Any] = [item for item in request.session.items if getattr(item, "originalname", "") == REPORTED]
     tests = [f"{BROKEN}::Test{params['name']}::{params['test']}" for params in (item.callspec.params for item in items)]
-    # A folder of its own: pytest closes the usual one, where a server of another test may be at home.
+    # pytest makes its default base folder private, but a server of another test may use it as another user.
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={folder / 'of-tests'}"]
     command += [f"--junitxml={report}", *tests]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BROKEN.parent, timeout=600)
@@ -82,7 +85,7 @@ def failures(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize(("name", "test", "sentence"), SAYS)
-def test_broken_promise_is_told(failures: dict[tuple[str, str], str], name: str, test: str, sentence: str) -> None:
+def test_broken_promise_is_reported(failures: dict[tuple[str, str], str], name: str, test: str, sentence: str) -> None:
     assert failures[name, test].startswith("pgjobq.testing.promises.BrokenPromise: ")
     assert sentence in failures[name, test]
 
@@ -103,7 +106,7 @@ from helpers.memory_storages import DictStorage, Memory, MemoryStorage
 from pgjobq.testing import StorageContract
 
 
-class TestUntold(StorageContract):
+class TestWithoutClass(StorageContract):
     processes = False
 
     @pytest.fixture
@@ -111,11 +114,11 @@ class TestUntold(StorageContract):
         return partial(DictStorage, Memory())
 
 
-class TestTold(TestUntold):
+class TestWithClass(TestWithoutClass):
     storage_class = DictStorage
 
 
-class TestToldMore(TestTold):
+class TestWithClassAndChoices(TestWithClass):
     storage_class = MemoryStorage
     cancels = False
     test_release = None
@@ -128,7 +131,7 @@ class TestWithoutFixture(StorageContract):
 
 @pytest.fixture
 def run_pytest(tmp_path: Path) -> Callable[..., str]:
-    """Runs pytest on a file of its own; what it printed."""
+    """Run pytest on a file that contains PLAIN, and return its output."""
     (tmp_path / "test_plain.py").write_text(PLAIN)
 
     def run(*arguments: str) -> str:
@@ -148,31 +151,31 @@ def run_pytest(tmp_path: Path) -> Callable[..., str]:
     return run
 
 
-def test_what_a_storage_cannot_is_left_out(run_pytest: Callable[..., str]) -> None:
+def test_tests_of_missing_features_are_left_out(run_pytest: Callable[..., str]) -> None:
     collected = run_pytest("--collect-only", "test_plain.py")
 
     def has(name: str, test: str) -> bool:
         return f"test_plain.py::{name}::{test}\n" in collected
 
-    assert [has("TestUntold", test) for test in ("test_cancel", "test_prune", "test_fail")] == [True, True, True]
-    assert [has("TestTold", test) for test in ("test_cancel", "test_prune", "test_fail")] == [False, False, True]
+    assert [has("TestWithoutClass", test) for test in ("test_cancel", "test_prune", "test_fail")] == [True, True, True]
+    assert [has("TestWithClass", test) for test in ("test_cancel", "test_prune", "test_fail")] == [False, False, True]
     tests = ("test_cancel", "test_prune", "test_fail", "test_release", "test_processes_on_one_database")
-    assert [has("TestToldMore", test) for test in tests] == [False, True, True, False, False]
+    assert [has("TestWithClassAndChoices", test) for test in tests] == [False, True, True, False, False]
 
 
-def test_what_a_storage_cannot_is_skipped_when_its_class_is_not_named(run_pytest: Callable[..., str]) -> None:
-    printed = run_pytest("test_plain.py::TestUntold::test_cancel", "test_plain.py::TestUntold::test_fail")
+def test_tests_of_missing_features_are_skipped_without_storage_class(run_pytest: Callable[..., str]) -> None:
+    printed = run_pytest("test_plain.py::TestWithoutClass::test_cancel", "test_plain.py::TestWithoutClass::test_fail")
     assert "1 passed, 1 skipped" in printed
-    assert "cancels: DictStorage does not; storage_class = DictStorage leaves such tests out" in printed
+    assert "DictStorage does not support cancels; set storage_class = DictStorage to leave its tests out" in printed
 
 
-def test_class_without_the_fixture_is_told_what_to_give(run_pytest: Callable[..., str]) -> None:
+def test_missing_fixture_is_explained(run_pytest: Callable[..., str]) -> None:
     printed = run_pytest("test_plain.py::TestWithoutFixture::test_fail")
-    assert "TestWithoutFixture has no fixture make_storage: give it one that returns a callable" in printed
+    assert "TestWithoutFixture has no fixture make_storage; define one that returns a callable" in printed
 
 
 @pytest.mark.parametrize("missing", ["pytest", "hypothesis"])
-def test_what_it_needs_is_named(missing: str) -> None:
+def test_missing_requirement_is_named(missing: str) -> None:
     program = f"""
 import sys
 sys.modules[{missing!r}] = None

@@ -1,4 +1,4 @@
-"""What the storages beside PostgreSQL's own do alike: exact data, and the same words for what they refuse."""
+"""Tests of what SQLAlchemyStorage, RedisStorage, MongoStorage and DynamoDBStorage have in common."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def nested(levels: int, inner: Any) -> Any:
     return inner
 
 
-@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "with what BSON cannot hold"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "with values that BSON cannot hold"])
 def test_data_is_kept_exactly(storage: BaseStorage, wrapped: bool) -> None:
     data = {"values": EXACT, "deep": nested(60, EXACT)} | ({"$a.b": nested(400, EXACT)} if wrapped else {})
     if not wrapped:
@@ -68,7 +68,7 @@ def test_data_is_kept_exactly(storage: BaseStorage, wrapped: bool) -> None:
     ],
 )
 def test_data_that_cannot_be_kept_is_refused(data: dict[str, Any], says: str) -> None:
-    """Before any storage sees it; however deep the caller is."""
+    """Data is refused before a storage sees it, even if the caller's stack is deep."""
 
     def called_from(depth: int) -> None:
         if depth:
@@ -131,7 +131,7 @@ def test_id_that_no_job_can_have_is_unknown(storage: BaseStorage) -> None:
             assert str(raised.value) == f"there is no job {job_id!r}"
 
 
-def test_nothing_is_older_than_a_thousand_years(storage: BaseStorage) -> None:
+def test_prune_accepts_an_age_of_a_thousand_years(storage: BaseStorage) -> None:
     storage.enqueue("a", "t", {})
     storage.dequeue()
     storage.complete("a")
@@ -140,7 +140,7 @@ def test_nothing_is_older_than_a_thousand_years(storage: BaseStorage) -> None:
     assert storage.get_job("a") is not None
 
 
-def test_batch_bounds_a_step_of_pruning_not_the_whole(storage: BaseStorage) -> None:
+def test_batch_limits_each_step_of_prune_but_not_the_total(storage: BaseStorage) -> None:
     storage.enqueue_many([NewJob(id=str(n), type="t") for n in range(7)])
     jobs: list[Job] = []
     while len(jobs) < 7:
@@ -153,7 +153,7 @@ def test_batch_bounds_a_step_of_pruning_not_the_whole(storage: BaseStorage) -> N
 # -- starts ----------------------------------------------------------------------------------------------
 
 
-def test_claims_are_told_apart(storage: BaseStorage) -> None:
+def test_each_claim_has_its_own_id(storage: BaseStorage) -> None:
     storage.enqueue("a", "t", {})
     seen: set[int] = set()
     for _ in range(5):
@@ -170,7 +170,7 @@ def test_claims_are_told_apart(storage: BaseStorage) -> None:
 
 
 def test_job_without_its_claim_settles_nothing(storage: BaseStorage) -> None:
-    """One that was rebuilt from its fields does not say which start it is."""
+    """A job that was rebuilt from its fields has lost the claim, which identifies the start."""
     storage.enqueue("a", "t", {})
     held = storage.dequeue()
     assert held is not None
@@ -179,15 +179,15 @@ def test_job_without_its_claim_settles_nothing(storage: BaseStorage) -> None:
     storage.complete("a")
 
 
-def test_claimant_is_a_number_that_keeps_its_claim() -> None:
+def test_claimant_keeps_its_claim_when_it_is_copied() -> None:
     one = Claimant(7, 42)
     assert (one, repr(one), f"{one}", hash(one)) == (7, "7", "7", hash(7))
     for other in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):  # noqa: S301  # our own
         assert (other, other.claim) == (7, 42)
 
 
-def test_claim_between_a_release_and_its_return_stays_held() -> None:
-    """The database has released the start; the storage has not yet forgotten it."""
+def test_claim_during_a_release_is_held() -> None:
+    """The job is claimed again after the database has released it, and before the storage has forgotten the old start."""
     released, claimed = threading.Event(), threading.Event()
 
     class Paused(MemoryStorage):

@@ -1,4 +1,4 @@
-"""Values at the edge of what a job may hold: the same on every storage."""
+"""Tests of extreme values of a job's fields, on every storage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EAST, WEST = timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))
 
 @pytest.fixture(params=["postgresql", *KINDS])
 def queue(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobQueue]:
-    """An empty queue of each kind."""
+    """Return an empty queue on each kind of storage."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     url = request.getfixturevalue("dsn") if request.param == "postgresql" else place(request.param, request, tmp_path)
@@ -59,7 +59,7 @@ def test_floats_come_back_as_they_were(queue: JobQueue) -> None:
         found = queue.get_job(queue.enqueue("t", data))
         assert found is not None
         assert found.data == data
-        assert repr(found.data) == repr(data)  # 1e16 is no int
+        assert repr(found.data) == repr(data)  # 1e16 stays a float
 
 
 @pytest.mark.parametrize("delay", [1e16, 1e300, float("inf"), 10**400])
@@ -73,7 +73,7 @@ def test_delay_that_is_too_long_is_refused(queue: JobQueue, delay: float) -> Non
     "moment",
     [datetime(1, 1, 1, 5, tzinfo=EAST), datetime(9999, 12, 31, 20, tzinfo=WEST), datetime.max.replace(tzinfo=UTC)],
 )
-def test_time_that_is_none_in_utc_is_refused(queue: JobQueue, moment: datetime) -> None:
+def test_time_outside_the_years_of_utc_is_refused(queue: JobQueue, moment: datetime) -> None:
     with pytest.raises(InvalidJob, match=r"^execute_at: is outside the years 1 to 9999 in") as told:
         queue.enqueue("t", execute_at=moment)
     assert told.value.field == "execute_at"
@@ -85,7 +85,7 @@ def test_time_that_is_none_in_utc_is_refused(queue: JobQueue, moment: datetime) 
 @pytest.mark.parametrize(
     "moment", [datetime(9999, 12, 31, 13, tzinfo=EAST), datetime(9999, 12, 30, 23, 59, 59, 999000, tzinfo=UTC)]
 )
-def test_last_moments_there_are(queue: JobQueue, moment: datetime) -> None:
+def test_latest_times(queue: JobQueue, moment: datetime) -> None:
     found = queue.get_job(queue.enqueue("t", execute_at=moment))
     assert found is not None
     assert found.execute_at == moment
@@ -94,7 +94,7 @@ def test_last_moments_there_are(queue: JobQueue, moment: datetime) -> None:
 
 
 @pytest.mark.parametrize("moment", [datetime(1, 1, 2, tzinfo=UTC), datetime(1, 1, 1, 12, tzinfo=WEST)])
-def test_first_moments_there_are(queue: JobQueue, moment: datetime) -> None:
+def test_earliest_times(queue: JobQueue, moment: datetime) -> None:
     job_id = queue.enqueue("t", execute_at=moment)
     job = queue.storage.dequeue()
     assert job is not None

@@ -1,4 +1,4 @@
-"""Delays before the next try: their bounds, their growth, and what may be asked."""
+"""Backoff and constant: bounds, growth and jitter of the delays, and the settings that are refused."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pgjobq.errors import ConfigurationError
 SECONDS = st.floats(0, 3.2e9)
 FACTORS = st.floats(1, 1e300)
 ATTEMPTS = st.integers(1, 10_000)
-SHARES = st.floats(0, 1, exclude_max=True)  # what random() gives
+SHARES = st.floats(0, 1, exclude_max=True)  # the values that random() returns
 
 
 def without_jitter(backoff: Backoff, attempt: int) -> float:
     return Backoff(backoff.base, backoff.factor, backoff.cap, jitter=0)(attempt)
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(st.builds(Backoff, SECONDS, FACTORS, SECONDS, st.floats(0, 1)), ATTEMPTS, SHARES)
 @example(Backoff(), 10_000, 0.999)
-@example(Backoff(base=0), 10_000, 0.5)  # nothing, grown beyond any float
-@example(Backoff(base=5e-324, cap=3.2e9), 1_100, 0.5)  # cap / base is beyond any float
+@example(Backoff(base=0), 10_000, 0.5)  # the growth overflows, but the base is zero
+@example(Backoff(base=5e-324, cap=3.2e9), 1_100, 0.5)  # cap / base is greater than any float
 def test_delay_stays_within_its_jitter_and_under_the_cap(backoff: Backoff, attempt: int, share: float) -> None:
     middle = without_jitter(backoff, attempt)
     delay = backoff(attempt, lambda: share)
@@ -37,9 +37,9 @@ def test_delay_stays_within_its_jitter_and_under_the_cap(backoff: Backoff, attem
     assert middle * (1 - backoff.jitter) - slack <= delay <= middle * (1 + backoff.jitter) + slack
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(st.builds(Backoff, SECONDS, FACTORS, SECONDS, st.just(0)), st.integers(1, 9_999))
-def test_delay_never_shrinks_from_try_to_try(backoff: Backoff, attempt: int) -> None:
+def test_delay_never_shrinks_from_one_try_to_the_next(backoff: Backoff, attempt: int) -> None:
     assert backoff(attempt) <= backoff(attempt + 1)
 
 
@@ -67,9 +67,9 @@ def test_attempt_before_the_first_counts_as_the_first(attempt: int) -> None:
     assert Backoff(base=7, jitter=0)(attempt) == 7
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(SECONDS, ATTEMPTS)
-def test_constant_is_the_same_every_time(seconds: float, attempt: int) -> None:
+def test_constant_returns_the_same_delay_for_every_try(seconds: float, attempt: int) -> None:
     assert constant(seconds)(attempt) == seconds
 
 
@@ -82,11 +82,11 @@ def test_constant_is_the_same_every_time(seconds: float, attempt: int) -> None:
     ]
     + [("base", 3.3e9), ("cap", 3.3e9), ("factor", 0.99), ("jitter", 1.01)],
 )
-def test_settings_that_are_not_allowed_are_named(field: str, value: Any) -> None:
+def test_invalid_settings_are_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=rf"^backoff {field}: .* is not allowed; use a number "):
         Backoff(**{field: value})
 
 
-def test_constant_refuses_what_is_no_time() -> None:
+def test_constant_refuses_an_invalid_time() -> None:
     with pytest.raises(ConfigurationError, match="use a number from 0 to 3200000000"):
         constant(-1)

@@ -1,4 +1,4 @@
-"""A storage of the seven methods alone: it runs under Worker and JobQueue, on the defaults of BaseStorage."""
+"""A storage that implements only the seven methods works with Worker and JobQueue, by the defaults of BaseStorage."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def jobs(memory: DictStorage, registry: Registry) -> JobQueue:
 
 @pytest.fixture
 def start(jobs: JobQueue, registry: Registry) -> Iterator[Callable[..., Worker]]:
-    """Starts workers on the storage; stopped at the end."""
+    """Return a function that starts workers on the storage. They are stopped at the end."""
     workers: list[Worker] = []
 
     def make(**options: Any) -> Worker:
@@ -58,7 +58,7 @@ def start(jobs: JobQueue, registry: Registry) -> Iterator[Callable[..., Worker]]
 
 
 def finished(memory: DictStorage, job_id: str) -> Job:
-    """The job, when it has come to its end."""
+    """Wait until the job has finished, and return it."""
     until(lambda: memory.jobs[job_id].status in ENDS, seconds=10)
     return memory.jobs[job_id]
 
@@ -83,7 +83,7 @@ def test_jobs_complete_sync_and_async(
     assert {found.attempts for found in jobs.list_jobs()} == {1}
 
 
-def test_jobs_are_retried_and_fail_when_tries_are_used_up(
+def test_failing_jobs_are_retried_until_no_tries_are_left(
     memory: DictStorage, jobs: JobQueue, registry: Registry, start: Callable[..., Worker]
 ) -> None:
     @job(registry=registry, max_retries=2, backoff=constant(0))
@@ -104,7 +104,7 @@ def test_jobs_are_retried_and_fail_when_tries_are_used_up(
     assert "nobody_knows" in str(finished(memory, unknown).error)
 
 
-def test_worker_starts_a_job_that_comes_while_it_waits(
+def test_worker_starts_a_job_that_is_enqueued_while_it_waits(
     memory: DictStorage,
     jobs: JobQueue,
     registry: Registry,
@@ -129,7 +129,7 @@ def test_worker_starts_a_job_that_comes_while_it_waits(
     assert finished(memory, jobs.enqueue(quick, delay=0.3)).status == JobStatus.COMPLETED
 
 
-def test_stopped_worker_gives_back_what_it_did_not_finish(
+def test_stopped_worker_releases_unfinished_jobs(
     memory: DictStorage, jobs: JobQueue, registry: Registry, start: Callable[..., Worker]
 ) -> None:
     began, go = threading.Event(), threading.Event()
@@ -160,12 +160,12 @@ def test_queue_other_than_default_is_unsupported(memory: DictStorage, jobs: JobQ
     assert memory.jobs == {}
 
 
-def test_status_that_is_none_is_refused(jobs: JobQueue) -> None:
+def test_unknown_status_is_refused(jobs: JobQueue) -> None:
     with pytest.raises(InvalidJob, match="status: 'done' is not a status; use pending, running"):
         jobs.list_jobs("done")
 
 
-def test_what_only_a_database_can_is_unsupported(memory: DictStorage, jobs: JobQueue) -> None:
+def test_optional_features_are_unsupported_by_default(memory: DictStorage, jobs: JobQueue) -> None:
     memory.enqueue("a", "greet", {})
     with pytest.raises(Unsupported, match="DictStorage cannot enqueue on the caller"):
         jobs.enqueue("greet", connection=object())
@@ -182,7 +182,7 @@ def test_what_only_a_database_can_is_unsupported(memory: DictStorage, jobs: JobQ
     assert list(memory.jobs) == ["a"]
 
 
-def test_default_enqueue_many_keeps_order_and_turns_delay_into_a_time(memory: DictStorage) -> None:
+def test_default_enqueue_many_keeps_order_and_turns_delay_into_execute_at(memory: DictStorage) -> None:
     before = datetime.now(UTC)
     new = [NewJob(id="a", type="t", priority=7, max_retries=1), NewJob(id="b", type="t", data={"x": 1}, delay=60)]
     assert memory.enqueue_many(new) == ["a", "b"]
@@ -196,7 +196,7 @@ def test_default_enqueue_many_keeps_order_and_turns_delay_into_a_time(memory: Di
         memory.enqueue_many([NewJob(id="a", type="t")])
 
 
-def test_default_dequeue_many_takes_what_is_due_in_order(memory: DictStorage) -> None:
+def test_default_dequeue_many_takes_due_jobs_in_order(memory: DictStorage) -> None:
     memory.enqueue_many([NewJob(id=f"p{n}", type="t", priority=n) for n in range(5)])
     memory.enqueue_many([NewJob(id="later", type="t", priority=9, delay=60)])
     assert [found.id for found in memory.dequeue_many(2)] == ["p4", "p3"]
@@ -204,7 +204,7 @@ def test_default_dequeue_many_takes_what_is_due_in_order(memory: DictStorage) ->
     assert memory.dequeue_many(9) == []
 
 
-def test_default_settle_says_what_was_lost_and_settles_the_rest(memory: DictStorage) -> None:
+def test_default_settle_reports_lost_jobs_and_settles_the_rest(memory: DictStorage) -> None:
     memory.enqueue_many([NewJob(id=name, type="t") for name in "abcdef"])
     held = {found.id: found for found in memory.dequeue_many(6)}
     memory.fail("e", "before")
@@ -221,7 +221,7 @@ def test_default_settle_says_what_was_lost_and_settles_the_rest(memory: DictStor
     statuses = {name: memory.jobs[name].status for name in "abcd"}
     assert statuses == {"a": "completed", "b": "failed", "c": "pending", "d": "pending"}
     assert memory.jobs["b"].error == "broken"
-    assert memory.dequeue_many(9) == [memory.jobs["d"]]  # released: due at once; retried: not yet
+    assert memory.dequeue_many(9) == [memory.jobs["d"]]  # the released job is due at once, the retried job is not
 
 
 def test_default_complete_many_and_release(memory: DictStorage) -> None:
@@ -233,7 +233,7 @@ def test_default_complete_many_and_release(memory: DictStorage) -> None:
     assert memory.jobs["c"].status == JobStatus.PENDING
     with pytest.raises(LostJob):
         memory.release("a")
-    assert memory.settle([Completed(memory.jobs["c"])]) != []  # it is not held any more
+    assert memory.settle([Completed(memory.jobs["c"])]) != []  # this object does not hold the job any more
 
 
 def test_default_counts_name_every_status(memory: DictStorage) -> None:
@@ -249,7 +249,7 @@ def test_default_export_gives_batches_oldest_first(memory: DictStorage) -> None:
     assert [[one.id for one in batch] for batch in memory.export_jobs(2)] == [["a", "b"], ["c", "d"], ["e"]]
 
 
-def test_default_maintenance_rescues_nobody_and_wait_is_short(memory: DictStorage) -> None:
+def test_default_maintenance_does_nothing_and_wait_is_short(memory: DictStorage) -> None:
     memory.enqueue("a", "t", {})
     running = memory.dequeue_many(1)
     assert memory.rescue() == 0
@@ -258,7 +258,7 @@ def test_default_maintenance_rescues_nobody_and_wait_is_short(memory: DictStorag
     memory.wait(60)
     memory.wait(0.01)
     assert time.monotonic() - began < 2
-    # What has nothing to do here does nothing.
+    # The other methods do nothing by default.
     memory.on_watch(lambda: None)
     memory.wake()
     memory.leave()
@@ -266,7 +266,7 @@ def test_default_maintenance_rescues_nobody_and_wait_is_short(memory: DictStorag
     assert memory.jobs["a"].status == JobStatus.RUNNING
 
 
-def test_maintain_counts_what_an_overridden_rescue_found() -> None:
+def test_maintain_reports_the_count_of_an_overridden_rescue() -> None:
     class Rescuer(DictStorage):
         def rescue(self) -> int:
             return 2
@@ -274,7 +274,7 @@ def test_maintain_counts_what_an_overridden_rescue_found() -> None:
     assert Rescuer().maintain([]).rescued == 2
 
 
-def test_storage_that_lacks_one_of_the_seven_cannot_be_made() -> None:
+def test_storage_without_one_of_the_seven_methods_cannot_be_created() -> None:
     class Six(DictStorage):
         pass
 

@@ -1,4 +1,4 @@
-"""open_storage: which storage a URL names, and what it says when it cannot make it."""
+"""open_storage chooses a storage by the URL, and explains why it cannot open one."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ DRIVERS = {"mysql": "pymysql", "redis": "redis", "mongodb": "pymongo", "dynamodb
         ("dynamodb://eu-central-1/jobs", "DynamoDBStorage"),
     ],
 )
-def test_url_names_its_storage(url: str, name: str) -> None:
-    """None of them connects: nobody answers at these addresses."""
+def test_url_selects_its_storage(url: str, name: str) -> None:
+    """No server listens at these addresses, so this also shows that a storage does not connect when it is opened."""
     storage = open_storage(url)
     try:
         assert type(storage).__name__ == name
@@ -51,7 +51,7 @@ def test_url_names_its_storage(url: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["nosql://u:s3cret@localhost/app", "NOSQL+driver://u:s3cret@h", "http://u:s3cret@h/"])
-def test_unknown_scheme_is_told_with_those_that_are_known(url: str) -> None:
+def test_error_for_an_unknown_scheme_lists_the_known_schemes(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"dsn: no storage supports (nosql|http)://; use one of") as told:
         open_storage(url)
     for scheme in ("postgresql://", "sqlite://", "mysql://", "redis://", "mongodb://", "dynamodb://"):
@@ -62,7 +62,7 @@ def test_unknown_scheme_is_told_with_those_that_are_known(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["postgresql://h/d", "sqlite:///:memory:", "redis://h", "mongodb://h", "dynamodb://r/t"]
 )
-def test_option_that_the_storage_does_not_take_is_named(url: str) -> None:
+def test_unknown_option_is_refused_by_name(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^colour: \w+Storage has no such option; it has: \w+, "):
         JobQueue(url, colour="red")
 
@@ -74,8 +74,8 @@ def test_options_reach_the_storage() -> None:
 
 
 @pytest.mark.parametrize(("scheme", "module"), DRIVERS.items())
-def test_missing_driver_is_told_with_the_extra_that_brings_it(scheme: str, module: str, tmp_path: Path) -> None:
-    # An environment without it; None in sys.modules is how Python itself notes that a module is not to be had.
+def test_error_for_a_missing_driver_names_the_extra_that_installs_it(scheme: str, module: str, tmp_path: Path) -> None:
+    # None in sys.modules makes Python treat the module as not installed.
     program = f"""
 import sys
 sys.modules[{module!r}] = None
@@ -93,7 +93,7 @@ except ConfigurationError as error:
     assert "s3cret" not in done.stdout
 
 
-def test_dialect_without_its_driver_names_the_module() -> None:
+def test_error_for_a_dialect_without_its_driver_names_the_module() -> None:
     with pytest.raises(
         ConfigurationError, match=r"oracle:// needs the module '(cx_Oracle|oracledb)'; .* oracle\+DRIVER://"
     ):
@@ -103,7 +103,7 @@ def test_dialect_without_its_driver_names_the_module() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "redis://u:s3cret/5432@localhost:6379/0",  # what is special in a password must be encoded
+        "redis://u:s3cret/5432@localhost:6379/0",  # special characters in a password must be encoded
         "redis://u:s3cret@localhost:port/0",
         "mongodb://u:s3cret/5432@localhost",
         "mysql://u:s3cret@localhost:port/app",
@@ -113,7 +113,7 @@ def test_dialect_without_its_driver_names_the_module() -> None:
         "sqlalchemy+redis://u:s3cret@h/app",
     ],
 )
-def test_url_that_is_none_is_refused_without_its_password(url: str) -> None:
+def test_invalid_url_is_refused_without_showing_its_password(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^(dsn|uri|url): ") as told:
         open_storage(url)
     assert "s3cret" not in str(told.value)

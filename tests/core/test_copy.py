@@ -1,4 +1,4 @@
-"""Copying: every job arrives as it was, once, whatever happens in between."""
+"""copy_jobs: every job arrives once and unchanged, whatever interrupts the copy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Open = Callable[..., BaseStorage]
 
 @pytest.fixture
 def opened() -> Iterator[Open]:
-    """open_storage, closed at the end."""
+    """Return open_storage. Its storages are closed at the end."""
     made: list[BaseStorage] = []
 
     def make(url: str, **options: Any) -> BaseStorage:
@@ -39,7 +39,7 @@ def opened() -> Iterator[Open]:
 
 @pytest.fixture
 def other(dsn: str, opened: Open) -> BaseStorage:
-    """An empty PostgresStorage, in another schema than `storage`."""
+    """An empty PostgresStorage in another schema of the same database."""
     migrate(dsn, schema="other", public_function=False)
     return opened(dsn, schema="other")
 
@@ -47,7 +47,7 @@ def other(dsn: str, opened: Open) -> BaseStorage:
 # -- copy_jobs --------------------------------------------------------------------------------------
 
 
-def test_every_job_arrives_as_it_was(storage: PostgresStorage, other: BaseStorage) -> None:
+def test_every_job_arrives_unchanged(storage: PostgresStorage, other: BaseStorage) -> None:
     fill(storage)
     before = all_of(storage)
     report = copied(storage, other)
@@ -59,7 +59,7 @@ def test_every_job_arrives_as_it_was(storage: PostgresStorage, other: BaseStorag
         assert after[name] == replace(before[name], worker_id=None, claim_id=None)
 
 
-def test_running_job_waits_again_or_has_failed(storage: PostgresStorage, other: BaseStorage) -> None:
+def test_running_job_arrives_as_pending_or_failed(storage: PostgresStorage, other: BaseStorage) -> None:
     fill(storage)
     copied(storage, other)
     again, failed = other.get_job("running"), other.get_job("used-up")
@@ -84,7 +84,7 @@ def test_order_of_enqueueing_is_kept(storage: PostgresStorage, other: BaseStorag
     assert order == sorted(names, key=lambda name: -(int(name) % 3))
 
 
-def test_second_copy_adds_what_is_new_and_changes_nothing(storage: PostgresStorage, other: BaseStorage) -> None:
+def test_second_copy_adds_new_jobs_and_changes_nothing_else(storage: PostgresStorage, other: BaseStorage) -> None:
     fill(storage)
     copied(storage, other)
     other.cancel("plain")
@@ -98,7 +98,7 @@ def test_second_copy_adds_what_is_new_and_changes_nothing(storage: PostgresStora
 
 
 @pytest.mark.parametrize("batches", [0, 1, 2, 5])
-def test_copy_that_was_cut_off_goes_on(storage: PostgresStorage, other: BaseStorage, batches: int) -> None:
+def test_interrupted_copy_can_be_resumed(storage: PostgresStorage, other: BaseStorage, batches: int) -> None:
     storage.enqueue_many([NewJob(type="t", id=f"{n}") for n in range(10)])
     cut_off = copy_jobs(storage, other, batch=2)
     for _ in range(batches + 1):
@@ -111,10 +111,10 @@ def test_copy_that_was_cut_off_goes_on(storage: PostgresStorage, other: BaseStor
 
 
 class ListSource:
-    """Jobs, in batches, of which it tells how many were in memory at once."""
+    """A source of jobs that counts how many of its batches are in memory at once."""
 
     class Batch(list[Job]):
-        """One that can be watched."""
+        """A list that can have weak references."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs, self.alive, self.most = jobs, weakref.WeakSet[Any](), 0
@@ -129,7 +129,7 @@ class ListSource:
 
 
 class Recorder(BaseStorage):
-    """Takes in jobs and remembers how many, and how much data, came at once. The rest is of no matter here."""
+    """Accepts jobs and records the number and the size of each call. The other methods are not used."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, int]] = []
@@ -148,13 +148,13 @@ class Recorder(BaseStorage):
         return []
 
 
-def test_only_a_batch_is_in_memory() -> None:
+def test_only_one_batch_is_kept_in_memory() -> None:
     source = ListSource([Job(id=str(n), type="t") for n in range(1000)])
     assert copied(source, Recorder(), batch=10).added == 1000
-    assert source.most <= 2  # the one at hand, and the one before until it is let go of
+    assert source.most <= 2  # the current batch, and the previous one until it is released
 
 
-def test_large_data_is_written_in_portions() -> None:
+def test_large_data_is_written_in_several_calls() -> None:
     destination = Recorder()
     jobs = [Job(id=str(n), type="t", data={"x": "x" * 1_000_000}) for n in range(20)]
     jobs.append(Job(id="huge", type="t", data={"x": "x" * (2 * MAX_BATCH_DATA)}))
@@ -163,7 +163,7 @@ def test_large_data_is_written_in_portions() -> None:
     assert all(size <= MAX_BATCH_DATA or count == 1 for count, size in destination.calls)
 
 
-def test_job_that_is_refused_does_not_stop_the_others(other: BaseStorage) -> None:
+def test_refused_job_does_not_stop_the_others(other: BaseStorage) -> None:
     bad = {
         "": "job_id: has 0 characters",
         "unreadable": "cannot be read: ValueError: x",
@@ -197,7 +197,7 @@ def test_job_that_is_refused_does_not_stop_the_others(other: BaseStorage) -> Non
     assert set(all_of(other)) == {f"good{n}" for n in range(30)}
 
 
-def test_storage_that_cannot_take_in_jobs_says_so() -> None:
+def test_destination_that_cannot_import_jobs_is_unsupported() -> None:
     class Seven(Recorder):
         import_jobs = BaseStorage.import_jobs
 
@@ -205,14 +205,14 @@ def test_storage_that_cannot_take_in_jobs_says_so() -> None:
         copied(ListSource([Job(id="a", type="t")]), Seven())
 
 
-# -- what a job becomes -----------------------------------------------------------------------------
+# -- arriving ---------------------------------------------------------------------------------------
 
 
-def test_finished_job_without_its_times_finished_when_it_was_updated() -> None:
+def test_finished_job_without_finish_times_gets_the_time_of_its_last_update() -> None:
     at = datetime(2024, 2, 1, tzinfo=UTC)
     for status in ("completed", "failed", "cancelled"):
         job, data = arriving(Job(id="a", type="t", status=JobStatus(status), updated_at=at, worker_id=2**60))
         assert (job.finished_at, job.failed_at, data) == (at, at if status == "failed" else None, "{}")
         assert job.worker_id is None
     job, _ = arriving(Job(id="a", type="t", finished_at=at, failed_at=at))
-    assert (job.finished_at, job.failed_at) == (None, None)  # it was retried: it is not finished
+    assert (job.finished_at, job.failed_at) == (None, None)  # the job was retried, so it is not finished

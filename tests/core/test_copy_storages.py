@@ -1,4 +1,4 @@
-"""Copying between all kinds of storages: what goes out comes in, and is worked on."""
+"""Jobs that are copied between PostgreSQL and every other kind of storage arrive unchanged and can run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pgjobq import BaseStorage, Job, JobQueue, NewJob, Registry, Worker, job, op
 from pgjobq.copying import copy_jobs
 from pgjobq.storage.postgres_storage import PostgresStorage
 
-NEAR = timedelta(milliseconds=1)  # what some databases keep times to
+NEAR = timedelta(milliseconds=1)  # the precision of times in some databases
 
 
 @pytest.fixture(params=KINDS)
 def their(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BaseStorage]:
-    """A storage of another kind than PostgreSQL's, empty."""
+    """An empty storage of another kind than PostgresStorage."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     storage = open_storage(place(request.param, request, tmp_path))
@@ -29,9 +29,9 @@ def their(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def alike(one: Job, other: Job) -> bool:
-    """The same in every field; times to what both databases keep."""
+    """Return whether the jobs are equal in every field, with times to the precision that both databases keep."""
     mine, yours = (asdict(replace(job, worker_id=None, claim_id=None)) for job in (one, other))
-    # A pending job without a due time is due at once; some storages write down when that was.
+    # A pending job without execute_at is due at once. Some storages store the time of the enqueue instead.
     if one.status == "pending":
         mine["execute_at"], yours["execute_at"] = (job.execute_at or job.created_at for job in (one, other))
     return all(
@@ -43,7 +43,7 @@ def alike(one: Job, other: Job) -> bool:
 
 
 @pytest.mark.parametrize("way", ["to PostgreSQL", "from PostgreSQL"])
-def test_every_job_arrives_as_it_was(their: BaseStorage, storage: PostgresStorage, way: str) -> None:
+def test_every_job_arrives_unchanged(their: BaseStorage, storage: PostgresStorage, way: str) -> None:
     source, destination = (their, storage) if way == "to PostgreSQL" else (storage, their)
     fill(source)
     before = all_of(source)
@@ -62,7 +62,7 @@ def test_every_job_arrives_as_it_was(their: BaseStorage, storage: PostgresStorag
     assert all_of(destination) == after
 
 
-def test_jobs_that_arrived_are_worked_on(their: BaseStorage, storage: PostgresStorage) -> None:
+def test_copied_jobs_run(their: BaseStorage, storage: PostgresStorage) -> None:
     names = [f"{n * 7919 % 1000:03}" for n in range(20)]
     storage.enqueue_many([NewJob(id=name, type="note", data={"name": name}) for name in names])
     copied(storage, their, batch=6)
@@ -73,17 +73,17 @@ def test_jobs_that_arrived_are_worked_on(their: BaseStorage, storage: PostgresSt
         seen.append(name)
 
     worker = Worker(JobQueue(their, registry=registry), registry=registry)
-    for _ in range(50):  # an index may show them a moment later
+    for _ in range(50):  # an index may be eventually consistent
         worker.run_once()
         if len(seen) == len(names):
             break
-    # All of one statement, and so of one created_at: PostgreSQL gives those out by id.
+    # One statement enqueued all jobs with the same created_at, so PostgreSQL exports them in the order of their ids.
     assert seen == sorted(names)
     assert {one.status for one in their.list_jobs()} == {"completed"}
 
 
-def test_many_jobs_go_there_and_back(their: BaseStorage, storage: PostgresStorage) -> None:
-    """More than a page of anything; cut off once."""
+def test_many_jobs_are_copied_there_and_back(their: BaseStorage, storage: PostgresStorage) -> None:
+    """Copy more jobs than fit in one page of any storage, and interrupt the copy once."""
     storage.enqueue_many([NewJob(id=f"{n:04}", type="t", data={"n": n}) for n in range(1500)])
     cut_off = copy_jobs(storage, their, batch=400)
     for _ in range(3):
@@ -101,7 +101,7 @@ def test_many_jobs_go_there_and_back(their: BaseStorage, storage: PostgresStorag
     assert all(alike(before[name], after[name]) for name in before)
 
 
-def test_refused_jobs_leave_nothing_of_their_batch_half_done(their: BaseStorage) -> None:
+def test_refused_job_undoes_the_import_of_its_whole_batch(their: BaseStorage) -> None:
     jobs = [Job(id=f"{n}", type="t") for n in range(5)]
     jobs[3] = Job(id="bad", type="t", data={"a": "\0"})
     with pytest.raises(ValueError, match="NUL"):

@@ -1,4 +1,4 @@
-"""Which functions may share a type: a definition that is executed again, and nothing else."""
+"""Two functions may share a type only if the second is the same definition, executed again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def register(registry):
 
 
 class Source:
-    """A module of handlers, as a file that changes."""
+    """A file with a module of handlers that a test can change and reload."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "handlers_to_reload.py"
@@ -68,13 +68,13 @@ class Source:
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Source]:
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the file changes more often than its time does
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the modification time is too coarse for these changes
     yield Source(tmp_path)
     sys.modules.pop("handlers_to_reload", None)
 
 
 @pytest.mark.parametrize("how", ["reloaded", "reloaded after a change", "imported afresh"])
-def test_module_that_is_executed_again_takes_its_own_places(source: Source, how: str) -> None:
+def test_module_that_is_executed_again_replaces_its_own_handlers(source: Source, how: str) -> None:
     registry = Registry()
     module = source.load()
     module.register(registry)
@@ -94,8 +94,8 @@ def test_module_that_is_executed_again_takes_its_own_places(source: Source, how:
         assert registry.for_function(function).type == name
 
 
-def test_function_that_captures_nothing_may_be_defined_again(source: Source) -> None:
-    """An application factory that tests call again and again."""
+def test_function_without_captured_values_can_be_defined_again(source: Source) -> None:
+    """Tests call an application factory again and again."""
     registry = Registry()
 
     def load(version: int) -> Callable[[], None]:
@@ -162,7 +162,7 @@ def named_alike() -> tuple[Callable[[], int], Callable[[], int]]:
 
     first = mail
 
-    def mail() -> int:  # type: ignore[no-redef]  # a slip
+    def mail() -> int:  # type: ignore[no-redef]  # the mistake that the test is about
         return 2
 
     return first, mail
@@ -197,7 +197,7 @@ def test_another_function_of_the_same_name_is_refused(first: Any, second: Any) -
     assert registry.get("mail").function is first
 
 
-def test_refusal_tells_two_of_one_name_apart() -> None:
+def test_refusal_gives_the_lines_of_both_functions() -> None:
     registry = Registry()
     first, second = named_alike()
     job(type="mail", registry=registry)(first)
@@ -220,7 +220,7 @@ def test_refusal_tells_two_of_one_name_apart() -> None:
         (functools.partial(closure, n=1), functools.partial(closure, n=1)),
     ],
 )
-def test_same_function_with_the_same_values_takes_its_own_place(first: Any, second: Any) -> None:
+def test_same_function_with_equal_values_replaces_itself(first: Any, second: Any) -> None:
     registry = Registry()
     for function in (first, second):
         job(type="mail", registry=registry)(function)
@@ -241,11 +241,11 @@ def test_closure_that_holds_itself_can_be_registered_again() -> None:
     assert len(registry) == 1
 
 
-def test_function_typed_again_takes_its_own_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_function_typed_again_in_a_session_replaces_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = Registry()
     session: dict[str, Any] = {"__name__": "__main__", "job": job, "registry": registry}
     lines = "@job(registry=registry)\ndef mail():\n    return {}\n"
-    exec(compile(lines.format(1), "<stdin>", "exec"), session)  # noqa: S102  # what a session does
+    exec(compile(lines.format(1), "<stdin>", "exec"), session)  # noqa: S102  # as an interactive session does
     with pytest.raises(ConfigurationError):
         exec(compile(lines.format(2), "<stdin>", "exec"), session)  # noqa: S102
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)

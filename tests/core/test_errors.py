@@ -1,4 +1,4 @@
-"""The tree of errors, their default messages, and the verdicts a handler raises."""
+"""The hierarchy of errors, their default messages, and the verdicts that a handler raises."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgjobq.errors import Fail, InvalidJob, PgjobqError, Retry
 ERRORS = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, PgjobqError)]
 
 
-def test_every_error_is_in_the_tree() -> None:
+def test_every_error_derives_from_its_documented_base() -> None:
     expected = {
         "PgjobqError": Exception,
         "InvalidJob": PgjobqError,
@@ -26,6 +26,7 @@ def test_every_error_is_in_the_tree() -> None:
         "UnknownJobType": PgjobqError,
         "BadArguments": PgjobqError,
         "JobTimeout": PgjobqError,
+        "ProcessDied": PgjobqError,
         "StorageError": PgjobqError,
         "JobsHeld": errors.StorageError,
         "StorageUnavailable": errors.StorageError,
@@ -38,7 +39,7 @@ def test_every_error_is_in_the_tree() -> None:
     assert {error.__name__: error.__bases__[0] for error in ERRORS} == expected
 
 
-def test_errors_are_caught_as_the_builtin_ones_they_are() -> None:
+def test_errors_also_derive_from_the_matching_builtin_errors() -> None:
     assert issubclass(errors.InvalidJob, ValueError)
     assert issubclass(errors.ConfigurationError, ValueError)
     assert issubclass(errors.JobNotFound, LookupError)
@@ -54,15 +55,15 @@ def test_docstring_is_the_default_message(error: type[PgjobqError]) -> None:
     assert str(error("")) == ""
 
 
-def test_invalid_job_carries_its_field_between_processes() -> None:
+def test_invalid_job_keeps_its_field_when_pickled() -> None:
     error = pickle.loads(pickle.dumps(InvalidJob("priority: too big", field="priority")))  # noqa: S301  # our own bytes
 
     assert (str(error), error.field) == ("priority: too big", "priority")
     assert InvalidJob("something").field is None
 
 
-def test_verdicts_are_no_errors_of_ours() -> None:
-    # `except PgjobqError` around a handler's calls must not swallow what the handler says to the worker.
+def test_verdicts_are_not_pgjobq_errors() -> None:
+    # `except PgjobqError` around a handler's calls must not catch the verdict that the handler raises for the worker.
     assert not issubclass(Retry, PgjobqError)
     assert not issubclass(Fail, PgjobqError)
 
@@ -74,13 +75,13 @@ def test_retry_carries_delay_and_reason(delay: float | None) -> None:
     assert (retry.delay, retry.reason, str(retry)) == (delay, "rate limit", "rate limit")
 
 
-def test_retry_without_a_reason_still_says_something() -> None:
+def test_retry_without_a_reason_has_a_default_message() -> None:
     assert (Retry().delay, Retry().reason) == (None, "")
     assert str(Retry()) == "the handler asked for another try"
 
 
 @pytest.mark.parametrize("delay", [-1, math.nan, math.inf, 3.3e9, "60", True])
-def test_retry_refuses_a_delay_that_no_storage_could_take(delay: Any) -> None:
+def test_retry_refuses_a_delay_that_no_storage_accepts(delay: Any) -> None:
     with pytest.raises(InvalidJob, match=r"^delay: .* use seconds from 0 to") as caught:
         Retry(delay)
 

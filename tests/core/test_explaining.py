@@ -1,4 +1,4 @@
-"""Errors as text: nothing of their cause is lost, nothing of their size is kept, and no exception breaks it."""
+"""Errors as text: the text includes every cause, has a limited size, and no exception can break it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgjobq.storage.errortext import storable_error
 
 
 def raised(error: Exception) -> Exception:
-    """The error, with a traceback."""
+    """Return the error with a traceback."""
     try:
         raise error
     except Exception as caught:
@@ -36,7 +36,7 @@ def test_error_begins_and_ends_with_its_type_and_message() -> None:
     assert explain(KeyError()) == "KeyError"
 
 
-def test_notes_stay_below_their_message() -> None:
+def test_notes_follow_their_message() -> None:
     error = ValueError("no luck")
     for number in range(20):
         error.add_note(f"note {number}")
@@ -46,12 +46,12 @@ def test_notes_stay_below_their_message() -> None:
     assert lines[-1] == "note 19"
 
 
-def test_causes_and_contexts_are_told_as_python_tells_them() -> None:
+def test_causes_and_contexts_are_shown_as_python_shows_them() -> None:
     def both() -> None:
         try:
             raise KeyError("first")
         except KeyError:
-            raise caused(ValueError("third"), raised(TypeError("second")))  # noqa: B904  # the context is wanted
+            raise caused(ValueError("third"), raised(TypeError("second")))  # noqa: B904  # the test needs the context
 
     try:
         both()
@@ -63,7 +63,7 @@ def test_causes_and_contexts_are_told_as_python_tells_them() -> None:
     assert text.index("TypeError: second") < text.index("direct cause") < text.rindex("ValueError: third")
 
 
-def test_context_that_was_suppressed_is_left_out() -> None:
+def test_suppressed_context_is_left_out() -> None:
     def both() -> None:
         try:
             raise KeyError("first")
@@ -75,7 +75,7 @@ def test_context_that_was_suppressed_is_left_out() -> None:
     assert "first" not in explain(caught.value)
 
 
-def test_verdict_keeps_its_cause_and_has_no_traceback_of_its_own() -> None:
+def test_verdict_shows_its_cause_but_no_traceback_of_its_own() -> None:
     assert explain(raised(Fail("no such customer"))) == "Fail: no such customer"
     text = explain(caused(Fail("no such customer"), raised(KeyError(7))))
     assert text.startswith("Fail: no such customer\nTraceback")
@@ -83,7 +83,7 @@ def test_verdict_keeps_its_cause_and_has_no_traceback_of_its_own() -> None:
     assert "in caused" not in text
 
 
-def test_members_of_a_group_are_told_with_all_they_have() -> None:
+def test_members_of_a_group_are_shown_with_their_notes_and_causes() -> None:
     noted = ValueError("noted")
     noted.add_note("look here")
     inner = ExceptionGroup("inner", [caused(OSError("disk"), raised(KeyError("root"))), noted])
@@ -146,7 +146,7 @@ def test_deep_traceback_keeps_both_ends() -> None:
 
 
 @pytest.mark.parametrize("make", [cycle, crowd, lambda: ValueError("x" * 50_000_000), lambda: chain(50_000)])
-def test_monsters_are_told_in_few_words(make: Any) -> None:
+def test_text_of_a_huge_error_is_limited(make: Any) -> None:
     assert 10 < len(explain(make())) <= MAX_ERROR
 
 
@@ -161,7 +161,7 @@ def test_characters_that_databases_refuse_are_escaped_everywhere() -> None:
 
 
 class Loud(str):
-    """A text that lies about itself."""
+    """A str whose methods raise."""
 
     __slots__ = ()
 
@@ -178,7 +178,7 @@ class SaysLoud(Exception):
 
 class NoCause(Exception):
     @property
-    def __cause__(self) -> Any:  # type: ignore[override]  # that is the point
+    def __cause__(self) -> Any:  # type: ignore[override]  # the test needs an attribute that raises
         raise RuntimeError
 
 
@@ -188,7 +188,7 @@ class NoNotes(Exception):
 
 
 @pytest.mark.parametrize(("kind", "text"), [(SaysLoud, "SaysLoud: loud"), (NoCause, "NoCause"), (NoNotes, "NoNotes")])
-def test_exception_that_resists_is_told_by_what_can_be_had(kind: type[Exception], text: str) -> None:
+def test_exception_whose_attributes_raise_is_still_explained(kind: type[Exception], text: str) -> None:
     assert text in explain(raised(kind()))
     assert text in headline(kind())
 
@@ -206,7 +206,7 @@ def test_texts_are_shortened_in_the_middle() -> None:
 
 
 @pytest.mark.parametrize("text", ["plain", "é" * 1000, "\0" * 1000, "\udcff" * 1000, "x" * 10_000_000])
-def test_storable_error_keeps_to_its_bytes(text: str) -> None:
+def test_storable_error_respects_the_limit_in_bytes(text: str) -> None:
     stored = storable_error(text, 500)
     assert len(stored.encode()) <= 500
     assert stored == text or "..." in stored

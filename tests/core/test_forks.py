@@ -1,4 +1,4 @@
-"""A queue that was used before os.fork: in the child it begins again, and the parent notices nothing."""
+"""A queue that was used before os.fork works in the child, and the fork does not affect the parent."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 Connection = psycopg.Connection[Any]
 MakeStorage = Callable[..., PostgresStorage]
 
-CHILDREN, EACH, LONG = 4, 15, 60.0  # LONG: seconds after which a child hangs
+CHILDREN, EACH, LONG = 4, 15, 60.0  # LONG: seconds after which a child counts as hanging
 forking = multiprocessing.get_context("fork")
-# From Python 3.12 on a fork beside threads is warned of; that is what is tested.
+# Since Python 3.12 a fork in a process with threads raises this warning. The tests do it on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
 def in_child(work: Callable[[], Any]) -> Any:
-    """What work returns in a forked child; fails when the child hangs."""
+    """Run `work` in a forked child and return its result. Fail if the child hangs."""
     here, there = forking.Pipe(duplex=False)
 
     def run() -> None:
@@ -57,7 +57,7 @@ def in_child(work: Callable[[], Any]) -> Any:
 
 @contextmanager
 def busy(call: Callable[[], Any]) -> Iterator[list[BaseException]]:
-    """Three threads that make a call again and again, so that locks are held when the process is forked."""
+    """Repeat a call in three threads, so that locks are held when the process forks."""
     ending, errors = threading.Event(), list[BaseException]()
 
     def run() -> None:
@@ -81,7 +81,7 @@ def busy(call: Callable[[], Any]) -> Iterator[list[BaseException]]:
 
 @pytest.fixture(params=["postgresql", "sqlalchemy+postgresql", *KINDS])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A database of each kind."""
+    """The URL of a database of each kind."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     if request.param in KINDS:
@@ -92,7 +92,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     return f"sqlalchemy+{postgres_url(found)}"
 
 
-def test_children_enqueue_and_work_beside_their_parent(url: str) -> None:
+def test_children_can_enqueue_and_run_jobs_while_their_parent_does(url: str) -> None:
     with JobQueue(url) as queue:
         queue.enqueue("t", job_id="first")
         made = [0]
@@ -120,7 +120,7 @@ def test_children_enqueue_and_work_beside_their_parent(url: str) -> None:
         assert sum(queue.counts().values()) == 1 + made[0] + len(ids)
 
 
-def test_child_of_a_worker_is_another_worker(url: str) -> None:
+def test_child_is_another_worker_than_its_parent(url: str) -> None:
     with JobQueue(url) as queue:
         queue.enqueue_many([NewJob(type="t", id=name) for name in ("a", "b")])
         held = queue.storage.dequeue()
@@ -130,7 +130,7 @@ def test_child_of_a_worker_is_another_worker(url: str) -> None:
             job = queue.storage.dequeue()
             assert job is not None
             with pytest.raises(Exception, match=held.id):
-                queue.storage.complete(held.id)  # the start is the parent's
+                queue.storage.complete(held.id)  # the start belongs to the parent
             queue.storage.complete(job.id)
             return job.id, job.worker_id == held.worker_id
 
@@ -140,7 +140,7 @@ def test_child_of_a_worker_is_another_worker(url: str) -> None:
         queue.storage.leave()
 
 
-def test_children_that_end_in_any_way_leave_the_parents_sessions_alone(storage: PostgresStorage) -> None:
+def test_children_do_not_affect_the_sessions_of_the_parent(storage: PostgresStorage) -> None:
     def sessions() -> set[int]:
         found = [storage._database.pool.getconn() for _ in range(3)]
         for conn in found:
@@ -161,7 +161,7 @@ def test_children_that_end_in_any_way_leave_the_parents_sessions_alone(storage: 
     storage.enqueue("a", "t", {})
 
 
-def test_transaction_of_a_handler_that_forks_is_the_parents(storage: PostgresStorage, conn: Connection) -> None:
+def test_child_cannot_use_the_transaction_of_its_parent(storage: PostgresStorage, conn: Connection) -> None:
     storage.enqueue("a", "t", {})
     job = storage.dequeue()
     assert job is not None
@@ -183,7 +183,7 @@ def test_transaction_of_a_handler_that_forks_is_the_parents(storage: PostgresSto
 
 @pytest.mark.parametrize("kind", ["beside the pool", "in the pool"])
 def test_child_does_not_keep_a_killed_parents_session_alive(dsn: str, conn: Connection, kind: str) -> None:
-    """A forked child that lives on held the worker's lock, and nobody rescued the worker's jobs."""
+    """A forked child that outlived its parent kept the worker's lock, so that the worker's jobs were not rescued."""
     read, write = os.pipe()
     parent = os.fork()
     if not parent:
@@ -208,15 +208,13 @@ def test_child_does_not_keep_a_killed_parents_session_alive(dsn: str, conn: Conn
         assert conn.execute("select pg_try_advisory_lock(1)").fetchone() == (False,)
         os.kill(parent, signal.SIGKILL)
         os.waitpid(parent, 0)
-        until(
-            lambda: conn.execute("select pg_try_advisory_lock(1)").fetchone() == (True,)
-        )  # the child keeps no session
-        os.kill(child, 0)  # it lives
+        until(lambda: conn.execute("select pg_try_advisory_lock(1)").fetchone() == (True,))
+        os.kill(child, 0)  # raises if the child has ended
     finally:
         os.kill(child, signal.SIGKILL)
 
 
-def test_pool_of_the_callers_that_was_open_is_refused_in_the_child(dsn: str) -> None:
+def test_pool_that_was_opened_before_the_fork_is_refused_in_the_child(dsn: str) -> None:
     with ConnectionPool(dsn, min_size=1, open=True) as pool:
         queue = JobQueue(PostgresStorage(pool))
         queue.enqueue("t")
@@ -231,7 +229,7 @@ def test_pool_of_the_callers_that_was_open_is_refused_in_the_child(dsn: str) -> 
         assert sum(queue.counts().values()) == 2
 
 
-def test_pool_of_the_callers_that_the_child_opens_works_there(dsn: str) -> None:
+def test_pool_that_the_child_opens_works_there(dsn: str) -> None:
     pool: ConnectionPool[Any] = ConnectionPool(dsn, min_size=1, open=False)
     queue = JobQueue(PostgresStorage(pool))
 

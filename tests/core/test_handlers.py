@@ -45,7 +45,7 @@ def test_decorator_returns_the_function_itself_with_its_type() -> None:
 
     assert decorated is plain
     assert named is later
-    # What mypy sees: nothing has become Any.
+    # mypy sees the original types, not Any.
     assert_type(decorated("a", times=2), list[str])
     assert decorated("a", times=2) == ["a", "a"]
 
@@ -72,7 +72,7 @@ def test_type_is_the_functions_name_and_settings_have_defaults() -> None:
     assert handler.backoff == Backoff()
 
 
-def test_settings_are_kept() -> None:
+def test_settings_are_stored() -> None:
     registry = Registry()
     pause = constant(3)
 
@@ -84,7 +84,7 @@ def test_settings_are_kept() -> None:
     assert (handler.backoff, handler.timeout) == (pause, 1.5)
 
 
-def test_registry_tells_what_it_holds() -> None:
+def test_registry_lists_its_handlers() -> None:
     registry = Registry()
     assert len(registry) == 0
 
@@ -97,7 +97,7 @@ def test_registry_tells_what_it_holds() -> None:
     assert "three" not in registry
 
 
-def test_unknown_type_is_told_the_known_ones() -> None:
+def test_error_for_an_unknown_type_lists_the_registered_types() -> None:
     registry = Registry()
     with pytest.raises(UnknownJobType, match="'x'; registered: none"):
         registry.get("x")
@@ -107,12 +107,12 @@ def test_unknown_type_is_told_the_known_ones() -> None:
         registry.get("x")
 
 
-def test_function_that_is_no_handler_is_told_so() -> None:
+def test_error_for_a_function_that_is_not_a_handler_says_how_to_register_it() -> None:
     with pytest.raises(UnknownJobType, match=r"a_job is not a handler; decorate it with @job, or enqueue by type"):
         Registry().for_function(a_job)
 
 
-def test_second_function_for_a_type_is_refused_with_both_places() -> None:
+def test_second_function_for_a_type_is_refused_with_both_names() -> None:
     registry = Registry()
 
     def first() -> None: ...
@@ -122,7 +122,7 @@ def test_second_function_for_a_type_is_refused_with_both_places() -> None:
     with pytest.raises(ConfigurationError) as caught:
         job(type="mail", registry=registry)(second)
 
-    assert f"{__name__}.test_second_function_for_a_type_is_refused_with_both_places.<locals>.first" in str(caught.value)
+    assert f"{__name__}.test_second_function_for_a_type_is_refused_with_both_names.<locals>.first" in str(caught.value)
     assert "<locals>.second under another type, with @job(type=...)" in str(caught.value)
     assert registry.get("mail").function is first
     with pytest.raises(UnknownJobType):
@@ -144,7 +144,7 @@ async def async_generator() -> AsyncIterator[int]:
 
 
 class Unhashable:
-    __hash__ = None  # type: ignore[assignment]  # the way to say so
+    __hash__ = None  # type: ignore[assignment]  # this makes a class unhashable
 
     def __call__(self) -> None: ...
 
@@ -165,12 +165,12 @@ class Unhashable:
         (dict, "has no signature; wrap it in a function that has one"),
     ],
 )
-def test_what_cannot_be_a_handler_is_refused(function: Any, message: str) -> None:
+def test_unsuitable_function_is_refused_as_a_handler(function: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         a_handler(function)
 
 
-def test_callable_without_a_hash_is_refused_and_leaves_nothing() -> None:
+def test_unhashable_callable_is_refused_and_not_registered() -> None:
     registry = Registry()
 
     with pytest.raises(ConfigurationError, match=r"Unhashable object .* is not hashable"):
@@ -202,7 +202,7 @@ def test_callable_without_a_hash_is_refused_and_leaves_nothing() -> None:
         ({"timeout": True}, "timeout: True is not allowed"),
     ],
 )
-def test_settings_that_are_not_allowed_are_named(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused_by_name(settings: dict[str, Any], message: str) -> None:
     registry = Registry()
 
     with pytest.raises(ConfigurationError, match=message):
@@ -211,7 +211,7 @@ def test_settings_that_are_not_allowed_are_named(settings: dict[str, Any], messa
     assert len(registry) == 0
 
 
-def test_callable_without_a_name_wants_a_type() -> None:
+def test_callable_without_a_name_needs_a_type() -> None:
     registry = Registry()
 
     with pytest.raises(ConfigurationError, match="type: has 0 characters; use a name for the type of job"):
@@ -221,7 +221,7 @@ def test_callable_without_a_name_wants_a_type() -> None:
     assert "nothing" in registry
 
 
-# Colour
+# Sync and async handlers
 
 
 async def coroutine(to: str, subject: str = "hi") -> None: ...
@@ -250,10 +250,10 @@ class SyncObject:
         (nothing, False),
         (functools.partial(nothing), False),
         (SyncObject(), False),
-        (AsyncObject, False),  # making one is no coroutine, though calling it is
+        (AsyncObject, False),  # a call of the class returns an instance, not a coroutine
     ],
 )
-def test_colour_of_a_handler(function: Callable[..., Any], is_async: bool) -> None:
+def test_handler_knows_whether_it_is_async(function: Callable[..., Any], is_async: bool) -> None:
     assert a_handler(function).is_async is is_async
 
 
@@ -276,7 +276,7 @@ def anything_called_job(**job: Any) -> None: ...
 def with_args(to: str, *args: Any) -> None: ...
 
 
-JOB = object()  # stands for the job in what is expected
+JOB = object()  # the placeholder for the job in the expected arguments
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_data_becomes_arguments(function: Callable[..., Any], data: dict[str, An
         (functools.partial(keys, "a"), {"to": "b"}, "unexpected: to"),
     ],
 )
-def test_data_that_does_not_fit_is_refused_by_key(function: Any, data: dict[str, Any], misfit: str) -> None:
+def test_data_that_does_not_fit_is_refused_with_its_keys(function: Any, data: dict[str, Any], misfit: str) -> None:
     with pytest.raises(BadArguments) as caught:
         a_handler(function).arguments(a_job(**data))
 
@@ -339,7 +339,7 @@ def test_data_that_does_not_fit_is_refused_by_key(function: Any, data: dict[str,
     assert str(caught.value) == f"data does not fit the parameters of {__name__}.{name} ({misfit})"
 
 
-def test_another_job_may_be_handed_over_in_place_of_the_job() -> None:
+def test_another_job_can_be_passed_to_the_handler() -> None:
     other = a_job(to="b")
 
     assert a_handler(with_job).arguments(a_job(to="a"), other) == {"to": "a", "job": other}
@@ -352,7 +352,7 @@ KINDS = st.sampled_from([inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parame
 
 @st.composite
 def signatures(draw: st.DrawFn) -> inspect.Signature:
-    """Any signature that can be called by keyword."""
+    """Return any signature that can be called with keyword arguments only."""
     chosen = draw(st.dictionaries(NAMES, st.tuples(KINDS, st.booleans())))
     parameters = [
         inspect.Parameter(name, kind, default=None if optional else inspect.Parameter.empty)
@@ -363,12 +363,12 @@ def signatures(draw: st.DrawFn) -> inspect.Signature:
     return inspect.Signature(parameters)
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(signatures(), st.dictionaries(NAMES, st.integers()))
-def test_data_fits_exactly_when_python_could_make_the_call(signature: inspect.Signature, data: dict[str, int]) -> None:
+def test_data_fits_exactly_when_python_accepts_the_call(signature: inspect.Signature, data: dict[str, int]) -> None:
     def function(**given: Any) -> None: ...
 
-    function.__signature__ = signature  # type: ignore[attr-defined]  # what inspect reads
+    function.__signature__ = signature  # type: ignore[attr-defined]  # inspect reads this attribute
     the_job = a_job(**data)
     handler = a_handler(function)
 
@@ -398,7 +398,9 @@ def test_delay_comes_from_the_handlers_backoff() -> None:
 
 
 @pytest.mark.parametrize("answer", [None, "soon", -1, math.nan, math.inf, 1e300])
-def test_backoff_that_gives_no_seconds_is_logged_and_replaced(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_backoff_that_returns_invalid_seconds_is_logged_and_replaced(
+    answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     handler = a_handler(nothing, backoff=lambda _: answer)
 
     with caplog.at_level(logging.ERROR):

@@ -1,4 +1,4 @@
-"""Job, NewJob and ids: what is normalised, what is refused, and how a refusal reads."""
+"""Job, NewJob and ids: what is normalized, what is refused, and the messages of the refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pgjobq.models import Job, JobStatus, NewJob, utc_now
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
-# What both JSON and PostgreSQL can hold.
+# Texts that both JSON and PostgreSQL can store.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 LEAVES = (
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
@@ -36,13 +36,13 @@ VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=10
 )
 DATA = st.dictionaries(TEXTS, VALUES, max_size=4)
-TIMES = st.datetimes(datetime(1000, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # st's wish
+TIMES = st.datetimes(datetime(1000, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # Hypothesis needs naive bounds
 
 
 # Job
 
 
-def test_job_by_hand_has_the_usual_defaults() -> None:
+def test_job_has_defaults() -> None:
     before = utc_now()
     job = Job(id="1", type="send_email")
 
@@ -60,15 +60,15 @@ def test_job_by_hand_has_the_usual_defaults() -> None:
 
 
 @pytest.mark.parametrize("status", ["pending", "running", "completed", "failed", "cancelled"])
-def test_status_as_a_text_becomes_a_status(status: str) -> None:
-    job = Job(id="1", type="t", status=status)  # type: ignore[arg-type]  # as the seed's storages do
+def test_status_can_be_given_as_a_string(status: str) -> None:
+    job = Job(id="1", type="t", status=status)  # type: ignore[arg-type]  # as other storages do
 
     assert isinstance(job.status, JobStatus)
     assert job.status == status
 
 
 @pytest.mark.parametrize("status", ["done", "PENDING", "", None, 3])
-def test_unknown_status_is_refused_with_the_known_ones(status: Any) -> None:
+def test_unknown_status_is_refused_with_the_known_ones_listed(status: Any) -> None:
     with pytest.raises(InvalidJob, match="use pending, running, completed, failed or cancelled") as caught:
         Job(id="1", type="t", status=status)
 
@@ -77,7 +77,7 @@ def test_unknown_status_is_refused_with_the_known_ones(status: Any) -> None:
 
 
 class Later(datetime):
-    """A datetime of another library."""
+    """A subclass of datetime, as some libraries return."""
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ class Later(datetime):
     ],
 )
 @pytest.mark.parametrize("name", ["created_at", "updated_at", "execute_at", "started_at", "finished_at", "failed_at"])
-def test_times_become_aware_in_utc(name: str, given_time: Any) -> None:
+def test_times_are_converted_to_utc(name: str, given_time: Any) -> None:
     job = Job(**{"id": "1", "type": "t", name: given_time})
 
     assert getattr(job, name) == MOMENT
@@ -102,14 +102,14 @@ def test_times_become_aware_in_utc(name: str, given_time: Any) -> None:
 
 
 @pytest.mark.parametrize("given_time", ["tomorrow", "", 1767323045, dt.date(2026, 1, 2)])
-def test_what_is_no_time_is_refused_by_name(given_time: Any) -> None:
+def test_invalid_time_is_refused_by_field_name(given_time: Any) -> None:
     with pytest.raises(InvalidJob, match=r"^execute_at: .* is not a time; use a datetime or an ISO string") as caught:
         Job(id="1", type="t", execute_at=given_time)
 
     assert caught.value.field == "execute_at"
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(
     st.builds(
         Job,
@@ -131,7 +131,7 @@ def test_what_is_no_time_is_refused_by_name(given_time: Any) -> None:
         worker_id=st.none() | st.integers(),
     )
 )
-def test_job_survives_the_way_through_json(job: Job) -> None:
+def test_job_survives_a_round_trip_through_json(job: Job) -> None:
     assert Job.from_dict(json.loads(json.dumps(job.to_dict()))) == job
 
 
@@ -144,7 +144,7 @@ def test_to_dict_names_every_field_in_plain_types() -> None:
 
 
 def test_from_dict_reads_what_another_storage_wrote() -> None:
-    # As a Redis storage keeps it: ISO texts without a zone, keys of its own, and no later fields.
+    # This is the format of a storage that writes ISO times without a zone and adds a key of its own.
     job = Job.from_dict(
         {
             "id": "1",
@@ -172,21 +172,21 @@ def test_from_dict_reads_what_another_storage_wrote() -> None:
     )
 
 
-def test_job_is_a_value() -> None:
+def test_job_is_an_immutable_value() -> None:
     job = Job(id="1", type="t", data={"a": [1]}, created_at=MOMENT, updated_at=MOMENT)
 
     assert pickle.loads(pickle.dumps(job)) == job  # noqa: S301  # our own bytes
     assert len({job, dataclasses.replace(job), dataclasses.replace(job, attempts=1)}) == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
-        job.attempts = 2  # type: ignore[misc]  # what is tried
+        job.attempts = 2  # type: ignore[misc]  # the test needs this error
     with pytest.raises(TypeError):
-        Job("1", "t")  # type: ignore[call-arg]  # what is tried
+        Job("1", "t")  # type: ignore[call-arg]  # the test needs this error
 
 
 # Ids
 
 
-def test_id_is_a_uuid_of_version_7_that_tells_the_time() -> None:
+def test_id_is_a_uuid_of_version_7_with_the_current_time() -> None:
     before = time.time_ns() // 1_000_000
     text = new_job_id()
     after = time.time_ns() // 1_000_000
@@ -194,18 +194,18 @@ def test_id_is_a_uuid_of_version_7_that_tells_the_time() -> None:
     parsed = uuid.UUID(text)
     assert str(parsed) == text
     assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
-    # Ids made before, within less than a microsecond each, may have run a little ahead of the clock.
+    # The ids of this process may be slightly ahead of the clock if many were created within a microsecond each.
     assert before <= parsed.int >> 80 <= after + 1
 
 
 @pytest.fixture
 def own_ids(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forgets afterwards what a test made the ids remember."""
+    """Restore the last id at the end, because the test sets the clock far ahead."""
     monkeypatch.setattr("pgjobq.ids._last_id", 0)
 
 
 @pytest.mark.usefixtures("own_ids")
-def test_ids_grow_while_the_clock_stands_still_and_when_it_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_increase_when_the_clock_stops_or_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_800_000_000_000_000_000
     readings = [now] * 5_000 + [now - 3_600 * 10**9] * 100 + [now + 244, now + 10**9]
     clock = iter(readings)
@@ -220,9 +220,9 @@ def test_ids_grow_while_the_clock_stands_still_and_when_it_is_set_back(monkeypat
 
 
 @pytest.mark.usefixtures("own_ids")
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(st.lists(st.integers(0, 2**62), min_size=2, max_size=30))
-def test_ids_grow_whatever_the_clock_says(readings: list[int]) -> None:
+def test_ids_increase_whatever_the_clock_says(readings: list[int]) -> None:
     clock = iter(readings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time_ns", lambda: next(clock))
@@ -231,7 +231,7 @@ def test_ids_grow_whatever_the_clock_says(readings: list[int]) -> None:
     assert ids == sorted(set(ids))
 
 
-def test_ids_of_many_threads_differ_and_grow_in_each() -> None:
+def test_ids_of_many_threads_differ_and_increase_in_each_thread() -> None:
     made: list[list[str]] = [[] for _ in range(8)]
     start = threading.Barrier(8)
 
@@ -249,14 +249,14 @@ def test_ids_of_many_threads_differ_and_grow_in_each() -> None:
     assert all(ids == sorted(ids) for ids in made)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_forked_child_makes_ids_of_its_own_even_when_the_lock_was_held() -> None:
-    # In a process of its own: a child forked from the test run would take the run's threads and fixtures along.
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no os.fork")
+def test_forked_child_creates_its_own_ids_even_when_the_lock_was_held() -> None:
+    # Run in a separate process, because a forked child would inherit the threads and fixtures of the test run.
     program = """
 import os, time
 from pgjobq import ids
 ids.new_job_id()
-time.time_ns = lambda: 1_800_000_000_000_000_000  # parent and child draw the same times
+time.time_ns = lambda: 1_800_000_000_000_000_000  # parent and child see the same time
 ids._id_lock.acquire()
 if os.fork() == 0:
     print(ids.new_job_id(), flush=True)
@@ -275,16 +275,16 @@ print(ids.new_job_id())
 # NewJob
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(DATA)
-def test_data_that_json_can_hold_comes_back_as_it_was(data: dict[str, Any]) -> None:
+def test_data_survives_a_round_trip_through_json(data: dict[str, Any]) -> None:
     job = NewJob(type="t", data=data)
 
     assert json.loads(job.json) == data
-    job.json.encode()  # PostgreSQL takes it as UTF-8
+    job.json.encode()  # PostgreSQL receives it as UTF-8
 
 
-def test_new_job_has_defaults_of_its_own() -> None:
+def test_new_job_has_defaults() -> None:
     one, two = NewJob(type="send_email"), NewJob(type="send_email")
 
     assert (one.queue, one.priority, one.max_retries, one.execute_at, one.delay) == ("default", 5, 3, None, None)
@@ -292,7 +292,7 @@ def test_new_job_has_defaults_of_its_own() -> None:
     assert one.id < two.id
     assert one.data is not two.data
     with pytest.raises(dataclasses.FrozenInstanceError):
-        one.priority = 9  # type: ignore[misc]  # what is tried
+        one.priority = 9  # type: ignore[misc]  # the test needs this error
 
 
 @pytest.mark.parametrize(
@@ -315,13 +315,13 @@ def test_new_job_has_defaults_of_its_own() -> None:
         {"data": {"": "", "nested": {"list": [1, 2.5, None, True, (1, 2)]}}},
     ],
 )
-def test_what_is_allowed_is_kept_as_it_is(fields: dict[str, Any]) -> None:
+def test_valid_values_are_kept_unchanged(fields: dict[str, Any]) -> None:
     job = NewJob(**{"type": "t", **fields})
 
     assert {name: getattr(job, name) for name in fields} == fields
 
 
-NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001  # what is tried
+NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001  # the test needs a naive time
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001  # what is tried
         ({"data": {"a": 10**5_000}}, "data", "data"),
     ],
 )
-def test_what_is_not_allowed_is_refused_by_name(fields: dict[str, Any], field: str, message: str) -> None:
+def test_invalid_values_are_refused_by_field_name(fields: dict[str, Any], field: str, message: str) -> None:
     with pytest.raises(InvalidJob) as caught:
         NewJob(**{"type": "t", **fields})
 
@@ -408,16 +408,16 @@ BAD_LEAVES = st.sampled_from(
         (object(), "object cannot be stored as JSON"),
     ]
 )
-# A step into a dict, beside other keys, or into a list, behind other items.
+# Each step nests the value in a dict with other keys, or in a list after other items.
 GOOD_LEAVES: st.SearchStrategy[Any] = st.sampled_from([None, True, 0, 1.5, "", "\\u0000", "{", [], {}])
 STEPS = st.lists(
     st.tuples(st.dictionaries(TEXTS, GOOD_LEAVES, max_size=2), TEXTS) | st.lists(GOOD_LEAVES, max_size=3), max_size=5
 )
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail the test
 @given(BAD_LEAVES, st.dictionaries(TEXTS, GOOD_LEAVES, max_size=2), TEXTS, STEPS)
-def test_what_json_cannot_hold_is_named_by_its_path(
+def test_value_that_json_cannot_hold_is_named_by_its_path(
     bad: tuple[Any, str], beside: dict[str, Any], first: str, steps: list[Any]
 ) -> None:
     value, wrong = bad
@@ -442,7 +442,7 @@ def test_text_that_looks_like_an_escaped_nul_is_allowed() -> None:
     assert json.loads(NewJob(type="t", data=data).json) == data
 
 
-def test_data_within_itself_is_refused() -> None:
+def test_data_that_contains_itself_is_refused() -> None:
     data: dict[str, Any] = {}
     data["me"] = [data]
 
@@ -451,7 +451,7 @@ def test_data_within_itself_is_refused() -> None:
 
 
 @pytest.mark.parametrize("depth", [2_000, 50_000])
-def test_data_nested_too_deep_is_refused(depth: int) -> None:
+def test_data_that_is_nested_too_deeply_is_refused(depth: int) -> None:
     data: dict[str, Any] = {}
     for _ in range(depth):
         data = {"a": data}

@@ -1,4 +1,4 @@
-"""Unique keys in Python: what a call takes and returns, keys that handlers format, and storages that have none."""
+"""Unique keys in Python: what enqueue takes and returns, keys that handlers format, and storages without keys."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 Connection = psycopg.Connection[Any]
 
 
-def test_id_says_what_the_call_did(queue: JobQueue) -> None:
+def test_returned_id_has_the_outcome_of_the_call(queue: JobQueue) -> None:
     first = queue.enqueue("t", unique_key="k")
     second = queue.enqueue("t", unique_key="k")
     third = queue.enqueue("t", {"n": 1}, unique_key="k", on_conflict="replace")
@@ -46,18 +46,18 @@ def test_id_says_what_the_call_did(queue: JobQueue) -> None:
     assert queue.enqueue("t").outcome == "added"
 
 
-def test_id_is_a_text_like_any_other(queue: JobQueue) -> None:
-    """Also in a list with others, and in a copy for another process."""
+def test_returned_id_is_a_string(queue: JobQueue) -> None:
+    """It can be pickled, and mixed with other ids in a list."""
     made = queue.enqueue("t", unique_key="k")
     again = queue.enqueue("t", unique_key="k")
-    copied = pickle.loads(pickle.dumps(again))  # noqa: S301  # its own
+    copied = pickle.loads(pickle.dumps(again))  # noqa: S301  # the test's own bytes
     assert (type(copied), copied, copied.outcome) == (JobId, made, "kept")
     queue.cancel(again)
     ids = queue.enqueue_many([NewJob(type="t", id="plain"), NewJob(type="t", id=JobId("other"))])
     assert ids == ["plain", "other"]
 
 
-def test_every_argument_arrives(queue: JobQueue) -> None:
+def test_every_argument_reaches_the_database(queue: JobQueue) -> None:
     expires_at = datetime.now(UTC) + timedelta(days=1)
     queue.enqueue("t", job_id="a", unique_key="ключ", unique_for=60, unique_while="pending", expires_at=expires_at)
     found = queue.get_job("a")
@@ -68,7 +68,7 @@ def test_every_argument_arrives(queue: JobQueue) -> None:
     assert queue.enqueue("t", expires_at=expires_at).outcome == "added"
 
 
-def test_debounce(queue: JobQueue) -> None:
+def test_debounce_replaces_the_data_and_restarts_the_delay(queue: JobQueue) -> None:
     for n in range(3):
         id_ = queue.enqueue("t", {"n": n}, delay=60, unique_key="k", on_conflict="debounce", debounce_ceiling=90)
     found = queue.get_job(id_)
@@ -86,7 +86,7 @@ def test_debounce(queue: JobQueue) -> None:
         )
 
 
-def test_taken_key_raises_when_asked_to(queue: JobQueue) -> None:
+def test_error_is_raised_when_the_key_is_taken(queue: JobQueue) -> None:
     first = queue.enqueue("t", unique_key="k")
     with pytest.raises(KeyTaken, match=f"unique_key: job {first}, which is pending, has the key 'k'"):
         queue.enqueue("t", unique_key="k", on_conflict="error")
@@ -96,7 +96,7 @@ def test_taken_key_raises_when_asked_to(queue: JobQueue) -> None:
         queue.retry(first)
 
 
-def test_bulk_has_an_outcome_each(queue: JobQueue) -> None:
+def test_enqueue_many_returns_an_outcome_for_each_job(queue: JobQueue) -> None:
     queue.enqueue("t", unique_key="k", job_id="a")
     keys = ["k", None, "new", "k"]
     ids = queue.enqueue_many([NewJob(type="t", unique_key=key, id=f"b{n}") for n, key in enumerate(keys)])
@@ -107,7 +107,7 @@ def test_bulk_has_an_outcome_each(queue: JobQueue) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["UTF8", "LATIN1"])
-def test_on_a_connection_of_the_callers(queue: JobQueue, conn: Connection, dsn: str, encoding: str) -> None:
+def test_unique_key_on_a_connection_of_the_caller(queue: JobQueue, conn: Connection, dsn: str, encoding: str) -> None:
     conn.execute(f"set client_encoding = {encoding}")
     with conn.transaction():
         first = queue.enqueue("t", unique_key="ключ", connection=conn)
@@ -121,7 +121,7 @@ def test_on_a_connection_of_the_callers(queue: JobQueue, conn: Connection, dsn: 
     engine.dispose()
 
 
-def test_async(queue: JobQueue, dsn: str) -> None:
+def test_unique_key_with_enqueue_async(queue: JobQueue, dsn: str) -> None:
     async def both() -> list[JobId]:
         async with await psycopg.AsyncConnection.connect(dsn) as conn:
             first = await queue.enqueue_async("t", unique_key="k", connection=conn)
@@ -131,7 +131,7 @@ def test_async(queue: JobQueue, dsn: str) -> None:
     assert (first, first.outcome, second.outcome) == (second, "added", "kept")
 
 
-def test_old_snapshot_says_what_to_do(queue: JobQueue, connect: Callable[..., Connection]) -> None:
+def test_error_in_an_old_snapshot_says_what_to_do(queue: JobQueue, connect: Callable[..., Connection]) -> None:
     conn = connect(autocommit=False)
     conn.execute("set transaction isolation level repeatable read; select 1 from jobs")
     queue.enqueue("t", unique_key="k")
@@ -156,10 +156,10 @@ def test_old_snapshot_says_what_to_do(queue: JobQueue, connect: Callable[..., Co
     ({"unique_key": "k", "on_conflict": "debounce"}, "delay"),
     ({"unique_key": "k", "on_conflict": "debounce", "delay": 9, "debounce_ceiling": 8}, "debounce_ceiling"),
     ({"unique_key": "k", "on_conflict": "replace", "delay": 9, "debounce_ceiling": 10}, "debounce_ceiling"),
-    ({"expires_at": datetime(2100, 1, 1)}, "expires_at"),  # noqa: DTZ001  # that is the fault
+    ({"expires_at": datetime(2100, 1, 1)}, "expires_at"),  # noqa: DTZ001  # the test needs a naive time
     ({"expires_at": "2100-01-01"}, "expires_at"),
 ])  # fmt: skip
-def test_bad_input_names_the_field(options: dict[str, Any], field: str) -> None:
+def test_invalid_input_names_the_field(options: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidJob) as error:
         NewJob(type="t", **options)
     assert error.value.field == field
@@ -206,7 +206,7 @@ def test_data_that_lacks_a_field_of_the_key_is_refused(
     [("doc:{", "not a format"), ("doc:{}", "without a name"), ("doc:{0}", "without a name"),
      ("doc:{id}", "not a parameter"), (7, "not a text")],
 )  # fmt: skip
-def test_template_is_checked_when_the_handler_is_made(registry: Registry, template: Any, reason: str) -> None:
+def test_template_is_checked_when_the_handler_is_registered(registry: Registry, template: Any, reason: str) -> None:
     def reindex(doc_id: int) -> None: ...
 
     with pytest.raises(ConfigurationError, match=f"unique: .*{reason}"):
@@ -218,7 +218,7 @@ def test_template_is_checked_when_the_handler_is_made(registry: Registry, templa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_other_storages_say_that_they_have_no_keys(
+def test_other_storages_have_no_unique_keys(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -235,7 +235,7 @@ def test_other_storages_say_that_they_have_no_keys(
         assert queue.enqueue("t").outcome == "added"
 
 
-def test_storage_of_the_seven_methods_says_so_too() -> None:
+def test_storage_of_the_seven_methods_has_no_unique_keys() -> None:
     with pytest.raises(Unsupported, match="unique_key: DictStorage has no unique keys"):
         JobQueue(DictStorage(Memory())).enqueue("t", unique_key="k")
 
@@ -243,7 +243,7 @@ def test_storage_of_the_seven_methods_says_so_too() -> None:
 # -- the command -------------------------------------------------------------------------------------------
 
 
-def test_command(storage: PostgresStorage, dsn: str) -> None:
+def test_command_takes_the_options_of_unique_keys(storage: PostgresStorage, dsn: str) -> None:
     def run(*arguments: str) -> Any:
         command = [sys.executable, "-m", "pgjobq", "enqueue", "t", "--dsn", dsn, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -269,3 +269,52 @@ def test_command(storage: PostgresStorage, dsn: str) -> None:
         assert done.returncode != 0
         assert done.stdout == ""
     assert len(storage.list_jobs()) == 1
+
+
+def test_cancel_jobs_with_a_key(queue: JobQueue) -> None:
+    kept = queue.enqueue("t", unique_key="a")
+    other = queue.enqueue("t", unique_key="b")
+    assert queue.cancel_jobs(unique_key="a", reason="no") == 1
+    assert [getattr(queue.get_job(id_), "status", None) for id_ in (kept, other)] == ["cancelled", "pending"]
+    with pytest.raises(InvalidJob, match=r"unique_key: "):
+        queue.cancel_jobs(unique_key="x" * 256)
+    with pytest.raises(Unsupported, match=r"unique_key: SQLAlchemyStorage has no unique keys"):
+        JobQueue("sqlite://").cancel_jobs(unique_key="a")
+
+
+def test_a_handler_declares_the_options_of_its_key(queue: JobQueue, registry: Registry) -> None:
+    @job(registry=registry, unique="doc:{n}", on_conflict="debounce", debounce_ceiling=60, unique_while="pending")
+    def index(n: int) -> None: ...
+
+    with pytest.raises(InvalidJob, match="delay: debounce needs it"):
+        queue.enqueue(index, {"n": 1})
+    first = queue.enqueue(index, {"n": 1}, delay=5)
+    again = queue.enqueue(index, {"n": 1}, delay=5)
+    assert (again, again.outcome) == (first, "replaced")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"on_conflict": "keep"}, "on_conflict: has no meaning without unique"),
+        ({"unique": "k", "on_conflict": "merge"}, "on_conflict: 'merge' is not a choice"),
+        ({"unique": "k", "unique_for": 0}, "unique_for: 0 is not allowed"),
+        ({"unique": "k", "debounce_ceiling": 5}, "debounce_ceiling: has no meaning without on_conflict='debounce'"),
+    ],
+)
+def test_bad_options_of_a_handler(registry: Registry, settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        job(registry=registry, **settings)(lambda: None)
+    assert says in str(raised.value)
+
+
+def test_an_expiry_before_the_job_is_due_is_refused(queue: JobQueue, conn: Any) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    with pytest.raises(InvalidJob, match=r"expires_at: .* is not after execute_at; use a later time"):
+        queue.enqueue("t", execute_at=soon, expires_at=soon)
+    with pytest.raises(InvalidJob, match=r"expires_at: .* is not after execute_at"):
+        queue.enqueue("t", delay=7200, expires_at=soon)
+    with pytest.raises(InvalidJob, match=r"expires_at: .* is not after execute_at"):
+        queue.enqueue_many([queue.new_job("t"), queue.new_job("t", delay=7200, expires_at=soon)])
+    assert queue.list_jobs() == []
+    assert queue.enqueue("t", delay=60, expires_at=soon)

@@ -1,4 +1,4 @@
-"""Cases of broken storages: which tests of the contract say what of each."""
+"""The registry of broken storages. Each case names the contract's tests that must fail, and their messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgjobq import BaseStorage
 
 @dataclass(frozen=True)
 class Case:
-    """A broken storage, and which tests say what of it."""
+    """A broken storage, and for each test that must fail, a part of its message."""
 
     storage: Any  # a class of storages
     memory: type[Memory]
@@ -27,7 +27,7 @@ CASES: dict[str, Case] = {}
 def breaks(
     says: dict[str, str], *, storage: type[BaseStorage] = DictStorage, **settings: Any
 ) -> Callable[[type[B]], type[B]]:
-    """Makes a case of a class: of a storage, or of a Memory for this storage."""
+    """Register the decorated class as a case. It is a broken storage, or a broken Memory for `storage`."""
 
     def register(broken: type[B]) -> type[B]:
         kind, memory = (storage, broken) if issubclass(broken, Memory) else (broken, Memory)

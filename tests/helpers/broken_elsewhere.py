@@ -1,20 +1,22 @@
-"""Broken storages for broken_storages.py whose processes begin quickly: this imports little."""
+"""Broken storages that child processes create. This module imports little, so that the processes start quickly."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import text
 
 from pgjobq.models import Job
+from pgjobq.outcomes import Outcome
 from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 
 class FileStorage(SQLAlchemyStorage):
-    """In a file that every process reaches."""
+    """A storage in a SQLite file, which every process can open."""
 
 
 class FailsElsewhere(FileStorage):
@@ -24,13 +26,13 @@ class FailsElsewhere(FileStorage):
             raise OSError("no such folder here")
 
 
-class OnItsOwnElsewhere(FileStorage):
+class SharesNothingElsewhere(FileStorage):
     def __init__(self, url: str, **options: Any) -> None:
         elsewhere = multiprocessing.parent_process() is not None
         super().__init__("sqlite:///:memory:" if elsewhere else url, **options)
 
 
-class LooksThenTakesElsewhere(FileStorage):
+class SelectsThenStartsElsewhere(FileStorage):
     def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
         found = super().list_jobs("pending")[:limit]
         for job in found:
@@ -50,6 +52,17 @@ class NeverRescuesElsewhere(FileStorage):
         return 0
 
 
-class NoFencingElsewhere(LooksThenTakesElsewhere):
+class NoFencingElsewhere(SelectsThenStartsElsewhere):
     def dequeue_many(self, limit: int, queues: Sequence[str] | None = None) -> list[Job]:
         return FileStorage.dequeue_many(self, limit, queues)
+
+
+class ReopensAnother(FileStorage):
+    def reopener(self) -> Callable[[], SQLAlchemyStorage] | None:
+        return partial(SQLAlchemyStorage, "sqlite:///:memory:")
+
+
+class LosesWhatWasCompletedElsewhere(FileStorage):
+    def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        lost = [outcome for outcome in outcomes if (job := self.get_job(outcome.job.id)) and job.status != "running"]
+        return lost or super()._settle(outcomes)

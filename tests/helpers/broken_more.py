@@ -1,4 +1,4 @@
-"""Storages that break a promise of batches, of what goes beyond the seven methods, or of dead workers."""
+"""Storages that break a promise about batches, optional methods or dead workers."""
 
 from __future__ import annotations
 
@@ -20,22 +20,26 @@ from pgjobq.storage.holds import Claimant
 # -- batches ---------------------------------------------------------------------------------------
 
 
-@breaks({"test_enqueue_many_adds_all_or_none": "enqueue_many: when an id exists, none of the jobs is added"})
+@breaks({"test_enqueue_many_adds_all_or_none": "enqueue_many: if an id exists, no job of the batch is added"})
 class HalfABatch(MemoryStorage):
     def _add(self, jobs: Sequence[NewJob]) -> None:
         for job in jobs:
             super()._add([job])
 
 
-@breaks(
-    {"test_unique_key_is_kept_or_refused": "enqueue_many: a unique key that another job has gives the id of that job"}
-)
+@breaks({"test_unique_key_is_respected_or_refused": "enqueue_many: returns the id of the job that has the unique key"})
 class IgnoresUniqueKeys(MemoryStorage):
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         return super().enqueue_many([replace(job, unique_key=None) for job in jobs], connection)
 
 
-@breaks({"test_dequeue_many": "dequeue_many: gives up to limit due jobs"})
+@breaks({"test_cancel_jobs_of_a_unique_key": "cancel_jobs: cancels only jobs with the unique key"})
+class CancelsWithoutTheKey(MemoryStorage):
+    def _cancel_jobs(self, which: Which, max_jobs: int | None, reason: str | None) -> int:
+        return super()._cancel_jobs(replace(which, unique_key=None, type=which.type or "t"), max_jobs, reason)
+
+
+@breaks({"test_dequeue_many": "dequeue_many: returns up to limit due jobs"})
 class OneTooMany(MemoryStorage):
     def _claim(
         self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
@@ -44,17 +48,17 @@ class OneTooMany(MemoryStorage):
 
 
 @breaks({
-    "test_complete_many": "complete_many: gives back the jobs that were lost",
-    "test_settle": "settle: gives back the outcomes of lost jobs",
-    "test_cancelled_job_is_lost_to_its_worker": "fencing: a job that was cancelled is lost to its worker",
+    "test_complete_many": "complete_many: returns the jobs that the storage has lost",
+    "test_settle": "settle: returns the outcomes of lost jobs",
+    "test_cancelled_job_is_lost_to_its_worker": "fencing: the former holder has lost a cancelled job",
 })  # fmt: skip
-class LossNotTold(MemoryStorage):
+class HidesLostJobs(MemoryStorage):
     def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         super()._settle(outcomes)
         return []
 
 
-@breaks({"test_settle_is_for_the_start_it_names": "settle: an outcome of an earlier start"})
+@breaks({"test_settle_applies_to_the_start_it_names": "settle: an outcome of an earlier start"})
 class SettlesAnyStart(MemoryStorage):
     def _settled(self, outcome: Outcome) -> bool:
         there = self.memory.jobs[outcome.job.id]
@@ -62,15 +66,15 @@ class SettlesAnyStart(MemoryStorage):
 
 
 @breaks({
-    "test_start_after_a_release_is_another[completed]": "settle: an outcome of an earlier start changes nothing",
-    "test_start_after_a_release_is_another[failed]": "settle: an outcome of an earlier start changes nothing",
-    "test_start_after_a_release_is_another[retried]": "settle: an outcome of an earlier start changes nothing",
-    "test_start_after_a_release_is_another[released]": "settle: an outcome of an earlier start changes nothing",
-    "test_job_that_has_the_id_of_a_deleted_one_is_another[completed]": "settle: an outcome of a job that was deleted",
-    "test_job_that_has_the_id_of_a_deleted_one_is_another[released]": "settle: an outcome of a job that was deleted",
+    "test_start_after_a_release_is_a_new_start[completed]": "settle: an outcome of an earlier start changes nothing",
+    "test_start_after_a_release_is_a_new_start[failed]": "settle: an outcome of an earlier start changes nothing",
+    "test_start_after_a_release_is_a_new_start[retried]": "settle: an outcome of an earlier start changes nothing",
+    "test_start_after_a_release_is_a_new_start[released]": "settle: an outcome of an earlier start changes nothing",
+    "test_job_with_the_id_of_a_deleted_job_is_new[completed]": "settle: an outcome of a deleted job does not change",
+    "test_job_with_the_id_of_a_deleted_job_is_new[released]": "settle: an outcome of a deleted job does not change",
 })  # fmt: skip
-class TellsStartsByAttempts(MemoryStorage):
-    """By id, attempts and worker, which come again."""
+class IdentifiesStartsByAttempts(MemoryStorage):
+    """Identifies a start by id, attempts and worker. A later start can have the same values."""
 
     def _settled(self, outcome: Outcome) -> bool:
         there, job = self.memory.jobs[outcome.job.id], outcome.job
@@ -80,12 +84,12 @@ class TellsStartsByAttempts(MemoryStorage):
 
 
 @breaks({
-    "test_start_after_a_release_is_another[completed]": "leaves the later one held",
-    "test_job_that_has_the_id_of_a_deleted_one_is_another[completed]": "leaves another of its id held",
-    "test_job_that_is_started_while_it_is_released_is_held": "release: a start that begins before the release has",
+    "test_start_after_a_release_is_a_new_start[completed]": "the storage still holds the later start",
+    "test_job_with_the_id_of_a_deleted_job_is_new[completed]": "the storage still holds a new job with the same id",
+    "test_start_during_a_release_is_held": "release: the storage holds a start that begins before",
 })  # fmt: skip
 class ForgetsLaterStarts(MemoryStorage):
-    """Drops what it holds by the id alone."""
+    """After a settle, forgets the start that it holds of the same job, even if that is a later one."""
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         lost = self._settle(outcomes)
@@ -103,23 +107,23 @@ class SettlesOnce(MemoryStorage):
         return self.memory.jobs[outcome.job.id].status == "running" and super()._settled(outcome)
 
 
-# -- more than the seven ---------------------------------------------------------------------------
+# -- optional methods ------------------------------------------------------------------------------
 
 
-@breaks({"test_release_takes_the_start_back": "release: the start is not counted"})
+@breaks({"test_release_does_not_count_the_start": "release: subtracts the start from attempts"})
 class ReleaseCounts(MemoryStorage):
     def release(self, job_id: str) -> None:
         self.retry(job_id, 0)
 
 
-@breaks({"test_left_types_stay_in_line": "leave_types: jobs of other types are dequeued, however many of these stand"})
+@breaks({"test_left_types_stay_in_line": "leave_types: jobs of other types are dequeued, however many left jobs"})
 class LeavesNoTypes(MemoryStorage):
     def leave_types(self, types: Collection[str]) -> bool:
         return True
 
 
-@breaks({"test_left_types_stay_in_line": "leave_types: jobs of other types are dequeued, however many of these stand"})
-class HidesWhatStandsBehind(MemoryStorage):
+@breaks({"test_left_types_stay_in_line": "leave_types: jobs of other types are dequeued, however many left jobs"})
+class HidesJobsBehindLeftOnes(MemoryStorage):
     def _claim(
         self, worker_id: Claimant, limit: int, queues: Sequence[str] | None, except_types: Sequence[str]
     ) -> list[Job]:
@@ -127,17 +131,17 @@ class HidesWhatStandsBehind(MemoryStorage):
         return [] if first and first.type in except_types else super()._claim(worker_id, limit, queues, except_types)
 
 
-@breaks({"test_left_types_stay_in_line": "leave_types: types that are not named again are dequeued again"})
+@breaks({"test_left_types_stay_in_line": "leave_types: the next call replaces the types"})
 class LeavesForEver(MemoryStorage):
     def leave_types(self, types: Collection[str]) -> bool:
         return super().leave_types({*self._left_types, *types})
 
 
 @breaks(
-    {"test_worker_leaves_unknown_types_to_others": "worker: a job of unknown type is left to other workers"},
+    {"test_worker_leaves_unknown_types_to_others": "worker: leaves a job of an unknown type to other workers"},
     storage=MemoryStorage,
 )
-class FailsWhatIsReleased(MemoryStorage):
+class FailsReleasedJobs(MemoryStorage):
     def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         return super()._settle([Failed(o.job, "") if isinstance(o, Released) else o for o in outcomes])
 
@@ -145,8 +149,8 @@ class FailsWhatIsReleased(MemoryStorage):
 @breaks({
     "test_release": "release: the job is pending again",
     "test_release_only_by_the_holder": "unknown: release of an unknown id raises JobNotFound",
-    "test_stopped_worker_gives_jobs_back": "worker: a job that runs when its worker stops goes back in line",
-    "test_ping_and_leave": "leave: jobs still held go back in line",
+    "test_stopped_worker_releases_its_jobs": "worker: a job that runs when its worker stops becomes pending again",
+    "test_ping_and_leave": "leave: jobs that are still held become pending again",
 })  # fmt: skip
 class NeverReleases(MemoryStorage):
     def release(self, job_id: str) -> None:
@@ -159,15 +163,15 @@ class NeverReleases(MemoryStorage):
         return super()._settle([outcome for outcome in outcomes if not isinstance(outcome, Released)])
 
 
-@breaks({"test_cancel": "cancel: a job that was finished stays as it is"})
-class CancelsWhatIsDone(MemoryStorage):
+@breaks({"test_cancel": "cancel: does not change a finished job"})
+class CancelsFinishedJobs(MemoryStorage):
     def cancel(self, job_id: str, reason: str | None = None) -> bool:
         was = super().cancel(job_id)
         self.memory.change(self.memory.jobs[job_id], status=JobStatus.CANCELLED)
         return was
 
 
-@breaks({"test_cancel_keeps_its_reason": "cancel: keeps its reason as the error"})
+@breaks({"test_cancel_stores_its_reason": "cancel: stores its reason as the error"})
 class ForgetsTheReason(MemoryStorage):
     def _cancel(self, job_id: str, reason: str | None) -> bool | None:
         return super()._cancel(job_id, None)
@@ -175,8 +179,8 @@ class ForgetsTheReason(MemoryStorage):
 
 @breaks(
     {
-        "test_cancel_jobs": "cancel_jobs: cancels no job of another type",
-        "test_cancel_jobs_of_a_queue": "cancel_jobs: cancels every job of a queue",
+        "test_cancel_jobs": "cancel_jobs: does not cancel jobs of another type",
+        "test_cancel_jobs_of_a_queue": "cancel_jobs: cancels every job of the queue",
     }
 )
 class CancelsAnyJobs(MemoryStorage):
@@ -184,23 +188,23 @@ class CancelsAnyJobs(MemoryStorage):
         return super().cancel_jobs(Which(created_before=datetime(2100, 1, 1, tzinfo=UTC)), max_jobs, reason)
 
 
-@breaks({"test_prune": "prune: deletes nothing of other statuses than those named"})
+@breaks({"test_prune": "prune: deletes only jobs of the given statuses"})
 class PrunesEverything(MemoryStorage):
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
         return super()._prune(older_than, list(JobStatus), queues, batch) and 1
 
 
 @breaks({
-    "test_prune_of_queues": "prune: returns how many jobs were deleted",
-    "test_worker_prunes_what_it_serves": "worker: deletes no job of a queue that it does not serve",
+    "test_prune_of_queues": "prune: returns the number of deleted jobs",
+    "test_worker_prunes_the_queues_it_serves": "worker: does not delete jobs of a queue that it does not serve",
 })  # fmt: skip
 class PrunesAllQueues(MemoryStorage):
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
         return super()._prune(older_than, statuses, None, batch)
 
 
-@breaks({"test_prune_refuses_what_it_cannot_mean": "prune: a status that is not final raises InvalidJob"})
-class PrunesWhatItCan(MemoryStorage):
+@breaks({"test_prune_refuses_invalid_arguments": "prune: a status that is not final raises InvalidJob"})
+class IgnoresUnfinishedStatuses(MemoryStorage):
     def prune(
         self,
         older_than: timedelta,
@@ -213,8 +217,8 @@ class PrunesWhatItCan(MemoryStorage):
         return super().prune(older_than, final, batch, queues=queues)
 
 
-@breaks({"test_queues": "queues: dequeue_many gives jobs of the queues asked for alone"}, storage=MemoryStorage)
-class QueuesIgnored(Memory):
+@breaks({"test_queues": "queues: dequeue_many returns only jobs of the given queues"}, storage=MemoryStorage)
+class IgnoresQueues(Memory):
     def first(self, queues: Sequence[str] | None = None, except_types: Sequence[str] = ()) -> Job | None:
         return super().first(None, except_types)
 
@@ -226,7 +230,7 @@ class IdsByQueue(MemoryStorage):
         super()._add(jobs)
 
 
-@breaks({"test_maintain_finds_what_was_lost": "maintain: tells a worker which of its running jobs it has lost"})
+@breaks({"test_maintain_finds_lost_jobs": "maintain: returns the running jobs that the worker has lost"})
 class NoticesNothing(MemoryStorage):
     def maintain(self, running: Sequence[Job]) -> Maintenance:
         return Maintenance()
@@ -240,21 +244,21 @@ class ImportsRunning(MemoryStorage):
         return added
 
 
-@breaks({"test_import_jobs_adds_all_or_none": "import_jobs: when one is refused, none is added"})
+@breaks({"test_import_jobs_adds_all_or_none": "import_jobs: if one job is refused, none is added"})
 class ImportsHalf(MemoryStorage):
     def import_jobs(self, jobs: Sequence[Job]) -> int:
         return sum(super(ImportsHalf, self).import_jobs([arriving(job)[0]]) for job in jobs)
 
 
-@breaks({"test_wait_is_bounded": "wait: returns after its timeout at the latest"}, patience=1)
-class WaitsOn(DictStorage):
+@breaks({"test_wait_is_bounded": "wait: does not last longer than its timeout"}, patience=1)
+class WaitsTooLong(DictStorage):
     def wait(self, timeout: float, queues: Sequence[str] | None = None) -> None:
         time.sleep(0.7)
 
 
 # -- workers that die ------------------------------------------------------------------------------
 
-PENDING_AGAIN = "rescue: the job of a worker that died is pending within rescue_within seconds"
+PENDING_AGAIN = "rescue: within rescue_within seconds, the job of a dead worker is pending"
 
 
 @breaks({"test_rescue_of_a_storage_that_closed": PENDING_AGAIN}, rescue_within=1.5)
@@ -263,17 +267,18 @@ class NeverRescues(MemoryStorage):
         return 0
 
 
-@breaks({"test_rescue_of_a_storage_that_closed": "rescue: takes no job from a worker that lives"})
-class RobsTheLiving(MemoryStorage):
+@breaks({"test_rescue_of_a_storage_that_closed": "rescue: does not take a job from a live worker"})
+class RescuesFromLiveWorkers(MemoryStorage):
     def _rescue(self) -> int:
         self.memory.leases.clear()
         return super()._rescue()
 
 
 @breaks(
-    {"test_rescue_of_a_storage_that_closed": "rescue: a start that ended with its worker counts"}, storage=MemoryStorage
+    {"test_rescue_of_a_storage_that_closed": "rescue: a start whose worker died counts as an attempt"},
+    storage=MemoryStorage,
 )
-class RescueForgives(Memory):
+class RescueResetsAttempts(Memory):
     def put_back(self, job: Job, delay: float = 0, **values: Any) -> Job:
         return super().put_back(job, delay, attempts=0, **values)
 
@@ -281,19 +286,23 @@ class RescueForgives(Memory):
 CLOSED = "test_rescue_of_a_storage_that_closed"
 
 
-@breaks({CLOSED: "retry: a clean end takes the crashes out of attempts"}, storage=MemoryStorage)
+@breaks({CLOSED: "retry: subtracts the crashes from attempts"}, storage=MemoryStorage)
 class CrashesBecomeTries(Memory):
     def cleared(self, job: Job) -> dict[str, int]:
         return {"crashes": 0}
 
 
-@breaks({CLOSED: "rescue: the job of a worker that died is failed"}, storage=MemoryStorage, rescue_within=1.5)
+@breaks(
+    {CLOSED: "rescue: within rescue_within seconds, the job of a dead worker is failed"},
+    storage=MemoryStorage,
+    rescue_within=1.5,
+)
 class CrashesForEver(Memory):
     max_crashes = 10**9
 
 
-@breaks({CLOSED: "complete: a clean end begins the count of crashes again"}, storage=MemoryStorage)
-class CompletesWithItsCrashes(Memory):
+@breaks({CLOSED: "complete: sets the count of crashes to 0"}, storage=MemoryStorage)
+class CompletesWithCrashes(Memory):
     def change(self, job: Job, **values: Any) -> Job:
         if values.get("status") == "completed":
             del values["crashes"]

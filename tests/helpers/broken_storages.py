@@ -1,6 +1,6 @@
-"""Storages that break one promise each, and the sentence with which the contract says so.
+"""Applies the contract to each broken storage. All these tests fail, with the message that their case names.
 
-Run by test_contract.py alone: pytest collects nothing from a file of this name by itself.
+Only test_contract.py runs them. pytest does not collect tests from a file of this name unless it is named.
 """
 
 from __future__ import annotations
@@ -16,31 +16,36 @@ from helpers.broken_cases import CASES, Case, breaks
 from helpers.broken_elsewhere import (
     FailsElsewhere,
     FileStorage,
-    LooksThenTakesElsewhere,
+    LosesWhatWasCompletedElsewhere,
     NeverRescuesElsewhere,
     NoFencingElsewhere,
-    OnItsOwnElsewhere,
+    ReopensAnother,
+    SelectsThenStartsElsewhere,
+    SharesNothingElsewhere,
 )
 from helpers.broken_more import PENDING_AGAIN
 from helpers.broken_seven import SAME_START
 from pgjobq import BaseStorage
 from pgjobq.testing import StorageContract
 
-ONE = "test_processes_on_one_database"
-LEASE = "test_lease_of_a_process_that_stands_still"
+PROCESSES = "test_processes_on_one_database"
+REOPENED = "test_reopened_storage_completes_jobs"
+LEASE = "test_lease_of_a_suspended_process"
 elsewhere: dict[type[FileStorage], dict[str, str]] = {
-    FailsElsewhere: {ONE: "processes: a storage works in a process of its own"},
-    OnItsOwnElsewhere: {ONE: "processes: a storage in another process sees the same jobs"},
-    LooksThenTakesElsewhere: {ONE: SAME_START},
+    FailsElsewhere: {PROCESSES: "processes: a storage works in a child process"},
+    SharesNothingElsewhere: {PROCESSES: "processes: a storage in another process sees the same jobs"},
+    SelectsThenStartsElsewhere: {PROCESSES: SAME_START},
     NeverRescuesElsewhere: {"test_rescue_of_a_killed_process": PENDING_AGAIN},
-    NoFencingElsewhere: {LEASE: "fencing: complete by a worker whose lease ran out"},
+    NoFencingElsewhere: {LEASE: "fencing: complete by a worker whose lease expired"},
+    ReopensAnother: {REOPENED: "reopener: opens the same jobs"},
+    LosesWhatWasCompletedElsewhere: {REOPENED: "settle: a job that a reopened storage has completed is not lost"},
 }
 for _storage, _says in elsewhere.items():
     breaks(_says, processes=True, jobs=60, rescue_within=2.5)(_storage)
 
 
 def contract_of(name: str, case: Case) -> type:
-    """The test class for a broken storage."""
+    """Return the subclass of StorageContract for a broken storage."""
 
     def make_storage(self: Any, tmp_path: Path) -> Callable[[], BaseStorage]:
         if issubclass(case.storage, FileStorage):

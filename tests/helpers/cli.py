@@ -1,4 +1,4 @@
-"""The command line as a process of its own: what tests of it share."""
+"""Run the command line as a child process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def touch(name: str) -> None:
 
 @job
 def hold(name: str) -> None:
-    """Say that it began, and end when it may, or after 20 seconds."""
+    """Create a file, and return when the file `go` exists, or after 20 seconds."""
     (HERE / f"{name}.began").touch()
     deadline = time.monotonic() + 20
     while not (HERE / "go").exists() and time.monotonic() < deadline:
@@ -34,20 +34,20 @@ def hold(name: str) -> None:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours, without what would name a database."""
+    """Return the environment of this process without variables that name a database."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     return kept | {"COLUMNS": "200", "PYTHONUNBUFFERED": "1"} | more
 
 
 class Cli:
-    """Runs `python -m pgjobq` on the test's database, named by PGJOBQ_DSN."""
+    """Runs `python -m pgjobq` with PGJOBQ_DSN set to the test's database."""
 
     def __init__(self, dsn: str, folder: Path) -> None:
         self.environment, self.folder = environment(PGJOBQ_DSN=dsn), folder
         self.started: list[subprocess.Popen[str]] = []
 
     def run(self, *words: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a command and wait until it exits."""
         return subprocess.run(
             [sys.executable, "-m", "pgjobq", *words],
             input=stdin,
@@ -60,17 +60,20 @@ class Cli:
         )
 
     def said(self, *words: str, **options: Any) -> str:
-        """The output of a command that must succeed, and have nothing to complain about."""
+        """Return the output of a command. The command must succeed and must not write to stderr."""
         done = self.run(*words, **options)
         assert (done.returncode, done.stderr) == (DONE, "")
         return done.stdout
 
     def json(self, *words: str) -> Any:
-        """What a reading command prints with --json."""
+        """Run a command with --json and return the parsed output."""
         return json.loads(self.said(*words, "--json"))
 
     def complaint(self, status: int, *words: str, **options: Any) -> str:
-        """What a command says that must fail with this status: one line, no traceback, nothing on the output."""
+        """Return the message of a command that must fail with this status.
+
+        The message must be one line on stderr, without a traceback. stdout must be empty.
+        """
         done = self.run(*words, **options)
         assert (done.returncode, done.stdout) == (status, ""), done.stderr
         assert done.stderr.startswith("pgjobq: ")
@@ -78,7 +81,7 @@ class Cli:
         return done.stderr
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command that stays; its log goes to the file `log`."""
+        """Start a command that keeps running. Its log goes to the file `log`."""
         with (self.folder / "log").open("ab") as log:
             self.started.append(
                 subprocess.Popen(
@@ -93,7 +96,7 @@ class Cli:
         return self.started[-1]
 
     def log(self) -> str:
-        """What the commands started have written to their error stream."""
+        """Return what the started commands have written to stderr."""
         return (self.folder / "log").read_text()
 
 

@@ -1,4 +1,4 @@
-"""What is copied from one storage to another."""
+"""Jobs to copy from one storage to another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DATA: dict[str, Any] = {"text": "Ünal \U0001f40d\n\\u0000", "n": [1, -2.5, None
 
 
 def copied(source: Any, destination: BaseStorage, batch: int = 500) -> CopyReport:
-    """The report of a copy, run to its end."""
+    """Copy all jobs and return the final report."""
     *_, report = copy_jobs(source, destination, batch)
     return report
 
@@ -24,7 +24,7 @@ def all_of(storage: BaseStorage) -> dict[str, Job]:
 
 
 def fill(storage: BaseStorage) -> None:
-    """A job in every state that the API can bring about."""
+    """Add a job in every state that a caller can bring about."""
     ends = ("completed", "failed", "tried", "running", "used-up")
     storage.enqueue_many(
         [

@@ -1,4 +1,4 @@
-"""The demo as a process of its own."""
+"""Run the demo as a child process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ORDERS = len((Path(pgjobq.demo.__file__).parent / "orders.csv").read_text().spli
 
 
 class Demo:
-    """`pgjobq demo` with a TMPDIR of its own, which marks its processes."""
+    """`pgjobq demo` with its own TMPDIR, by which its processes are recognized."""
 
     def __init__(self, temporary: Path, *words: str) -> None:
         self.temporary = temporary
@@ -36,15 +36,19 @@ class Demo:
         )
 
     def ended(self) -> tuple[int, str]:
-        """Exit status and output, when it has ended."""
+        """Wait until the demo has ended. Return its exit status and output."""
         output, _ = self.process.communicate(timeout=60)
         return self.process.returncode, output
 
     def processes(self) -> list[str]:
-        """Its processes that live: by the mark in their environment, which PostgreSQL hides, or their folder."""
+        """List the demo's live processes.
+
+        Most of them have the mark in their environment. PostgreSQL overwrites its environment, so its processes are
+        found by their folder.
+        """
         found = []
         for path in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):  # it ended meanwhile
+            with suppress(OSError):  # the process has ended in the meantime
                 environment = (path / "environ").read_bytes().decode(errors="replace")
                 command = (path / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
                 folders = (command, str((path / "cwd").readlink()))
@@ -53,11 +57,11 @@ class Demo:
         return found
 
     def left(self) -> list[str]:
-        """What is in its TMPDIR."""
+        """List the files in the demo's TMPDIR."""
         return sorted(path.name for path in self.temporary.iterdir())
 
     def kill(self) -> None:
-        """Whatever is left of it."""
+        """Kill all processes of the demo."""
         self.process.kill()
         self.process.wait()
         if self.process.stdout is not None:

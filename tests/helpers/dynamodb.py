@@ -1,4 +1,4 @@
-"""What the tests of DynamoDBStorage share."""
+"""Shared helpers for the tests of DynamoDBStorage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def connect(endpoint: str, config: Config | None = None) -> Any:
 
 
 class Between:
-    """A client that passes calls on, as the test says."""
+    """Wraps a client. It records each call, and runs `before` and `after` around it; `after` may replace the response."""
 
     def __init__(self, client: Any) -> None:
         self.client = client

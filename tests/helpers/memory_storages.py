@@ -1,6 +1,6 @@
-"""Storages in memory: DictStorage of the seven methods alone, MemoryStorage with everything that others may add.
+"""Storages in memory. DictStorage has only the seven abstract methods; MemoryStorage has all optional ones, too.
 
-Both keep the contract; what they lack is persistence.
+Both keep the contract. They only lack persistence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 @dataclass
 class Memory:
-    """What storages share that are on the same database."""
+    """The database, which several storages can share."""
 
     jobs: dict[str, Job] = field(default_factory=dict)  # in the order of enqueueing
     due: dict[str, tuple[datetime, int]] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Memory:
         self.due[new.id] = max(now, due or now), next(self.clock)
 
     def first(self, queues: Sequence[str] | None = None, except_types: Sequence[str] = ()) -> Job | None:
-        """The job that should run next."""
+        """Return the next due job."""
         waiting = [
             job
             for job in self.jobs.values()
@@ -73,7 +73,7 @@ class Memory:
         return self.jobs[job.id]
 
     def cleared(self, job: Job) -> dict[str, int]:
-        """What a clean end makes of the counts."""
+        """Return the counts of a job after a start that ended without a crash."""
         return {"attempts": job.attempts - job.crashes, "crashes": 0}
 
     def put_back(self, job: Job, delay: float = 0, **values: Any) -> Job:
@@ -91,7 +91,10 @@ def _copy(job: Job) -> Job:
 
 
 class DictStorage(BaseStorage):
-    """The seven methods, and no more. `held` says which start of a job this object has: a late settle is refused."""
+    """Has only the seven abstract methods.
+
+    `held` maps a job to the attempt that this object holds, so that a late settle can be refused.
+    """
 
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = memory or Memory()
@@ -160,7 +163,7 @@ class DictStorage(BaseStorage):
 
 
 class MemoryStorage(LeasedStorage):
-    """Everything a storage may do, on a lease."""
+    """Has all optional methods, and holds its jobs on a lease."""
 
     def __init__(self, memory: Memory | None = None, *, lease: float = 1.0, poll_interval: float = 0.1) -> None:
         super().__init__(lease=lease, poll_interval=poll_interval)

@@ -1,4 +1,4 @@
-"""What the tests of MongoStorage share."""
+"""Shared constants for the tests of MongoStorage."""
 
 from __future__ import annotations
 

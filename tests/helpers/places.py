@@ -1,4 +1,4 @@
-"""Databases of each kind for tests that run on all of them: a URL of the test's own, which is empty."""
+"""An empty database of each kind, for tests that run on all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ KINDS = ["sqlite", "mariadb", "redis", "mongo", "dynamodb"]
 
 
 def place(kind: str, request: pytest.FixtureRequest, folder: Path) -> str:
-    """The URL of a database of the kind; what the test made there is removed with its server, or at once."""
+    """Return the URL of an empty database of this kind, which only this test uses.
+
+    A MariaDB database is dropped after the test. The others are deleted with their server or folder.
+    """
     if kind == "sqlite":
         return f"sqlite:///{folder / f'jobs_{secrets.token_hex(2)}.db'}"
     served: str = request.getfixturevalue(f"{kind}_url")

@@ -1,4 +1,4 @@
-"""What the tests of RedisStorage share."""
+"""Shared helpers for the tests of RedisStorage."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def fresh_prefix() -> str:
 
 
 def asleep(client: Any, prefix: str, queue: str = "") -> int:
-    """How many workers are asleep."""
+    """Return how many workers of this queue are asleep."""
     return int(client.scard(f"{{{prefix}}}:asleep:{queue}"))

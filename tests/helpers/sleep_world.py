@@ -1,4 +1,4 @@
-"""A world for a SleepPolicy: it answers every action, with a clock of its own."""
+"""A simulated environment for a SleepPolicy, with a simulated clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ POLL = 30.0
 
 @dataclass
 class World:
-    """Answers every action of a policy, and keeps what it did and when; time goes on in pauses alone."""
+    """Answers every action of a policy, and logs it with its time. Time passes only in pauses."""
 
     claim: tuple[int, int, str] = (0, 1, "")
     open: tuple[str, ...] = ()
@@ -19,7 +19,7 @@ class World:
     due: float | None = None  # the time at which the next scheduled job falls due
     line: int = 0
     on_watch: bool = True
-    new: bool = False  # the next registration is a change
+    new: bool = False  # the next Tell changes the registration
     refused: bool = False
     now: float = 1000.0
     policy: SleepPolicy = field(default_factory=lambda: SleepPolicy(POLL))
@@ -38,7 +38,7 @@ class World:
                 new, self.new = self.new, False
                 self.policy.told(self.now, action, None if new else self.open, self.pollers, self.on_watch)
             case Ask("open"):
-                self.policy.still_open(self.open)
+                self.policy.still_open(self.now, self.open)
             case Ask("line"):
                 self.all(self.policy.line(self.now, self.line))
             case Ask():
@@ -50,12 +50,12 @@ class World:
                 pass
 
     def all(self, actions: list[Action]) -> None:
-        """Perform what is to be done at once."""
+        """Perform all actions."""
         for action in actions:
             self.do(action)
 
     def run(self, seconds: float) -> list[Action]:
-        """Let the policy do what it wants for so long; what it did. A pause is cut off at the end."""
+        """Let the policy act for this time, and return its actions. The last pause is cut short."""
         end, first, still = self.now + seconds, len(self.log), 0
         while True:
             action = self.policy.next(self.now)
@@ -69,5 +69,5 @@ class World:
             assert still < 20, f"spins: {self.log[-20:]}"
 
     def looks(self, since: float) -> list[float]:
-        """When it claimed, in seconds since then."""
+        """Return the times of its claims, in seconds after `since`."""
         return [round(at - since, 3) for at, action in self.log if isinstance(action, Look) and at >= since]

@@ -1,4 +1,4 @@
-"""A worker that sleeps and polls by hand."""
+"""A worker's listener that changes its state only when a test tells it to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Connection = psycopg.Connection[Any]
 
 
 class Sleeper:
-    """A worker's listener, by hand: it registers, listens on its own channel, and is in whatever state is asked."""
+    """Registers a worker and listens on its channels. It does not claim jobs."""
 
     def __init__(self, conn: Connection, queues: list[str] | None = None) -> None:
         self.conn, self.queues = conn, queues
@@ -22,36 +22,36 @@ class Sleeper:
         conn.execute(f'listen "{self.channel}"; listen "{self.channel}!"; listen "{self.channel}?"')
 
     def tell(self, state: str) -> Any:
-        """Be in that state; what set_worker_state answers."""
+        """Set the worker's state, and return the row of set_worker_state."""
         self.state = state
         query = "select open, pollers, on_watch from set_worker_state(%s, %s, %s, %s, %s, %s)"
         arguments = [self.id, state, self.busy, self.queues, self.alarm, self.channel]
         return self.conn.execute(query, arguments).fetchone()
 
     def arm(self, alarm: float = 60) -> None:
-        """Fall asleep."""
+        """Set the state asleep, with an alarm after this many seconds."""
         self.alarm = alarm
         self.tell("asleep")
 
     def poll(self) -> bool:
-        """Poll; whether this is the one on watch."""
+        """Set the state polling. Return whether this worker is on watch."""
         return bool(self.tell("polling")[2])
 
     def disarm(self) -> None:
-        """Neither."""
+        """Set the state awake."""
         self.tell("awake")
 
     def mark_busy(self, busy: bool) -> None:
-        """Run something."""
+        """Set or release the key busy."""
         self.busy = busy
         self.tell(self.state)
 
     def heard(self) -> list[str]:
-        """Payloads since it was asked last; a call for help is !."""
+        """Return the payloads of the notifications since the last call; `!` stands for a call for help."""
         found = self.conn.notifies(timeout=0.2)
-        return [_said(notification.channel, notification.payload) for notification in found]
+        return [_payload(notification.channel, notification.payload) for notification in found]
 
 
-def _said(channel: str, payload: str) -> str:
-    """The queue of a job; ! for a call for help; nothing for a worker to be watched."""
+def _payload(channel: str, payload: str) -> str:
+    """Return the queue of the job, `!` for a call for help, or an empty string for a call to watch."""
     return "!" if channel.endswith("!") else "" if channel.endswith("?") else payload

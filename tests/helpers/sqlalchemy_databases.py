@@ -1,4 +1,4 @@
-"""Databases for the tests of SQLAlchemyStorage, each empty; and storages that child processes can make."""
+"""Empty databases for the tests of SQLAlchemyStorage, and functions with which child processes create storages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 @contextmanager
 def mariadb_database(server_url: str) -> Iterator[str]:
-    """The URL of a database of its own on this server, dropped at the end."""
+    """Create a database on this server, yield its URL, and drop it at the end."""
     name = f"t_{secrets.token_hex(6)}"
     engine = create_engine(server_url)
     with engine.begin() as conn:
@@ -31,24 +31,24 @@ def mariadb_database(server_url: str) -> Iterator[str]:
 
 
 def postgres_url(dsn: str) -> str:
-    """A libpq conninfo as SQLAlchemy takes it, without naming a driver."""
+    """Convert a libpq conninfo to a URL for SQLAlchemy that does not name a driver."""
     parts = conninfo_to_dict(dsn)
     user = f"{parts['user']}:{parts['password']}" if parts.get("password") else parts["user"]
     return f"postgresql://{user}@{parts['host']}:{parts['port']}/{parts['dbname']}"
 
 
 def driven(url: str) -> str:
-    """The URL with psycopg 3 named, as SQLAlchemy 2.0 needs it for an engine of one's own."""
+    """Add psycopg 3 to the URL, because SQLAlchemy 2.0 would use psycopg2 for create_engine."""
     return url.replace("postgresql://", "postgresql+psycopg://")
 
 
 def at_isolation(url: str, level: str, **options: Any) -> SQLAlchemyStorage:
-    """A storage on an engine of the caller's own, at this isolation level."""
+    """Return a storage on an engine with this isolation level."""
     return SQLAlchemyStorage(create_engine(driven(url), isolation_level=level), **options)
 
 
 def optimistic(url: str, *, returning: bool, **options: Any) -> SQLAlchemyStorage:
-    """A storage that claims as it would in a database without locks that can be skipped."""
+    """Return a storage that claims as in a database without SKIP LOCKED."""
     storage = SQLAlchemyStorage(url, **options)
     database = storage._database
     database._traits = replace(database.traits, claiming=OPTIMISTIC, returning=returning and database.traits.returning)

@@ -1,4 +1,4 @@
-"""Jobs of a SQLAlchemyStorage, for its tests."""
+"""Shared helpers for the tests of SQLAlchemyStorage."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 
 def start(storage: SQLAlchemyStorage) -> Job:
-    """The start of the next job."""
+    """Start the next job and return it."""
     found = storage.dequeue()
     assert found is not None
     return found
 
 
 def status(storage: SQLAlchemyStorage, job_id: str) -> str:
-    """The status of a job that is there."""
+    """Return the status of a job that exists."""
     found = storage.get_job(job_id)
     assert found is not None
     return str(found.status)
@@ -25,7 +25,7 @@ def status(storage: SQLAlchemyStorage, job_id: str) -> str:
 
 @contextmanager
 def closing(storage: SQLAlchemyStorage) -> Iterator[SQLAlchemyStorage]:
-    """A storage that leaves and closes at the end."""
+    """Leave and close the storage at the end of the block."""
     try:
         yield storage
         storage.leave()

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that can stop passing anything on, while both sides stay open and acknowledged."""
+"""A TCP proxy on loopback that can stop forwarding data while both connections stay open."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 
 
 class StallingProxy:
-    """Passes everything on until stall(); then takes everything, connections too, and passes on nothing."""
+    """Forwards all data until stall(). After that it still accepts data and connections, but forwards nothing."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -23,11 +23,11 @@ class StallingProxy:
         self._accepting.start()
 
     def stall(self) -> None:
-        """From now on nothing is passed on."""
+        """Stop forwarding data."""
         self._flowing.clear()
 
     def flow(self) -> None:
-        """Pass on again, what was held back too."""
+        """Forward data again, including the data that was held back."""
         self._flowing.set()
 
     def _accept(self) -> None:
@@ -38,9 +38,9 @@ class StallingProxy:
                 server = socket.create_connection(self._target)
                 self._sockets.append(server)
                 for one, other in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+                    threading.Thread(target=self._forward, args=(one, other), daemon=True).start()
 
-    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+    def _forward(self, one: socket.socket, other: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := one.recv(65536):
                 self._flowing.wait()

@@ -1,4 +1,4 @@
-"""Waiting for what comes about by itself."""
+"""Wait until a condition becomes true."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import psycopg
 
 
 def until(condition: Callable[[], Any], seconds: float = 20.0, pause: float = 0.01) -> Any:
-    """Wait until a condition holds, and return its value. It is looked at every `pause` seconds, and fails after so many."""
+    """Check a condition every `pause` seconds until it is true, and return its value. Fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"it did not come about within {seconds:g} s"
+        assert time.monotonic() < deadline, f"the condition did not become true within {seconds:g} s"
         time.sleep(pause)
     return value
 
 
 def until_row(conn: psycopg.Connection[Any], query: str) -> Any:
-    """Wait until a query has a row, and return it."""
+    """Wait until a query returns a row, and return the first one."""
     return until(lambda: conn.execute(query).fetchall())[0]

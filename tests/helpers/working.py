@@ -1,6 +1,11 @@
-"""What tests of the worker share."""
+"""Shared helpers for the tests of the worker."""
 
 from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
 
 from helpers.until import until
 from pgjobq import Job, JobQueue, JobStatus
@@ -9,7 +14,7 @@ ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 def finished(queue: JobQueue, job_id: str) -> Job:
-    """The job, when it has come to its end."""
+    """Wait until the job has finished, and return it."""
 
     def look() -> Job | None:
         found = queue.get_job(job_id)
@@ -19,3 +24,13 @@ def finished(queue: JobQueue, job_id: str) -> Job:
     found = until(look)
     assert isinstance(found, Job)
     return found
+
+
+def status(conn: psycopg.Connection[Any], job_id: str) -> Any:
+    """Return (status, attempts) of a job."""
+    return conn.execute("select status, attempts from pgjobq.jobs where id = %s", [job_id]).fetchone()
+
+
+def logged(caplog: pytest.LogCaptureFixture, event: str) -> list[Any]:
+    """Return the log records of this event."""
+    return [record for record in caplog.records if getattr(record, "event", "") == event]

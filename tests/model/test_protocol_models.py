@@ -1,4 +1,4 @@
-"""The models of the protocols, *.pml in this folder, searched to the end by Spin; and with a step taken away, which it finds.
+"""Spin searches all states of the protocol models, *.pml in this folder. It must find an error if a step is left out.
 
 See docs/discussions/model.md.
 """
@@ -14,32 +14,32 @@ import pytest
 
 MODELS = Path(__file__).parent
 MEMORY = 2048  # megabytes
-SECONDS = 240  # one search takes 10 seconds at most on a quiet machine
+SECONDS = 240  # a search takes at most 10 seconds on a quiet machine
 
 
 def _run(*command: str, cwd: Path) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS, check=False)
-    # pan tells the outcome in its report, and not always by its status.
+    # The report of pan has the outcome, which its exit status does not always show.
     assert done.returncode == 0 or command[0] == "./pan", done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def search(folder: Path, model: str, switches: str) -> str:
-    """Search all the states of a model; the report of the search."""
-    # Spin runs gcc as its preprocessor, under this name.
+    """Search all states of a model and return the report."""
+    # Spin runs the preprocessor as gcc.
     missing = [tool for tool in ("spin", "gcc") if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"there is no {' and no '.join(missing)}; run: apt-get install spin gcc libc6-dev")
-    fails = model == "starts" or "FAILS" in switches  # a worker that is gone ends anywhere, and keeps what it holds
+    fails = model == "starts" or "FAILS" in switches  # a lost worker can end anywhere with jobs in hand
     _run("spin", "-a", *switches.split(), str(MODELS / f"{model}.pml"), cwd=folder)
-    reduction = ["-DNOREDUCE"] if fails else []  # Spin's reduction does not know of `provided`
+    reduction = ["-DNOREDUCE"] if fails else []  # Spin's reduction does not support `provided`
     options = ["-O1", "-w", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={MEMORY}", *reduction]
     _run("gcc", *options, "-o", "pan", "pan.c", cwd=folder)
     return _run("./pan", "-m20000", *(["-E"] if fails else []), cwd=folder)
 
 
 def holds(folder: Path, model: str, switches: str) -> None:
-    """There is no error, and no state was left out."""
+    """Assert that the search was complete and found no error."""
     report = search(folder, model, switches)
     assert re.search(r"errors: 0\b", report), report
     for cut_off in ("Search not completed", "max search depth too small", "memory limit", "out of memory"):
@@ -47,7 +47,7 @@ def holds(folder: Path, model: str, switches: str) -> None:
 
 
 def breaks(folder: Path, model: str, switches: str) -> None:
-    """An invariant is broken."""
+    """Assert that the search found a broken invariant."""
     report = search(folder, model, switches)
     assert re.search(r"errors: [1-9]", report), report
     assert "assertion violated" in report, report
@@ -67,17 +67,17 @@ class TestDoorbell:
         "switches",
         [
             "-DNO_V",  # the worker sleeps without waiting for the open transactions
-            "-DNO_CLAIM_AFTER_V",  # it does not claim when one of them has ended
-            "-DNO_CLAIM_AFTER_TELL",  # it does not claim between telling and sleeping
-            "-DV_BEFORE_KEYS",  # it notes them before it takes its keys
-            "-DNEW_ROW",  # it counts on its registration before that is committed
-            "-DNO_CALL",  # one that stops to poll does not call those that sleep
-            "-DNO_HELP -DSECOND=1",  # one that was notified and has no room does not ask for help
-            "-DOLD_SNAPSHOT -DSECOND=1",  # a repeatable read looks for workers in its snapshot
-            "-DFAILS=1 -DNO_WAITING",  # maintenance does not look for jobs that wait
-            "-DFAILS=1 -DNO_WATCH",  # an enqueue tells no second worker to watch the first
-            "-DFAILS=1 -DNO_RELY",  # a sleeper relies on one that polls without looking itself
-            "-DFAILS=1 -DTOLD_ONLY",  # only workers that were told to watch run maintenance
+            "-DNO_CLAIM_AFTER_V",  # the worker does not claim when one of them has ended
+            "-DNO_CLAIM_AFTER_TELL",  # the worker does not claim after it has published its state
+            "-DV_BEFORE_KEYS",  # the worker notes the open transactions before it takes its keys
+            "-DNEW_ROW",  # the worker relies on its registration before that is committed
+            "-DNO_CALL",  # a worker that stops polling does not call the sleeping workers
+            "-DNO_HELP -DSECOND=1",  # a notified worker without room does not call for help
+            "-DOLD_SNAPSHOT -DSECOND=1",  # a repeatable read transaction looks for workers in its snapshot
+            "-DFAILS=1 -DNO_WAITING",  # maintenance does not look for waiting jobs
+            "-DFAILS=1 -DNO_WATCH",  # an enqueue notifies no second worker to watch the first
+            "-DFAILS=1 -DNO_RELY",  # a sleeping worker relies on a polling worker without polling itself
+            "-DFAILS=1 -DTOLD_ONLY",  # only workers that were notified to watch run maintenance
         ],
     )
     def test_every_step_is_needed(self, tmp_path: Path, switches: str) -> None:
@@ -101,12 +101,12 @@ class TestStarts:
     @pytest.mark.parametrize(
         "switches",
         [
-            "-DFENCE_BY_ATTEMPT",  # a settle names the attempt and the worker, not the claim
+            "-DFENCE_BY_ATTEMPT",  # a settle is fenced by the attempt and the worker instead of the claim
             "-DNO_ROW_LOCK",  # a claim does not lock the worker's row
             "-DNO_KEY",  # a rescue does not take the key of the worker that it gives away
-            "-DNO_SECOND_LOOK",  # a worker that comes back does not look for its row once it has its key
-            "-DNO_COMPARISON",  # a worker does not compare the claims in its name with those that it knows
-            "-DCOUNT_CLAIMS",  # it compares only how many there are, and goes on counting those of lost jobs
+            "-DNO_SECOND_LOOK",  # a worker that reconnects does not check its row after it has taken its key
+            "-DNO_COMPARISON",  # a worker does not compare the claims under its id with those that it knows
+            "-DCOUNT_CLAIMS",  # the worker compares only their number, and still counts those of lost jobs
             "-DFORGET_EARLY -DCLAIMS=2 -DCUTS=0 -DJOBS=2 -DDIES=1",  # a claim is forgotten with its first job
         ],
     )
@@ -123,8 +123,8 @@ class TestFloors:
         "switches",
         [
             "-DNO_WAIT",  # floors do not wait for the open transactions
-            "-DOPEN_BEFORE_SAFE",  # those are noted before the sequence is read
-            "-DID_AFTER_NUMBER",  # a transaction draws its number before it has an id
+            "-DOPEN_BEFORE_SAFE",  # the open transactions are noted before the sequence is read
+            "-DID_AFTER_NUMBER",  # a transaction takes its number before it has an id
             "-DTAKEN_IS_GONE",  # a place counts as gone before its claim has committed
             "-DIGNORE_LOWEST",  # a floor passes places that are visible
         ],

@@ -1,4 +1,4 @@
-"""The bench runs from end to end, and what it writes has the form that its readers rely on."""
+"""Tests that the bench runs, and that its output has the documented form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 BENCH = Path(__file__).parents[2] / "loadtests" / "bench"
 sys.path.append(str(BENCH.parent))
 
-from bench import figures  # noqa: E402  # its folder comes first
+from bench import figures  # noqa: E402  # after sys.path was changed
 
 ALL = ["drain", "keep", "latency", "load", "future", "finished", "snapshot", "plans", "lanes", "enqueue", "slow_disk"]
 ALL += ["bulk", "idle", "herd", "memory", "start", "kill", "functions"]
@@ -30,7 +30,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every measure at its smallest size, once."""
+    """Run every measure once at its smallest size, and return the folder of the results."""
     out = tmp_path_factory.mktemp("bench") / "bench.json"
     done = run("--tiny", "--out", str(out))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -61,11 +61,11 @@ def test_every_measure_has_its_rows(report: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_a_ratio_is_of_what_was_measured(rows: list[dict[str, Any]]) -> None:
+def test_ratio_is_computed_from_the_measured_values(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         assert min(row["figures"]["all"]) >= 0, row
         if row["ratio"] is None:
-            # Idle workers may well have said nothing in a second.
+            # Idle workers may send nothing within a second, so the floor may be 0.
             assert row["measure"] == "idle"
             assert min(row["floors"]["all"]) == 0
             continue
@@ -76,7 +76,7 @@ def test_a_ratio_is_of_what_was_measured(rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.slow
-def test_a_row_says_its_spread_and_whether_its_aim_is_reached(rows: list[dict[str, Any]]) -> None:
+def test_row_has_its_spread_and_whether_its_aim_is_reached(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         for values, median in (("figures", "figure"), ("floors", "floor"), ("ratios", "ratio")):
             if row[values] is not None:
@@ -94,7 +94,7 @@ def test_a_row_says_its_spread_and_whether_its_aim_is_reached(rows: list[dict[st
 
 
 @pytest.mark.slow
-def test_the_aims_are_those_of_the_table(rows: list[dict[str, Any]]) -> None:
+def test_aims_are_those_of_the_documentation(rows: list[dict[str, Any]]) -> None:
     aims = {(row["measure"], row["aim_on"], row["aim"]) for row in rows if row["aim"]}
     assert aims >= {
         ("drain", "ratio", ">= 0.7"),
@@ -120,7 +120,7 @@ def test_the_aims_are_those_of_the_table(rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.slow
-def test_it_says_where_and_how_it_was_measured(report: dict[str, Any]) -> None:
+def test_report_describes_the_machine_and_the_settings(report: dict[str, Any]) -> None:
     assert report["size"] == "tiny"
     assert report["seconds"] >= max(measure["seconds"] for measure in report["measures"].values()) > 0
     assert report["machine"]["cores"] >= 1
@@ -155,7 +155,7 @@ def test_a_page_is_filled_with_the_rows_of_a_run(report: dict[str, Any], rows: l
 
 
 @pytest.mark.slow
-def test_measures_of_a_later_run_take_the_place_of_the_first(report: dict[str, Any]) -> None:
+def test_measures_of_a_later_run_replace_those_of_the_first(report: dict[str, Any]) -> None:
     bulk = [{**row, "name": f"again {row['name']}"} for row in report["rows"] if row["measure"] == "bulk"]
     later = {**report, "measures": {"bulk": {"seconds": 1.0}}, "rows": bulk, "series": {}, "seconds": 77.0}
     whole = figures.together([report, later])
@@ -171,7 +171,7 @@ def test_measures_of_a_later_run_take_the_place_of_the_first(report: dict[str, A
     assert figures.together([whole, later])["later"] == [whole["later"][0]] * 2
 
 
-def test_the_figures_in_the_documentation_are_of_the_run_kept_beside_them() -> None:
+def test_figures_in_the_documentation_are_from_the_stored_run() -> None:
     report = json.loads(figures.RECORD.read_text())
     page = figures.PAGE.read_text()
     assert figures.filled(page, report) == page
@@ -208,11 +208,11 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
 def test_an_unknown_measure_is_refused() -> None:
     done = run("--only", "drain,sums")
     assert done.returncode == 2
-    assert "sums is none of drain, keep" in done.stderr
+    assert "sums is not a measure; use drain, keep" in done.stderr
 
 
 @pytest.mark.slow
-def test_storages_stand_beside_each_other(tmp_path: Path) -> None:
+def test_bench_of_storages(tmp_path: Path) -> None:
     out = tmp_path / "storages.json"
     command = [sys.executable, str(BENCH / "storages.py"), "--share", "0.01", "--repeat", "1"]
     command += ["--only", "postgresstorage,sqlite", "--out", str(out)]

@@ -1,4 +1,4 @@
-"""The comparison of storages in the documentation is true: each of its words is tried on the storage it is said of."""
+"""Tests that the comparison of storages in the documentation is true, by trying each entry on its storage."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 PAGE = Path(__file__).parents[2] / "docs" / "storage.md"
 COLUMNS = ["postgres", "sqlalchemy+postgres", "mariadb", "sqlite", "redis", "mongo", "dynamodb"]
-PATIENCE = 3.0  # seconds for which one that is not woken sleeps
+PATIENCE = 3.0  # seconds that a worker sleeps unless it is woken
 
 
 def table() -> dict[str, dict[str, str]]:
-    """The rows of the comparison: what is said of each storage."""
+    """Return the rows of the comparison, each with its entry for each storage."""
     lines = re.findall(r"(?m)^\| (.+) \|$", PAGE.read_text().split("## Choose")[1].split("\n## ")[0])
     rows = [[cell.strip() for cell in line.split(" | ")] for line in lines]
     return {row[0]: dict(zip(COLUMNS, row[1:], strict=True)) for row in rows if not row[0].startswith("|")}
@@ -37,7 +37,7 @@ def table() -> dict[str, dict[str, str]]:
 
 @pytest.fixture
 def url(request: pytest.FixtureRequest, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A database of the kind that the test is about."""
+    """Return the URL of a database of the kind that the test is about."""
     kind: str = request.getfixturevalue("kind")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
@@ -50,7 +50,7 @@ def url(request: pytest.FixtureRequest, dsn: str, tmp_path: Path, monkeypatch: p
 
 @pytest.fixture
 def opened(url: str) -> Iterator[Callable[..., BaseStorage]]:
-    """Makes storages on it; closed at the end."""
+    """Return a function that creates storages on the database. They are closed at the end."""
     made: list[BaseStorage] = []
 
     def make(**options: Any) -> BaseStorage:
@@ -68,7 +68,7 @@ def yes_or_no(text: str) -> bool:
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
-def test_enqueue_in_a_transaction_of_ones_own(kind: str, url: str, opened: Callable[..., BaseStorage]) -> None:
+def test_enqueue_in_the_callers_transaction(kind: str, url: str, opened: Callable[..., BaseStorage]) -> None:
     storage = opened()
     storage.ping()
 
@@ -115,13 +115,13 @@ def test_complete_in_the_handlers_transaction(kind: str, opened: Callable[..., B
 
 @pytest.mark.parametrize("kind", COLUMNS)
 def test_idle_worker_is_woken_or_polls(kind: str, opened: Callable[..., BaseStorage]) -> None:
-    """A worker that has slept long, and an enqueue by another object, as another process has it."""
+    """The worker has been idle for long. Another storage object enqueues, as another process would."""
     worker, enqueuer = opened(poll_interval=60), opened()
     woken = {"is woken": True, "polls": False}[table()["An idle worker"][kind]]
     assert worker.dequeue() is None
     enqueuer.ping()
     deadline = time.monotonic() + 1.0
-    while time.monotonic() < deadline:  # it falls asleep
+    while time.monotonic() < deadline:  # until it is asleep
         _wait(worker, deadline - time.monotonic())
     later = threading.Timer(0.3, lambda: enqueuer.enqueue("a", "t", {}))
     later.start()
@@ -135,7 +135,7 @@ def test_idle_worker_is_woken_or_polls(kind: str, opened: Callable[..., BaseStor
 
 def _wait(worker: BaseStorage, seconds: float) -> None:
     if isinstance(worker, LeasedStorage):
-        worker._pause = 60.0  # as if it had been idle for long
+        worker._pause = 60.0  # the pause of a worker that has been idle for long
     if seconds > 0:
         worker.wait(seconds)
 
@@ -144,7 +144,7 @@ def _wait(worker: BaseStorage, seconds: float) -> None:
 def test_jobs_outlive_a_kill(
     kind: str, url: str, own_server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the server; of the process that enqueued, where there is none."""
+    """The test kills the server, or the process that enqueued if the storage has no server."""
     assert table()["Outlives a kill of its server"][kind] in ("yes", "yes, with `appendfsync always`")
     servers: dict[str, Callable[..., Server]] = {
         "mariadb": MariaDB,
@@ -167,14 +167,14 @@ def test_jobs_outlive_a_kill(
         )
         assert subprocess.run([sys.executable, "-c", program, mine], check=False, timeout=30).returncode == -9
         if "postgres" in kind:
-            return  # that PostgreSQL keeps what it has committed is its own tests' to show
+            return  # PostgreSQL's own tests show that it keeps committed data
     storage = open_storage(mine)
     assert [job.id for job in storage.list_jobs()] == ["a"]
     storage.close()
 
 
-def test_figures_are_of_one_run() -> None:
-    """Of the one that is kept beside the page; loadtests/bench/storages.py --docs writes both."""
+def test_figures_are_from_the_stored_run() -> None:
+    """The page has the figures of the stored run. loadtests/bench/storages.py --docs writes both."""
     run = json.loads((PAGE.parent / "figures" / "storages.json").read_text())
     results = [result for result in run["results"] if result["name"] != "RedisStorage, Redis"]
     assert [result["missing"] for result in results] == [""] * len(COLUMNS)

@@ -1,4 +1,4 @@
-"""Every code block of README and docs runs, and the reference names everything there is."""
+"""Tests that every code block of the README and the docs runs, and that the reference is complete."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ select exists (select from pgjobq.jobs
 WORKER_LIVES = "select exists (select from pgjobq.worker_status where alive)"
 PATIENCE = 30.0  # seconds for a worker to run what a page enqueued
 
-# What stands for the commands of a page. Those that go on until they are stopped are stopped when they have
-# done their work; what would install or build something is checked against the project's own files.
+# Replacements for the commands on a page. Commands that run until they are stopped are stopped when their work is
+# done. Commands that would install or build something only check that the files exist in the project.
 PGJOBQ = f"""#!{sys.executable}
 import os, signal, subprocess, sys, time
 from pathlib import Path
@@ -100,7 +100,7 @@ import re, sys, tomllib
 install, *places = sys.argv[1:]
 assert install == "install", install
 project = tomllib.load(open({str(ROOT / "pyproject.toml")!r}, "rb"))["project"]
-for place in places:  # the source tree, and no name that an index might give to another project
+for place in places:  # only paths of the source tree are allowed, because a package index may have another project of the same name
     extras = re.fullmatch(r"[.](?:\\[([\\w,]+)\\])?", place)
     assert extras and set((extras[1] or "demo").split(",")) <= set(project["optional-dependencies"]), place
 """
@@ -108,7 +108,7 @@ for place in places:  # the source tree, and no name that an index might give to
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A fenced block of a page."""
+    """A fenced code block of a page."""
 
     language: str
     title: str
@@ -145,7 +145,7 @@ class Page:
         getattr(self, f"_{block.language}")(text, block.title)
 
     def _python(self, text: str, title: str) -> None:
-        if title:  # a module of the page: saved, and imported by what comes after
+        if title:  # save it as a module, because later blocks import it
             (self._folder / title).write_text(text)
             importlib.invalidate_caches()
             importlib.import_module(title.removesuffix(".py"))
@@ -154,7 +154,7 @@ class Page:
             exec(compile(text, "block", "exec"), self._namespace)  # noqa: S102  # our own documentation
 
     def _sql(self, text: str, title: str) -> None:
-        if title != "signature":  # those are compared with the functions, below
+        if title != "signature":  # test_sql_functions compares the signatures with the functions
             self._conn.execute(text.encode())
 
     def _sh(self, text: str, title: str) -> None:
@@ -178,7 +178,7 @@ class Page:
         configparser.ConfigParser(interpolation=None).read_string(text)
 
     def _prepare(self, text: str) -> None:
-        """Have PostgreSQL read the statements that a program in another language holds."""
+        """Have PostgreSQL parse the SQL statements in a program of another language."""
         statements = re.findall(r"[\"`](select [^\"`]*)[\"`]", text)
         assert statements
         for statement in statements:
@@ -187,7 +187,7 @@ class Page:
 
     @contextlib.contextmanager
     def _stopping(self) -> Iterator[None]:
-        """Send SIGTERM to a Worker.run() inside, once there is nothing left for it to do."""
+        """Send SIGTERM to a Worker.run() in the block when no job is left to run."""
         ended = threading.Event()
         late = False
         own = signal.getsignal(signal.SIGTERM)
@@ -195,7 +195,7 @@ class Page:
         def stop() -> None:
             nonlocal late
             deadline = time.monotonic() + PATIENCE
-            # Only while the worker hears the signal: it would end the tests otherwise.
+            # Send it only while the worker handles the signal, because it would end the tests at any other time.
             while not ended.wait(0.1):
                 late = time.monotonic() > deadline
                 left = self._conn.execute(DUE_OR_RUNNING).fetchone() != (False,)
@@ -210,7 +210,7 @@ class Page:
         finally:
             ended.set()
             thread.join()
-        assert not late, "the worker did not do its work in time"
+        assert not late, "the worker did not finish its jobs in time"
 
     def close(self) -> None:
         for value in self._namespace.values():
@@ -222,7 +222,10 @@ class Page:
 
 @pytest.fixture
 def others(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], str]]:
-    """The addresses of other databases in the pages; each is replaced by a test's own, or the page is skipped."""
+    """Map the addresses of other databases on the pages to functions that return the address of a test's database.
+
+    A page is skipped if its database is not installed.
+    """
 
     def served(fixture: str) -> str:
         url: str = request.getfixturevalue(fixture)
@@ -264,9 +267,9 @@ def page(
     monkeypatch: pytest.MonkeyPatch,
     others: dict[str, Callable[[], str]],
 ) -> Iterator[Callable[[], Page]]:
-    """Makes the place where a page runs, and clears up after it."""
+    """Return a function that creates a Page, which is closed at the end of the test."""
     conn = migrated_database
-    for path in (tmp_path, *list(tmp_path.parents)[:3]):  # the dev server's user must get through
+    for path in (tmp_path, *list(tmp_path.parents)[:3]):  # the dev server's user needs access
         if path.stat().st_uid == os.geteuid():
             path.chmod(path.stat().st_mode | 0o011)
     commands = tmp_path / "commands"
@@ -304,7 +307,7 @@ def page(
 @pytest.mark.parametrize("path", [path for path in PAGES if blocks_of(path)], ids=named)
 def test_blocks_run(path: Path, page: Callable[[], Page]) -> None:
     place = page()
-    if "old.db" in path.read_text():  # what a reader of the page has already
+    if "old.db" in path.read_text():  # a file that the reader of this page already has
         old = sqlite3.connect("old.db")
         old.executescript(OLD)
         old.close()
@@ -312,14 +315,14 @@ def test_blocks_run(path: Path, page: Callable[[], Page]) -> None:
         place.run(block)
 
 
-def test_every_block_is_of_a_language_that_is_checked() -> None:
+def test_language_of_every_block_is_checked() -> None:
     assert {block.language for path in PAGES for block in blocks_of(path)} == LANGUAGES
     for path in PAGES:
-        assert path.read_text().count("```") == 2 * len(blocks_of(path)), f"{path}: a fence that is not understood"
+        assert path.read_text().count("```") == 2 * len(blocks_of(path)), f"{path}: a code fence cannot be parsed"
 
 
 def test_pages_are_built(tmp_path: Path) -> None:
-    """With --strict: every link between pages leads somewhere, and every name of the Python reference is found."""
+    """With --strict, the build fails for a broken link and for an unknown name in the Python reference."""
     for name in ("docs", "pgjobq"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "mkdocs.yml", tmp_path)
@@ -336,7 +339,7 @@ def test_every_page_is_in_the_navigation() -> None:
     assert listed == {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
 
 
-# -- the reference is whole ----------------------------------------------------------------------------
+# -- the reference is complete -------------------------------------------------------------------------
 
 CLI = (DOCS / "reference" / "cli.md").read_text()
 SQL = (DOCS / "reference" / "sql.md").read_text()
@@ -344,14 +347,14 @@ PYTHON = (DOCS / "reference" / "python.md").read_text()
 
 
 def section(text: str, heading: str) -> str:
-    """What stands under a heading, up to the next one of any level."""
+    """Return the text between this heading and the next one of any level."""
     found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", text, re.MULTILINE | re.DOTALL)
     assert found, f"there is no heading {heading!r}"
     return found[1]
 
 
 def commands() -> dict[str, set[str]]:
-    """The options of each command."""
+    """Return the options of each command."""
     return {
         name: {text for option in command.params for text in (*option.opts, *option.secondary_opts) if text[0] == "-"}
         for name, command in load().commands.items()
@@ -375,7 +378,7 @@ def test_environment() -> None:
 
 
 def public_functions(conn: Connection) -> dict[str, int]:
-    """The oids of the public functions, by name."""
+    """Return the oids of the public functions, by name."""
     query = """
         select proname, oid::int
           from pg_proc
@@ -386,7 +389,7 @@ def public_functions(conn: Connection) -> dict[str, int]:
 
 
 def signatures() -> dict[str, str]:
-    """The signatures in the reference, by the heading above them."""
+    """Return the signatures in the reference, by the heading above them."""
     return dict(re.findall(r'^### (\w+)\n\n```sql title="signature"\n(.*?)^```', SQL, re.MULTILINE | re.DOTALL))
 
 

@@ -1,4 +1,4 @@
-"""The load test as a person runs it: it passes, it fails when it must, and it leaves nothing behind."""
+"""Tests of the load test from the command line: it passes or fails as it should, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Connection = psycopg.Connection[Any]
 ROOT = Path(__file__).parents[2]
 LOCUST = ROOT / "loadtests" / "locust"
 
-GENEROUS = ["--max-p99-ms", "20000", "--max-end-to-end-p99-ms", "9000"]  # a machine that does other things too
+GENEROUS = ["--max-p99-ms", "20000", "--max-end-to-end-p99-ms", "9000"]  # because the machine may be busy
 CALLS = {
     "copy, 500 jobs",
     "enqueue to completed",
@@ -38,7 +38,7 @@ CALLS = {
 
 
 class LoadTest:
-    """loadtest.py with a TMPDIR and a folder for its report."""
+    """Runs loadtest.py with its own TMPDIR and a folder for its report."""
 
     def __init__(self, folder: Path, *words: str) -> None:
         self.out, self._mark = folder / "out", f"LOADTEST_OF_TEST={folder}"
@@ -58,7 +58,7 @@ class LoadTest:
         )
 
     def ended(self) -> tuple[int, str]:
-        """Exit status and output; nothing of it is left but its report."""
+        """Wait until it has ended, and return its exit status and output. Only its report may be left."""
         output, _ = self.process.communicate(timeout=120)
         assert self.processes() == []
         assert list(self._temporary.iterdir()) == []
@@ -66,30 +66,30 @@ class LoadTest:
         return self.process.returncode, output
 
     def wait_for(self, text: str) -> None:
-        """Read its output up to a line with the text."""
+        """Read its output up to the line that contains the text."""
         assert self.process.stdout is not None
         said = ""
         while text not in said:
             said = self.process.stdout.readline()
-            assert said, f"it ended before it said {text!r}"
+            assert said, f"the load test ended before it printed {text!r}"
 
     def calls(self) -> dict[str, dict[str, str]]:
-        """The rows of its figures, by name."""
+        """Return the rows of its CSV file by name."""
         with (self.out / "calls_stats.csv").open() as file:
             return {row["Name"]: row for row in csv.DictReader(file)}
 
     def processes(self) -> list[str]:
-        """Its processes that live: by the mark in their environment, which PostgreSQL hides, or their folder."""
+        """List its live processes. PostgreSQL overwrites its environment, so its processes are found by their folder."""
         found = []
         for path in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):  # it ended meanwhile
+            with suppress(OSError):  # the process has ended in the meantime
                 marked = self._mark.encode() in (path / "environ").read_bytes().split(b"\0")
                 if marked or str(self._temporary) in str((path / "cwd").readlink()):
                     found.append(path.name)
         return found
 
     def kill(self) -> None:
-        """Whatever is left of it."""
+        """Kill all of its processes."""
         self.process.kill()
         self.process.wait()
         if self.process.stdout is not None:
@@ -101,7 +101,10 @@ class LoadTest:
 
 @pytest.fixture
 def run() -> Iterator[Callable[..., LoadTest]]:
-    """Starts load tests, of which nothing outlives the test. The server's user gets through to their folders."""
+    """Return a function that starts a load test. All its processes are killed at the end of the test.
+
+    The folders are accessible to other users, because the server runs as another user.
+    """
     started: list[LoadTest] = []
     folders: list[Path] = []
 
@@ -127,13 +130,13 @@ def test_every_job_is_done_once(run: Callable[..., LoadTest]) -> None:
     assert "FAIL" not in output
     stages_told = re.findall(r"^(ramp|burst|soak): (\d+) users", output, re.MULTILINE)
     assert stages_told == [("ramp", "20"), ("burst", "30"), ("soak", "20")]
-    enqueued = re.search(r"nothing lost +([\d,]+) jobs enqueued, ([\d,]+) there", output)
+    enqueued = re.search(r"nothing lost +([\d,]+) jobs enqueued, ([\d,]+) found", output)
     assert enqueued is not None
     assert enqueued[1] == enqueued[2]
     assert int(enqueued[1].replace(",", "")) > 1000
     again = re.search(r"no start too many +[\d,]+ starts of [\d,]+ jobs, (\d+) of which were retried", output)
     assert again is not None
-    assert int(again[1]) > 0  # one mail in 50 fails at first, as arranged
+    assert int(again[1]) > 0  # the first try of one mail in 50 fails
     calls = load.calls()
     assert set(calls) >= CALLS
     assert all(int(row["Request Count"]) > 0 for row in calls.values())
@@ -146,13 +149,13 @@ def test_every_job_is_done_once(run: Callable[..., LoadTest]) -> None:
 
 
 @pytest.mark.slow
-def test_limit_that_is_not_kept_fails(run: Callable[..., LoadTest]) -> None:
+def test_exceeded_limit_fails(run: Callable[..., LoadTest]) -> None:
     load = run("--seconds", "4", "--max-end-to-end-p99-ms", "0.001", "EndToEndCaller")
     status, output = load.ended()
     assert status == 1, output
     assert re.findall(r"^  FAIL  (.*?)  ", output, re.MULTILINE) == ["p99 end to end"]
     assert re.search(r"p99 end to end +[\d.]+ ms \(enqueue to completed\), at most 0\.001 ms", output)
-    assert load.calls()["P99 end to end"]["Failure Count"] == "1"  # the report tells it too
+    assert load.calls()["P99 end to end"]["Failure Count"] == "1"  # it is in the report, too
 
 
 @pytest.mark.slow
@@ -161,23 +164,25 @@ def test_missing_workers_are_noticed(run: Callable[..., LoadTest]) -> None:
     status, output = load.ended()
     assert status == 1, output
     assert "load test: note: no worker serves the queue loadtest;" in output
-    assert re.search(r"FAIL  queue drained +[\d,]+ jobs are not done 1 s after the last call: no worker serves", output)
+    assert re.search(
+        r"FAIL  queue drained +[\d,]+ jobs are not finished 1 s after the last call: no worker serves", output
+    )
     assert re.search(r"FAIL  all completed +0 jobs completed, [\d,]+ pending", output)
-    assert re.search(r"ok    nothing lost +([\d,]+) jobs enqueued, \1 there", output)
+    assert re.search(r"ok    nothing lost +([\d,]+) jobs enqueued, \1 found", output)
     assert (load.out / "report.html").exists()
 
 
 @pytest.mark.slow
-def test_it_ends_when_so_many_jobs_are_enqueued(run: Callable[..., LoadTest]) -> None:
+def test_it_ends_at_the_maximum_of_enqueued_jobs(run: Callable[..., LoadTest]) -> None:
     load = run("--ramp-seconds", "0", "--burst-seconds", "0", "--max-jobs", "50", *GENEROUS, "EndToEndCaller")
     status, output = load.ended()
     assert status == 0, output
-    assert "50 jobs are enqueued: the load ends here" in output
+    assert "50 jobs have been enqueued, so the load ends" in output
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_interrupted_it_checks_and_leaves_nothing(run: Callable[..., LoadTest], number: signal.Signals) -> None:
+def test_interrupted_run_checks_and_leaves_nothing_behind(run: Callable[..., LoadTest], number: signal.Signals) -> None:
     load = run("--seconds", "60", *GENEROUS)
     load.wait_for("ramp: 20 users")
     time.sleep(1)  # some calls
@@ -185,19 +190,19 @@ def test_interrupted_it_checks_and_leaves_nothing(run: Callable[..., LoadTest], 
     status, output = load.ended()
     assert status == 130, output
     assert "Traceback" not in output
-    assert re.search(r"ok    nothing lost +([\d,]+) jobs enqueued, \1 there", output)
+    assert re.search(r"ok    nothing lost +([\d,]+) jobs enqueued, \1 found", output)
     assert output.endswith("load test: interrupted\n")
     assert (load.out / "report.html").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [0.3, 1.5])
-def test_interrupted_early_it_leaves_nothing(run: Callable[..., LoadTest], moment: float) -> None:
+def test_early_interrupt_leaves_nothing_behind(run: Callable[..., LoadTest], moment: float) -> None:
     load = run("--seconds", "60")
     time.sleep(moment)
     load.process.send_signal(signal.SIGINT)
     status, output = load.ended()
-    assert status in (130, -signal.SIGINT), output  # by the signal itself, when it came before anything had begun
+    assert status in (130, -signal.SIGINT), output  # killed by the signal if that came before the handler was installed
 
 
 @pytest.mark.slow
@@ -215,7 +220,7 @@ def test_own_database_keeps_its_jobs_and_is_cleaned(
 
     status, output = run(*ours, "--clean").ended()
     assert status == 0, output
-    assert re.search(r"load test: [\d,]+ jobs of the queue loadtest-mine removed", output)
+    assert re.search(r"load test: removed [\d,]+ jobs of the queue loadtest-mine", output)
     assert conn.execute(counted).fetchall() == [("mail", "pending")]
     assert conn.execute("select distinct queue from ready").fetchall() == [("mail",)]
     assert conn.execute("select to_regnamespace('pgjobq_loadtest')").fetchone() == (None,)
@@ -227,21 +232,21 @@ def test_own_database_keeps_its_jobs_and_is_cleaned(
         (["--clean"], "--clean: name the database by --dsn"),
         (["--workers", "-1"], "--workers: -1 is not allowed"),
         (["--dsn", "postgresql://127.0.0.1:1/none", "--workers", "0"], "load test: 127.0.0.1:1/none cannot be reached"),
-        (["--dsn", "{dsn}", "--workers", "0", "--queue", "mail"], "load test: queue: 'mail' may be somebody's"),
+        (["--dsn", "{dsn}", "--workers", "0", "--queue", "mail"], "load test: queue: 'mail' may contain other jobs"),
         (["--dsn", "{dsn}", "--workers", "0", "--burst-users", "5000"], "--burst-users: 5000 is not allowed"),
-        (["--dsn", "{dsn}", "--workers", "0", "--processes", "2"], "this load test is one locust process"),
+        (["--dsn", "{dsn}", "--workers", "0", "--processes", "2"], "this load test runs in one locust process"),
         (["--dsn", "{dsn}", "--schema", "nowhere"], "not installed in the schema nowhere; run: pgjobq migrate"),
     ],
     ids=["clean", "workers", "unreachable", "queue", "bounds", "processes", "schema"],
 )
-def test_what_cannot_be_run_is_refused(run: Callable[..., LoadTest], dsn: str, words: list[str], sentence: str) -> None:
+def test_invalid_options_are_refused(run: Callable[..., LoadTest], dsn: str, words: list[str], sentence: str) -> None:
     status, output = run(*(word.format(dsn=dsn) for word in words)).ended()
     assert status == 2, output
     assert sentence in output
     assert "Traceback" not in output
 
 
-def test_page_names_every_option_and_no_other() -> None:
+def test_page_documents_exactly_the_options() -> None:
     page = (ROOT / "docs" / "howto" / "load-test.md").read_text()
     helps = [
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
@@ -251,7 +256,7 @@ def test_page_names_every_option_and_no_other() -> None:
         )
     ]
     named, known = (set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)) for text in (page, "\n".join(helps)))
-    # That is pgjobq's own.
+    # This variable belongs to pgjobq itself.
     assert named - known == {"--queues"}
     own = set(re.findall(r"^ {2}(--[a-z0-9-]+)", helps[0], re.MULTILINE))
     assert own <= named

@@ -1,4 +1,4 @@
-"""The parts of the load test that need no load: what it refuses, what it finds at the end, its limits and stages."""
+"""Tests of the load test's parts without load: the checks before and after a run, the limits and the stages."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Connection = psycopg.Connection[Any]
 
 @pytest.fixture
 def target(dsn: str) -> Target:
-    """The test's own database."""
+    """Return the test's database as the target."""
     return Target(dsn=dsn, schema="pgjobq", queue="loadtest")
 
 
 # -- the database under test -----------------------------------------------------------------------------
 
 
-def test_prepare_lays_the_table_and_tells_that_no_worker_is_there(target: Target, conn: Connection) -> None:
+def test_prepare_creates_the_table_and_reports_missing_workers(target: Target, conn: Connection) -> None:
     for _ in range(2):
         (note,) = prepare(target)
         assert note.endswith("run: pgjobq worker handlers --queues loadtest")
@@ -51,7 +51,7 @@ def test_worker_for_all_queues_is_refused(
     worker.start()
     try:
         until(lambda: workers(conn, target), seconds=10)
-        with pytest.raises(Refused, match="serves all queues, and would take the load test's jobs"):
+        with pytest.raises(Refused, match="serves all queues, and would claim the load test's jobs"):
             prepare(target)
     finally:
         worker.stop()
@@ -59,13 +59,13 @@ def test_worker_for_all_queues_is_refused(
 
 def test_unfinished_jobs_are_refused(target: Target, conn: Connection) -> None:
     conn.execute("select enqueue_job('loadtest.row', queue => 'loadtest')")
-    with pytest.raises(Refused, match="holds 1 unfinished jobs of an earlier load test; remove them with --clean"):
+    with pytest.raises(Refused, match="has 1 unfinished jobs of an earlier load test; remove them with --clean"):
         prepare(target)
     assert clean(target) == 1
     prepare(target)
 
 
-def test_schema_that_is_missing_is_refused(empty_dsn: str) -> None:
+def test_missing_schema_is_refused(empty_dsn: str) -> None:
     with pytest.raises(Refused, match="pgjobq is not installed in the schema pgjobq; run: pgjobq migrate"):
         prepare(Target(dsn=empty_dsn, schema="pgjobq", queue="loadtest"))
 
@@ -85,7 +85,7 @@ def test_role_without_rights_is_refused(target: Target, conn: Connection) -> Non
 
 
 class Checked:
-    """A database after a load test, made by hand."""
+    """A database in the state after a load test, without a load test."""
 
     def __init__(self, target: Target, conn: Connection, runs: Path) -> None:
         self._target, self._conn, self._runs = target, conn, runs
@@ -94,7 +94,7 @@ class Checked:
         self._since: datetime = server_time(conn)
 
     def jobs(self, count: int, **columns: Any) -> list[str]:
-        """Jobs that were enqueued, and completed unless the columns say otherwise; run once."""
+        """Add jobs that were run once. They are completed unless `columns` has another status."""
         row: dict[str, Any] = {
             "queue": "loadtest",
             "type": "loadtest.row",
@@ -113,12 +113,12 @@ class Checked:
         return ids
 
     def ran(self, job_id: str, attempt: int) -> None:
-        """Write down a run, as a handler does."""
+        """Record a run of a job, as the handlers of the load test do."""
         with (self._runs / "runs-1").open("a") as file:
             file.write(f"{job_id} {attempt}\n")
 
     def wrong(self) -> list[Finding]:
-        """The findings that are not as they should be."""
+        """Return the findings that failed."""
         found = examine(self._conn, self._target, self.ledger, self._since, drain=0, runs=self._runs)
         assert len({finding.name for finding in found}) == len(found) == 6
         return [finding for finding in found if not finding.ok]
@@ -126,11 +126,11 @@ class Checked:
 
 @pytest.fixture
 def checked(target: Target, conn: Connection, tmp_path: Path) -> Checked:
-    """One such database."""
+    """Return such a database."""
     return Checked(target, conn, tmp_path)
 
 
-def test_all_is_well(checked: Checked, conn: Connection) -> None:
+def test_correct_run_has_no_failed_findings(checked: Checked, conn: Connection) -> None:
     checked.jobs(3)
     checked.jobs(1, attempts=2)
     conn.execute("insert into pgjobq_loadtest.orders (email, queue, invoices) values ('a@b.c', 'elsewhere', 0)")
@@ -144,11 +144,11 @@ def test_lost_job_is_found(checked: Checked, conn: Connection) -> None:
     (wrong,) = checked.wrong()
     assert (wrong.name, wrong.detail) == (
         "nothing lost",
-        "2 jobs enqueued, 1 there; of 2 loadtest.row 1 are there",
+        "2 jobs enqueued, 1 found; 1 of 2 loadtest.row jobs exist",
     )
 
 
-def test_enqueue_whose_answer_never_came_may_have_committed(checked: Checked, conn: Connection) -> None:
+def test_enqueue_without_an_answer_may_have_committed(checked: Checked, conn: Connection) -> None:
     checked.jobs(2)
     checked.ledger.unsure["loadtest.row"] += 1
     assert checked.wrong() == []
@@ -158,10 +158,10 @@ def test_enqueue_whose_answer_never_came_may_have_committed(checked: Checked, co
     assert [finding.name for finding in checked.wrong()] == ["nothing lost", "all completed"]
 
 
-def test_job_that_waits_still_is_found(checked: Checked) -> None:
+def test_pending_job_is_found(checked: Checked) -> None:
     checked.jobs(1, status="pending", attempts=0)
     drained, completed = checked.wrong()
-    assert drained.detail.startswith("1 jobs are not done 0 s after the last call: no worker serves the queue")
+    assert drained.detail.startswith("1 jobs are not finished 0 s after the last call: no worker serves the queue")
     assert completed.detail == "0 jobs completed, 1 pending"
 
 
@@ -196,19 +196,19 @@ def test_completed_job_that_never_ran_is_found(checked: Checked, tmp_path: Path)
     checked.jobs(1)
     (tmp_path / "runs-1").unlink()
     (wrong,) = checked.wrong()
-    assert wrong.detail == "the handlers ran 0 times; 1 are completed and never ran"
+    assert wrong.detail == "the handlers ran 0 times; 1 jobs are completed but never ran"
 
 
 @pytest.mark.parametrize("invoices", [0, 2])
-def test_order_without_its_one_invoice_is_found(checked: Checked, conn: Connection, invoices: int) -> None:
+def test_order_without_exactly_one_invoice_is_found(checked: Checked, conn: Connection, invoices: int) -> None:
     conn.execute("alter table pgjobq_loadtest.orders disable trigger all")
     query = "insert into pgjobq_loadtest.orders (email, queue, invoices) values ('a@b.c', 'loadtest', %s)"
     conn.execute(query, [invoices])
     (wrong,) = checked.wrong()
-    assert (wrong.name, wrong.detail) == ("one invoice an order", "1 of 1 orders have none, or more than one")
+    assert (wrong.name, wrong.detail) == ("one invoice an order", "1 of 1 orders have no invoice or several")
 
 
-def test_ledger_knows_what_it_does_not_know(conn: Connection) -> None:
+def test_ledger_counts_enqueues_without_an_answer(conn: Connection) -> None:
     ledger = Ledger()
     with ledger.enqueueing(conn, "a", 500):
         conn.execute("select 1")
@@ -251,7 +251,7 @@ def test_stages() -> None:
         ("soak", 4, 35),
     ]
     assert plan[0].rate == pytest.approx(0.4)
-    assert plan[1].rate == 20  # more connections a second would measure connecting
+    assert plan[1].rate == 20  # a higher rate would only measure how fast connections are opened
     at = [stage_at(plan, seconds) for seconds in (0, 9.9, 10, 34.9, 35)]
     assert at == [plan[0], plan[0], plan[1], plan[2], None]
     assert [stage.name for stage in stages(ramp=0, burst=0, soak=1, users=1, burst_users=1)] == ["soak"]

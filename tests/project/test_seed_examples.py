@@ -1,8 +1,8 @@
-"""The Redis storage of DBJobQ's page, as a stranger's storage with the seven methods alone, under our Worker.
+"""Runs our Worker on the Redis storage of DBJobQ's page, which has only the seven abstract methods.
 
-As written there it never gives out a job, with any worker: it looks for the job under the text of a Python bytes
-object, and cannot read as JSON the status that its script wrote as plain text. With these two mended it works, but for
-what it leaves out: it counts no attempts, so that a job which raises is tried for ever.
+As it is on the page, the storage never returns a job: it looks the job up under the text of a Python bytes object, and
+it parses as JSON the status that its script wrote as plain text. With fixes for these two errors it works. It still
+does not count attempts, so a job that raises is retried for ever.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from services import Valkey
 from pgjobq import Fail, Job, JobQueue, JobStatus, Registry, Retry, Unsupported, Worker, job
 from pgjobq.storage.base import BaseStorage
 
-PAGE = Path(__file__).parent / "seed" / "redis_storage.py.txt"  # word for word
-MENDS = {
+PAGE = Path(__file__).parent / "seed" / "redis_storage.py.txt"  # an exact copy
+FIXES = {
     "        # Fetch job data\n": "        job_id = job_id.decode()\n",
     "json.loads(v.decode())": "read(v)",
 }
@@ -29,7 +29,7 @@ Make = Callable[[dict[str, str]], BaseStorage]
 
 
 def read(value: bytes) -> Any:
-    """JSON, or else the text."""
+    """Parse a value as JSON, or return its text if it is not JSON."""
     try:
         return json.loads(value)
     except ValueError:
@@ -38,13 +38,13 @@ def read(value: bytes) -> Any:
 
 @pytest.fixture
 def make(own_server: Callable[..., Valkey]) -> Iterator[Make]:
-    """Makes storages of the page's text with mends, on one server of the test's own."""
+    """Return a function that creates the page's storage with these fixes, on one server."""
     server = own_server(Valkey)
     made: list[Any] = []
 
-    def make(mends: dict[str, str]) -> BaseStorage:
+    def make(fixes: dict[str, str]) -> BaseStorage:
         text = PAGE.read_text().replace("dbjobq", "pgjobq")
-        for old, new in mends.items():
+        for old, new in fixes.items():
             assert old in text
             text = text.replace(old, new)
         namespace: dict[str, Any] = {"read": read}
@@ -59,15 +59,15 @@ def make(own_server: Callable[..., Valkey]) -> Iterator[Make]:
 
 
 @pytest.mark.parametrize(("missing", "error"), [(0, TypeError), (1, ValueError)])
-def test_example_gives_out_no_job_without_each_of_the_mends(make: Make, missing: int, error: type[Exception]) -> None:
-    storage = make(dict([*MENDS.items()][:missing]))
+def test_example_returns_no_job_without_each_of_the_fixes(make: Make, missing: int, error: type[Exception]) -> None:
+    storage = make(dict([*FIXES.items()][:missing]))
     storage.enqueue("a", "t", {})
     with pytest.raises(error):
         storage.dequeue()
 
 
 def test_worker_runs_jobs_on_the_example(make: Make, registry: Registry) -> None:
-    storage = make(MENDS)
+    storage = make(FIXES)
     queue = JobQueue(storage, registry=registry)
     seen: list[tuple[str, Any]] = []
     tried = threading.Event()

@@ -1,4 +1,4 @@
-"""The examples of DBJobQ's storage page, as written there but for the package's name and the servers' addresses."""
+"""Runs the examples of DBJobQ's storage page. Only the package's name and the servers' addresses are replaced."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def cleanup_old_jobs(storage, days=30):
         Job.updated_at < cutoff
     ).delete()
     storage.session.commit()
-'''  # noqa: W293  # as written
+'''  # noqa: W293  # as on the page
 INTERFACE = '''
 from abc import ABC, abstractmethod
 from datetime import datetime
@@ -292,7 +292,7 @@ MYSQL = "mysql+pymysql://user:password@localhost:3306/mydb"
 
 
 class Page:
-    """Runs examples of the page, one after the other, in one namespace."""
+    """Runs the examples of the page one after the other in one namespace."""
 
     def __init__(self, postgres: str) -> None:
         self._postgres = postgres
@@ -300,7 +300,7 @@ class Page:
         self.made: list[BaseStorage] = []
 
     def run(self, example: str, **replaced: str) -> Any:
-        """Run an example; the storage that it ends with."""
+        """Run an example, and return its last storage."""
         text = POSTGRES.sub(lambda _: self._postgres, example.replace("dbjobq", "pgjobq"))
         for old, new in replaced.items():
             text = text.replace(old, new)
@@ -313,7 +313,7 @@ class Page:
 
 @pytest.fixture
 def page(empty_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
-    """With an empty database of PostgreSQL, in an empty folder."""
+    """Return a Page with an empty PostgreSQL database. The current folder is empty."""
     monkeypatch.chdir(tmp_path)
     part = {key: quote(str(value), safe="") for key, value in conninfo_to_dict(empty_dsn).items()}
     page = Page("postgresql://{user}:{password}@{host}:{port}/{dbname}".format_map(part))
@@ -327,7 +327,7 @@ def page(empty_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.fixture
 def mariadb(mariadb_url: str) -> Iterator[str]:
-    """The URL of a fresh database there."""
+    """Create a MariaDB database and return its URL."""
     name = f"page_{secrets.token_hex(4)}"
     server = sqlalchemy.create_engine(mariadb_url)
     with server.begin() as conn:
@@ -339,7 +339,7 @@ def mariadb(mariadb_url: str) -> Iterator[str]:
 
 
 def works(storage: Any) -> None:
-    """A job goes in, is run, and is found completed."""
+    """Check that a worker on the storage completes a job."""
     registry, seen = Registry(), []
 
     @job(registry=registry)
@@ -355,7 +355,7 @@ def works(storage: Any) -> None:
 
 
 def parts_of(example: str) -> list[str]:
-    """The basic set-up in its four parts, each with the import."""
+    """Split the basic set-up into its four parts, each with the import."""
     head, *parts = re.split(r"(?m)^# ", example)
     return [head + "# " + part for part in parts]
 
@@ -371,7 +371,7 @@ def test_basic_setup_on_mysql(page: Page, mariadb: str) -> None:
 
 
 def test_basic_setup_as_a_whole_connects_to_nothing(page: Page, tmp_path: Path) -> None:
-    """Four storages are made; nobody answers at the addresses of the last two."""
+    """The example creates four storages. There is no server at the addresses of the last two."""
     page.run(BASIC, **{MYSQL: MYSQL.replace("localhost:3306", "127.0.0.1:1")})
     assert list(tmp_path.iterdir()) == []
 
@@ -410,13 +410,13 @@ def test_cleanup(page: Page, number: int) -> None:
     page.namespace["Job"] = JobRecord
     page.run(CLEANUP)
     page.namespace["cleanup_old_jobs"](storage)
-    assert len(storage.list_jobs()) == 2  # none is 30 days old
+    assert len(storage.list_jobs()) == 2  # no job is 30 days old
     page.namespace["cleanup_old_jobs"](storage, days=0)
     assert [job.id for job in storage.list_jobs()] == ["waits"]
 
 
 def test_schema(page: Page) -> None:
-    """The page's columns and indexes are there, whatever else is."""
+    """The tables have at least the columns and indexes of the page."""
     page.run(parts_of(BASIC)[2]).ping()
     engine = sqlalchemy.create_engine(page._postgres)
     found = sqlalchemy.inspect(engine)
@@ -429,7 +429,7 @@ def test_schema(page: Page) -> None:
     assert found.get_pk_constraint("jobs")["constrained_columns"] == ["id"]
     indexes = {index["name"] for index in found.get_indexes("jobs")}
     assert {"idx_status_priority", "idx_execute_at", "idx_status_priority_execute", "idx_created_at"} <= indexes
-    with engine.begin() as conn:  # the defaults are the database's own
+    with engine.begin() as conn:  # the database fills in the defaults
         conn.execute(sqlalchemy.text("insert into jobs (id, type, data, status) values ('a', 't', '{}', 'pending')"))
     engine.dispose()
     kept = page.made[-1].dequeue()
@@ -438,7 +438,7 @@ def test_schema(page: Page) -> None:
 
 
 def test_interface() -> None:
-    """Same methods, same parameters, same defaults, same types."""
+    """BaseStorage has the same methods, parameters, defaults and types as the page."""
     namespace: dict[str, Any] = {}
     exec(compile(INTERFACE.replace("dbjobq", "pgjobq"), "example", "exec"), namespace)  # noqa: S102  # our own text
     theirs = namespace["BaseStorage"]
@@ -451,11 +451,11 @@ def test_interface() -> None:
         ]
         hints = get_type_hints(ours)
         for key, hint in get_type_hints(method).items():
-            assert hint == hints[key] or hint is get_origin(hints[key])  # dict, which ours says more of
+            assert hint == hints[key] or hint is get_origin(hints[key])  # ours is more specific than dict
 
 
 def test_mongo_example_runs_under_a_worker(page: Page, mongo_url: str) -> None:
-    """A stranger's storage of the seven methods."""
+    """A worker runs jobs on a storage that has only the seven abstract methods."""
     page.run(MONGO)
     storage = page.namespace["MongoStorage"](mongo_url, f"page_{secrets.token_hex(4)}")
     try:

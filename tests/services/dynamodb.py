@@ -1,4 +1,4 @@
-"""DynamoDB Local, Amazon's own, where there is Java; moto's server elsewhere."""
+"""DynamoDB Local, which is Amazon's and needs Java, and moto's server, which replaces it without Java."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MISSING = "neither DynamoDB Local nor moto's server is installed"
 
 
 def dynamodb(*, durable: bool = False) -> Server:
-    """A server, not started, of the kind that there is. ServiceMissing when there is none."""
+    """Return a server of the kind that is installed, not yet started. Raise ServiceMissing if neither is."""
     for kind in (DynamoDBLocal, Moto):
         try:
             kind.check()
@@ -28,24 +28,24 @@ def dynamodb(*, durable: bool = False) -> Server:
 class _Http(Server):
     @property
     def url(self) -> str:
-        """The endpoint; any region and any credentials do."""
+        """Return the endpoint. It accepts any region and credentials."""
         return f"http://127.0.0.1:{self.port}"
 
     def answers(self) -> bool:
-        """It answers, if only that this is no request."""
+        """Return whether it answers an HTTP request, even if the answer is an error."""
         with connection(self.port) as client:
             client.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
             return client.recv(5) == b"HTTP/"
 
 
 class DynamoDBLocal(_Http):
-    """DynamoDBLocal.jar."""
+    """DynamoDB Local, run by Java."""
 
     name = "DynamoDB Local"
 
     @classmethod
     def find(cls) -> Path:
-        """The folder of the jar."""
+        """Return the folder of the jar."""
         found = next(CACHE.glob("dynamodb/package/lib/*/DynamoDBLocal.jar"), None)
         if found is None:
             raise ServiceMissing("DynamoDB Local is not installed")
@@ -53,13 +53,13 @@ class DynamoDBLocal(_Http):
 
     @classmethod
     def check(cls) -> None:
-        """The jar, and Java."""
+        """Check that the jar and Java are installed."""
         cls.find()
         if shutil.which("java") is None:
             raise ServiceMissing("Java is not installed")
 
     def command(self) -> Sequence[str]:
-        """The server; a short life does without the best compiler."""
+        """Run the jar without the optimizing compiler, which does not pay off in a short run."""
         if self.durable:
             (self.folder / "data").mkdir(exist_ok=True)
         jar = self.find()
@@ -70,13 +70,13 @@ class DynamoDBLocal(_Http):
 
 
 class Moto(_Http):
-    """moto_server: it keeps nothing over an end, and is said to be an emulator."""
+    """moto_server, an emulator. It keeps no data when it ends."""
 
     name = "moto's server"
 
     @classmethod
     def find(cls) -> Path:
-        """The program, beside this Python."""
+        """Return the program, which is in the folder of this Python."""
         found = Path(sys.executable).with_name("moto_server")
         if not found.exists():
             raise ServiceMissing(MISSING)
@@ -84,13 +84,13 @@ class Moto(_Http):
 
     @classmethod
     def check(cls) -> None:
-        """The program."""
+        """Check that moto_server is installed."""
         cls.find()
 
     def environment(self) -> Mapping[str, str]:
-        """No telemetry, and no look at the user's own settings."""
+        """Return the environment, without the user's AWS settings."""
         return {**super().environment(), "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 
     def command(self) -> Sequence[str]:
-        """The server."""
+        """Run moto_server on our port."""
         return [str(self.find()), "-H", "127.0.0.1", "-p", str(self.port)]

@@ -1,4 +1,4 @@
-"""MariaDB, from the system's package manager."""
+"""MariaDB, installed by the system's package manager."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _find(program: str) -> str:
 
 
 class MariaDB(Server):
-    """mariadbd, which refuses root: then it runs as the user whom PostgreSQL runs as."""
+    """mariadbd. It refuses to run as root; root's tests run it as the same user as PostgreSQL."""
 
     name = "MariaDB"
 
@@ -32,21 +32,21 @@ class MariaDB(Server):
 
     @classmethod
     def check(cls) -> None:
-        """mariadbd, and the script that makes its system tables."""
+        """Check that mariadbd and the script that creates its system tables are installed."""
         _find("mariadbd")
         _find("mariadb-install-db")
 
     @property
     def url(self) -> str:
-        """SQLAlchemy's, of the database pgjobq; the user may make others."""
+        """Return SQLAlchemy's URL of the database pgjobq. The user may create other databases."""
         return f"mysql+pymysql://pgjobq:{self.password}@127.0.0.1:{self.port}/pgjobq"
 
     def identity(self) -> Identity:
-        """Not root."""
+        """Return a user other than root."""
         return programs.unprivileged()
 
     def prepare(self) -> None:
-        """The system tables, the user and the database."""
+        """Create the system tables, and the script that creates the user and the database."""
         (self.folder / "tmp").mkdir()
         user = f"'pgjobq'@'127.0.0.1' identified by '{self.password}'"
         script = self.folder / "init.sql"
@@ -75,7 +75,7 @@ class MariaDB(Server):
         return ["--no-defaults", f"--datadir={self.folder / 'data'}", f"--tmpdir={self.folder / 'tmp'}"]
 
     def command(self) -> Sequence[str]:
-        """The server; it syncs nothing to disk at a commit, which a kill does not notice."""
+        """Run mariadbd. It does not sync at a commit, because committed data survives a kill of the process without that."""
         return [
             _find("mariadbd"),
             *self._common(),
@@ -92,6 +92,6 @@ class MariaDB(Server):
         ]
 
     def answers(self) -> bool:
-        """It greets whoever connects."""
+        """Return whether the server sends its greeting to a new connection."""
         with connection(self.port) as client:
             return client.recv(1) != b""

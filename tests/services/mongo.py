@@ -1,4 +1,4 @@
-"""SecantusDB: it speaks MongoDB's protocol, over MongoDB's storage engine. No registry has MongoDB itself."""
+"""SecantusDB, which has MongoDB's protocol and storage engine. MongoDB itself is in no package registry."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from services.server import Server, ServiceMissing, connection
 
 
 class SecantusDB(Server):
-    """secantusd-py, from its wheel. Under the GPL: run as a program of its own, and imported nowhere."""
+    """secantusd-py, from its wheel. Its licence is the GPL, so we run it as a program and never import it."""
 
     name = "SecantusDB"
 
     @classmethod
     def find(cls) -> Path:
-        """The program, beside this Python."""
+        """Return the program, which is in the folder of this Python."""
         found = Path(sys.executable).with_name("secantusd-py")
         if not found.exists():
             raise ServiceMissing("SecantusDB, which stands in for MongoDB, is not installed")
@@ -24,26 +24,26 @@ class SecantusDB(Server):
 
     @classmethod
     def check(cls) -> None:
-        """The program."""
+        """Check that secantusd-py is installed."""
         cls.find()
 
     @property
     def url(self) -> str:
-        """Without a database."""
+        """Return the URL without a database."""
         return f"mongodb://127.0.0.1:{self.port}"
 
     def prepare(self) -> None:
-        """An empty settings file, so that nobody's own is read."""
+        """Create an empty settings file, so that the server does not read the user's."""
         (self.folder / "secantusd.toml").touch()
 
     def command(self) -> Sequence[str]:
-        """The server; what it acknowledges is not on its disk unless that is said."""
+        """Run the server. It syncs at each commit only if `durable` is true."""
         files = ["--config", str(self.folder / "secantusd.toml"), "--storage-path", str(self.folder / "data")]
         where = ["--host", "127.0.0.1", "--port", str(self.port)]
         kept = ["--sync-on-commit"] if self.durable else []
         return [str(self.find()), *files, *where, *kept, "--log-level", "WARNING"]
 
     def answers(self) -> bool:
-        """It takes connections."""
+        """Return whether the server accepts connections."""
         with connection(self.port):
             return True

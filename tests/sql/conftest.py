@@ -1,4 +1,4 @@
-"""Workers for the tests that call the SQL functions by hand."""
+"""Fixtures for the tests that call the SQL functions directly."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Connect = Callable[..., Connection]
 
 @pytest.fixture
 def workers(conn: Connection) -> None:
-    """Workers 1 to 9 are registered. No session holds their locks: no test with a rescue may count on them."""
+    """Register workers 1 to 9. No session holds their keys, so tests that rescue jobs must not use them."""
     conn.execute("insert into workers (name) select 'by hand' from generate_series(1, 9)")
 
 
 @pytest.fixture
 def me(conn: Connection) -> int:
-    """The id of a worker, which the test's own connection keeps alive."""
+    """The id of a worker that the connection `conn` keeps alive."""
     return register(conn)
 
 
 @pytest.fixture
 def heard(connect: Connect) -> Callable[[], list[str]]:
-    """What a listener on the schema's channel has heard since it was asked last."""
+    """Return a function that returns the payloads on the schema's channel since its last call."""
     listener = connect()
     listener.execute("listen pgjobq")
     return lambda: [notification.payload for notification in listener.notifies(timeout=0.2)]
@@ -36,5 +36,5 @@ def heard(connect: Connect) -> Callable[[], list[str]]:
 
 @pytest.fixture
 def sleeper(connect: Connect) -> Callable[..., Sleeper]:
-    """Makes workers by hand."""
+    """Return a function that registers a worker, on a connection of its own, whose states the test sets."""
     return lambda queues=None: Sleeper(connect(), queues)

@@ -1,4 +1,4 @@
-"""claim_jobs: who gets what, and what a claim does about rows that others hold."""
+"""claim_jobs: which jobs a claim takes, and how it treats rows that other transactions hold."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def claim(conn: Connection, worker: int = 1, queues: list[str] | None = None, li
 
 
 def claim_told(conn: Connection, *, limit: int = 10, **options: Any) -> tuple[list[str], str]:
-    """A claim by worker 1, and what it says that it passed over."""
+    """Claim jobs for worker 1. Return their ids, and what the claim reports as passed over."""
     names = "".join(f", {name} => %s" for name in options)
     with conn.transaction():
         rows = conn.execute(
@@ -37,7 +37,7 @@ def enqueue(conn: Connection, *ids: str, **options: Any) -> None:
         conn.execute(f"select enqueue_job('t', job_id => %s{names})", [id_, *options.values()])
 
 
-def test_two_claimers_never_share_a_job(connect: Connect) -> None:
+def test_concurrent_claims_never_share_a_job(connect: Connect) -> None:
     one, two = connect(autocommit=False), connect(autocommit=False)
     enqueue(one, *"abcd")
     one.commit()
@@ -48,7 +48,7 @@ def test_two_claimers_never_share_a_job(connect: Connect) -> None:
     assert claim(one, 1) == []
 
 
-def test_claim_that_is_rolled_back_leaves_the_job_in_its_place(connect: Connect) -> None:
+def test_claim_that_is_rolled_back_leaves_the_job_in_place(connect: Connect) -> None:
     one, two = connect(autocommit=False), connect()
     enqueue(two, *"ab")
     assert claim(one, limit=1) == ["a"]
@@ -68,7 +68,7 @@ def test_claim_that_is_rolled_back_leaves_the_job_in_its_place(connect: Connect)
 )
 def test_claim_skips_a_job_that_another_transaction_holds(connect: Connect, holding: str) -> None:
     holder, claimer = connect(autocommit=False), connect()
-    claimer.execute("set statement_timeout = '5s'")  # it must not wait
+    claimer.execute("set statement_timeout = '5s'")  # the claim must not wait
     enqueue(claimer, *"ab")
     holder.execute(holding)
     assert claim(claimer, limit=1) == ["b"]
@@ -79,7 +79,7 @@ def test_claim_skips_a_job_that_another_transaction_holds(connect: Connect, hold
 
 @pytest.mark.parametrize("queues", [None, ["one", "two", "three", "empty"]])
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_queue_whose_jobs_are_all_held_keeps_nobody_from_the_others(
+def test_queue_whose_jobs_are_all_held_does_not_block_the_others(
     connect: Connect, queues: list[str] | None, limit: int
 ) -> None:
     holder, claimer = connect(autocommit=False), connect()
@@ -95,7 +95,7 @@ def test_queue_whose_jobs_are_all_held_keeps_nobody_from_the_others(
     assert claim(claimer, 2, queues) == ["a", "b", "c"]
 
 
-def test_job_with_a_foreign_key_to_it_can_be_claimed_meanwhile(connect: Connect) -> None:
+def test_job_can_be_claimed_while_a_foreign_key_check_locks_it(connect: Connect) -> None:
     holder, claimer = connect(autocommit=False), connect()
     claimer.execute("create table public.notes (job_id text references jobs)")
     enqueue(claimer, "a")
@@ -103,7 +103,7 @@ def test_job_with_a_foreign_key_to_it_can_be_claimed_meanwhile(connect: Connect)
     assert claim(claimer) == ["a"]
 
 
-def test_job_changed_between_snapshot_and_lock_is_claimed_as_it_stands(connect: Connect) -> None:
+def test_claim_returns_the_committed_version_of_a_changed_job(connect: Connect) -> None:
     one, two = connect(), connect(autocommit=False)
     enqueue(one, "a")
     two.execute("update jobs set data = '{\"v\": 2}' where id = 'a'")
@@ -127,13 +127,13 @@ def test_orphaned_places_are_dropped(conn: Connection, change: str) -> None:
     assert conn.execute("select count(*) from ready").fetchone() == (0,)
 
 
-def test_thousands_of_orphans_do_not_hide_the_job_behind_them(conn: Connection) -> None:
+def test_thousands_of_orphans_do_not_hide_the_job_after_them(conn: Connection) -> None:
     conn.execute("select enqueue_jobs(array_fill('t'::text, array[5000]))")
     conn.execute("update jobs set status = 'cancelled'")
     enqueue(conn, "last")
     claims = 0
     found, told = claim_told(conn, limit=1)
-    while told == "more":  # one claim drops some, and says so
+    while told == "more":  # one claim deletes some orphans and reports that there are more
         claims += 1
         assert found == []
         assert claims < 5
@@ -143,19 +143,19 @@ def test_thousands_of_orphans_do_not_hide_the_job_behind_them(conn: Connection) 
     assert conn.execute("select count(*) from ready").fetchone() == (0,)
 
 
-def test_job_renamed_by_hand_runs_by_its_new_id(conn: Connection) -> None:
+def test_job_with_a_changed_id_is_claimed_by_its_new_id(conn: Connection) -> None:
     conn.execute("select enqueue_job('t', job_id => 'a')")
     conn.execute("update jobs set id = 'b'")
     assert conn.execute("select id from claim_jobs(1, null, 9)").fetchall() == [("b",)]
 
 
-def test_job_cannot_be_moved_to_a_queue_that_none_can_be_enqueued_into(conn: Connection) -> None:
+def test_job_cannot_be_moved_to_an_invalid_queue(conn: Connection) -> None:
     conn.execute("select enqueue_job('t')")
     with pytest.raises(psycopg.Error, match="queue: has 0 characters"):
         conn.execute("update jobs set queue = ''")
 
 
-def test_job_postponed_by_hand_waits_and_one_advanced_runs(conn: Connection) -> None:
+def test_changed_execute_at_postpones_or_advances_a_job(conn: Connection) -> None:
     enqueue(conn, "later")
     enqueue(conn, "sooner", execute_at="2100-01-01Z")
     conn.execute("update jobs set execute_at = '2100-01-01Z' where id = 'later'")
@@ -167,9 +167,9 @@ def test_job_postponed_by_hand_waits_and_one_advanced_runs(conn: Connection) -> 
 
 
 @pytest.mark.parametrize("scheduled", [True, False])
-def test_job_in_line_that_is_not_due_keeps_a_place(conn: Connection, scheduled: bool) -> None:
+def test_job_in_ready_that_is_not_due_keeps_a_place(conn: Connection, scheduled: bool) -> None:
     enqueue(conn, "a")
-    # As after a step of the clock: in ready, and not due, without the trigger having moved it.
+    # A step of the clock can leave a job in ready that is not due. The trigger does not see such a step.
     conn.execute("alter table jobs disable trigger jobs_updated")
     conn.execute("update jobs set execute_at = now() + interval '1 hour'")
     conn.execute("alter table jobs enable trigger jobs_updated")
@@ -178,7 +178,7 @@ def test_job_in_line_that_is_not_due_keeps_a_place(conn: Connection, scheduled: 
             "insert into scheduled (execute_at, queue, lane, job_id) select execute_at, queue, -priority, id from jobs"
         )
     assert claim(conn) == []
-    # The place in line goes only when there is another.
+    # The place in ready is deleted only if the job has a place in scheduled.
     assert conn.execute("select count(*) from ready").fetchone() == (0 if scheduled else 1,)
     conn.execute("alter table jobs disable trigger jobs_updated")
     conn.execute("update jobs set execute_at = now()")
@@ -186,7 +186,7 @@ def test_job_in_line_that_is_not_due_keeps_a_place(conn: Connection, scheduled: 
     assert claim(conn) == ["a"]
 
 
-def test_job_moved_to_another_queue_or_priority_is_claimed_there_alone(conn: Connection) -> None:
+def test_job_moved_to_another_queue_or_priority_is_claimed_only_there(conn: Connection) -> None:
     enqueue(conn, "moved", "lowered", "normal")
     conn.execute("update jobs set queue = 'other' where id = 'moved'")
     conn.execute("update jobs set priority = 1 where id = 'lowered'")
@@ -204,7 +204,7 @@ def test_job_with_two_places_is_claimed_once(conn: Connection) -> None:
     assert conn.execute("select attempts from jobs").fetchall() == [(1,), (1,)]
 
 
-def test_priorities_from_all_of_int4_and_many_queues(conn: Connection) -> None:
+def test_priorities_cover_all_of_int4_across_queues(conn: Connection) -> None:
     for queue in ("a", "b"):
         for priority in (-(2**31), 0, 2**31 - 1):
             enqueue(conn, f"{queue}{priority}", queue=queue, priority=priority)
@@ -212,7 +212,7 @@ def test_priorities_from_all_of_int4_and_many_queues(conn: Connection) -> None:
     assert claim(conn) == expected
 
 
-def test_claim_returns_what_a_worker_needs_and_notes_the_batch(conn: Connection) -> None:
+def test_claim_returns_the_columns_that_a_worker_needs_and_records_the_claim(conn: Connection) -> None:
     enqueue(conn, *"ab")
     rows = conn.execute(
         "select claim_id, id, attempts, started_at is not null from claim_jobs(7, '{default}', 5)"
@@ -222,25 +222,25 @@ def test_claim_returns_what_a_worker_needs_and_notes_the_batch(conn: Connection)
 
 
 @pytest.mark.parametrize("limit", [0, -1, None])
-def test_bad_limit(conn: Connection, limit: int | None) -> None:
+def test_invalid_limit_is_refused(conn: Connection, limit: int | None) -> None:
     with pytest.raises(psycopg.Error, match="max_jobs") as error:
-        claim(conn, limit=limit)  # type: ignore[arg-type]  # the point of the test
+        claim(conn, limit=limit)  # type: ignore[arg-type]  # the test needs the wrong type
     assert error.value.sqlstate == "JQ001"
 
 
 @pytest.mark.parametrize("worker", [99, None])
-def test_worker_that_is_not_registered_is_refused(conn: Connection, worker: int | None) -> None:
+def test_unregistered_worker_is_refused(conn: Connection, worker: int | None) -> None:
     enqueue(conn, "a")
     with pytest.raises(psycopg.Error, match=f"worker {worker or 'null'} is not registered") as error:
-        claim(conn, worker)  # type: ignore[arg-type]  # the point of the test
+        claim(conn, worker)  # type: ignore[arg-type]  # the test needs the wrong type
     assert error.value.sqlstate == "JQ006"
     assert error.value.diag.message_hint
     assert claim(conn) == ["a"]
 
 
-def test_worker_that_is_given_away_meanwhile_is_refused_at_once(connect: Connect, conn: Connection) -> None:
+def test_worker_that_is_being_given_away_is_refused_at_once(connect: Connect, conn: Connection) -> None:
     rescuer = connect(autocommit=False)
-    conn.execute("set statement_timeout = '5s'")  # it must not wait
+    conn.execute("set statement_timeout = '5s'")  # the claim must not wait
     enqueue(conn, "a")
     assert rescuer.execute("select give_away_worker(1)").fetchone() == (True,)
     with pytest.raises(psycopg.Error, match="not registered"):
@@ -249,7 +249,7 @@ def test_worker_that_is_given_away_meanwhile_is_refused_at_once(connect: Connect
     assert claim(conn) == ["a"]
 
 
-def test_types_that_a_worker_does_not_take_stay_in_line(conn: Connection) -> None:
+def test_types_that_a_worker_leaves_stay_in_line(conn: Connection) -> None:
     enqueue(conn, *"abc")
     conn.execute("update jobs set type = 'other' where id < 'c'")
     assert claim_told(conn, except_types=["other", "none"]) == (["c"], "")
@@ -257,11 +257,11 @@ def test_types_that_a_worker_does_not_take_stay_in_line(conn: Connection) -> Non
     assert claim_told(conn, except_types=None) == (["a", "b"], "")
 
 
-def test_claim_tells_that_it_passed_over_what_is_held(connect: Connect, conn: Connection) -> None:
+def test_claim_reports_that_it_passed_over_held_jobs(connect: Connect, conn: Connection) -> None:
     holder = connect(autocommit=False)
     enqueue(conn, *"abc")
     holder.execute("select from jobs where id = 'a' for update")
-    assert claim_told(conn, limit=1) == (["b"], "")  # it brought all that was asked for
+    assert claim_told(conn, limit=1) == (["b"], "")  # a claim that reaches its limit does not report it
     assert claim_told(conn) == (["c"], "held")
     assert claim_told(conn) == ([], "held")
     holder.rollback()
@@ -272,7 +272,7 @@ def test_job_whose_worker_crashed_runs_alone(conn: Connection) -> None:
     enqueue(conn, *"abcd")
     conn.execute("update jobs set crashes = 1 where id in ('b', 'c')")
     assert claim_told(conn, limit=1, alone=False) == (["a"], "")
-    # Told also by a claim that brings all it asked for: a queue that is never empty must not hide it for ever.
+    # A full claim reports the suspect too. Otherwise a queue that is never empty would hide it forever.
     assert claim_told(conn, limit=1, alone=False) == (["d"], "suspect")
     assert claim_told(conn, alone=False) == ([], "suspect")
     enqueue(conn, "e")
@@ -281,7 +281,7 @@ def test_job_whose_worker_crashed_runs_alone(conn: Connection) -> None:
     assert claim_told(conn, alone=True) == (["e"], "")
 
 
-def test_claiming_is_hot_and_so_is_completing(conn: Connection) -> None:
+def test_claims_and_completions_are_hot_updates(conn: Connection) -> None:
     conn.execute("select enqueue_jobs(array_fill('t'::text, array[3000]))")
     conn.execute("select pg_stat_force_next_flush()")
     rows = conn.execute("select id, claim_id from claim_jobs(1, null, 3000)").fetchall()
@@ -291,4 +291,4 @@ def test_claiming_is_hot_and_so_is_completing(conn: Connection) -> None:
     stats = "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'jobs' and schemaname = 'pgjobq'"
     updated, hot = conn.execute(stats).fetchone() or (0, 0)
     assert updated == 6000
-    assert hot >= 0.98 * updated  # a page may be too full for a row or two
+    assert hot >= 0.98 * updated  # a few rows may not fit on their page

@@ -1,4 +1,4 @@
-"""Arguments may have the collation of a column: each function compares them with the queue's own."""
+"""Arguments may come from a column with another collation. Each function compares them with the queue's own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 
 Connection = psycopg.Connection[Any]
 
-# For each function that takes text: its arguments, where words stands for a row whose columns have another collation.
+# The arguments of each function that takes text. The columns of the row `words` have another collation.
 CALLS = {
     "add_job": "words.word, job_id => words.id, unique_key => words.word, unique_while => words.status, on_conflict => words.keep",
     "add_jobs": "words.types, job_ids => words.ids, unique_keys => words.types, on_conflict => words.keep",
     "call_workers": "1, words.help",
     "advance_floors": "1, '{}', words.queues, array[1, 2]",
     "cancel_job": "words.id, words.word",
-    "cancel_jobs": "words.queue, words.word, null, 1, words.word, null, words.id",
+    "cancel_jobs": "words.queue, words.word, words.word, null, 1, words.word, null, words.id",
     "pause_queue": "words.word, null, words.word",
     "resume_queue": "words.word",
     "pause_type": "words.word, null, words.word",
@@ -50,11 +50,11 @@ WORDS = {
 
 @pytest.fixture(params=["POSIX", "loose"])
 def words(conn: Connection, request: pytest.FixtureRequest) -> Connection:
-    """A connection with the table words, jobs in line, scheduled and with floors, a worker that sleeps, one that polls."""
+    """A connection with the table words; ready and scheduled jobs, floors, a sleeping and a polling worker."""
     try:
         loose = "provider = icu, locale = 'und-u-ks-level2', deterministic = false"
         conn.execute(f"create collation public.loose ({loose})")
-    except psycopg.errors.FeatureNotSupported:  # a server without ICU has none of this kind
+    except psycopg.errors.FeatureNotSupported:  # this server has no ICU
         conn.execute('create collation public.loose from "POSIX"')
     kinds = {name: "text[]" if isinstance(value, list) else "text" for name, value in WORDS.items()}
     columns = ", ".join(f'{name} {kind} collate "{request.param}"' for name, kind in kinds.items())
@@ -69,7 +69,7 @@ def words(conn: Connection, request: pytest.FixtureRequest) -> Connection:
     return conn
 
 
-def test_every_function_that_takes_text_is_called_here(conn: Connection) -> None:
+def test_every_function_that_takes_text_is_tested(conn: Connection) -> None:
     taking = conn.execute("""
         select distinct proname
           from pg_proc
@@ -81,8 +81,8 @@ def test_every_function_that_takes_text_is_called_here(conn: Connection) -> None
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("started", [False, True])
-def test_takes_arguments_with_the_collation_of_a_column(words: Connection, name: str, started: bool) -> None:
-    """Every function takes values of a column whose collation is not the queue's, whatever it finds."""
+def test_function_accepts_arguments_with_the_collation_of_a_column(words: Connection, name: str, started: bool) -> None:
+    """Every function accepts values from a column with another collation, whether or not it finds jobs."""
     if started:
         words.execute("select from claim_jobs(1, null, 2)")
     words.execute(f"select result from public.words, {name}({CALLS[name]}) as result")

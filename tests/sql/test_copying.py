@@ -1,4 +1,4 @@
-"""export_jobs gives every job once, by pages; import_jobs adds jobs as they stand."""
+"""export_jobs returns every job once, in pages. import_jobs adds jobs with their state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def imported(conn: Connection, *jobs: dict[str, Any]) -> int:
 
 
 def pages(conn: Connection, size: int) -> list[list[str]]:
-    """The ids, page by page."""
+    """Return the ids of each page of the export."""
     found, last = [], (None, None)
     while rows := conn.execute("select created_at, id from export_jobs(%s, %s, %s)", [size, *last]).fetchall():
         found.append([row[1] for row in rows])
@@ -32,8 +32,8 @@ def pages(conn: Connection, size: int) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
-def test_export_gives_every_job_once_oldest_first(conn: Connection, size: int) -> None:
-    # Some of one transaction, and so of one created_at, in the opposite order of their ids.
+def test_export_returns_every_job_once_oldest_first(conn: Connection, size: int) -> None:
+    # The jobs of one transaction have the same created_at. Here their ids are in reverse order.
     conn.execute("insert into jobs (id, type, created_at) values ('z', 't', '2020-01-01Z'), ('a', 't', '2021-01-01Z')")
     conn.execute("select enqueue_jobs('{t,t,t,t}', job_ids => '{e,d,c,b}')")
     found = pages(conn, size)
@@ -41,7 +41,7 @@ def test_export_gives_every_job_once_oldest_first(conn: Connection, size: int) -
     assert all(len(page) == size for page in found[:-1])
 
 
-def test_export_of_nothing_and_of_no_page(conn: Connection) -> None:
+def test_export_of_no_jobs_is_empty_and_an_invalid_page_size_is_refused(conn: Connection) -> None:
     assert pages(conn, 10) == []
     for size in ("0", "-1", "null"):
         with pytest.raises(psycopg.Error, match=r"max_jobs: .* is not a positive number") as raised:
@@ -49,7 +49,7 @@ def test_export_of_nothing_and_of_no_page(conn: Connection) -> None:
         assert raised.value.sqlstate == "JQ001"
 
 
-def test_import_keeps_what_is_given(conn: Connection) -> None:
+def test_import_keeps_every_given_value(conn: Connection) -> None:
     given = {
         "id": "a",
         "queue": "mail",
@@ -78,17 +78,17 @@ def test_import_keeps_what_is_given(conn: Connection) -> None:
     assert conn.execute("select count(*) from ready").fetchone() == (0,)
 
 
-def test_import_leaves_what_is_there(conn: Connection) -> None:
+def test_import_does_not_change_existing_jobs(conn: Connection) -> None:
     conn.execute("select enqueue_job('mine', job_id => 'a')")
     assert imported(conn, {"id": "a", "type": "theirs"}, {"id": "b", "type": "theirs"}) == 1
     assert imported(conn, {"id": "a", "type": "theirs"}, {"id": "b", "type": "theirs"}) == 0
     assert imported(conn) == 0
-    assert conn.execute("select import_jobs(null)").fetchone() == (0,)  # what jsonb_agg makes of no rows
+    assert conn.execute("select import_jobs(null)").fetchone() == (0,)  # jsonb_agg returns null if there are no rows
     assert conn.execute("select id, type from jobs order by id").fetchall() == [("a", "mine"), ("b", "theirs")]
     assert conn.execute("select job_id from ready order by seq").fetchall() == [("a",), ("b",)]
 
 
-def test_pending_jobs_get_their_place_in_the_order_given(conn: Connection) -> None:
+def test_pending_jobs_are_imported_in_the_given_order(conn: Connection) -> None:
     jobs = [{"id": name, "type": "t", "attempts": 1} for name in "cab"]
     assert imported(conn, *jobs, {"id": "later", "type": "t", "execute_at": "2090-01-01T00:00:00Z"}) == 4
     assert conn.execute("select job_id from scheduled").fetchall() == [("later",)]
@@ -105,7 +105,7 @@ def test_import_wakes_a_sleeping_worker(conn: Connection, connect: Callable[...,
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
-def test_finished_job_without_its_times_finished_when_it_was_updated(conn: Connection, status: str) -> None:
+def test_finished_job_without_finish_times_gets_the_time_of_its_last_update(conn: Connection, status: str) -> None:
     imported(conn, {"id": "a", "type": "t", "status": status, "updated_at": FINISHED})
     query = "select finished_at = %s, failed_at is not distinct from %s::timestamptz, created_at = updated_at from jobs"
     found = conn.execute(query, [FINISHED, FINISHED if status == "failed" else None]).fetchone()
@@ -125,7 +125,7 @@ def test_finished_job_without_its_times_finished_when_it_was_updated(conn: Conne
         ("'[1]'", "22023", "jsonb_populate_recordset"),
     ],
 )
-def test_import_of_what_is_no_job_changes_nothing(conn: Connection, jobs: str, state: str, message: str) -> None:
+def test_import_of_an_invalid_job_changes_nothing(conn: Connection, jobs: str, state: str, message: str) -> None:
     with pytest.raises(psycopg.Error, match=message) as raised:
         conn.execute(f"select import_jobs({jobs})")
     assert raised.value.sqlstate == state

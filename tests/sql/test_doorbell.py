@@ -1,4 +1,4 @@
-"""The doorbell: it rings when somebody sleeps who wants the job, and no job is missed while falling asleep."""
+"""The doorbell: an enqueue notifies a worker that sleeps and serves the queue, and no job is missed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 
 
-def test_rings_only_for_a_sleeper_who_wants_the_job(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
+def test_enqueue_notifies_only_a_sleeping_worker_that_serves_the_queue(
+    conn: Connection, sleeper: Callable[..., Sleeper]
+) -> None:
     conn.execute("select enqueue_job('t')")
     worker = sleeper(["mail"])
     conn.execute("select enqueue_job('t', queue => 'mail')")
-    assert worker.heard() == []  # it is awake
+    assert worker.heard() == []  # the worker is awake
     worker.arm()
     conn.execute("select enqueue_job('t', queue => 'other')")
     assert worker.heard() == []
     conn.execute("select enqueue_job('t', queue => 'mail')")
     assert worker.heard() == ["mail"]
     conn.execute("select enqueue_job('t', queue => 'mail', execute_at => now() + '1 hour')")
-    assert worker.heard() == []  # it looks by itself before
+    assert worker.heard() == []  # the worker's alarm comes earlier
     conn.execute("select enqueue_job('t', queue => 'mail', execute_at => now() + '30 s')")
     assert worker.heard() == ["mail"]
     worker.queues = None
@@ -37,7 +39,7 @@ def test_rings_only_for_a_sleeper_who_wants_the_job(conn: Connection, sleeper: C
     assert worker.heard() == []
 
 
-def test_sleeper_without_a_channel_of_its_own_hears_the_schema_s(
+def test_worker_without_its_own_channel_is_notified_on_the_schema_channel(
     conn: Connection, connect: Connect, heard: Callable[[], list[str]]
 ) -> None:
     connect().execute("select set_worker_state(register_worker('psql'), 'asleep', queues => '{mail}')")
@@ -45,7 +47,7 @@ def test_sleeper_without_a_channel_of_its_own_hears_the_schema_s(
     assert heard() == ["mail"]
 
 
-def test_rings_for_whatever_becomes_claimable(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
+def test_every_way_of_becoming_claimable_notifies(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
     conn.execute("select enqueue_jobs('{t,t,t}', job_ids => '{a,b,c}')")
     gone = sleeper()
     row = conn.execute("select claim_id from claim_jobs(%s, null, 3)", [gone.id]).fetchone()
@@ -62,7 +64,7 @@ def test_rings_for_whatever_becomes_claimable(conn: Connection, sleeper: Callabl
     assert worker.heard() == ["other"]
 
 
-def test_claiming_and_settling_never_ring(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
+def test_claims_and_settles_notify_no_worker(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
     conn.execute("select enqueue_jobs('{t,t}', job_ids => '{a,b}')")
     worker = sleeper()
     worker.arm()
@@ -72,7 +74,7 @@ def test_claiming_and_settling_never_ring(conn: Connection, sleeper: Callable[..
     assert worker.heard() == []
 
 
-def test_one_is_rung_and_one_looks_after_it(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
+def test_one_worker_is_notified_and_another_watches_it(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
     workers = [sleeper() for _ in range(4)]
     for worker in workers:
         worker.arm()
@@ -81,7 +83,7 @@ def test_one_is_rung_and_one_looks_after_it(conn: Connection, sleeper: Callable[
     workers[0].disarm()
     conn.execute("select enqueue_job('t')")
     assert [worker.heard() for worker in workers] == [[], ["default"], [""], []]
-    workers[1].conn.close()  # its keys fall with it
+    workers[1].conn.close()  # its keys are released with the session
     deadline = time.monotonic() + 5
     while conn.execute("select is_held('asleep', %s)", [workers[1].id]).fetchone() == (True,):
         assert time.monotonic() < deadline
@@ -89,7 +91,7 @@ def test_one_is_rung_and_one_looks_after_it(conn: Connection, sleeper: Callable[
     assert [worker.heard() for worker in workers[2:]] == [["default"], [""]]
 
 
-def test_nobody_is_rung_while_one_polls_and_somebody_when_it_dies(
+def test_no_worker_is_notified_while_another_polls_until_that_one_dies(
     conn: Connection, sleeper: Callable[..., Sleeper]
 ) -> None:
     poller, worker, choosy = sleeper(), sleeper(), sleeper(["mail"])
@@ -107,14 +109,14 @@ def test_nobody_is_rung_while_one_polls_and_somebody_when_it_dies(
 
 
 @pytest.mark.parametrize("then", ["set_worker_state(%s, 'awake')", "retire_worker(%s)"])
-def test_one_that_polled_and_stops_calls_all_who_want_its_queues(sleeper: Callable[..., Sleeper], then: str) -> None:
+def test_worker_that_stops_polling_calls_all_that_serve_its_queues(sleeper: Callable[..., Sleeper], then: str) -> None:
     mail, other, everything = sleeper(["mail"]), sleeper(["other"]), sleeper()
     poller = sleeper(["mail", "paper"])
     for worker in (mail, other, everything):
         worker.arm()
     poller.arm()
     poller.disarm()
-    assert mail.heard() == []  # it only slept: nobody counted on it
+    assert mail.heard() == []  # the worker only slept, so enqueues did not rely on it
     poller.poll()
     assert everything.tell("asleep")[1] == [poller.id]
     assert other.tell("asleep")[1] == []
@@ -123,9 +125,7 @@ def test_one_that_polled_and_stops_calls_all_who_want_its_queues(sleeper: Callab
     assert [worker.heard() for worker in (mail, other, everything)] == [["!"], [], ["!"]]
 
 
-def test_one_that_polls_for_other_queues_than_before_keeps_no_old_key(
-    conn: Connection, sleeper: Callable[..., Sleeper]
-) -> None:
+def test_poller_that_changes_its_queues_releases_its_old_key(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
     poller, worker = sleeper(), sleeper()
     worker.arm()
     assert poller.poll()
@@ -135,7 +135,9 @@ def test_one_that_polls_for_other_queues_than_before_keeps_no_old_key(
     assert worker.heard() == ["default"]
 
 
-def test_one_that_polls_for_other_queues_keeps_nobody_asleep(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
+def test_poller_for_other_queues_does_not_suppress_notifications(
+    conn: Connection, sleeper: Callable[..., Sleeper]
+) -> None:
     poller, worker = sleeper(["mail"]), sleeper()
     worker.arm()
     assert poller.poll()
@@ -145,7 +147,7 @@ def test_one_that_polls_for_other_queues_keeps_nobody_asleep(conn: Connection, s
     assert worker.heard() == ["other"]
 
 
-def test_busy_workers_are_rung_last(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
+def test_busy_workers_are_notified_last(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
     first, second = sleeper(), sleeper()
     first.arm()
     second.arm()
@@ -155,9 +157,9 @@ def test_busy_workers_are_rung_last(conn: Connection, sleeper: Callable[..., Sle
     second.mark_busy(True)
     conn.execute("select enqueue_job('t')")
     assert (first.heard(), second.heard()) == (["default"], [""])
-    assert not first.poll()  # one that is busy is not on watch
+    assert not first.poll()  # a busy worker is not on watch
     conn.execute("select enqueue_job('t')")
-    assert second.heard() == []  # it is no less busy than the one that polls
+    assert second.heard() == []  # it is as busy as the polling worker
     second.mark_busy(False)
     conn.execute("select enqueue_job('t')")
     assert second.heard() == ["default"]
@@ -170,7 +172,7 @@ def test_busy_workers_are_rung_last(conn: Connection, sleeper: Callable[..., Sle
     assert second.heard() == ["default"]
 
 
-def test_one_of_a_set_is_on_watch(sleeper: Callable[..., Sleeper]) -> None:
+def test_one_polling_worker_of_each_set_of_queues_is_on_watch(sleeper: Callable[..., Sleeper]) -> None:
     first, second, choosy = sleeper(), sleeper(), sleeper(["mail"])
     assert first.poll()
     assert first.poll()
@@ -182,7 +184,7 @@ def test_one_of_a_set_is_on_watch(sleeper: Callable[..., Sleeper]) -> None:
     assert first.poll()
 
 
-def test_call_for_help_reaches_one_sleeper(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
+def test_call_for_help_wakes_one_sleeping_worker(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
     caller, poller, other, worker, spare = sleeper(["mail"]), sleeper(), sleeper(["other"]), sleeper(), sleeper()
     caller.poll()
     poller.poll()
@@ -194,7 +196,7 @@ def test_call_for_help_reaches_one_sleeper(conn: Connection, sleeper: Callable[.
     assert [one.heard() for one in (caller, poller, other, worker, spare)] == [[], [], [""], [], [""]]
 
 
-def test_keys_do_not_pile_up(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
+def test_keys_do_not_accumulate(conn: Connection, sleeper: Callable[..., Sleeper]) -> None:
     worker = sleeper()
     for _ in range(3):
         worker.arm()
@@ -209,19 +211,19 @@ def test_keys_do_not_pile_up(conn: Connection, sleeper: Callable[..., Sleeper]) 
     assert conn.execute("select count(*) from doorbell").fetchone() == (0,)
 
 
-def test_snapshot_older_than_the_registration_rings_all_the_same(
+def test_snapshot_older_than_the_registration_still_notifies(
     connect: Connect, heard: Callable[[], list[str]], sleeper: Callable[..., Sleeper]
 ) -> None:
     writer = connect(autocommit=False)
     writer.execute("set transaction isolation level repeatable read")
-    writer.execute("select count(*) from jobs")  # takes its snapshot now
+    writer.execute("select count(*) from jobs")  # takes the snapshot
     sleeper().arm()
     writer.execute("select enqueue_job('t')")
     writer.commit()
     assert heard() == ["default"]
 
 
-def test_snapshot_too_old_to_see_who_sleeps_notifies_nobody_who_is_not_there(
+def test_snapshot_too_old_to_see_workers_notifies_only_if_a_worker_sleeps(
     connect: Connect, heard: Callable[[], list[str]], sleeper: Callable[..., Sleeper]
 ) -> None:
     writer, worker, poller = connect(autocommit=False), sleeper(["other"]), sleeper()
@@ -234,14 +236,14 @@ def test_snapshot_too_old_to_see_who_sleeps_notifies_nobody_who_is_not_there(
 
     assert enqueue() == []
     worker.arm()
-    assert enqueue() == ["default"]  # it may serve this queue: its row may be younger than the snapshot
+    assert enqueue() == ["default"]  # the worker's row may be newer than the snapshot, so it may serve this queue
     poller.poll()
-    assert enqueue() == []  # the key tells, whatever the snapshot, that one of every queue polls
+    assert enqueue() == []  # whatever the snapshot, the key shows that a worker polls every queue
     poller.disarm()
     assert enqueue() == ["default"]
 
 
-def test_rollback_rings_for_nobody(connect: Connect, sleeper: Callable[..., Sleeper]) -> None:
+def test_rollback_notifies_no_worker(connect: Connect, sleeper: Callable[..., Sleeper]) -> None:
     worker, writer = sleeper(), connect(autocommit=False)
     worker.arm()
     writer.execute("select enqueue_job('t')")
@@ -249,7 +251,7 @@ def test_rollback_rings_for_nobody(connect: Connect, sleeper: Callable[..., Slee
     assert worker.heard() == []
 
 
-def test_open_enqueues_shows_who_may_have_looked(connect: Connect) -> None:
+def test_open_transactions_lists_open_enqueues(connect: Connect) -> None:
     conn, writer = connect(), connect(autocommit=False)
     assert conn.execute("select open_transactions('jobs')").fetchone() == ([],)
     writer.execute("select enqueue_job('t')")

@@ -1,4 +1,4 @@
-"""The doorbell while others fall asleep, wake, stop and die: no enqueue is missed."""
+"""The doorbell while workers fall asleep, wake, stop and die: no enqueue is missed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ MakeStorage = Callable[..., PostgresStorage]
 
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
 @pytest.mark.parametrize("looked", ["before", "after"])
-def test_enqueue_open_while_the_worker_falls_asleep_is_not_missed(
+def test_enqueue_that_is_open_while_the_worker_falls_asleep_is_not_missed(
     connect: Connect, make_storage: MakeStorage, isolation: str, looked: str
 ) -> None:
-    """The race: the enqueue looks at the doorbell before or after the registration, and commits when all sleep."""
-    storage = make_storage(poll_interval=3600)  # no fallback
+    """The enqueue reads the doorbell before or after the registration, and commits when the worker sleeps."""
+    storage = make_storage(poll_interval=3600)  # no fallback poll
     writer = connect(autocommit=False)
     writer.execute(f"set transaction isolation level {isolation}")
     writer.execute("select count(*) from jobs")
@@ -50,7 +50,7 @@ def test_enqueue_open_while_the_worker_falls_asleep_is_not_missed(
     while watcher.execute("select count(*) from worker_status where asleep").fetchone() == (0,):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.3)  # past the last claim before sleep
+    time.sleep(0.3)  # after the last claim before sleep
     if looked == "after":
         writer.execute("select enqueue_job('t', job_id => 'a')")
     writer.commit()
@@ -58,25 +58,23 @@ def test_enqueue_open_while_the_worker_falls_asleep_is_not_missed(
     assert claimed == ["a"]
 
 
-def test_worker_polls_while_an_early_enqueue_is_open_and_sleeps_after(
-    connect: Connect, make_storage: MakeStorage
-) -> None:
+def test_worker_waits_for_an_open_enqueue_before_it_sleeps(connect: Connect, make_storage: MakeStorage) -> None:
     storage = make_storage(poll_interval=3600)
     writer = connect(autocommit=False)
     writer.execute("select enqueue_job('t')")
     assert storage.dequeue_many(1) == []
-    storage.wait(10)  # registers, and notes the open transaction
+    storage.wait(10)  # this registers the worker and records the open transaction
     policy = storage._presence._policy
     assert len(policy.open) == 1
     began = time.monotonic()
     storage.wait(0.3)
     assert 0.25 < time.monotonic() - began < 2
     writer.rollback()
-    storage.wait(10)  # returns, for the one it waited for has ended
+    storage.wait(10)  # this returns because the open transaction has ended
     assert policy.open == set()
 
 
-def test_scheduled_job_is_an_alarm(make_storage: MakeStorage, conn: Connection) -> None:
+def test_scheduled_job_sets_an_alarm(make_storage: MakeStorage, conn: Connection) -> None:
     storage = make_storage(poll_interval=3600)
     assert storage.dequeue_many(1) == []
     storage.wait(10)
@@ -89,7 +87,7 @@ def test_scheduled_job_is_an_alarm(make_storage: MakeStorage, conn: Connection) 
 
 
 class Listening:
-    """A storage whose thread claims and waits, as a worker's does; no fallback poll."""
+    """Claims and waits in a thread as a worker does. There is no fallback poll."""
 
     def __init__(self, storage: PostgresStorage) -> None:
         self.storage, self.claimed = storage, list[str]()
@@ -105,17 +103,17 @@ class Listening:
 
 
 @pytest.mark.parametrize("then", ["full", "asleep"])
-def test_enqueue_that_counted_on_a_poller_is_not_missed_when_that_stops(
+def test_enqueue_that_relied_on_a_poller_is_not_missed_when_the_poller_stops(
     connect: Connect, conn: Connection, make_storage: MakeStorage, then: str
 ) -> None:
-    """It looked while one polled, and commits when that one polls no more: it has no room, or sleeps again."""
+    """The enqueue sees a polling worker, and commits when that worker has no room any more or sleeps again."""
     poller = make_storage(poll_interval=3600)
     conn.execute("select enqueue_jobs(array_fill('t'::text, array[10]))")
-    assert len(poller.dequeue_many(10)) == 10  # as much as it asked for: it polls
+    assert len(poller.dequeue_many(10)) == 10  # the claim was full, so the worker polls
     other = Listening(make_storage(poll_interval=3600)) if then == "full" else None
     if other is not None:
         until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (1,), seconds=5)
-        time.sleep(0.3)  # past the last claim before sleep
+        time.sleep(0.3)  # after the last claim before sleep
     writer = connect(autocommit=False)
     writer.execute("select enqueue_job('t', job_id => 'late')")
     if other is not None:
@@ -129,10 +127,10 @@ def test_enqueue_that_counted_on_a_poller_is_not_missed_when_that_stops(
     until(lambda: other.claimed == ["late"], seconds=5)
 
 
-def test_enqueue_that_counted_on_a_poller_that_died_is_seen_by_one_that_fell_asleep_beside_it(
+def test_enqueue_that_relied_on_a_dead_poller_is_seen_by_a_worker_that_fell_asleep_meanwhile(
     connect: Connect, conn: Connection, make_storage: MakeStorage, sleeper: Callable[..., Sleeper], registry: Registry
 ) -> None:
-    """It is open for seconds after the death, while a third worker has a job that takes hours."""
+    """The enqueue stays open for some time after the death. A third worker runs a long job and cannot help."""
     ran = threading.Event()
 
     @job(type="t", registry=registry)
@@ -145,7 +143,7 @@ def test_enqueue_that_counted_on_a_poller_that_died_is_seen_by_one_that_fell_asl
     assert poller.poll()
 
     def asked_last(function: str) -> int:
-        """How many sessions called this function last, and have their answer."""
+        """Return how many sessions called this function last and have its answer."""
         query = """select count(*) from pg_stat_activity
                     where datname = current_database() and pid <> pg_backend_pid() and state = 'idle' and query like %s"""
         row = conn.execute(query, [f"%.{function}(%"]).fetchone()
@@ -155,11 +153,11 @@ def test_enqueue_that_counted_on_a_poller_that_died_is_seen_by_one_that_fell_asl
     worker = Worker(make_storage(poll_interval=3600), registry=registry)
     worker.start()
     try:
-        until(lambda: asked_last("next_due") == 1, seconds=5)  # it sleeps
+        until(lambda: asked_last("next_due") == 1, seconds=5)  # the worker is asleep
         writer = connect(autocommit=False)
         writer.execute("select enqueue_job('t')")
         poller.conn.close()
-        until(lambda: asked_last("open_transactions") == 1, seconds=5)  # it falls asleep anew, and waits for the writer
+        until(lambda: asked_last("open_transactions") == 1, seconds=5)  # it falls asleep again and waits for the writer
         writer.commit()
         assert ran.wait(1)
     finally:
@@ -167,10 +165,10 @@ def test_enqueue_that_counted_on_a_poller_that_died_is_seen_by_one_that_fell_asl
 
 
 @pytest.mark.parametrize("then", ["stop", "pause"])
-def test_worker_that_stops_or_pauses_tells_the_others(
+def test_worker_that_stops_or_pauses_is_no_longer_notified(
     conn: Connection, make_storage: MakeStorage, registry: Registry, then: str
 ) -> None:
-    """Its job goes on within the grace; nobody counts on it for others any more."""
+    """Its job continues during the grace period, but enqueues must notify the other worker."""
     go_on, done = threading.Event(), threading.Event()
 
     @job(type="long", registry=registry)
@@ -200,18 +198,18 @@ def test_worker_that_stops_or_pauses_tells_the_others(
         second.stop()
 
 
-def test_storage_asked_for_other_queues_lets_others_be_rung_for_the_old_ones(
+def test_storage_that_changes_its_queues_no_longer_polls_the_old_ones(
     conn: Connection, make_storage: MakeStorage
 ) -> None:
     storage = make_storage(poll_interval=3600)
     conn.execute("select enqueue_jobs(array_fill('t'::text, array[10]))")
-    assert len(storage.dequeue_many(10)) == 10  # as much as it asked for: it polls
+    assert len(storage.dequeue_many(10)) == 10  # the claim was full, so the worker polls
     assert conn.execute("select is_held('polling', 0)").fetchone() == (True,)
     storage.wait(0.01, ["else"])
     assert conn.execute("select is_held('polling', 0)").fetchone() == (False,)
 
 
-def test_job_of_a_worker_that_was_rung_and_died_is_seen_by_the_one_that_looks_after_it(
+def test_watching_worker_takes_the_job_of_a_notified_worker_that_died(
     conn: Connection, make_storage: MakeStorage, sleeper: Callable[..., Sleeper], registry: Registry
 ) -> None:
     ran = threading.Event()
@@ -227,25 +225,25 @@ def test_job_of_a_worker_that_was_rung_and_died_is_seen_by_the_one_that_looks_af
     try:
         until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (2,), seconds=5)
         time.sleep(0.3)
-        conn.execute("select enqueue_job('t')")  # rings the first, which never claims
+        conn.execute("select enqueue_job('t')")  # this notifies the first worker, which never claims
         doomed.conn.close()
         assert ran.wait(3)
     finally:
         worker.stop()
 
 
-def test_bell_that_another_thread_reads_wakes_the_one_that_sleeps(conn: Connection, make_storage: MakeStorage) -> None:
-    """Maintenance looks at the listener's socket, too: it may read the notification before the sleeper sees it."""
+def test_notification_that_another_thread_reads_wakes_the_worker(conn: Connection, make_storage: MakeStorage) -> None:
+    """Maintenance also reads the listener's socket, and may get the notification before the waiting thread does."""
     storage = make_storage(poll_interval=3600)
     assert storage.dequeue_many(1) == []
-    storage.wait(10)  # registers
+    storage.wait(10)  # this registers the worker
     listener = storage._presence._listener
     assert listener is not None
     conn.execute("select enqueue_job('t')")
     until(lambda: _readable(listener), seconds=5)
-    listener.keep()  # reads it
+    listener.keep()  # this reads the notification
     assert not _readable(listener)
-    listener._heard = Heard()  # as when the sleeper looked just before
+    listener._heard = Heard()  # as if the waiting thread had checked just before
     began = time.monotonic()
     assert storage.wait(5) is not False
     assert time.monotonic() - began < 4

@@ -1,4 +1,4 @@
-"""Rare circumstances in which the queue works as it always does."""
+"""Rare circumstances in which the queue must work as usual."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def skipped(conn: Connection) -> Any:
 
 
 @pytest.mark.parametrize("publication", ["for all tables", "for tables in schema pgjobq"])
-def test_publication_of_every_table_stops_no_work(conn: Connection, publication: str) -> None:
-    """Every update and delete of the queue is allowed on tables that are published."""
+def test_publication_of_all_tables_prevents_no_update(conn: Connection, publication: str) -> None:
+    """PostgreSQL refuses updates and deletes on published tables without a replica identity."""
     conn.execute(f"set client_min_messages = error; create publication everything {publication}")
     worker = register(conn)
     conn.execute(
@@ -57,9 +57,10 @@ def test_publication_of_every_table_stops_no_work(conn: Connection, publication:
     assert conn.execute("select count(*) from jobs where status = 'pending'").fetchone() == (1499,)
 
 
-def test_cancels_in_the_order_of_list_jobs_and_a_settle_never_deadlock(connect: Connect, conn: Connection) -> None:
-    """A settle lets go before the server takes it and a transaction that cancels in another order for a deadlock."""
-    conn.execute("set deadlock_timeout = '10s'")  # whichever of the two looks: it would fail the test by its own
+def test_settle_gives_way_to_cancels_in_another_order(connect: Connect, conn: Connection) -> None:
+    """The settle gives up before the server detects a deadlock with a transaction that cancels in another order."""
+    # The check of the server, which would end one of the two, must not run before the settle gives way.
+    conn.execute("set deadlock_timeout = '10s'")
     worker = register(conn)
     conn.execute("select enqueue_jobs('{t,t}', job_ids => '{a,b}')")
     claim_id = conn.execute("select claim_id from claim_jobs(%s, null, 2)", [worker]).fetchone()
@@ -90,8 +91,7 @@ def test_cancels_in_the_order_of_list_jobs_and_a_settle_never_deadlock(connect: 
 
 
 @pytest.mark.parametrize("most", [MOST, MOST - 1, 2**30])
-def test_as_many_jobs_as_an_integer_can_say(conn: Connection, most: int) -> None:
-    """max_jobs may be any positive integer."""
+def test_max_jobs_can_be_any_positive_integer(conn: Connection, most: int) -> None:
     worker = register(conn)
     conn.execute("select enqueue_jobs('{t,t,t}', queues => '{x,y,z}', job_ids => '{a,b,c}')")
     conn.execute("insert into scheduled (execute_at, queue, lane, job_id) values (now(), 'x', -5, 'a')")
@@ -106,8 +106,8 @@ def test_as_many_jobs_as_an_integer_can_say(conn: Connection, most: int) -> None
     assert conn.execute("select pruned from prune_jobs('0 s', max_jobs => %s)", [most]).fetchone() == (3,)
 
 
-def test_ids_of_workers_go_round(connect: Connect, conn: Connection) -> None:
-    """A worker may have the highest id there is, and the next one has the lowest that is free."""
+def test_ids_of_workers_start_again_after_the_highest(connect: Connect, conn: Connection) -> None:
+    """A worker can have the highest id. The next worker gets the lowest free id."""
     first = register(connect())
     conn.execute("select setval(pg_get_serial_sequence('workers', 'id'), %s, false)", [MOST])
     last = register(conn)
@@ -119,7 +119,7 @@ def test_ids_of_workers_go_round(connect: Connect, conn: Connection) -> None:
     assert conn.execute("select id from worker_status where alive and asleep").fetchall() == [(MOST,)]
     conn.execute("listen last")
     other = connect()
-    for id_ in "bc":  # the turn goes past the highest id
+    for id_ in "bc":  # the turn passes the highest id
         other.execute("select enqueue_job('t', job_id => %s)", [id_])
     assert [heard.payload for heard in conn.notifies(timeout=0.5)] == ["default", "default"]
     assert claim(conn, last) == ["a"]
@@ -127,8 +127,8 @@ def test_ids_of_workers_go_round(connect: Connect, conn: Connection) -> None:
     assert conn.execute("select status, worker_id from jobs where id = 'a'").fetchone() == ("pending", MOST)
 
 
-def test_worker_in_a_single_call_sees_time_go_on(conn: Connection) -> None:
-    """A procedure that enqueues, claims, settles and commits in a loop finds jobs that fall due while it runs."""
+def test_time_advances_for_a_worker_in_a_single_call(conn: Connection) -> None:
+    """A procedure that enqueues, claims, settles and commits in a loop finds jobs that become due while it runs."""
     conn.execute("""
         create procedure public.work(id integer) language plpgsql as $$
         declare
@@ -166,8 +166,8 @@ def test_worker_in_a_single_call_sees_time_go_on(conn: Connection) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_JP"])
-def test_database_of_another_encoding(conn: Connection, dsn: str, encoding: str) -> None:
-    """In a database that is not UTF8, jobs keep their text, and a worker that sleeps hears of every queue."""
+def test_database_with_another_encoding(conn: Connection, dsn: str, encoding: str) -> None:
+    """Jobs keep their text in a database that is not UTF8, and a sleeping worker is notified of every queue."""
     name = {"EUC_JP": "日本"}.get(encoding, "\u00e9t\u00e9")
     database = f"pgjobq_encoding_{conn.info.backend_pid}_{encoding.lower()}"
     conn.execute(f"create database {database} template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'")
@@ -201,7 +201,7 @@ def test_database_of_another_encoding(conn: Connection, dsn: str, encoding: str)
 
 
 def sleep_until_notified(storage: PostgresStorage, queues: list[str]) -> bool:
-    """As a worker does: claim and wait in turn; whether a job was there well before the fallback poll."""
+    """Claim and wait in turn as a worker does. Return whether a job arrived well before the fallback poll."""
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline:
         if storage.list_jobs("pending"):
@@ -210,8 +210,8 @@ def sleep_until_notified(storage: PostgresStorage, queues: list[str]) -> bool:
     return False
 
 
-def test_type_that_one_worker_leaves_is_another_s_at_once(conn: Connection, connect: Connect) -> None:
-    """except_types hides jobs from the claim that gives it, and from no other; and it is no reason to look again."""
+def test_type_that_one_worker_leaves_can_be_claimed_by_another_at_once(conn: Connection, connect: Connect) -> None:
+    """except_types affects only the claim that names it, and is not reported as passed over."""
     one, other = register(conn), register(connect())
     conn.execute("select enqueue_jobs('{x,y,x}', job_ids => '{a,b,c}')")
     before = conn.execute("select * from jobs where type = 'x' order by id").fetchall()
@@ -223,8 +223,8 @@ def test_type_that_one_worker_leaves_is_another_s_at_once(conn: Connection, conn
     assert claim(conn, one, None, 5, ["y"]) == ["c"]
 
 
-def test_types_that_are_left_hide_no_job_behind_them(conn: Connection) -> None:
-    """A worker finds its job behind thousands that it leaves to others, in one claim or in as many as it is told."""
+def test_left_types_hide_no_job_after_them(conn: Connection) -> None:
+    """A single claim finds the worker's job after thousands that it leaves to others."""
     worker = register(conn)
     conn.execute("select enqueue_jobs(array_fill('x'::text, array[6000]))")
     conn.execute("select enqueue_job('y', job_id => 'own')")
@@ -232,12 +232,12 @@ def test_types_that_are_left_hide_no_job_behind_them(conn: Connection) -> None:
 
 
 @pytest.mark.parametrize("triggers", ["origin", "replica"])
-def test_restore_of_the_data_alone(conn: Connection, dsn: str, triggers: str) -> None:
-    """What a dump of the data has, restored into new tables with or without triggers, is what the queue goes on with."""
+def test_queue_works_after_a_restore_of_the_data_only(conn: Connection, dsn: str, triggers: str) -> None:
+    """A dump of the data is restored into empty tables, with or without triggers."""
     worker = register(conn)
     conn.execute("select enqueue_jobs('{t,t,t}', job_ids => '{a,b,c}')")
     conn.execute("select enqueue_job('t', job_id => 'later', execute_at => now() + '1 hour')")
-    if triggers == "replica":  # a running job is refused as a new one
+    if triggers == "replica":  # with triggers, an insert of a running job is refused
         assert claim(conn, worker, None, 1) == ["a"]
     tables = ["claims", "floors", "jobs", "ready", "scheduled", "workers"]
     sequences = {name: conn.execute(f"select last_value from {name}").fetchone() for name in ("place_seq", "claim_seq")}

@@ -1,4 +1,4 @@
-"""enqueue_job, enqueue_jobs, plain inserts and COPY: all of them place jobs in line, or change nothing."""
+"""enqueue_job, enqueue_jobs, plain inserts and COPY all give jobs a place in line, or change nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("workers")
 SIDE_TABLES = "select (select count(*) from ready), (select count(*) from scheduled), (select count(*) from jobs)"
 
 
-def test_call_as_the_manual_writes_it(conn: Connection) -> None:
+def test_example_of_the_manual_works(conn: Connection) -> None:
     conn.execute("set search_path = public")
     job_id = one(
         conn, """select enqueue_job('send_email', '{"to": "a@b.c"}', priority => 9, execute_at => now() + '5 min')"""
@@ -65,13 +65,13 @@ def test_bulk_returns_ids_in_order_and_fills_in_defaults(conn: Connection) -> No
     assert conn.execute(SIDE_TABLES).fetchone() == (2, 1, 3)
 
 
-def test_order_of_a_bulk_is_the_order_of_its_jobs(conn: Connection) -> None:
+def test_bulk_keeps_the_order_of_its_jobs(conn: Connection) -> None:
     ids = [f"{n:04}" for n in range(500)]
     conn.execute("select enqueue_jobs(array_fill('t'::text, array[500]), job_ids => %s)", [ids])
     assert [row[0] for row in conn.execute("select id from claim_jobs(1, null, 500)")] == ids
 
 
-def test_plain_insert_and_copy_are_enqueued_too(conn: Connection) -> None:
+def test_plain_insert_and_copy_enqueue_jobs(conn: Connection) -> None:
     conn.execute("insert into jobs (type, execute_at) values ('now', null), ('later', now() + interval '1 day')")
     with conn.cursor().copy("copy jobs (type, data, queue) from stdin") as copy:
         for n in range(3):
@@ -80,12 +80,12 @@ def test_plain_insert_and_copy_are_enqueued_too(conn: Connection) -> None:
     assert [row[0]["n"] for row in conn.execute("select data from claim_jobs(1, '{bulk}', 5)")] == [0, 1, 2]
 
 
-def test_finished_jobs_can_be_brought_in_and_take_no_place(conn: Connection) -> None:
+def test_inserted_finished_jobs_get_no_place(conn: Connection) -> None:
     conn.execute("insert into jobs (type, status, finished_at) values ('old', 'completed', now())")
     assert conn.execute(SIDE_TABLES).fetchone() == (0, 0, 1)
 
 
-def test_enqueue_rolled_back_leaves_nothing(connect: Connect) -> None:
+def test_enqueue_that_is_rolled_back_leaves_nothing(connect: Connect) -> None:
     conn = connect(autocommit=False)
     conn.execute("select enqueue_job('a'), enqueue_job('b', execute_at => now() + '1 day')")
     conn.execute("savepoint s")
@@ -121,7 +121,7 @@ def test_job_of_an_open_transaction_is_claimed_after_its_commit(connect: Connect
         ("'t', '{\"a\": NaN}'", "", "22P02"),
     ],
 )
-def test_bad_input_names_the_field_and_changes_nothing(
+def test_invalid_input_names_the_field_and_changes_nothing(
     conn: Connection, arguments: str, field: str, state: str
 ) -> None:
     with pytest.raises(psycopg.Error) as error:
@@ -134,7 +134,7 @@ def test_bad_input_names_the_field_and_changes_nothing(
 
 
 @pytest.mark.parametrize("row", ["('', '{}', 'pending')", "('t', '[]', 'pending')", "('t', '{}', 'running')"])
-def test_bad_row_of_a_plain_insert_is_refused_like_any_other(conn: Connection, row: str) -> None:
+def test_invalid_row_of_a_plain_insert_is_refused(conn: Connection, row: str) -> None:
     with pytest.raises(psycopg.Error) as error:
         conn.execute(f"insert into jobs (type, data, status) values ('good', '{{}}', 'pending'), {row}")
     assert error.value.sqlstate == "JQ001"
@@ -153,14 +153,14 @@ def test_time_that_clients_cannot_read_is_refused(conn: Connection, moment: str)
 
 
 @pytest.mark.parametrize("arguments", ["'{a,b}', queues => '{q}'", "array['a', null]", "'{a}', max_retries => '{-1}'"])
-def test_bad_bulk(conn: Connection, arguments: str) -> None:
+def test_invalid_bulk_is_refused(conn: Connection, arguments: str) -> None:
     with pytest.raises(psycopg.Error) as error:
         conn.execute(f"select enqueue_jobs({arguments})")
     assert error.value.sqlstate == "JQ001"
     assert conn.execute(SIDE_TABLES).fetchone() == (0, 0, 0)
 
 
-def test_duplicate_id(conn: Connection) -> None:
+def test_duplicate_id_is_refused(conn: Connection) -> None:
     conn.execute("select enqueue_job('t', job_id => 'a')")
     with pytest.raises(psycopg.errors.UniqueViolation) as error:
         conn.execute("select enqueue_job('t', job_id => 'a')")

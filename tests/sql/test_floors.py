@@ -1,4 +1,4 @@
-"""The scan floor: claims begin above what was taken, and nothing pending is ever below."""
+"""The floor: claims begin above the places that were taken, and no pending job is below it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("workers")
 
 
 def enqueue(conn: Connection, jobs: int, *, priority: int = 5, queue: str = "default", name: str = "j") -> list[str]:
-    """So many jobs of one lane; their ids, in order."""
+    """Enqueue this many jobs in one lane and return their ids in order."""
     ids = [f"{name}-{priority}-{n:06}" for n in range(jobs)]
     conn.execute(
         "select enqueue_jobs(%s, priorities => %s, queues => %s, job_ids => %s)",
@@ -26,12 +26,12 @@ def enqueue(conn: Connection, jobs: int, *, priority: int = 5, queue: str = "def
 
 
 def claim(conn: Connection, jobs: int, queues: list[str] | None = None, worker: int = 1) -> list[str]:
-    """The ids of so many claimed jobs."""
+    """Claim up to this many jobs and return their ids."""
     return [row[0] for row in conn.execute("select id from claim_jobs(%s, %s, %s)", [worker, queues, jobs]).fetchall()]
 
 
 def advance(conn: Connection, times: int = 3) -> None:
-    """As a worker does now and then: the first call reads the sequence, later ones move the floors."""
+    """Advance the floors as a worker does. The first call reads the sequence, and later calls move the floors."""
     state: list[Any] = [0, []]
     for _ in range(times):
         state = list(
@@ -40,14 +40,14 @@ def advance(conn: Connection, times: int = 3) -> None:
 
 
 def floor(conn: Connection, priority: int = 5) -> int | None:
-    """The floor of a lane."""
+    """Return the floor of a lane."""
     row = conn.execute("select max(seq) from floors where lane = %s", [-priority]).fetchone()
     return None if row is None or row[0] is None else int(row[0])
 
 
 @pytest.fixture
 def busy(conn: Connection) -> Connection:
-    """A lane of which 2,000 of 2,010 jobs are taken, with its floor above those."""
+    """A lane with 2,010 jobs, of which 2,000 are taken, and with its floor above those."""
     enqueue(conn, 2010)
     claim(conn, 2000)
     advance(conn)
@@ -59,7 +59,7 @@ def test_floor_stops_at_the_lowest_place(busy: Connection) -> None:
     assert claim(busy, 100) == [f"j-5-{n:06}" for n in range(2000, 2010)]
 
 
-def test_claims_pass_over_what_an_old_snapshot_keeps(conn: Connection, connect: Connect) -> None:
+def test_claims_skip_the_dead_rows_that_an_old_snapshot_keeps(conn: Connection, connect: Connect) -> None:
     old = connect(autocommit=False)
     old.execute("set transaction isolation level repeatable read")
     old.execute("select count(*) from jobs")
@@ -75,17 +75,17 @@ def test_claims_pass_over_what_an_old_snapshot_keeps(conn: Connection, connect: 
         plan = row[0][0]["Plan"]
         buffers.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
         advance(conn)
-    assert buffers[0] > 200  # every place taken since, and its index entry
+    assert buffers[0] > 200  # the claim reads every dead place and its index entry
     assert buffers[1] < buffers[0] / 3
 
 
-def test_enqueue_that_commits_late_keeps_the_floor_down(conn: Connection, connect: Connect) -> None:
+def test_enqueue_that_commits_late_holds_back_the_floor(conn: Connection, connect: Connect) -> None:
     late = connect(autocommit=False)
     enqueue(late, 1, name="late")
     enqueue(conn, 2000)
     claim(conn, 2000)
     advance(conn)
-    assert floor(conn) is None  # nothing is safe while it is open
+    assert floor(conn) is None  # no number is safe while the transaction is open
     late.commit()
     advance(conn)
     assert floor(conn) is None  # the lowest place is the first of all
@@ -96,7 +96,7 @@ def test_enqueue_that_commits_late_keeps_the_floor_down(conn: Connection, connec
     assert claim(conn, 10) == ["next-5-000000"]
 
 
-def test_enqueue_that_rolls_back_leaves_a_gap_that_the_floor_passes(conn: Connection, connect: Connect) -> None:
+def test_floor_passes_the_gap_of_an_enqueue_that_was_rolled_back(conn: Connection, connect: Connect) -> None:
     writer = connect(autocommit=False)
     enqueue(writer, 500)
     enqueue(conn, 2000, name="k")
@@ -107,12 +107,12 @@ def test_enqueue_that_rolls_back_leaves_a_gap_that_the_floor_passes(conn: Connec
     assert len(claim(conn, 100)) == 10
 
 
-def test_claim_that_rolls_back_finds_its_places_again(conn: Connection, connect: Connect) -> None:
+def test_places_of_a_claim_that_rolls_back_are_found_again(conn: Connection, connect: Connect) -> None:
     enqueue(conn, 2000)
     claimer = connect(autocommit=False)
     taken = claim(claimer, 2000)
     enqueue(conn, 1, priority=4)
-    claim(conn, 1)  # so that a lane is busy
+    claim(conn, 1)  # this makes the lane busy
     advance(conn)
     assert floor(conn) is None
     claimer.rollback()
@@ -120,7 +120,7 @@ def test_claim_that_rolls_back_finds_its_places_again(conn: Connection, connect:
     assert claim(conn, 5000) == taken
 
 
-@pytest.mark.parametrize("how", ["retry", "release", "retire", "rescue", "by hand"])
+@pytest.mark.parametrize("how", ["retry", "release", "retire", "rescue", "update"])
 def test_job_put_back_in_line_is_above_the_floor(busy: Connection, how: str) -> None:
     claim(busy, 10)
     busy.execute("update jobs set status = 'completed' where id <> 'j-5-000000'")
@@ -141,7 +141,7 @@ def test_job_put_back_in_line_is_above_the_floor(busy: Connection, how: str) -> 
     assert claim(busy, 5000, worker=worker) == ["j-5-000000"]
 
 
-def test_new_priorities_are_found_around_the_floors(busy: Connection) -> None:
+def test_new_priorities_are_found_above_and_below_the_floors(busy: Connection) -> None:
     enqueue(busy, 2000, priority=2)
     claim(busy, 2000)
     advance(busy)
@@ -153,7 +153,7 @@ def test_new_priorities_are_found_around_the_floors(busy: Connection) -> None:
 
 
 def test_old_snapshot_cannot_move_a_floor(conn: Connection, connect: Connect) -> None:
-    """It would not see what was enqueued since."""
+    """The old snapshot would not see jobs that were enqueued since."""
     enqueue(conn, 2000)
     claim(conn, 1990)
     blind = connect(autocommit=False)
@@ -171,7 +171,7 @@ def test_old_snapshot_cannot_move_a_floor(conn: Connection, connect: Connect) ->
 
 @pytest.mark.parametrize("how", ["a claim that finds nothing", "advance_floors"])
 def test_floor_above_a_place_is_dropped(busy: Connection, how: str) -> None:
-    """What should never be: the sequence was set back."""
+    """This can happen only if the sequence was set back."""
     assert len(claim(busy, 10)) == 10
     busy.execute("select setval('place_seq', 10)")
     enqueue(busy, 1, name="low")
@@ -194,7 +194,7 @@ def test_claims_look_below_the_floors_once_a_minute(busy: Connection) -> None:
     assert claim(busy, 10) == ["low-5-000000"]
 
 
-def test_idle_lanes_do_not_pile_up(busy: Connection) -> None:
+def test_floors_of_idle_lanes_do_not_accumulate(busy: Connection) -> None:
     busy.execute(
         "insert into floors select 'q' || n, -5, 1, now() - n * interval '1 s' from generate_series(1, 450) as n"
     )
@@ -203,7 +203,7 @@ def test_idle_lanes_do_not_pile_up(busy: Connection) -> None:
     kept = "select count(*), bool_or(queue = 'default'), bool_or(queue = 'q1'), bool_or(queue = 'q450') from floors"
     advance(busy)
     assert busy.execute(kept).fetchone() == (400, True, True, False)
-    # However often they move, those that are idle are the ones to go.
+    # Floors of idle lanes are deleted before those that move.
     busy.execute("insert into floors select 'r' || n, -5, 1, now() from generate_series(1, 400) as n")
     claim(busy, 2000)
     advance(busy)
@@ -213,8 +213,8 @@ def test_idle_lanes_do_not_pile_up(busy: Connection) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_order_over_many_queues_priorities_and_floors(conn: Connection, seed: int) -> None:
-    """Whatever the batch, the queues and the floors: priority first, then the order of enqueueing."""
-    rng = random.Random(seed)  # noqa: S311  # jobs, not secrets
+    """Claims follow priority and then enqueue order, whatever the batch size, the queues and the floors."""
+    rng = random.Random(seed)  # noqa: S311  # these are jobs, not secrets
     queues = [f"q{n}" for n in range(12)]
     wide = seed % 2 == 1
     priorities = [rng.randint(-(2**31), 2**31 - 1) if wide else rng.randint(1, 5) for _ in range(600)]
@@ -225,7 +225,7 @@ def test_order_over_many_queues_priorities_and_floors(conn: Connection, seed: in
     )
     for queue in queues[::3]:
         for priority in rng.sample(priorities, 4):
-            # No place of the lane is below it.
+            # No place of the lane is below this floor.
             conn.execute(
                 """insert into floors select %s, %s, coalesce(min(seq), 1000), now() from ready
                     where queue = %s and lane = %s""",

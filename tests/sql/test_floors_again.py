@@ -1,4 +1,4 @@
-"""Floors: no place stays hidden below one, and they move with whatever is taken."""
+"""Floors: no place stays hidden below a floor, and floors move with the places that are taken."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Connect = Callable[..., Connection]
 
 
 def advance(conn: Connection, times: int = 3, safe: int = 0) -> None:
-    """As a worker does now and then."""
+    """Advance the floors as a worker does."""
     state: tuple[Any, Any] = (safe, [])
     for _ in range(times):
         row = conn.execute("select safe, open from advance_floors(%s, %s::xid8[])", state).fetchone()
@@ -30,19 +30,19 @@ def advance(conn: Connection, times: int = 3, safe: int = 0) -> None:
 
 
 def floor(conn: Connection, queue: str = "default") -> int | None:
-    """The floor of a queue."""
+    """Return the floor of a queue."""
     found = one(conn, "select max(seq) from floors where queue = %s", queue)
     return None if found is None else int(found)
 
 
 def look_ago(conn: Connection, seconds: float) -> None:
-    """The session looked below the floors so long ago."""
+    """Make the session believe that it looked below the floors this many seconds ago."""
     conn.execute("select set_config('pgjobq.floors_checked', %s::text, false)", [time.time() - seconds])
 
 
 @pytest.fixture
 def busy(conn: Connection, me: int) -> Connection:
-    """A line of which 2,000 of 2,010 jobs are taken, with its floor above those."""
+    """A line of 2,010 jobs, of which 2,000 are taken, and with its floor above those."""
     enqueue(conn, 2010)
     claim(conn, me, 2000)
     advance(conn)
@@ -50,8 +50,8 @@ def busy(conn: Connection, me: int) -> Connection:
     return conn
 
 
-def test_place_below_a_floor_is_found_by_a_claim_that_finds_nothing(busy: Connection, me: int) -> None:
-    """The sequence was set back by hand; a session looks below the floors once a minute."""
+def test_claim_that_finds_nothing_finds_a_place_below_a_floor(busy: Connection, me: int) -> None:
+    """The test sets the sequence back. A session looks below the floors once a minute."""
     claim(busy, me, 10)
     busy.execute("select setval('place_seq', 10)")
     low = enqueue(busy, 1, "low")
@@ -62,8 +62,22 @@ def test_place_below_a_floor_is_found_by_a_claim_that_finds_nothing(busy: Connec
     assert floor(busy) is None
 
 
-def test_clock_that_was_set_back_does_not_put_the_look_off(busy: Connection, me: int) -> None:
-    """The last look seems to lie in the future."""
+def test_round_of_maintenance_looks_below_the_floors(busy: Connection, me: int) -> None:
+    """While a worker sleeps, it calls watch_workers and claims nothing."""
+    claim(busy, me, 10)
+    busy.execute("select setval('place_seq', 10)")
+    low = enqueue(busy, 1, "low")
+    waiting = "select waiting from watch_workers(%s)"
+    look_ago(busy, 50)
+    assert one(busy, waiting, me) is False
+    look_ago(busy, 61)
+    assert one(busy, waiting, me) is True
+    look_ago(busy, 0)
+    assert claim(busy, me, 10) == low
+
+
+def test_clock_that_was_set_back_does_not_delay_the_look_below_the_floors(busy: Connection, me: int) -> None:
+    """The last look appears to be in the future."""
     claim(busy, me, 10)
     busy.execute("select setval('place_seq', 10)")
     low = enqueue(busy, 1, "low")
@@ -71,19 +85,19 @@ def test_clock_that_was_set_back_does_not_put_the_look_off(busy: Connection, me:
     assert claim(busy, me, 10) == low
 
 
-def test_place_below_a_floor_is_found_while_claims_find_others(busy: Connection, me: int) -> None:
-    """No claim finds nothing: the round that moves the floors sees that the sequence was set back."""
+def test_advance_floors_finds_a_place_below_a_floor_while_claims_find_jobs(busy: Connection, me: int) -> None:
+    """Every claim finds jobs, so advance_floors must notice that the sequence was set back."""
     claim(busy, me, 10)
     busy.execute("select setval('place_seq', 10)")
     low = enqueue(busy, 1, "low")
-    enqueue(busy, 1995, "more")  # it has passed the floor again, but not the number that was read last
+    enqueue(busy, 1995, "more")  # the sequence has passed the floor again, but not the number that was read last
     advance(busy, 1, safe=2011)
     assert claim(busy, me, 10)[0] == low[0]
 
 
 @pytest.mark.parametrize("how", ["claim", "advance"])
-def test_floors_that_came_without_their_sequence_hide_nothing(conn: Connection, me: int, how: str) -> None:
-    """A failover by logical replication copies the tables, and not the sequences."""
+def test_floors_without_their_sequence_hide_no_jobs(conn: Connection, me: int, how: str) -> None:
+    """Logical replication copies the tables but not the sequences, so a failover can cause this."""
     conn.execute("insert into floors values ('default', -5, 1000000, now()), ('other', -5, 2000, now())")
     ids = enqueue(conn, 3)
     if how == "advance":
@@ -94,8 +108,8 @@ def test_floors_that_came_without_their_sequence_hide_nothing(conn: Connection, 
 
 
 @pytest.mark.parametrize("how", ["", "savepoint", "repeatable read", "postponed", "promoted"])
-def test_no_floor_passes_a_place_that_is_not_committed(conn: Connection, connect: Connect, me: int, how: str) -> None:
-    """Whatever way an open transaction took its place in line."""
+def test_no_floor_passes_an_uncommitted_place(conn: Connection, connect: Connect, me: int, how: str) -> None:
+    """This holds for every way in which an open transaction can get a place."""
     late = connect(autocommit=False)
     match how:
         case "savepoint":
@@ -122,9 +136,9 @@ def test_no_floor_passes_a_place_that_is_not_committed(conn: Connection, connect
     assert claim(conn, me, 10) == ["late000000"]
 
 
-def test_prepared_transaction_keeps_the_floors_down_across_a_restart() -> None:
-    """After a restart of the server its virtual transaction has another name."""
-    folder = Path(tempfile.mkdtemp(prefix="pgjobq-"))  # pytest's own are closed to the user that the server runs as
+def test_prepared_transaction_holds_back_the_floors_across_a_restart() -> None:
+    """The transaction has another virtual transaction id after a restart of the server."""
+    folder = Path(tempfile.mkdtemp(prefix="pgjobq-"))  # the server may run as a user without access to pytest's folders
     folder.chmod(0o755)
     server = DevServer(folder / "server", settings={"max_prepared_transactions": "2"})
     with server:
@@ -152,7 +166,7 @@ def test_prepared_transaction_keeps_the_floors_down_across_a_restart() -> None:
 
 @pytest.fixture
 def old_snapshot(connect: Connect) -> Iterator[None]:
-    """A dump that goes on: vacuum removes nothing."""
+    """A transaction with an old snapshot, such as a dump. Vacuum removes nothing meanwhile."""
     old = connect(autocommit=False)
     old.execute("set transaction isolation level repeatable read")
     old.execute("select count(*) from jobs")
@@ -161,7 +175,7 @@ def old_snapshot(connect: Connect) -> Iterator[None]:
 
 
 def buffers(conn: Connection, me: int, jobs: int) -> int:
-    """How many pages a claim over all queues looks at; it is rolled back."""
+    """Return how many pages a claim over all queues reads. The claim is rolled back."""
     query = "explain (analyze, buffers, timing off, format json) select from claim_jobs(%s, null, %s)"
     conn.execute("begin")
     plan = one(conn, query, me, jobs)[0]["Plan"]
@@ -171,10 +185,10 @@ def buffers(conn: Connection, me: int, jobs: int) -> int:
 
 @pytest.mark.usefixtures("old_snapshot")
 @pytest.mark.parametrize("kind", ["one queue", "100 queues", "cancelled", "trickle"])
-def test_claims_stay_as_cheap_as_they_were_under_an_old_snapshot(
+def test_claims_do_not_become_slower_under_an_old_snapshot(
     conn: Connection, make_storage: Callable[..., PostgresStorage], me: int, kind: str
 ) -> None:
-    """The last quarter of 40,000 jobs costs no more pages a claim than the first."""
+    """A claim reads hardly more pages for the last quarter of 40,000 jobs than for the first."""
     storage, looked = make_storage(), list[int]()
     for _ in range(40):
         queues = [f"q{n % 100:02}" if kind == "100 queues" else "q" for n in range(1000)]
@@ -192,8 +206,8 @@ def test_claims_stay_as_cheap_as_they_were_under_an_old_snapshot(
     assert last < 1.3 * first
 
 
-def test_floors_of_idle_lanes_do_not_pile_up(conn: Connection) -> None:
-    """A queue for each customer, or priorities by the clock: each claim would look at every floor."""
+def test_floors_of_idle_lanes_do_not_accumulate(conn: Connection) -> None:
+    """There may be a queue for each customer, or priorities from the clock, and each claim reads every floor."""
     conn.execute("select setval('place_seq', 10000)")
     conn.execute(
         "insert into floors select 'q' || n, -5, 1, now() - n * interval '1 s' from generate_series(1, 1500) as n"

@@ -1,4 +1,4 @@
-"""No claim ends under a worker that nothing watches: it is refused, given away, or given back by the worker itself."""
+"""Every claim ends: it is refused, rescued, or released by its own worker."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def job(conn: Connection, id_: str = "a") -> Any:
 
 @pytest.fixture
 def worker(conn: Connection) -> int:
-    """A worker with heartbeats, the last an hour ago, and a job a that waits."""
+    """A worker whose last heartbeat was an hour ago, and a pending job a."""
     conn.execute("select enqueue_job('t', job_id => 'a')")
     worker = register(conn, heartbeat=True)
     look_dead(conn, worker)
@@ -46,8 +46,10 @@ def worker(conn: Connection) -> int:
 
 
 @pytest.mark.parametrize("giving", [RESCUE, "select retire_worker({})"])
-def test_claim_in_flight_keeps_its_worker(connect: Connect, conn: Connection, worker: int, giving: str) -> None:
-    """A claim that cannot be seen yet is given away by the first rescue that sees it."""
+def test_claim_in_an_open_transaction_keeps_its_worker(
+    connect: Connect, conn: Connection, worker: int, giving: str
+) -> None:
+    """The first rescue that sees the claim gives its jobs back."""
     claimer = connect(autocommit=False)
     claimer.execute("select from claim_jobs(%s)", [worker])
     conn.execute("set lock_timeout = '1s'")
@@ -61,10 +63,10 @@ def test_claim_in_flight_keeps_its_worker(connect: Connect, conn: Connection, wo
 
 
 @pytest.mark.parametrize("giving", [RESCUE, "select retire_worker({})"])
-def test_claim_while_its_worker_is_given_away_is_refused_at_once(
+def test_claim_for_a_worker_that_is_being_given_away_is_refused_at_once(
     connect: Connect, conn: Connection, worker: int, giving: str
 ) -> None:
-    """A worker that is being given away claims nothing, does not wait, and leaves the job in its place."""
+    """The claim does not wait, and the job stays in place."""
     giver = connect(autocommit=False)
     giver.execute(giving.format(worker))
     conn.execute("set lock_timeout = '1s'")
@@ -79,7 +81,7 @@ def test_claim_while_its_worker_is_given_away_is_refused_at_once(
 
 
 def test_claim_with_an_old_snapshot_is_refused(connect: Connect, conn: Connection, worker: int) -> None:
-    """A claim in repeatable read does not take a worker that its snapshot shows for one that is there."""
+    """The snapshot of a repeatable read transaction still shows a worker that has been given away."""
     claimer = connect(autocommit=False)
     claimer.execute("set transaction isolation level repeatable read")
     claimer.execute("select from workers")
@@ -91,8 +93,8 @@ def test_claim_with_an_old_snapshot_is_refused(connect: Connect, conn: Connectio
 
 
 @pytest.mark.parametrize("stranger", [0, -1, 2**31 - 1, None])
-def test_claim_by_a_worker_that_never_registered_is_refused(conn: Connection, stranger: int | None) -> None:
-    """A claim by a worker that is not registered is an error that names the remedy."""
+def test_claim_for_a_worker_that_never_registered_is_refused(conn: Connection, stranger: int | None) -> None:
+    """The error names the remedy."""
     conn.execute("select enqueue_job('t', job_id => 'a')")
     with pytest.raises(psycopg.Error, match=r"worker_id: .* not registered") as error:
         conn.execute("select from claim_jobs(%s)", [stranger])
@@ -100,8 +102,8 @@ def test_claim_by_a_worker_that_never_registered_is_refused(conn: Connection, st
     assert job(conn) == ("pending", 0, 0)
 
 
-def test_claim_whose_worker_has_neither_row_nor_lock_is_given_away(conn: Connection, worker: int) -> None:
-    """A claim whose worker is not registered, however that came, is given away."""
+def test_claim_whose_worker_has_no_row_and_no_key_is_rescued(conn: Connection, worker: int) -> None:
+    """This holds for every way in which the worker's row can disappear."""
     conn.execute("select from claim_jobs(%s)", [worker])
     conn.execute("delete from workers")
     assert conn.execute("select rescued from rescue_jobs('1 hour')").fetchone() == (0,)
@@ -109,8 +111,8 @@ def test_claim_whose_worker_has_neither_row_nor_lock_is_given_away(conn: Connect
     assert job(conn) == ("pending", 1, 1)
 
 
-def test_heartbeat_tells_a_worker_that_it_was_given_away(connect: Connect, conn: Connection, worker: int) -> None:
-    """heartbeat_worker is false once the worker is gone, and not because another transaction looks at its row."""
+def test_heartbeat_reports_that_the_worker_was_given_away(connect: Connect, conn: Connection, worker: int) -> None:
+    """heartbeat_worker returns false only if the worker is gone, not if another transaction has locked its row."""
     holder = connect(autocommit=False)
     conn.execute("set lock_timeout = '1s'")
     holder.execute("select from workers for update")
@@ -120,8 +122,8 @@ def test_heartbeat_tells_a_worker_that_it_was_given_away(connect: Connect, conn:
     assert conn.execute("select heartbeat_worker(%s)", [worker]).fetchone() == (False,)
 
 
-def test_open_heartbeat_keeps_its_worker_from_no_claim(connect: Connect, conn: Connection) -> None:
-    """A heartbeat that is not committed yet keeps its worker from no claim, and a claim keeps it from no heartbeat."""
+def test_heartbeats_and_claims_of_a_worker_do_not_block_each_other(connect: Connect, conn: Connection) -> None:
+    """Each of the two works while the other is in an open transaction."""
     conn.execute("select enqueue_jobs('{t,t}', job_ids => '{a,b}')")
     worker, other = register(conn, heartbeat=True), connect(autocommit=False)
     conn.execute("set lock_timeout = '1s'")
@@ -134,8 +136,8 @@ def test_open_heartbeat_keeps_its_worker_from_no_claim(connect: Connect, conn: C
     assert conn.execute("select heartbeat_at from workers").fetchone() != before
 
 
-def test_worker_that_lives_is_retired_by_its_own_session_alone(connect: Connect, conn: Connection) -> None:
-    """retire_worker in another session is an error while the worker holds its lock, and changes nothing."""
+def test_live_worker_can_be_retired_only_by_its_own_session(connect: Connect, conn: Connection) -> None:
+    """retire_worker in another session raises an error and changes nothing while the worker holds its key."""
     session = connect()
     worker = register(session)
     conn.execute("select enqueue_job('t', job_id => 'a')")
@@ -149,10 +151,10 @@ def test_worker_that_lives_is_retired_by_its_own_session_alone(connect: Connect,
 
 @pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("held", [False, True])
-def test_worker_that_was_given_away_becomes_another(
+def test_worker_that_was_given_away_registers_again(
     conn: Connection, make_storage: MakeStorage, pooled: bool, held: bool
 ) -> None:
-    """A live worker whose row is gone learns of it by its maintenance, and its next claim is under a new id."""
+    """The worker's maintenance notices that its row is gone, and its next claim uses a new id."""
     storage = make_storage(pooled=pooled)
     assert storage.dequeue() is None
     if held:
@@ -170,10 +172,10 @@ def test_worker_that_was_given_away_becomes_another(
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-def test_dequeue_of_a_worker_that_was_given_away_is_another_worker_s(
+def test_dequeue_of_a_worker_that_was_given_away_registers_again(
     conn: Connection, make_storage: MakeStorage, pooled: bool
 ) -> None:
-    """A dequeue that finds its worker gone registers again, and brings the job under the new id."""
+    """A dequeue that finds its worker gone registers again and returns the job under the new id."""
     storage = make_storage(pooled=pooled)
     assert storage.dequeue() is None
     before = [worker["id"] for worker in storage.workers()]
@@ -187,15 +189,15 @@ def test_dequeue_of_a_worker_that_was_given_away_is_another_worker_s(
 
 
 @pytest.fixture
-def lonely_server() -> Iterator[str]:
-    """The DSN of a server whose commits wait for a standby that is not there, if they are told to wait for any."""
+def server_without_standby() -> Iterator[str]:
+    """The DSN of a server without a standby. A commit with synchronous_commit = on waits for one forever."""
     with DevServer(settings={"synchronous_standby_names": "nowhere", "synchronous_commit": "local"}) as server:
         migrate(server.dsn)
         yield server.dsn
 
 
-def test_claim_that_appears_later_is_given_back_by_its_worker(lonely_server: str) -> None:
-    """A claim whose client broke while its commit waited for a standby is given back once it can be seen."""
+def test_claim_that_becomes_visible_later_is_released_by_its_worker(server_without_standby: str) -> None:
+    """The client of the claim loses its connection while the commit waits for a standby."""
     failures: list[BaseException] = []
 
     def dequeue() -> None:
@@ -206,8 +208,8 @@ def test_claim_that_appears_later_is_given_back_by_its_worker(lonely_server: str
 
     claiming = threading.Thread(target=dequeue)
     with (
-        psycopg.connect(lonely_server, autocommit=True, options="-c search_path=pgjobq") as conn,
-        ConnectionPool(lonely_server, min_size=1, kwargs={"autocommit": True}) as pool,
+        psycopg.connect(server_without_standby, autocommit=True, options="-c search_path=pgjobq") as conn,
+        ConnectionPool(server_without_standby, min_size=1, kwargs={"autocommit": True}) as pool,
         closing(PostgresStorage(pool)) as storage,
     ):
         assert storage.dequeue() is None
@@ -220,8 +222,8 @@ def test_claim_that_appears_later_is_given_back_by_its_worker(lonely_server: str
             network.shutdown(socket.SHUT_RDWR)
         claiming.join(20)
         assert failures
-        assert storage.dequeue() is None  # gives back what it does not know, which cannot be seen yet
-        conn.execute("select pg_terminate_backend(%s)", pid)  # ends its wait, as the standby would
+        assert storage.dequeue() is None  # this tries to release the unknown claim, which is not visible yet
+        conn.execute("select pg_terminate_backend(%s)", pid)  # this ends the wait, as the standby would
         until_row(conn, "select from claims")
         assert job(conn) == ("running", 1, 0)
         storage.maintain([])

@@ -1,4 +1,4 @@
-"""What another transaction holds is skipped, and neither forgotten nor asked for all the time."""
+"""Jobs that another transaction holds are skipped. They are found later, without polling all the time."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ MakeStorage = Callable[..., PostgresStorage]
 
 
 def buffers(conn: Connection, me: int, jobs: int = 1, queues: list[str] | None = None) -> int:
-    """How many pages a claim looks at."""
+    """Return how many pages a claim reads."""
     query = "explain (analyze, buffers, timing off, format json) select from claim_jobs(%s, %s, %s)"
     plan = one(conn, query, me, queues, jobs)[0]["Plan"]
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
 def fall_due(conn: Connection, ago: float = 0) -> None:
-    """Those in line were scheduled, and have been due for so many seconds."""
+    """Move all places in line to scheduled, as jobs that have been due for this many seconds."""
     due = "select now() - make_interval(secs => %s), seq, queue, lane, job_id from ready"
     conn.execute(f"with due as ({due}), gone as (delete from ready) insert into scheduled select * from due", [ago])
 
 
 def places(conn: Connection) -> int:
-    """How many places there are, in line and scheduled."""
+    """Return how many places there are in ready and scheduled."""
     return int(one(conn, "select (select count(*) from ready) + (select count(*) from scheduled)"))
 
 
 def found_after(storage: PostgresStorage, release: Callable[[], Any], seconds: float) -> float:
-    """Look for so long without success, then release what is held; after how many seconds a job is found."""
+    """Dequeue in vain for this many seconds, then call `release`. Return the seconds until a job is found."""
     released_at = None
     deadline = time.monotonic() + seconds
     while not storage.dequeue_many(1):
@@ -46,7 +46,7 @@ def found_after(storage: PostgresStorage, release: Callable[[], Any], seconds: f
             release()
             released_at = time.monotonic()
         storage.wait(max(0.01, deadline - time.monotonic()) if released_at is None else 60)
-    assert released_at is not None, "it was not held"
+    assert released_at is not None, "the job was not held"
     return time.monotonic() - released_at
 
 
@@ -55,10 +55,10 @@ def found_after(storage: PostgresStorage, release: Callable[[], Any], seconds: f
     "select from scheduled for update",
 ])  # fmt: skip
 @pytest.mark.parametrize("held_for", [0.0, 2.0])
-def test_job_that_was_held_is_found_within_about_a_second(
+def test_released_job_is_found_within_about_a_second(
     conn: Connection, connect: Connect, make_storage: MakeStorage, hold: str, held_for: float
 ) -> None:
-    """A worker that passed over a held job looks again, long before its fallback poll."""
+    """A worker that passed over a held job claims again long before its fallback poll."""
     enqueue(conn, 1)
     if "scheduled" in hold:
         fall_due(conn)
@@ -67,8 +67,8 @@ def test_job_that_was_held_is_found_within_about_a_second(
     assert found_after(make_storage(poll_interval=3600), holder.rollback, held_for) < 2.5
 
 
-def test_orphan_behind_held_jobs_hides_no_free_ones(conn: Connection, connect: Connect, me: int) -> None:
-    """A thousand held jobs and a place without a job stand before fifty free ones."""
+def test_orphan_after_held_jobs_hides_no_free_jobs(conn: Connection, connect: Connect, me: int) -> None:
+    """A thousand held jobs and an orphan are in line before fifty free jobs."""
     held, orphan, free = enqueue(conn, 1000, "held"), enqueue(conn, 1, "orphan"), enqueue(conn, 50, "free")
     conn.execute("delete from jobs where id = any(%s)", [orphan])
     holder = connect(autocommit=False)
@@ -83,10 +83,10 @@ def test_orphan_behind_held_jobs_hides_no_free_ones(conn: Connection, connect: C
 @pytest.mark.parametrize(
     "hold", ["select from scheduled for update", "select from jobs for update", "update jobs set data = data"]
 )
-def test_idle_workers_do_not_spin_on_what_is_held(
+def test_idle_workers_rarely_poll_while_jobs_are_held(
     conn: Connection, connect: Connect, make_storage: MakeStorage, registry: Registry, hold: str
 ) -> None:
-    """Two workers call the database some ten times a second at most, whatever an open transaction holds."""
+    """Two workers together call the database some ten times a second, whatever an open transaction holds."""
     conn.execute("create extension if not exists pg_stat_statements schema public")
     enqueue(conn, 1)
     if "scheduled" in hold:
@@ -102,16 +102,16 @@ def test_idle_workers_do_not_spin_on_what_is_held(
         time.sleep(2)
         before = one(conn, calls)
         time.sleep(3)
-        assert one(conn, calls) - before < 200  # an open update is watched 20 times a second by each
+        assert one(conn, calls) - before < 200  # each worker checks an open update 20 times a second
     finally:
         for worker in workers:
             worker.stop()
 
 
-def test_claim_in_an_open_transaction_hides_no_due_job_of_other_queues(
+def test_claim_in_an_open_transaction_hides_no_due_jobs_of_other_queues(
     conn: Connection, connect: Connect, me: int
 ) -> None:
-    """What it moved from scheduled into line is of its own queues alone."""
+    """The claim moves only due jobs of its own queues from scheduled to ready."""
     for queue in "ab":
         enqueue(conn, 20, queue, queue)
     fall_due(conn)
@@ -120,8 +120,8 @@ def test_claim_in_an_open_transaction_hides_no_due_job_of_other_queues(
     assert claim(conn, me, 100, ["b"]) == [f"b{n:06}" for n in range(20)]
 
 
-def test_due_jobs_of_other_queues_cost_a_claim_nothing(conn: Connection, me: int) -> None:
-    """No worker takes those of a queue; the maintenance of any puts them in line, where no claim of others meets them."""
+def test_due_jobs_of_other_queues_do_not_slow_down_a_claim(conn: Connection, me: int) -> None:
+    """No worker serves one of the queues. Any worker's maintenance moves its due jobs to ready, where claims skip them."""
     enqueue(conn, 3000, "b", "b")
     fall_due(conn, 60)
     enqueue(conn, 2, "a", "a")
@@ -131,8 +131,8 @@ def test_due_jobs_of_other_queues_cost_a_claim_nothing(conn: Connection, me: int
     assert len(claim(conn, me, 5000, ["b"])) == 3000
 
 
-def test_claim_in_an_open_transaction_holds_up_no_other(conn: Connection, connect: Connect, me: int) -> None:
-    """It passed over a job that another transaction held, and no claim waits for it; at its end the job is there."""
+def test_claim_in_an_open_transaction_does_not_block_others(conn: Connection, connect: Connect, me: int) -> None:
+    """The open claim passed over a held job. Other claims do not wait, and find the job after the end of the claim."""
     enqueue(conn, 3)
     holder, other = connect(autocommit=False), connect(autocommit=False)
     holder.execute("select from jobs where id = 'j000000' for update")
@@ -146,10 +146,10 @@ def test_claim_in_an_open_transaction_holds_up_no_other(conn: Connection, connec
 
 
 @pytest.mark.parametrize("deep", [False, True], ids=["one held job in each queue", "one queue with many held jobs"])
-def test_claims_over_many_queues_with_held_heads_are_not_quadratic(
+def test_claims_over_many_queues_with_held_jobs_are_not_quadratic(
     conn: Connection, connect: Connect, me: int, deep: bool
 ) -> None:
-    """With four times as many held jobs and queues, a claim looks at four times as many pages, not at sixteen times."""
+    """With four times as many held jobs and queues, a claim reads about four times as many pages, not sixteen times."""
     looked = []
     for number, queues in enumerate((500, 2000)):
         names = [f"{number}-{n:04}" for n in range(queues)]
@@ -167,8 +167,8 @@ def test_claims_over_many_queues_with_held_heads_are_not_quadratic(
 
 @pytest.mark.parametrize("seed", range(12))
 def test_claims_take_the_first_free_jobs_in_order(conn: Connection, connect: Connect, me: int, seed: int) -> None:
-    """Whatever is held, orphaned, cancelled or below a floor: the free jobs of the queues, highest priority first."""
-    rng = random.Random(seed)  # noqa: S311  # jobs, not secrets
+    """Jobs may be held, orphaned, cancelled or below a floor. Claims take the free jobs, highest priority first."""
+    rng = random.Random(seed)  # noqa: S311  # these are jobs, not secrets
     jobs = 400
     names, priorities = [rng.choice("abcd") for _ in range(jobs)], [rng.randint(1, 3) for _ in range(jobs)]
     ids = [f"{n:04}" for n in range(jobs)]
@@ -199,10 +199,10 @@ def test_claims_take_the_first_free_jobs_in_order(conn: Connection, connect: Con
 
 
 @pytest.mark.parametrize("held", [False, True])
-def test_claim_says_that_it_passed_over_held_jobs_only_when_it_did(
+def test_claim_reports_held_jobs_only_if_it_passed_over_some(
     conn: Connection, connect: Connect, me: int, held: bool
 ) -> None:
-    """A place without a job among those that it took is not held by another transaction."""
+    """A place without a job does not count as held."""
     enqueue(conn, 6)
     conn.execute("delete from jobs where id = 'j000003'")
     holder = connect(autocommit=False)
@@ -212,8 +212,8 @@ def test_claim_says_that_it_passed_over_held_jobs_only_when_it_did(
         assert one(conn, "select coalesce(current_setting('pgjobq.skipped', true), '')") == ("held" if held else "")
 
 
-def test_places_of_cancelled_jobs_are_dropped_by_and_by(conn: Connection, me: int) -> None:
-    """One claim drops some thousand of them and says that there is more; they stay dropped when a later one is cut off."""
+def test_places_of_cancelled_jobs_are_dropped_in_several_claims(conn: Connection, me: int) -> None:
+    """A claim drops some thousand places and reports that there are more. They stay dropped if a later claim is cut off."""
     enqueue(conn, 20_000)
     conn.execute("update jobs set status = 'cancelled'")
     free = enqueue(conn, 1, "free")
@@ -231,8 +231,8 @@ def test_places_of_cancelled_jobs_are_dropped_by_and_by(conn: Connection, me: in
     assert claims >= 3
 
 
-def test_worker_with_cancelled_jobs_in_line_looks_again_at_once(conn: Connection, make_storage: MakeStorage) -> None:
-    """A claim that found nothing but dropped much is followed by the next, without a pause."""
+def test_worker_claims_again_at_once_after_it_dropped_orphans(conn: Connection, make_storage: MakeStorage) -> None:
+    """A claim that found no job but dropped orphans is followed by another one without a pause."""
     enqueue(conn, 15_000)
     conn.execute("update jobs set status = 'cancelled'")
     enqueue(conn, 1, "free")
@@ -241,8 +241,8 @@ def test_worker_with_cancelled_jobs_in_line_looks_again_at_once(conn: Connection
         assert storage.wait(0) is not False
 
 
-def test_postponed_job_does_not_multiply(conn: Connection, me: int) -> None:
-    """Each of its old places is looked at once, when it falls due, and its last one is kept."""
+def test_places_of_a_postponed_job_do_not_accumulate(conn: Connection, me: int) -> None:
+    """Each old place is checked once, when it is due, and the last one is kept."""
     enqueue(conn, 1)
     for n in range(2000):
         conn.execute("select retry_job('j000000', %s)", [3600 + n])
@@ -255,8 +255,8 @@ def test_postponed_job_does_not_multiply(conn: Connection, me: int) -> None:
     assert claim(conn, me) == ["j000000"]
 
 
-def test_job_with_several_places_counts_once(conn: Connection, make_storage: MakeStorage) -> None:
-    """A worker that asked for ten and got one job ten times finds those behind it all the same."""
+def test_claims_find_the_jobs_after_a_job_with_many_places(conn: Connection, make_storage: MakeStorage) -> None:
+    """A claim that meets ten places of one job returns the job once, and the worker claims again for the rest."""
     enqueue(conn, 1)
     for n in range(1, 30):
         conn.execute("update jobs set execute_at = now() - %s * interval '1 s'", [n])

@@ -1,4 +1,4 @@
-"""Installing: idempotent, at once by many, beside others, by psql alone; refused where it would do harm."""
+"""Installation: repeated, concurrent, beside other schemas, by psql alone, and refused where it would do harm."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_second_install_changes_nothing(empty_dsn: str) -> None:
     assert objects(empty_dsn) == before
 
 
-def test_twenty_installers_at_once_end_as_one(empty_dsn: str) -> None:
+def test_twenty_concurrent_installations_succeed(empty_dsn: str) -> None:
     with ThreadPoolExecutor(20) as pool:
         reports = list(pool.map(lambda _: migrate(empty_dsn), range(20)))
     assert {report.after for report in reports} == {newest_version()}
@@ -58,7 +58,7 @@ def test_twenty_installers_at_once_end_as_one(empty_dsn: str) -> None:
         assert conn.execute("select enqueue_job('t')").fetchone() is not None
 
 
-def test_upgrade_brings_back_every_function(empty_dsn: str) -> None:
+def test_upgrade_restores_every_function(empty_dsn: str) -> None:
     migrate(empty_dsn)
     before = objects(empty_dsn)
     with psycopg.connect(empty_dsn) as conn:
@@ -71,7 +71,7 @@ def test_upgrade_brings_back_every_function(empty_dsn: str) -> None:
     assert objects(empty_dsn) == before
 
 
-def test_two_schemas_do_not_know_each_other(empty_dsn: str) -> None:
+def test_two_schemas_are_independent(empty_dsn: str) -> None:
     migrate(empty_dsn)
     report = migrate(empty_dsn, schema="My Jobs")
     assert any("was not replaced" in notice for notice in report.notices)
@@ -81,7 +81,7 @@ def test_two_schemas_do_not_know_each_other(empty_dsn: str) -> None:
         for schema, job in (("pgjobq", "first"), ('"My Jobs"', "second")):
             claim = f"select id from {schema}.claim_jobs({schema}.register_worker('w'), null, 9)"
             assert conn.execute(claim.encode()).fetchall() == [(job,)]
-        # Workers of the same number in both: each schema sees its own lock.
+        # Workers with the same id in both schemas: each schema sees only its own keys.
         conn.execute("select pgjobq.register_worker('w')")
         assert conn.execute("select count(*) from pgjobq.live_workers()").fetchone() == (2,)
         assert conn.execute("""select count(*) from "My Jobs".live_workers()""").fetchone() == (1,)
@@ -93,9 +93,9 @@ def test_public_function_can_be_left_out(empty_dsn: str) -> None:
         assert conn.execute("select to_regproc('public.enqueue_job')").fetchone() == (None,)
 
 
-def test_public_function_costs_no_call_of_its_own(empty_dsn: str) -> None:
+def test_public_function_is_inlined(empty_dsn: str) -> None:
     migrate(empty_dsn)
-    migrate(empty_dsn)  # knows its own
+    migrate(empty_dsn)  # the second migration recognizes the function
     with psycopg.connect(empty_dsn, autocommit=True) as conn:
         plan = conn.execute("explain (verbose) select enqueue_job('t', queue => 'mail')").fetchall()
         assert any("pgjobq.enqueue_job('t'" in line for (line,) in plan)
@@ -103,7 +103,7 @@ def test_public_function_costs_no_call_of_its_own(empty_dsn: str) -> None:
         assert conn.execute("select to_regproc('public.enqueue_job')").fetchone() == (None,)
 
 
-def test_public_function_of_somebody_else_is_left_alone(empty_dsn: str) -> None:
+def test_public_function_of_a_user_is_kept(empty_dsn: str) -> None:
     arguments = "text, jsonb, bigint, timestamptz, integer, text, text"
     with psycopg.connect(empty_dsn, autocommit=True) as conn:
         conn.execute(f"create function public.enqueue_job({arguments}) returns text return 'theirs'")
@@ -120,8 +120,8 @@ def test_public_function_of_somebody_else_is_left_alone(empty_dsn: str) -> None:
         assert conn.execute("select queue from pgjobq.jobs").fetchone() == ("audited",)
 
 
-def test_second_schema_of_another_owner_has_its_rights(empty_dsn: str) -> None:
-    migrate(empty_dsn, schema="first", public_function=False)  # makes the roles
+def test_second_schema_of_another_owner_has_its_grants(empty_dsn: str) -> None:
+    migrate(empty_dsn, schema="first", public_function=False)  # this creates the roles
     with psycopg.connect(empty_dsn, autocommit=True) as conn:
         owners = ["pgjobq_test_owner_a", "pgjobq_test_owner_b"]
         for owner in owners:
@@ -139,8 +139,8 @@ def test_second_schema_of_another_owner_has_its_rights(empty_dsn: str) -> None:
             conn.execute(f"drop owned by {', '.join(owners)}; drop role {', '.join(owners)}")
 
 
-def test_no_operator_of_a_caller_s_runs_for_a_fresh_id(empty_dsn: str) -> None:
-    """The function that makes ids has no search_path of its own, so that it can be inlined."""
+def test_new_id_uses_no_operator_of_the_caller(empty_dsn: str) -> None:
+    """The function that creates ids has no search_path of its own, because it must be inlined."""
     migrate(empty_dsn)
     with psycopg.connect(empty_dsn, autocommit=True) as conn:
         conn.execute("create schema evil; create function evil.m(float8, integer) returns float8 return 1 / 0")
@@ -162,7 +162,7 @@ def test_newer_database_is_refused(empty_dsn: str) -> None:
 
 
 @pytest.mark.parametrize("table", ["jobs", "customers", "schema_version"])
-def test_schema_with_other_tables_is_refused_and_left_alone(empty_dsn: str, table: str) -> None:
+def test_schema_with_other_tables_is_refused_and_left_unchanged(empty_dsn: str, table: str) -> None:
     with psycopg.connect(empty_dsn) as conn:
         conn.execute(f"create schema pgjobq; create table pgjobq.{table} (mine text)")
     with pytest.raises(SchemaConflict, match=rf"{table}.*--schema"):
@@ -206,7 +206,7 @@ def test_function_of_an_earlier_version_is_dropped(dsn: str, conn: Connection, c
 
 
 @pytest.mark.parametrize("created", OWN.values(), ids=OWN)
-def test_function_of_a_user_is_left_alone(dsn: str, conn: Connection, created: str) -> None:
+def test_function_of_a_user_is_kept(dsn: str, conn: Connection, created: str) -> None:
     conn.execute(created.encode())
     conn.execute("create role pgjobq_test_caller")
     try:
@@ -223,7 +223,7 @@ def test_function_of_a_user_is_left_alone(dsn: str, conn: Connection, created: s
         conn.execute("drop role pgjobq_test_caller")
 
 
-def test_function_of_an_earlier_version_that_something_needs_stays_and_is_told(dsn: str, conn: Connection) -> None:
+def test_old_function_with_dependent_objects_is_kept_and_reported(dsn: str, conn: Connection) -> None:
     conn.execute(OLD["public"].encode())
     conn.execute("create view public.mine as select pgjobq.cancel_job('x', 1)")
     (notice,) = migrate(dsn).notices
@@ -237,25 +237,25 @@ def test_function_of_an_earlier_version_that_something_needs_stays_and_is_told(d
 def test_public_function_of_an_earlier_version_is_dropped(dsn: str, conn: Connection) -> None:
     old = "public.enqueue_job(text, jsonb)"
     conn.execute(f"create function {old} returns text begin atomic select pgjobq.enqueue_job($1, $2); end")
-    migrate(dsn)  # a user's own, without the mark
+    migrate(dsn)  # without the mark it counts as the user's own
     assert conn.execute("select to_regprocedure(%s) is null", [old]).fetchone() == (False,)
     conn.execute(f"comment on function {old} is 'Add.  Calls the enqueue_job of pgjobq''s schema.'")
     migrate(dsn)
     assert conn.execute("select to_regprocedure(%s) is null", [old]).fetchone() == (True,)
 
 
-def test_call_of_a_function_that_is_gone_is_told_as_an_older_client(dsn: str, conn: Connection) -> None:
-    """What a worker of an earlier version hears after a migration, until it is replaced."""
+def test_call_of_a_dropped_function_is_reported_as_not_migrated(dsn: str, conn: Connection) -> None:
+    """A worker of an earlier version gets this error after a migration, until it is replaced."""
     with pytest.raises(psycopg.errors.UndefinedFunction) as error:
         conn.execute("select had_its_time()")
     assert isinstance(translate(error.value), NotMigrated)
 
 
 @pytest.mark.parametrize("rollback", ["on", "off"])
-def test_savepoints_around_every_statement_are_no_other_transaction(
+def test_installation_works_with_a_savepoint_around_every_statement(
     empty_dsn: str, rollback: str, tmp_path: Path
 ) -> None:
-    """psql can be told to make them; then no row is written by the transaction itself."""
+    """psql can create a savepoint for each statement. Then the rows are written by subtransactions."""
     script = tmp_path / "script.sql"
     script.write_text(f"\\set ON_ERROR_ROLLBACK {rollback}\n{migration_sql()}")
     for _ in range(2):
@@ -275,7 +275,7 @@ def test_savepoints_around_every_statement_are_no_other_transaction(
         assert open_to_all.fetchall() == []
 
 
-def test_failed_install_leaves_nothing(empty_dsn: str) -> None:
+def test_failed_installation_leaves_nothing(empty_dsn: str) -> None:
     with psycopg.connect(empty_dsn) as conn, pytest.raises(psycopg.Error):
         conn.execute(migration_sql().replace("create table workers", "create table jobs", 1).encode())
     with psycopg.connect(empty_dsn) as conn:
@@ -283,17 +283,17 @@ def test_failed_install_leaves_nothing(empty_dsn: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 64, "pg_jobs"])
-def test_bad_schema_name(empty_dsn: str, name: str) -> None:
+def test_invalid_schema_name_is_refused(empty_dsn: str, name: str) -> None:
     with pytest.raises(ConfigurationError, match="schema"):
         migrate(empty_dsn, schema=name)
 
 
-def test_missing_schema_is_named(empty_dsn: str) -> None:
+def test_missing_schema_is_reported(empty_dsn: str) -> None:
     with psycopg.connect(empty_dsn) as conn, pytest.raises(NotMigrated, match="pgjobq migrate"):
         check_schema(conn)
 
 
-def test_psql_alone_installs_the_same(empty_dsn: str, dsn: str) -> None:
+def test_psql_alone_installs_the_same_objects(empty_dsn: str, dsn: str) -> None:
     psql = find_bindir() / "psql"
     command = [str(psql), empty_dsn, "-q", "-f", str(sql_dir() / "install.sql")]
     for _ in range(2):
@@ -303,7 +303,7 @@ def test_psql_alone_installs_the_same(empty_dsn: str, dsn: str) -> None:
     assert objects(empty_dsn) == objects(dsn)
 
 
-def test_install_script_is_up_to_date_and_whole() -> None:
+def test_install_script_is_up_to_date_and_complete() -> None:
     script = (sql_dir() / "install.sql").read_text()
     assert script == psql_script(), "run: make install-sql"
     listed = re.findall(r"^\\ir (\S+)", script, re.MULTILINE)
@@ -323,26 +323,26 @@ def sql_files(folder: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("path", sql_files("functions"), ids=lambda path: path.stem)
-def test_function_file_keeps_the_house_rules(path: Path) -> None:
+def test_function_file_follows_the_conventions(path: Path) -> None:
     text = path.read_text()
     assert re.findall(r"create or replace function (\w+)", text) == [path.stem]
     assert text.startswith(f"-- {path.stem}: ") or path.stem in text.splitlines()[0]
     assert f"comment on function {path.stem}(" in text
     private = re.search(r"^  '(Private|Trigger):|is '(Private|Trigger):", text, re.MULTILINE) is not None
-    assert private == (path.parent.name == "private"), "functions/ holds what a caller may use, private/ the rest"
+    assert private == (path.parent.name == "private"), "functions/ has the functions for callers, private/ the others"
     assert re.search(r"^  (volatile|stable|immutable)$", text, re.MULTILINE)
     assert "set search_path from current" in text or "Without a search_path of its own" in text
     assert not re.search(r"\bexecute\s+(format|')", text), "no dynamic SQL"
 
 
-def test_every_sql_file_is_a_page() -> None:
-    # The first migration and the installer are lists, as long as what they list.
+def test_every_sql_file_has_at_most_80_lines() -> None:
+    # The first migration and the install script are lists and may be longer.
     pages = [path for path in sql_dir().rglob("*.sql") if path.name not in ("0001_initial.sql", "install.sql")]
     long = {path.name: len(path.read_text().splitlines()) for path in pages}
     assert {name: lines for name, lines in long.items() if lines > 80} == {}
 
 
-def test_every_function_says_what_it_does(conn: Connection) -> None:
+def test_every_function_has_a_comment(conn: Connection) -> None:
     silent = conn.execute(
         """select proname from pg_proc
             where pronamespace = 'pgjobq'::regnamespace and obj_description(oid, 'pg_proc') is null"""
@@ -353,8 +353,8 @@ def test_every_function_says_what_it_does(conn: Connection) -> None:
 @pytest.mark.parametrize(
     "column", ["queue", "priority", "id", "status", "attempts", "error", "execute_at", "max_retries"]
 )
-def test_no_parameter_is_read_as_the_column(conn: Connection, column: str) -> None:
-    """An unqualified name silently means the column in a sql function: every use of a parameter is qualified."""
+def test_no_parameter_is_mistaken_for_a_column(conn: Connection, column: str) -> None:
+    """In a SQL function an unqualified name means the column, so every use of a parameter must be qualified."""
     functions = conn.execute(
         """select proname, prosrc from pg_proc
             where pronamespace = 'pgjobq'::regnamespace and %s = any (proargnames)""",
@@ -363,6 +363,6 @@ def test_no_parameter_is_read_as_the_column(conn: Connection, column: str) -> No
     for name, source in functions:
         code = re.sub(r"--[^\n]*|'[^']*'", "", source)
         compared = re.findall(rf"(?<![.\w]){column}\b\s*(?:=|<|>|<>|is|in|any)(?!\w)\s*(?![:>])", code)
-        # The left side of `set column = value` in an update is the column, as it must be.
+        # The left side of `set column = value` in an update is the column.
         assignments = re.findall(rf"(?:set|,)\s*{column}\s*=", code)
         assert len(compared) == len(assignments), (name, compared)

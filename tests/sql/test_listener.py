@@ -1,4 +1,4 @@
-"""The listener: nothing that was heard is forgotten, and the keys are those that the worker told."""
+"""The listener: no notification is lost, and the session holds the keys of the worker's state."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ Connection = psycopg.Connection[Any]
 MakeStorage = Callable[..., PostgresStorage]
 
 
-def test_worker_to_watch_that_was_heard_of_during_a_statement_is_watched(
-    conn: Connection, make_storage: MakeStorage
-) -> None:
-    """The notification comes with the answer to a statement of the listener, whose socket stays quiet then."""
+def test_call_to_watch_that_arrives_during_a_statement_is_handled(conn: Connection, make_storage: MakeStorage) -> None:
+    """The notification arrives with the answer to a statement of the listener, so its socket stays silent afterwards."""
     storage, asked = make_storage(poll_interval=3600), list[float]()
     storage.on_watch(lambda: asked.append(time.monotonic()))
     until(lambda: storage.dequeue_many(1) == [] and storage.wait(0.2) is False, seconds=10)
@@ -40,8 +38,8 @@ def test_worker_to_watch_that_was_heard_of_during_a_statement_is_watched(
     assert asked[0] - began < 1
 
 
-def test_keys_that_outlived_a_failed_statement_are_let_go(conn: Connection, make_storage: MakeStorage) -> None:
-    """A rollback lets go of no session lock: the worker begins again with a new session, and holds what it tells."""
+def test_keys_that_outlive_a_failed_statement_are_released(conn: Connection, make_storage: MakeStorage) -> None:
+    """A rollback does not release session locks, so the worker opens a new session with the keys of its state."""
     storage = make_storage(poll_interval=3600)
     until(lambda: storage.dequeue_many(1) == [] and storage.wait(0.2) is False, seconds=10)
     storage.note_load(busy=True, full=True)

@@ -1,4 +1,4 @@
-"""Who gives way when two transactions want the same jobs."""
+"""Which transaction gives way when two want the same jobs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 
 
-def test_cancelling_jobs_in_the_order_of_list_jobs_ends_in_no_deadlock(
+def test_cancelling_jobs_in_the_order_of_list_jobs_causes_no_deadlock(
     conn: Connection, connect: Connect, me: int
 ) -> None:
-    """A batch that completes them in the other order gives way, and its worker settles them one by one."""
+    """A batch that completes the jobs in the other order gives way. Its worker then settles them one by one."""
     ids = enqueue(conn, 2)
     claims = conn.execute("select claim_id from claim_jobs(%s, null, 2)", [me]).fetchall()
     operator, worker = connect(autocommit=False), connect()
@@ -42,10 +42,8 @@ def test_cancelling_jobs_in_the_order_of_list_jobs_ends_in_no_deadlock(
     assert [type(error) for error in failed] == [psycopg.errors.LockNotAvailable]
 
 
-def test_round_of_maintenance_that_was_left_open_holds_up_no_worker(
-    conn: Connection, connect: Connect, me: int
-) -> None:
-    """It passed a worker over: that one is told so when it registers anew, and can leave; its row goes later."""
+def test_open_maintenance_transaction_blocks_no_worker(conn: Connection, connect: Connect, me: int) -> None:
+    """The transaction has locked a worker's row. That worker gets an error when it changes its queues, and can retire."""
     worker, forgotten = connect(), connect(autocommit=False)
     sleeper = one(worker, "select register_worker('sleeper')")
     for _ in range(2):

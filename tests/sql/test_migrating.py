@@ -1,4 +1,4 @@
-"""Migrating a queue at work: what locks a table is done only where it changes something, and waits for half a second."""
+"""Migrating a busy queue: tables are locked only for a real change, and each lock is awaited for half a second."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pgjobq.postgres.script import sql_dir
 
 Connection = psycopg.Connection[Any]
 
-# What a change of these rows would have locked.
+# Every change of these rows would have locked a table.
 LOCKING = """
 select 'trigger', tgname, pg_trigger.xmin::text, tgenabled::text from pg_trigger where tgrelid = 'pgjobq.jobs'::regclass
 union all
@@ -33,7 +33,7 @@ select 'comment', objoid::regclass::text || objsubid, pg_description.xmin::text,
  where classoid = 'pg_class'::regclass and relnamespace = 'pgjobq'::regnamespace
 order by 1, 2
 """
-# What people do in a transaction that they leave open, and what runs for long by itself.
+# What people do in a transaction that they leave open, and commands that run for a long time.
 AT_WORK = {
     "enqueue": "select enqueue_job('t')",
     "insert": "insert into jobs (type) values ('t')",
@@ -46,25 +46,25 @@ AT_WORK = {
 
 
 def psql(dsn: str) -> None:
-    """Install by psql alone."""
+    """Install with psql alone."""
     command = [str(find_bindir() / "psql"), dsn, "--quiet", "--file", str(sql_dir() / "install.sql")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def python(dsn: str) -> None:
-    """Install by Python, which must not have to wait."""
+    """Install with Python, without patience for locks."""
     migrate(dsn, patience=0)
 
 
-def changed_by_hand(conn: Connection) -> None:
-    """Have migrate replace both triggers, for which it locks jobs."""
+def drop_triggers(conn: Connection) -> None:
+    """Drop both triggers, so that migrate must lock jobs to create them."""
     conn.execute("drop trigger jobs_inserted on jobs; drop trigger jobs_updated on jobs")
 
 
 @pytest.mark.parametrize("install", [python, psql])
 @pytest.mark.parametrize("statement", AT_WORK.values(), ids=AT_WORK)
-def test_database_that_is_up_to_date_is_migrated_beside_open_transactions(
+def test_up_to_date_database_is_migrated_beside_open_transactions(
     dsn: str, connect: Callable[..., Connection], install: Callable[[str], None], statement: str
 ) -> None:
     before = connect().execute(LOCKING).fetchall()
@@ -77,9 +77,9 @@ def test_database_that_is_up_to_date_is_migrated_beside_open_transactions(
     assert connect().execute(LOCKING).fetchall() == before
 
 
-def test_no_enqueue_waits_long_behind_a_migration_that_must_lock(dsn: str, connect: Callable[..., Connection]) -> None:
+def test_no_enqueue_waits_long_for_a_migration_that_must_lock(dsn: str, connect: Callable[..., Connection]) -> None:
     held, conn = connect(autocommit=False), connect()
-    changed_by_hand(conn)
+    drop_triggers(conn)
     held.execute("set application_name = 'report'")
     held.execute("select enqueue_job('t')")
     waits: list[float] = []
@@ -89,7 +89,7 @@ def test_no_enqueue_waits_long_behind_a_migration_that_must_lock(dsn: str, conne
             began = time.monotonic()
             conn.execute("select enqueue_job('t')")
             waits.append(time.monotonic() - began)
-    assert 0.3 < max(waits) < 1, "some waited behind the migration, and none for long"
+    assert 0.3 < max(waits) < 1, "an enqueue must wait for the migration, but not for long"
     message = str(migration.exception())
     assert isinstance(migration.exception(), StorageError)
     assert (
@@ -102,9 +102,9 @@ def test_no_enqueue_waits_long_behind_a_migration_that_must_lock(dsn: str, conne
     assert conn.execute("select count(*) from pg_trigger where tgrelid = 'jobs'::regclass").fetchone() == (2,)
 
 
-def test_migration_goes_on_when_the_table_is_free(dsn: str, connect: Callable[..., Connection]) -> None:
+def test_migration_continues_when_the_table_is_unlocked(dsn: str, connect: Callable[..., Connection]) -> None:
     held, conn = connect(autocommit=False), connect()
-    changed_by_hand(conn)
+    drop_triggers(conn)
     held.execute("select enqueue_job('t')")
     tries: set[Any] = set()
     query = (
@@ -119,18 +119,18 @@ def test_migration_goes_on_when_the_table_is_free(dsn: str, connect: Callable[..
     assert conn.execute("select count(*) from pg_trigger where tgrelid = 'jobs'::regclass").fetchone() == (2,)
 
 
-def test_prepared_transaction_in_the_way_is_named() -> None:
+def test_blocking_prepared_transaction_is_named() -> None:
     with DevServer(settings={"max_prepared_transactions": "2"}) as server:
         migrate(server.dsn)
         with psycopg.connect(server.dsn, autocommit=True, options="-c search_path=pgjobq") as conn:
-            changed_by_hand(conn)
+            drop_triggers(conn)
             conn.execute("begin; insert into jobs (type) values ('t'); prepare transaction 'order 7'")
             with pytest.raises(StorageError, match="in use by prepared transaction 'order 7'; end"):
                 migrate(server.dsn, patience=0)
             conn.execute("rollback prepared 'order 7'")
 
 
-def test_vacuum_that_runs_by_itself_gives_way() -> None:
+def test_autovacuum_gives_way_to_a_migration() -> None:
     settings = {
         "autovacuum_naptime": "1s",
         "autovacuum_vacuum_cost_delay": "100ms",
@@ -142,7 +142,7 @@ def test_vacuum_that_runs_by_itself_gives_way() -> None:
         conn.execute("alter table jobs set (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0)")
         conn.execute("insert into jobs (type) select 't' from generate_series(1, 5000)")
         conn.execute("delete from jobs")
-        changed_by_hand(conn)
+        drop_triggers(conn)
         at_work = "select pid from pg_stat_progress_vacuum where relid = 'jobs'::regclass"
         vacuum = until(lambda: conn.execute(at_work).fetchone(), seconds=60, pause=0.001)
         migrate(server.dsn, patience=0)
@@ -162,7 +162,7 @@ def test_vacuum_that_runs_by_itself_gives_way() -> None:
     ],
 )
 @pytest.mark.parametrize("install", [python, psql])
-def test_what_differs_is_put_right(
+def test_migration_restores_changed_objects(
     dsn: str, connect: Callable[..., Connection], install: Callable[[str], None], change: str
 ) -> None:
     conn = connect()
@@ -179,7 +179,7 @@ def test_what_differs_is_put_right(
     assert conn.execute(query).fetchall() == before
 
 
-def test_trigger_that_fires_always_is_a_users_own_choice(dsn: str, connect: Callable[..., Connection]) -> None:
+def test_trigger_that_a_user_set_to_fire_always_is_kept(dsn: str, connect: Callable[..., Connection]) -> None:
     conn = connect()
     conn.execute("alter table jobs enable always trigger jobs_inserted")
     before = conn.execute(LOCKING).fetchall()
@@ -187,7 +187,7 @@ def test_trigger_that_fires_always_is_a_users_own_choice(dsn: str, connect: Call
     assert conn.execute(LOCKING).fetchall() == before
 
 
-def test_installer_may_be_without_temporary_tables(empty_dsn: str) -> None:
+def test_installer_needs_no_right_to_create_temporary_tables(empty_dsn: str) -> None:
     with psycopg.connect(empty_dsn, autocommit=True) as conn:
         conn.execute("create role pgjobq_test_plain")
         try:
@@ -200,7 +200,7 @@ def test_installer_may_be_without_temporary_tables(empty_dsn: str) -> None:
             conn.execute("drop owned by pgjobq_test_plain cascade; drop role pgjobq_test_plain")
 
 
-def test_settings_of_the_database_change_nothing(empty_dsn: str) -> None:
+def test_settings_of_the_database_do_not_affect_the_installation(empty_dsn: str) -> None:
     settings = {
         "default_transaction_isolation": "serializable",
         "quote_all_identifiers": "on",
@@ -219,7 +219,7 @@ def test_settings_of_the_database_change_nothing(empty_dsn: str) -> None:
         assert conn.execute("select count(*) from pgjobq.schema_version").fetchone() == (newest_version(),)
 
 
-def test_another_installer_in_the_way_is_waited_for(dsn: str, connect: Callable[..., Connection]) -> None:
+def test_migration_waits_for_another_installer(dsn: str, connect: Callable[..., Connection]) -> None:
     held = connect(autocommit=False)
     held.execute("select pg_advisory_xact_lock(hashtext('pgjobq install'), hashtext('pgjobq'))")
     ended = threading.Event()
@@ -227,6 +227,6 @@ def test_another_installer_in_the_way_is_waited_for(dsn: str, connect: Callable[
         hasty = make_conninfo(dsn, options="-c statement_timeout=400 -c lock_timeout=400")
         migration = pool.submit(migrate, hasty, patience=0)
         migration.add_done_callback(lambda _: ended.set())
-        assert not ended.wait(0.8), "this lock holds up no enqueue: it may be waited for"
+        assert not ended.wait(0.8), "the migration must wait, because this lock blocks no enqueue"
         held.commit()
         assert migration.result().notices == []

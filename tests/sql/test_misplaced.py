@@ -1,4 +1,4 @@
-"""Jobs that no worker finds: rows that came in, or lost their places, while triggers were off. They are found and repaired."""
+"""Misplaced jobs: rows that were added, or lost their places, while triggers were off, are found and repaired."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOTHING = (0, 0, 0, 0)
 
 
 def repaired(conn: Connection, most: int = 10000) -> tuple[int, int, int, int]:
-    """placed, given back, failed, held."""
+    """Repair jobs and return (placed, given_back, failed, held)."""
     row = conn.execute("select placed, given_back, failed, held from repair_jobs(%s)", [most]).fetchone()
     assert row is not None
     return row  # type: ignore[no-any-return]
@@ -45,7 +45,7 @@ def without_triggers(conn: Connection, statement: str) -> None:
 
 
 def places(conn: Connection) -> list[str]:
-    """The ids of all places, in order."""
+    """Return the job ids of all places, in order."""
     query = "select job_id from ready union all select job_id from scheduled order by 1"
     return [job_id for (job_id,) in conn.execute(query)]
 
@@ -55,8 +55,8 @@ def told(dsn: str) -> tuple[bool, str, str]:
     return found.ok, found.detail, found.remedy
 
 
-def test_rows_that_came_in_without_triggers(conn: Connection, dsn: str, make_storage: Callable[..., Any]) -> None:
-    """What sees jobs agrees on them before the repair, and a worker runs them after it, in their order."""
+def test_rows_that_were_inserted_without_triggers(conn: Connection, dsn: str, make_storage: Callable[..., Any]) -> None:
+    """All statistics agree on the jobs before the repair, and a worker runs them in order after it."""
     without_triggers(
         conn,
         """
@@ -97,7 +97,7 @@ def test_rows_that_came_in_without_triggers(conn: Connection, dsn: str, make_sto
 
 
 @pytest.mark.parametrize(
-    ("by_hand", "expected"),
+    ("statement", "expected"),
     [
         ("delete from ready", (2, 0, 0, 0)),
         ("delete from scheduled", (1, 0, 0, 0)),
@@ -111,21 +111,21 @@ def test_rows_that_came_in_without_triggers(conn: Connection, dsn: str, make_sto
         ("update jobs set status = 'cancelled' where id = 'a'", NOTHING),
     ],
 )
-def test_places_that_were_lost_by_hand(
-    conn: Connection, by_hand: str, expected: tuple[int, ...], storage: PostgresStorage
+def test_places_that_a_statement_without_triggers_removed(
+    conn: Connection, statement: str, expected: tuple[int, ...], storage: PostgresStorage
 ) -> None:
     conn.execute("select enqueue_jobs('{t,t,t,t}', job_ids => '{failed,held,a,b}')")
     conn.execute("select enqueue_job('t', job_id => 'later', execute_at => now() + interval '1 h')")
     storage.dequeue_many(2)
     storage.fail("failed", "x")
     assert misplaced(conn) == set()
-    without_triggers(conn, by_hand)
+    without_triggers(conn, statement)
     assert len(misplaced(conn)) == sum(expected)
     assert repaired(conn) == expected
     assert misplaced(conn) == set()
 
 
-def test_worker_that_runs_a_job_which_was_given_back_has_lost_it(conn: Connection, storage: PostgresStorage) -> None:
+def test_worker_loses_a_job_that_was_given_back(conn: Connection, storage: PostgresStorage) -> None:
     storage.enqueue("a", "t", {})
     held = storage.dequeue()
     assert held is not None
@@ -139,7 +139,7 @@ def test_worker_that_runs_a_job_which_was_given_back_has_lost_it(conn: Connectio
 
 
 def test_claims_of_another_database_hold_no_job(conn: Connection, storage: PostgresStorage) -> None:
-    """A worker and a claim may have the numbers that a restored job was running under."""
+    """A restored job may have been running under ids that a worker and a claim have here too."""
     storage.enqueue("ours", "t", {})
     held = storage.dequeue()
     assert held is not None
@@ -153,10 +153,10 @@ def test_claims_of_another_database_hold_no_job(conn: Connection, storage: Postg
     storage.complete("ours")
 
 
-# -- beside others -----------------------------------------------------------------------------------
+# -- concurrency -------------------------------------------------------------------------------------
 
 
-def test_job_that_another_transaction_holds_is_left(conn: Connection, connect: Connect) -> None:
+def test_job_that_another_transaction_holds_is_skipped(conn: Connection, connect: Connect) -> None:
     without_triggers(conn, "insert into jobs (id, type) values ('a', 't'), ('b', 't')")
     other = connect(autocommit=False)
     other.execute("select from jobs where id = 'a' for update")
@@ -168,7 +168,7 @@ def test_job_that_another_transaction_holds_is_left(conn: Connection, connect: C
 
 @pytest.mark.parametrize("meanwhile", ["update jobs set priority = 9", "select from repair_jobs()", "delete from jobs"])
 def test_job_that_was_placed_meanwhile_gets_no_second_place(conn: Connection, connect: Connect, meanwhile: str) -> None:
-    """A job that changed after it was looked at, and before it is locked: here the repair stands still in between."""
+    """The job changes after the repair has read it and before the repair locks it. The test stops the repair there."""
     without_triggers(conn, "insert into jobs (id, type) select n::text, 't' from generate_series(1, 50) as n")
     conn.execute(
         "create function public.wait_at_gate() returns boolean language plpgsql volatile as"
@@ -205,7 +205,7 @@ def test_job_that_was_placed_meanwhile_gets_no_second_place(conn: Connection, co
 
 
 def test_nothing_is_misplaced_in_a_busy_queue(conn: Connection, make_storage: Callable[..., PostgresStorage]) -> None:
-    """Jobs that are enqueued, claimed, released, retried and completed meanwhile are never without place or claim."""
+    """Jobs are enqueued, claimed, released, retried and completed, and always have a place or a claim."""
     registry = Registry()
 
     @job(registry=registry, max_retries=3, backoff=constant(0.01))
@@ -232,7 +232,7 @@ def test_nothing_is_misplaced_in_a_busy_queue(conn: Connection, make_storage: Ca
     assert conn.execute("select distinct status from jobs").fetchall() == [("completed",)]
 
 
-def test_batches_are_bounded_and_go_on(conn: Connection, storage: PostgresStorage) -> None:
+def test_batches_are_bounded_and_continue(conn: Connection, storage: PostgresStorage) -> None:
     without_triggers(conn, "insert into jobs (id, type) select 'j' || n, 't' from generate_series(1, 25) as n")
     assert repaired(conn, 10) == (10, 0, 0, 0)
     found = storage.repair(4)
@@ -243,7 +243,7 @@ def test_batches_are_bounded_and_go_on(conn: Connection, storage: PostgresStorag
             conn.execute(f"select repair_jobs({bad})".encode())
 
 
-def test_repair_ends_beside_a_transaction_that_holds_all(
+def test_repair_ends_although_another_transaction_holds_all_jobs(
     conn: Connection, connect: Connect, storage: PostgresStorage
 ) -> None:
     without_triggers(conn, "insert into jobs (id, type) select 'j' || n, 't' from generate_series(1, 25) as n")
@@ -254,7 +254,7 @@ def test_repair_ends_beside_a_transaction_that_holds_all(
     assert storage.repair(5).placed == 25
 
 
-def test_sleeping_worker_is_woken(conn: Connection, connect: Connect) -> None:
+def test_repair_wakes_a_sleeping_worker(conn: Connection, connect: Connect) -> None:
     sleeper = connect()
     sleeper.execute("listen told")
     worker = sleeper.execute("select register_worker('w')").fetchone()
@@ -268,8 +268,8 @@ def test_sleeping_worker_is_woken(conn: Connection, connect: Connect) -> None:
 # -- check -------------------------------------------------------------------------------------------
 
 
-def test_triggers_that_are_off_are_told(conn: Connection, dsn: str) -> None:
-    """A restore that was broken off leaves them so; a migration turns them on."""
+def test_check_reports_disabled_triggers(conn: Connection, dsn: str) -> None:
+    """An interrupted restore can leave them disabled. A migration enables them."""
 
     def triggers() -> tuple[bool, str]:
         (found,) = [found for found in examine(dsn, "pgjobq") if found.name == "triggers"]
@@ -289,7 +289,7 @@ def test_triggers_that_are_off_are_told(conn: Connection, dsn: str) -> None:
         assert repaired(conn)[0] > 0
 
 
-def test_check_does_not_read_for_long(conn: Connection, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_stops_after_a_time_limit(conn: Connection, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LOOKED_WITHIN", 0.1)
     other = connect(autocommit=False)
     other.execute("lock table jobs")
@@ -301,10 +301,10 @@ def test_check_does_not_read_for_long(conn: Connection, connect: Connect, monkey
 
 
 @pytest.mark.parametrize("table", ["pgjobq.jobs", "pgjobq.*"])
-def test_restore_of_the_data_alone_without_triggers(
+def test_restore_of_the_data_without_triggers(
     dsn: str, empty_dsn: str, queue: JobQueue, storage: PostgresStorage, table: str
 ) -> None:
-    """By pg_dump --data-only --disable-triggers: of the jobs alone, or of all tables."""
+    """The restore is by pg_dump --data-only --disable-triggers, of the table jobs or of all tables."""
     queue.enqueue_many([NewJob(id=f"j{n}", type="t", delay=3600 if n > 7 else None) for n in range(10)])
     storage.dequeue_many(3)
     storage.complete("j0")
@@ -320,7 +320,7 @@ def test_restore_of_the_data_alone_without_triggers(
     said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     alone = table == "pgjobq.jobs"
     assert said == {"placed": 7, "given_back": 2, "failed": 0, "held": 0} if alone else dict.fromkeys(said, 0)
-    if not alone:  # the claims are there, and their worker is dead
+    if not alone:  # the claims were restored, and their worker is dead
         with psycopg.connect(empty_dsn, autocommit=True, options="-c search_path=pgjobq") as conn:
             conn.execute("select rescue_jobs('0'), rescue_jobs('0')")
     assert told(empty_dsn)[0]

@@ -1,4 +1,4 @@
-"""A state machine drives the functions against a model of the semantics: order, attempts, fencing."""
+"""A state machine compares the SQL functions with a model of their order, attempts and fencing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUEUES = ["a", "b"]
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """The model: jobs by id with status, attempts and place; the database must agree after every step."""
+    """The model has the jobs by id with status, attempts and place. The database must agree after every step."""
 
     conn: ClassVar[Connection]
     jobs: Bundle[str] = Bundle("jobs")
@@ -90,12 +90,12 @@ class QueueMachine(RuleBasedStateMachine):
         return (id_, row[3])
 
     def ended(self, start: tuple[str, int], status: str) -> bool:
-        """Whether the start is the job's last, and the job has this status."""
+        """Return whether this is the job's last start, and the job has this status."""
         job = self.model.get(start[0])
         return job is not None and (job["status"], job["claim"]) == (status, start[1])
 
-    def cleanly(self, id_: str) -> None:
-        """Starts that ended with a crash used up no try."""
+    def end_cleanly(self, id_: str) -> None:
+        """Note an end without a crash. Starts that ended with a crash do not count as tries."""
         job = self.model[id_]
         job.update(attempts=job["attempts"] - job["crashes"], crashes=0)
 
@@ -115,7 +115,7 @@ class QueueMachine(RuleBasedStateMachine):
         row = self.conn.execute("select fail_job(%s, %s, 'boom')", start).fetchone()
         assert row == (self.holds(start) or self.ended(start, "failed"),)
         if self.holds(start):
-            self.cleanly(start[0])
+            self.end_cleanly(start[0])
             self.model[start[0]].update(status="failed")
 
     @rule(start=starts)
@@ -123,7 +123,7 @@ class QueueMachine(RuleBasedStateMachine):
         row = self.conn.execute("select retry_job(%s, 0, 'boom', %s)", start).fetchone()
         assert row == (self.holds(start) or self.ended(start, "pending"),)
         if self.holds(start):
-            self.cleanly(start[0])
+            self.end_cleanly(start[0])
             self.place(start[0], status="pending", future=False)
 
     @rule(start=starts)
@@ -148,13 +148,13 @@ class QueueMachine(RuleBasedStateMachine):
             job.update(status="cancelled", claim=None)
 
     @rule(id_=jobs)
-    def retry_by_hand(self, id_: str) -> None:
+    def retry_by_operator(self, id_: str) -> None:
         job = self.model[id_]
         row = self.conn.execute("select retry_job(%s)", [id_]).fetchone()
         assert row == (job["status"] in ("pending", "failed", "cancelled"),)
         if row == (True,):
-            self.cleanly(id_)
-            # A job that is still in its place keeps it: an old place is as good as any.
+            self.end_cleanly(id_)
+            # A pending job also keeps its old place and could be claimed there, but the model knows only the new place.
             self.place(id_, status="pending", future=False)
             self.conn.execute(
                 "delete from ready where job_id = %s and seq < (select max(seq) from ready where job_id = %s)",
@@ -169,7 +169,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.place(id_, future=False)
 
     @rule(id_=consumes(jobs))
-    def delete_by_hand(self, id_: str) -> None:
+    def delete_job(self, id_: str) -> None:
         self.conn.execute("delete from jobs where id = %s", [id_])
         del self.model[id_]
         self.model[f"gone-{id_}"] = {
@@ -210,7 +210,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert {id_ for id_, job in self.model.items() if job["status"] == "pending"} <= placed
 
 
-def test_functions_keep_the_semantics(conn: Connection) -> None:
+def test_functions_agree_with_the_model(conn: Connection) -> None:
     QueueMachine.conn = conn
     run_state_machine_as_test(
         QueueMachine,

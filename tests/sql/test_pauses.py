@@ -1,4 +1,4 @@
-"""Paused queues and types, and jobs that expire: decided by the claim, and by the database's clock alone."""
+"""Paused queues and types, and jobs that expire. The claim decides by the database's clock."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_no_job_of_a_paused_queue_starts(conn: Connection, queues: list[str] | N
     assert conn.execute("select resume_queue('mail')").fetchone() == (False,)
 
 
-def test_due_jobs_of_a_paused_queue_wait_in_their_order(conn: Connection) -> None:
+def test_due_jobs_of_a_paused_queue_keep_their_order(conn: Connection) -> None:
     conn.execute("select pause_queue('mail')")
     enqueue(conn, "a", queue="mail")
     enqueue(conn, "b", queue="mail", execute_at="2001-01-01Z")
@@ -56,7 +56,7 @@ def test_no_job_of_a_paused_type_starts(conn: Connection) -> None:
     assert claimed(conn) == ["a"]
 
 
-def test_pause_ends_by_the_clock_at_the_claim(conn: Connection) -> None:
+def test_pause_ends_at_its_time(conn: Connection) -> None:
     enqueue(conn, "a", queue="mail")
     conn.execute("select pause_queue('mail', clock_timestamp() + interval '1 hour')")
     assert claimed(conn) == []
@@ -65,7 +65,7 @@ def test_pause_ends_by_the_clock_at_the_claim(conn: Connection) -> None:
     assert conn.execute("select paused from queues where name = 'mail'").fetchone() == (False,)
 
 
-def test_worker_that_falls_asleep_knows_the_end_of_a_pause(conn: Connection) -> None:
+def test_next_due_includes_the_end_of_a_pause(conn: Connection) -> None:
     assert conn.execute("select next_due()").fetchone() == (None,)
     conn.execute("select pause_queue('mail', clock_timestamp() + interval '1 hour')")
     (due,) = conn.execute("select next_due()").fetchone() or (0.0,)
@@ -74,7 +74,7 @@ def test_worker_that_falls_asleep_knows_the_end_of_a_pause(conn: Connection) -> 
     assert conn.execute("select next_due()").fetchone() == (None,)
 
 
-def test_maintenance_removes_a_pause_that_has_ended_and_notifies(conn: Connection, connect: Connect) -> None:
+def test_maintenance_deletes_a_pause_that_has_ended_and_notifies(conn: Connection, connect: Connect) -> None:
     sleeper = connect()
     (worker,) = sleeper.execute("select register_worker('w')").fetchone() or (0,)
     sleeper.execute("listen pgjobq")
@@ -88,9 +88,7 @@ def test_maintenance_removes_a_pause_that_has_ended_and_notifies(conn: Connectio
 
 
 @pytest.mark.parametrize("call", ["resume_queue('mail')", "pause_queue('mail', clock_timestamp() + interval '1 hour')"])
-def test_worker_is_notified_when_a_pause_begins_that_ends_by_itself_and_when_one_is_ended(
-    conn: Connection, connect: Connect, call: str
-) -> None:
+def test_worker_is_notified_when_a_pause_gets_an_end_or_is_ended(conn: Connection, connect: Connect, call: str) -> None:
     sleeper = connect()
     (worker,) = sleeper.execute("select register_worker('w')").fetchone() or (0,)
     sleeper.execute("listen pgjobq")
@@ -101,8 +99,8 @@ def test_worker_is_notified_when_a_pause_begins_that_ends_by_itself_and_when_one
     assert [notify.payload for notify in sleeper.notifies(timeout=2, stop_after=1)] == ["mail"]
 
 
-def test_paused_queue_is_no_reason_to_look_again(conn: Connection) -> None:
-    """A worker that watches would pass over those that did not answer."""
+def test_paused_queue_does_not_count_as_waiting(conn: Connection) -> None:
+    """Otherwise the watching worker would pass over workers that did not answer."""
     enqueue(conn, "a", queue="mail")
     waiting = "select waiting from watch_workers(1, %s)"
     assert conn.execute(waiting, [None]).fetchone() == (True,)
@@ -111,18 +109,18 @@ def test_paused_queue_is_no_reason_to_look_again(conn: Connection) -> None:
     assert conn.execute(waiting, [["mail"]]).fetchone() == (False,)
 
 
-def test_claim_that_was_under_way_when_the_pause_was_committed(conn: Connection, connect: Connect) -> None:
+def test_pause_takes_effect_at_its_commit(conn: Connection, connect: Connect) -> None:
     enqueue(conn, "a", queue="mail")
     other = connect()
     other.autocommit = False
     other.execute("select pause_queue('mail')")
-    assert claimed(conn, limit=1) == ["a"]  # the pause is not committed
+    assert claimed(conn, limit=1) == ["a"]  # the pause is not committed yet
     enqueue(conn, "b", queue="mail")
     other.commit()
     assert claimed(conn) == []
 
 
-def test_who_paused_it_and_why(conn: Connection) -> None:
+def test_pause_records_who_paused_and_why(conn: Connection) -> None:
     conn.execute("select pause_queue('mail', null, 'the provider is down')")
     (me,) = conn.execute("select session_user").fetchone() or ("",)
     row = "select paused, paused_until, paused_by, reason from queues where name = 'mail'"
@@ -142,7 +140,7 @@ def test_who_paused_it_and_why(conn: Connection) -> None:
         ("pause_type(repeat('x', 256))", "^type: 'x+' is not the name of a type"),
     ],
 )
-def test_bad_pause_is_refused(conn: Connection, call: str, message: str) -> None:
+def test_invalid_pause_is_refused(conn: Connection, call: str, message: str) -> None:
     with pytest.raises(psycopg.Error, match=message) as caught:
         conn.execute(f"select {call}")
     assert (caught.value.sqlstate, bool(caught.value.diag.message_hint)) == ("JQ001", True)
@@ -150,7 +148,7 @@ def test_bad_pause_is_refused(conn: Connection, call: str, message: str) -> None
 
 
 @pytest.mark.parametrize("queues", [None, ["default"], ["default", "other"]])
-def test_job_that_was_not_started_in_time_is_cancelled_at_the_claim(conn: Connection, queues: list[str] | None) -> None:
+def test_expired_job_is_cancelled_at_the_claim(conn: Connection, queues: list[str] | None) -> None:
     enqueue(conn, "old", "new", "none")
     conn.execute("update jobs set expires_at = clock_timestamp() where id = 'old'")
     conn.execute("update jobs set expires_at = clock_timestamp() + interval '1 hour' where id = 'new'")
@@ -160,7 +158,7 @@ def test_job_that_was_not_started_in_time_is_cancelled_at_the_claim(conn: Connec
     assert conn.execute("select count(*) from ready").fetchone() == (0,)
 
 
-def test_claim_finds_its_jobs_behind_many_that_have_expired(conn: Connection) -> None:
+def test_claim_finds_its_job_after_many_expired_jobs(conn: Connection) -> None:
     conn.execute("select enqueue_jobs(array_fill('t'::text, array[5000]))")
     conn.execute("update jobs set expires_at = clock_timestamp()")
     enqueue(conn, "last")
@@ -169,7 +167,7 @@ def test_claim_finds_its_jobs_behind_many_that_have_expired(conn: Connection) ->
     assert conn.execute("select count(*) from jobs where status = 'cancelled'").fetchone() == (5000,)
 
 
-def test_expired_job_that_another_transaction_holds_is_left_to_a_later_claim(
+def test_expired_job_that_another_transaction_holds_is_cancelled_by_a_later_claim(
     conn: Connection, connect: Connect
 ) -> None:
     enqueue(conn, "a")
@@ -183,7 +181,7 @@ def test_expired_job_that_another_transaction_holds_is_left_to_a_later_claim(
     assert conn.execute("select status from get_job('a')").fetchone() == ("cancelled",)
 
 
-def test_retry_of_a_job_that_has_expired_is_not_started(conn: Connection) -> None:
+def test_expired_job_does_not_start_again_after_a_retry(conn: Connection) -> None:
     enqueue(conn, "a")
     conn.execute("update jobs set expires_at = clock_timestamp() + interval '1 hour'")
     ((claim,),) = conn.execute("select claim_id from claim_jobs(1)").fetchall()
@@ -193,7 +191,7 @@ def test_retry_of_a_job_that_has_expired_is_not_started(conn: Connection) -> Non
     assert conn.execute("select status, error from get_job('a')").fetchone() == ("cancelled", "expired")
 
 
-def test_retry_by_an_operator_lifts_the_expiry(conn: Connection) -> None:
+def test_retry_by_an_operator_removes_the_expiry(conn: Connection) -> None:
     enqueue(conn, "a")
     conn.execute("update jobs set expires_at = clock_timestamp()")
     assert claimed(conn) == []

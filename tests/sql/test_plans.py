@@ -1,4 +1,4 @@
-"""Plans: what runs hot walks its index, on tables that are huge, new, or described by wrong statistics."""
+"""Plans: hot statements use their indexes on tables that are huge, new, or have wrong statistics."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def big(pg_server: Any) -> Iterator[Connection]:
 
 
 def plans_of(conn: Connection, query: str) -> str:
-    """The plans of all statements that a call runs, as auto_explain logs them, with actual rows."""
+    """Return the plans of all statements that a call runs, as auto_explain logs them, with actual rows."""
     logged: list[str] = []
 
     def note(notice: psycopg.errors.Diagnostic) -> None:
@@ -68,13 +68,13 @@ def plans_of(conn: Connection, query: str) -> str:
 
 
 def pages_read(plan: str) -> int:
-    """Buffers touched, the largest count of any node."""
+    """Return the largest number of buffers that a node of the plan read."""
     counts = [sum(map(int, re.findall(r"(?:hit|read)=(\d+)", line))) for line in re.findall(r"Buffers: (.*)", plan)]
     return max(counts, default=0)
 
 
 def walked(plan: str) -> list[str]:
-    """The nodes that read a table of many rows from end to end: a scan of it, or of an index without a condition."""
+    """Return the nodes that scan a whole large table, or a whole index without a condition."""
     nodes = re.split(r"\n(?=\s*->|\S)", plan)
     scans = [node for node in nodes if re.search(r" on (jobs|ready|scheduled|claims)\b", node.split("\n")[0])]
     return [
@@ -85,7 +85,7 @@ def walked(plan: str) -> list[str]:
 
 
 def most_sorted(plan: str) -> int:
-    """How many rows the largest of all sorts had to sort."""
+    """Return the number of rows of the largest sort."""
     sorts = re.findall(r"-> +(?:Incremental )?Sort .*rows=([\d.]+) loops=", plan)
     return max((int(float(rows)) for rows in sorts), default=0)
 
@@ -94,7 +94,7 @@ SETTLED = "from (select id, unnest(job_ids) as job_id from claims where worker_i
 SETTLE = f"select complete_jobs(1, array_agg(job_id), array_agg(id)) {SETTLED}"
 
 
-def test_claim_walks_its_index(big: Connection) -> None:
+def test_claim_uses_its_index(big: Connection) -> None:
     big.execute("select enqueue_jobs(array_fill('t'::text, array[300]))")
     plan = plans_of(big, "select from claim_jobs(1, '{default}', 200)")
     assert "Index Scan using ready_claim on ready" in plan
@@ -105,8 +105,8 @@ def test_claim_walks_its_index(big: Connection) -> None:
 
 
 @pytest.mark.parametrize("queues", ["null", "'{default,other}'"])
-def test_claims_of_many_queues_do_not_walk_what_was_taken(connect: Callable[..., Connection], queues: str) -> None:
-    """Beside a long line, behind floors, and while an old snapshot keeps vacuum from what was taken."""
+def test_claims_of_many_queues_do_not_scan_taken_places(connect: Callable[..., Connection], queues: str) -> None:
+    """There is a long line behind floors, and an old snapshot keeps vacuum from removing taken places."""
     conn, old = connect(), connect(autocommit=False)
     conn.execute("select register_worker('by hand')")
     old.execute("set transaction isolation level repeatable read")
@@ -143,8 +143,8 @@ def test_claim_of_hundreds_of_queues_reads_a_few_places_of_each(connect: Callabl
         assert pages_read(plan) < 300 * 13 + 60 * batch
 
 
-def test_claim_of_nothing_touches_next_to_nothing(big: Connection) -> None:
-    big.execute("select from claim_jobs(1, '{nobody}', 200)")  # reads the catalogs
+def test_claim_of_an_empty_queue_reads_few_pages(big: Connection) -> None:
+    big.execute("select from claim_jobs(1, '{nobody}', 200)")  # this call reads the catalogs
     plan = plans_of(big, "select from claim_jobs(1, '{nobody}', 200)")
     assert pages_read(plan) < 60
 
@@ -155,20 +155,20 @@ def test_claim_past_orphans_never_scans_jobs(big: Connection) -> None:
     )
     big.execute("update jobs set status = 'cancelled', finished_at = now() where queue = 'orphans'")
     plan = plans_of(big, "select from claim_jobs(1, '{orphans}', 10)")
-    assert "postponed" in plan  # drop_orphans is among them
+    assert "postponed" in plan  # one of the plans is that of drop_orphans
     assert walked(plan) == []
     assert pages_read(plan) < 500 * 40
     assert big.execute("select count(*) from ready where queue = 'orphans'").fetchone() == (0,)
 
 
-def test_claim_past_jobs_that_were_postponed_to_one_moment(connect: Callable[..., Connection]) -> None:
+def test_claim_past_many_jobs_with_the_same_execute_at_is_not_quadratic(connect: Callable[..., Connection]) -> None:
     conn = connect()
     conn.execute("select register_worker('by hand')")
     conn.execute("select enqueue_jobs(array_fill('t'::text, array[1500]))")
     conn.execute("update jobs set execute_at = now() + interval '1 day'")
     plan = plans_of(conn, "select from claim_jobs(1, '{default}', 10)")
     assert walked(plan) == []
-    assert pages_read(plan) < 1500 * 40  # not each of them for each
+    assert pages_read(plan) < 1500 * 40  # the claim must not read every job for every job
     assert conn.execute("select count(*) from ready").fetchone() == (0,)
     assert conn.execute("select count(*) from scheduled").fetchone() == (1500,)
 
@@ -186,7 +186,7 @@ def test_claim_past_jobs_that_were_postponed_to_one_moment(connect: Callable[...
         "cancel_job(%(id)s)",
     ],
 )
-def test_settling_goes_by_the_key(big: Connection, settle: str) -> None:
+def test_settling_uses_the_primary_key(big: Connection, settle: str) -> None:
     for _ in range(2):  # the first call reads the catalogs
         big.execute("select enqueue_job('t', queue => 'settle')")
         started = big.execute("select id, claim_id from claim_jobs(1, '{settle}', 10)").fetchall()
@@ -199,7 +199,7 @@ def test_settling_goes_by_the_key(big: Connection, settle: str) -> None:
     assert pages_read(plan) < 100
 
 
-def test_promote_walks_its_index(big: Connection) -> None:
+def test_promote_uses_its_index(big: Connection) -> None:
     big.execute("insert into jobs (id, type, queue, execute_at) values ('soon', 't', 'soon', now() + interval '1 s')")
     big.execute("update scheduled set execute_at = now() - interval '1 s' where job_id = 'soon'")
     plan = plans_of(big, "select promote_jobs()")
@@ -209,7 +209,7 @@ def test_promote_walks_its_index(big: Connection) -> None:
     assert big.execute("select count(*) from ready where job_id = 'soon'").fetchone() == (1,)
 
 
-def test_rescue_finds_the_jobs_of_the_dead_by_their_key(big: Connection) -> None:
+def test_rescue_finds_the_jobs_of_a_dead_worker_by_their_key(big: Connection) -> None:
     big.execute("select enqueue_jobs('{t,t}', queues => '{dead,dead}')")
     big.execute("insert into workers (id, name) overriding system value values (777, 'dead')")
     big.execute("select from claim_jobs(777, '{dead}', 10)")
@@ -220,7 +220,7 @@ def test_rescue_finds_the_jobs_of_the_dead_by_their_key(big: Connection) -> None
     assert big.execute("select count(*) from jobs where queue = 'dead' and status = 'pending'").fetchone() == (2,)
 
 
-def test_prune_walks_its_index(big: Connection) -> None:
+def test_prune_uses_its_index(big: Connection) -> None:
     plan = plans_of(big, "select prune_jobs('7 days', max_jobs => 500)")
     assert "Index Scan using jobs_created_at on jobs" in plan
     assert "Seq Scan on jobs" not in plan
@@ -228,11 +228,11 @@ def test_prune_walks_its_index(big: Connection) -> None:
     assert big.execute("select count(*) from jobs where id between 'done-1' and 'done-4'").fetchone() != (0,)
 
 
-def test_prune_goes_on_without_walking_what_was_passed_by(big: Connection) -> None:
+def test_prune_continues_without_scanning_what_it_passed(big: Connection) -> None:
     big.execute("alter table jobs set (autovacuum_enabled = off)")
-    for _ in range(20):  # leaves 20,000 dead entries at the head of the index
+    for _ in range(20):  # this leaves 20,000 dead entries at the start of the index
         big.execute("select prune_jobs('7 days')")
-    big.execute(  # and kept ones behind them
+    big.execute(  # jobs that are kept follow
         """update jobs set status = 'failed', failed_at = finished_at
             where id = any (array(select id from jobs where status = 'completed' order by created_at, id limit 20000))"""
     )
@@ -265,14 +265,14 @@ def pages_of_jobs(conn: Connection) -> int:
         ("select count(*) from job_stats", 6000),
     ],
 )
-def test_looking_is_cheap(big: Connection, call: str, most: int) -> None:
+def test_reading_functions_read_few_pages(big: Connection, call: str, most: int) -> None:
     plan = plans_of(big, call)
     assert "Seq Scan on jobs" not in "\n".join(line for line in plan.splitlines() if "never executed" not in line)
     assert pages_read(plan) < most
 
 
 def test_misplaced_jobs_are_found_in_one_scan(big: Connection) -> None:
-    """Whose rows are looked up in a hash, and not one by one."""
+    """The scan looks up places and claims in hash tables, not one by one."""
     plan = plans_of(big, "select count(*) from misplaced_jobs()")
     assert len(re.findall("Seq Scan on jobs", plan)) == 1
     assert re.search(r"Hash (Right )?Anti Join", plan)
@@ -280,19 +280,19 @@ def test_misplaced_jobs_are_found_in_one_scan(big: Connection) -> None:
     assert pages_read(plan) < 3 * pages_of_jobs(big)
 
 
-def test_repair_goes_by_the_key(big: Connection) -> None:
+def test_repair_uses_the_primary_key(big: Connection) -> None:
     big.execute("set session_replication_role = replica")
     big.execute("insert into jobs (id, type) select 'bare-' || n, 't' from generate_series(1, 2000) as n")
     big.execute("set session_replication_role = origin")
     try:
         plan = plans_of(big, "select placed from repair_jobs(5000)")
-        assert len(re.findall("Seq Scan on jobs", plan)) == 1  # misplaced_jobs
+        assert len(re.findall("Seq Scan on jobs", plan)) == 1  # the scan of misplaced_jobs
         assert "Join Filter: (jobs.id = job.id)" not in plan
     finally:
         big.execute("delete from jobs where id like 'bare-%'; delete from ready where job_id like 'bare-%'")
 
 
-def test_stats_estimate_what_they_do_not_count(big: Connection) -> None:
+def test_stats_estimate_counts_of_finished_jobs(big: Connection) -> None:
     rows = big.execute("select queue, jobs, estimated from job_stats where status = 'completed'").fetchall()
     assert len(rows) == 1
     queue, jobs, estimated = rows[0]
@@ -306,11 +306,11 @@ def test_stats_estimate_what_they_do_not_count(big: Connection) -> None:
 def test_plans_do_not_depend_on_statistics(
     connect: Callable[..., Connection], statistics: str, batch: int, queues: str
 ) -> None:
-    """Planned while the tables are tiny or described wrongly, and kept while they grow."""
+    """The session plans while the tables are tiny or have wrong statistics, and keeps the plans while they grow."""
     conn = connect()
     if statistics == "empty":
         conn.execute("analyze")
-    # Plans are made now, and kept by the session.
+    # The session makes its plans here and keeps them.
     conn.execute("select register_worker('by hand')")
     conn.execute("select enqueue_job('t', job_id => 'first')")
     conn.execute(f"select from claim_jobs(1, {queues}, 5)")
@@ -321,7 +321,7 @@ def test_plans_do_not_depend_on_statistics(
             "select enqueue_jobs(array_fill('t'::text, array[20]), queues => array(select 'q' || n from generate_series(1, 20) as n))"
         )
     if statistics == "pending":
-        conn.execute("analyze")  # says that none is running
+        conn.execute("analyze")  # the statistics say that no job is running
     for orphans in (0, 50):
         conn.execute(
             "update jobs set status = 'cancelled' where id = any (array(select job_id from ready order by seq limit %s))",
@@ -330,7 +330,7 @@ def test_plans_do_not_depend_on_statistics(
         claim = plans_of(
             conn, f"create temp table got on commit drop as select id from claim_jobs(1, {queues}, {batch})"
         )
-        assert ("postponed" in claim) == (orphans > 0)  # the work of drop_orphans
+        assert ("postponed" in claim) == (orphans > 0)  # this is the plan of drop_orphans
         assert "Index Scan using ready_claim on ready" in claim
         assert conn.execute("select cardinality(job_ids) from claims").fetchall() == [(batch,)]
         settle = plans_of(conn, SETTLE)
@@ -359,9 +359,9 @@ WORK = """
 """
 
 
-@pytest.mark.parametrize("workers", ["nobody else", "a fleet"])
-def test_nothing_hot_is_planned_anew(connect: Callable[..., Connection], workers: str) -> None:
-    """Jobs go through: alone; beside one that sleeps and is rung for them, one of another queue, and one that polls."""
+@pytest.mark.parametrize("workers", ["no other worker", "a fleet"])
+def test_hot_statements_are_not_planned_again(connect: Callable[..., Connection], workers: str) -> None:
+    """Beside no other worker, and beside a sleeping worker, a worker of another queue, and a polling worker."""
     conn = connect()
     conn.execute("create extension if not exists pg_stat_statements schema public")
     conn.execute("select register_worker('by hand')")
@@ -377,7 +377,7 @@ def test_nothing_hot_is_planned_anew(connect: Callable[..., Connection], workers
     conn.execute("create temp table got as select * from claim_jobs(1)")
 
     def work() -> None:
-        for _ in range(8):  # more often than PostgreSQL tries plans for the arguments of a single call
+        for _ in range(8):  # PostgreSQL tries custom plans for the first five calls
             for statement in WORK.split(";"):
                 conn.execute(statement)
 

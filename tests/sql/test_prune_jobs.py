@@ -1,4 +1,4 @@
-"""prune_jobs: what is old enough, from where to go on, and one caller at a time."""
+"""prune_jobs: which jobs are old enough, where the next batch continues, and one caller at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("workers")
 
 
 def add(conn: Connection, id_: str, status: str, created: int, finished: int | None = None) -> None:
-    """A job that was created, and finished, so many days ago."""
+    """Add a job that was created and finished this many days ago."""
     conn.execute(
         """insert into jobs (id, type, status, created_at, finished_at, failed_at)
            select %s, 't', s, now() - make_interval(days => %s), at, case s when 'failed' then at end
@@ -35,9 +35,9 @@ def prune(conn: Connection, *arguments: Any, **more: Any) -> Any:
     return conn.execute(query, [*arguments, *more.values()]).fetchone()
 
 
-def test_only_what_finished_long_enough_ago_and_has_that_status_goes(conn: Connection) -> None:
+def test_only_old_jobs_with_a_given_status_are_deleted(conn: Connection) -> None:
     add(conn, "a", "completed", 9, 8)
-    add(conn, "b", "completed", 9, 1)  # finished since
+    add(conn, "b", "completed", 9, 1)  # finished less than 7 days ago
     add(conn, "c", "cancelled", 9, 8)
     add(conn, "d", "failed", 9, 8)
     add(conn, "e", "pending", 9)
@@ -51,7 +51,7 @@ def test_only_what_finished_long_enough_ago_and_has_that_status_goes(conn: Conne
     assert ids(conn) == "er"
 
 
-def test_jobs_of_other_queues_stay(conn: Connection) -> None:
+def test_jobs_of_other_queues_are_kept(conn: Connection) -> None:
     for id_ in "abc":
         add(conn, id_, "completed", 9, 8)
     conn.execute("update jobs set queue = id")
@@ -59,12 +59,12 @@ def test_jobs_of_other_queues_stay(conn: Connection) -> None:
     assert ids(conn) == "b"
 
 
-def test_batches_go_on_after_what_was_reached(conn: Connection) -> None:
+def test_batches_continue_after_the_previous_one(conn: Connection) -> None:
     for n, id_ in enumerate("abcde"):
         add(conn, id_, "completed", 30 - n, 8)
     pruned, at, id_ = prune(conn, "7 days", ["completed"], 2)
     assert (pruned, id_, ids(conn)) == (2, "b", "cde")
-    add(conn, "0", "completed", 40, 8)  # behind what was reached: not walked again
+    add(conn, "0", "completed", 40, 8)  # this job is behind the last batch, so the next one skips it
     pruned, at, id_ = prune(conn, "7 days", ["completed"], 2, after_created_at=at, after_id=id_)
     assert (pruned, id_, ids(conn)) == (2, "d", "0e")
     pruned, at, id_ = prune(conn, "7 days", ["completed"], 2, after_created_at=at, after_id=id_)
@@ -74,7 +74,7 @@ def test_batches_go_on_after_what_was_reached(conn: Connection) -> None:
     assert prune(conn, "7 days", ["completed"], 2)[0] == 1
 
 
-def test_jobs_of_one_transaction_are_told_apart_by_their_ids(conn: Connection) -> None:
+def test_jobs_with_the_same_created_at_are_ordered_by_id(conn: Connection) -> None:
     conn.execute(
         """insert into jobs (id, type, status, created_at, finished_at)
            select 'n' || n, 't', 'completed', now() - interval '1 day', now() from generate_series(1, 9) as n"""
@@ -87,7 +87,7 @@ def test_jobs_of_one_transaction_are_told_apart_by_their_ids(conn: Connection) -
     assert counts == [2, 2, 2, 2, 1]
 
 
-def test_what_another_holds_is_skipped(connect: Connect, conn: Connection) -> None:
+def test_jobs_locked_by_another_transaction_are_skipped(connect: Connect, conn: Connection) -> None:
     for id_ in "ab":
         add(conn, id_, "completed", 9, 8)
     holder = connect(autocommit=False)
@@ -96,12 +96,12 @@ def test_what_another_holds_is_skipped(connect: Connect, conn: Connection) -> No
     assert ids(conn) == "a"
 
 
-def test_one_prunes_at_a_time_and_the_other_is_told(connect: Connect, conn: Connection) -> None:
+def test_only_one_caller_prunes_at_a_time(connect: Connect, conn: Connection) -> None:
     for id_ in "ab":
         add(conn, id_, "completed", 9, 8)
     first = connect(autocommit=False)
     assert prune(first, "7 days", ["completed"], 1)[0] == 1
-    # Its lock is that of a minute, so that it holds others up no longer. Should the next one begin just now: take that, too.
+    # The lock is for the current minute, so that it blocks others no longer. Lock the next minute too, in case it begins now.
     held = "select objid::int from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
     ((minute,),) = first.execute(held).fetchall()
     now = conn.execute("select extract(epoch from clock_timestamp()) / 60").fetchone() or (0,)
@@ -123,7 +123,7 @@ def test_one_prunes_at_a_time_and_the_other_is_told(connect: Connect, conn: Conn
         ([None, ["completed"], 1], "older_than: "),
     ],
 )
-def test_what_makes_no_sense_is_refused(conn: Connection, arguments: list[Any], message: str) -> None:
+def test_invalid_arguments_are_refused(conn: Connection, arguments: list[Any], message: str) -> None:
     add(conn, "a", "completed", 9, 8)
     with pytest.raises(psycopg.Error, match=message) as refused:
         prune(conn, *arguments)

@@ -1,4 +1,4 @@
-"""register_worker, rescue_jobs and their kin: whose lock has fallen loses its jobs, and nobody else."""
+"""register_worker, rescue_jobs and related functions: only a worker that has lost its key loses its jobs."""
 
 from __future__ import annotations
 
@@ -7,24 +7,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from helpers.calls import register
-from helpers.until import until
+from helpers.calls import end, register
 
 Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 
 
-COMPLETE = "select complete_jobs(%s, '{a}', '{1}')"  # the first claim of the database
-
-
-def end(session: Connection, watcher: Connection) -> None:
-    """Close a session, and wait until the server has noticed: its locks fall when its backend ends."""
-    pid = session.info.backend_pid
-    session.close()
-    until(
-        lambda: watcher.execute("select count(*) from pg_stat_activity where pid = %s", [pid]).fetchone() == (0,),
-        seconds=30,
-    )
+COMPLETE = "select complete_jobs(%s, '{a}', '{1}')"  # the first claim in a database has the id 1
 
 
 def rescue(conn: Connection, grace: str = "0") -> tuple[int, int, int]:
@@ -35,7 +24,7 @@ def rescue(conn: Connection, grace: str = "0") -> tuple[int, int, int]:
 
 @pytest.fixture
 def held(connect: Connect, conn: Connection) -> tuple[Connection, int]:
-    """A worker's session, and its id: it runs job a."""
+    """The session and the id of a worker that runs job a."""
     session = connect()
     worker = register(session)
     conn.execute("select enqueue_job('t', job_id => 'a')")
@@ -49,7 +38,7 @@ def test_live_worker_keeps_its_jobs_however_long_they_run(conn: Connection, held
     assert conn.execute("select status from jobs").fetchone() == ("running",)
 
 
-def test_jobs_of_a_dead_worker_go_back(conn: Connection, held: tuple[Connection, int]) -> None:
+def test_jobs_of_a_dead_worker_are_rescued(conn: Connection, held: tuple[Connection, int]) -> None:
     session, worker = held
     end(session, conn)
     assert rescue(conn) == (1, 0, 1)
@@ -65,7 +54,7 @@ def test_jobs_of_a_dead_worker_go_back(conn: Connection, held: tuple[Connection,
     assert [row[0] for row in conn.execute("select id from claim_jobs(register_worker('w'))")] == ["a"]
 
 
-def test_grace_counts_from_the_first_suspicion(conn: Connection, held: tuple[Connection, int]) -> None:
+def test_grace_period_starts_when_the_worker_is_first_suspected(conn: Connection, held: tuple[Connection, int]) -> None:
     session, worker = held
     end(session, conn)
     assert rescue(conn, "2 s") == (0, 0, 1)
@@ -90,7 +79,7 @@ def test_worker_that_reconnects_within_the_grace_keeps_its_jobs(
     assert again.execute(COMPLETE, [worker]).fetchall() == []
 
 
-def test_worker_that_comes_back_too_late_is_a_new_one(
+def test_worker_that_reconnects_too_late_gets_a_new_id(
     connect: Connect, conn: Connection, held: tuple[Connection, int]
 ) -> None:
     session, worker = held
@@ -102,7 +91,7 @@ def test_worker_that_comes_back_too_late_is_a_new_one(
     assert again.execute(COMPLETE, [fresh]).fetchall() == [("a",)]
 
 
-def test_worker_that_comes_back_during_its_rescue_is_told_to_try_again(
+def test_worker_that_reconnects_during_its_rescue_must_try_again(
     connect: Connect, conn: Connection, held: tuple[Connection, int]
 ) -> None:
     session, worker = held
@@ -127,7 +116,7 @@ def test_worker_that_comes_back_during_its_rescue_is_told_to_try_again(
         (9, "2", "try 1 of 10, crash 2 of 2"),
     ],
 )
-def test_job_that_kills_its_workers_fails_in_the_end(
+def test_job_that_kills_its_workers_fails_after_some_crashes(
     connect: Connect, conn: Connection, max_retries: int, max_crashes: str | None, told: str
 ) -> None:
     conn.execute("select enqueue_job('t', job_id => 'poison', max_retries => %s)", [max_retries])
@@ -145,8 +134,8 @@ def test_job_that_kills_its_workers_fails_in_the_end(
     assert f"{told}); it failed because of its crashes" in row[3]
 
 
-def test_tries_used_up_by_errors_leave_the_crashes_theirs(connect: Connect, conn: Connection) -> None:
-    """A job with one retry: crashes before, between and after its first error cost it neither of its two tries."""
+def test_crashes_are_not_counted_as_tries(connect: Connect, conn: Connection) -> None:
+    """A job with one retry crashes before, between and after its errors, and still gets its two tries."""
     conn.execute("select enqueue_job('t', job_id => 'a', max_retries => 1)")
     seen = "select status, attempts, crashes from jobs"
     worker, start = register(conn), None
@@ -159,7 +148,7 @@ def test_tries_used_up_by_errors_leave_the_crashes_theirs(connect: Connect, conn
             assert conn.execute(seen).fetchone() == ("pending", errors - 1 + crashes, crashes)
         start = conn.execute("select claim_id, attempts - crashes from claim_jobs(%s)", [worker]).fetchone()
         assert start is not None
-        assert start[1] == errors  # what a worker compares with max_retries
+        assert start[1] == errors  # a worker compares this number with max_retries
         if errors == 1:
             conn.execute("select retry_job('a', 0, 'boom', %s)", [start[0]])
             assert conn.execute(seen).fetchone() == ("pending", 1, 0)
@@ -169,14 +158,14 @@ def test_tries_used_up_by_errors_leave_the_crashes_theirs(connect: Connect, conn
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "pending"])
-def test_retry_by_hand_begins_the_crashes_again(connect: Connect, conn: Connection, state: str) -> None:
+def test_retry_by_an_operator_resets_the_crashes(connect: Connect, conn: Connection, state: str) -> None:
     conn.execute("select enqueue_job('t', job_id => 'a', max_retries => 0)")
     conn.execute("update jobs set status = %s, attempts = 3, crashes = 3", [state])
     assert conn.execute("select retry_job('a')").fetchone() == (True,)
     assert conn.execute("select status, attempts, crashes from jobs").fetchone() == ("pending", 0, 0)
 
 
-def test_rescue_tells_of_each_dead_worker(connect: Connect, conn: Connection) -> None:
+def test_rescue_reports_each_dead_worker(connect: Connect, conn: Connection) -> None:
     ends = []
     for name, job_ids in (("one", "{a,b}"), ("two", "{c}"), ("idle", "{}")):
         conn.execute(
@@ -206,7 +195,7 @@ def test_rescue_tells_of_each_dead_worker(connect: Connect, conn: Connection) ->
     assert conn.execute("select dead from rescue_jobs('0')").fetchone() == ([],)
 
 
-def test_crashes_count_one_after_the_other(connect: Connect, conn: Connection) -> None:
+def test_job_that_ends_without_a_crash_resets_the_count(connect: Connect, conn: Connection) -> None:
     conn.execute("select enqueue_job('t', job_id => 'a', max_retries => 9)")
     crashes = "select crashes from jobs"
     for ending in ("retry_job('a', 0, 'x', %s)", "fail_job('a', %s, 'x')", "complete_jobs(0, '{a}', array[%s])"):
@@ -217,9 +206,9 @@ def test_crashes_count_one_after_the_other(connect: Connect, conn: Connection) -
         assert conn.execute(crashes).fetchone() == (0,)
 
 
-def test_rescues_at_once_share_the_dead(connect: Connect, held: tuple[Connection, int]) -> None:
+def test_concurrent_rescues_share_the_dead_workers(connect: Connect, held: tuple[Connection, int]) -> None:
     one, two = connect(autocommit=False), connect()
-    two.execute("set statement_timeout = '5s'")  # it must not wait
+    two.execute("set statement_timeout = '5s'")  # the rescue must not wait
     later = connect()
     later.execute("select enqueue_job('t', job_id => 'b')")
     later.execute("select from claim_jobs(%s)", [register(later)])
@@ -233,7 +222,7 @@ def test_rescues_at_once_share_the_dead(connect: Connect, held: tuple[Connection
     assert two.execute("select id, status, crashes from jobs order by id").fetchall() == [("a", "pending", 1), ("b", "pending", 1)]  # fmt: skip
 
 
-def test_rescue_waits_for_no_job_that_another_holds(
+def test_rescue_skips_jobs_that_another_transaction_holds(
     connect: Connect, conn: Connection, held: tuple[Connection, int]
 ) -> None:
     session, worker = held
@@ -251,7 +240,7 @@ def test_rescue_waits_for_no_job_that_another_holds(
     assert conn.execute("select count(*) from claims").fetchone() == (0,)
 
 
-def test_rescue_leaves_a_worker_whose_claim_is_under_way_to_the_next(
+def test_worker_with_an_open_claim_is_rescued_later(
     connect: Connect, conn: Connection, held: tuple[Connection, int]
 ) -> None:
     session, worker = held
@@ -266,7 +255,7 @@ def test_rescue_leaves_a_worker_whose_claim_is_under_way_to_the_next(
 
 
 @pytest.mark.parametrize("max_retries", [0, 3])
-def test_retired_worker_gives_its_jobs_back_at_once(
+def test_retired_worker_releases_its_jobs_at_once(
     conn: Connection, held: tuple[Connection, int], max_retries: int
 ) -> None:
     session, worker = held
@@ -277,7 +266,7 @@ def test_retired_worker_gives_its_jobs_back_at_once(
     assert conn.execute("select count(*) from workers").fetchone() == (0,)
 
 
-def test_heartbeat_in_place_of_a_lock(connect: Connect, conn: Connection) -> None:
+def test_heartbeat_replaces_the_key(connect: Connect, conn: Connection) -> None:
     worker = register(conn, heartbeat=True)
     conn.execute("select enqueue_job('t')")
     conn.execute("select from claim_jobs(%s)", [worker])
@@ -291,7 +280,7 @@ def test_heartbeat_in_place_of_a_lock(connect: Connect, conn: Connection) -> Non
     assert conn.execute("select heartbeat_worker(%s)", [worker]).fetchone() == (False,)
 
 
-def test_what_was_claimed_without_an_answer_is_given_back(conn: Connection) -> None:
+def test_claim_whose_answer_was_lost_is_released(conn: Connection) -> None:
     conn.execute("select enqueue_jobs('{t,t}', job_ids => '{a,b}')")
     worker = register(conn)
     known = conn.execute("select claim_id from claim_jobs(%s)", [worker]).fetchone()
@@ -303,7 +292,7 @@ def test_what_was_claimed_without_an_answer_is_given_back(conn: Connection) -> N
     ]
 
 
-def test_worker_status(conn: Connection, held: tuple[Connection, int]) -> None:
+def test_worker_status_shows_the_state_of_a_worker(conn: Connection, held: tuple[Connection, int]) -> None:
     session, worker = held
     session.execute("select set_worker_state(%s, 'asleep')", [worker])
     row = conn.execute("select id, name, queues, alive, asleep, running from worker_status").fetchone()

@@ -1,4 +1,4 @@
-"""Roles may do what they are for, and see nothing else; job_stats counts."""
+"""Each role can do what it is for and nothing else. job_stats counts the jobs."""
 
 from __future__ import annotations
 
@@ -63,18 +63,18 @@ MAY_NOT = {
 
 
 @pytest.mark.parametrize(("role", "statement"), [(role, one) for role, many in MAY.items() for one in many])
-def test_role_may(conn: Connection, role: str, statement: str) -> None:
+def test_role_is_allowed(conn: Connection, role: str, statement: str) -> None:
     with acting_as(conn, role):
         conn.execute(statement)
 
 
 @pytest.mark.parametrize(("role", "statement"), [(role, one) for role, many in MAY_NOT.items() for one in many])
-def test_role_may_not(conn: Connection, role: str, statement: str) -> None:
+def test_role_is_denied(conn: Connection, role: str, statement: str) -> None:
     with acting_as(conn, role), pytest.raises(psycopg.errors.InsufficientPrivilege):
         conn.execute(statement)
 
 
-def test_stranger_may_nothing(connect: Callable[..., Connection]) -> None:
+def test_other_role_is_denied_everything(connect: Callable[..., Connection]) -> None:
     conn = connect()
     conn.execute("drop role if exists pgjobq_test_stranger")
     conn.execute("create role pgjobq_test_stranger")
@@ -87,7 +87,7 @@ def test_stranger_may_nothing(connect: Callable[..., Connection]) -> None:
 
 
 @pytest.mark.usefixtures("workers")
-def test_job_stats(conn: Connection) -> None:
+def test_job_stats_counts_by_queue_and_status(conn: Connection) -> None:
     conn.execute(
         "select enqueue_jobs(array_fill('t'::text, array[6]), queues => '{a,a,a,a,b,b}', job_ids => '{1,2,3,4,5,6}')"
     )
@@ -110,8 +110,8 @@ def test_job_stats(conn: Connection) -> None:
     assert ages["a", "running"] is None
 
 
-def test_job_stats_with_many_pending_jobs(conn: Connection) -> None:
-    """Exact while the table is small; test_plans.py has a large one."""
+def test_job_stats_counts_many_pending_jobs_exactly(conn: Connection) -> None:
+    """The counts are exact while the table is small. test_plans.py has a large table."""
     conn.execute("select enqueue_jobs(array_fill('t'::text, array[12000]))")
     rows = conn.execute("select queue, status, jobs, estimated, oldest_due_age is not null from job_stats").fetchall()
     assert rows == [("default", "pending", 12000, False, True)]

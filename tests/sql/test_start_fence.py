@@ -1,4 +1,4 @@
-"""A start is named by its claim, which never comes again: no repeated settle touches a later start."""
+"""A claim id identifies a start and is never used again, so that no repeated settle affects a later start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 MakeStorage = Callable[..., PostgresStorage]
 
-# Each way to settle a start of job a by worker 1, given the claim: the statement, and what it answers when it has done so.
+# The ways to settle a start of job a by worker 1 with this claim: the statement, and its result on success.
 SETTLES: dict[str, tuple[str, list[Any]]] = {
     "complete": ("select complete_jobs(1, '{{a}}', '{{{0}}}')", []),
     "complete and delete": ("select complete_jobs(1, '{{a}}', '{{{0}}}', keep => false)", []),
@@ -31,7 +31,7 @@ SETTLES: dict[str, tuple[str, list[Any]]] = {
 
 @pytest.fixture(autouse=True)
 def two_workers(conn: Connection) -> None:
-    """Workers 1 and 2, and job a."""
+    """Workers 1 and 2, and the pending job a."""
     assert conn.execute("select register_worker('one'), register_worker('two')").fetchone() == (1, 2)
     conn.execute("select enqueue_job('t', job_id => 'a')")
 
@@ -48,7 +48,7 @@ def jobs(conn: Connection) -> Any:
 
 
 def make_claimable(conn: Connection) -> None:
-    """Whatever became of job a: it waits again."""
+    """Make job a pending again, whatever happened to it."""
     if conn.execute("select from jobs where status <> 'pending'").fetchone() is not None:
         conn.execute("update jobs set status = 'pending', failed_at = null, finished_at = null")
     elif conn.execute("select from jobs").fetchone() is None:
@@ -57,8 +57,8 @@ def make_claimable(conn: Connection) -> None:
 
 @pytest.mark.parametrize("by", [1, 2])
 @pytest.mark.parametrize("first", SETTLES)
-def test_settle_of_an_ended_start_leaves_the_next_start_alone(conn: Connection, first: str, by: int) -> None:
-    """No settle of a start that has ended, the same or another, by the same worker or not, changes the next one."""
+def test_settle_of_an_ended_start_does_not_affect_the_next_start(conn: Connection, first: str, by: int) -> None:
+    """No settle of the ended start changes the next one, by whichever worker it is."""
     start = claim(conn)
     query, done = SETTLES[first]
     assert conn.execute(query.format(start)).fetchall() == done
@@ -77,8 +77,8 @@ def test_settle_of_an_ended_start_leaves_the_next_start_alone(conn: Connection, 
 
 
 @pytest.mark.parametrize("settle", [name for name in SETTLES if name != "unknown"])
-def test_settle_may_be_repeated(conn: Connection, settle: str) -> None:
-    """A settle whose answer was lost has the same answer the second time, and changes nothing then."""
+def test_settle_can_be_repeated(conn: Connection, settle: str) -> None:
+    """The answer to the first call may have been lost. The second call has the same result and changes nothing."""
     query, done = SETTLES[settle]
     start = claim(conn)
     assert conn.execute(query.format(start)).fetchall() == done
@@ -89,10 +89,10 @@ def test_settle_may_be_repeated(conn: Connection, settle: str) -> None:
 
 @pytest.mark.parametrize("ending", ["select cancel_job('a')", "select rescue_jobs('0 s')", "delete from jobs"])
 @pytest.mark.parametrize("settle", [name for name in SETTLES if name not in ("unknown", "complete and delete")])
-def test_settle_of_a_start_that_another_ended_says_so(
+def test_settle_of_a_start_that_another_session_ended_reports_it(
     connect: Connect, conn: Connection, ending: str, settle: str
 ) -> None:
-    """A worker whose start was ended by another is told so by every settle, which changes nothing."""
+    """Every kind of settle reports the lost start and changes nothing."""
     query, done = SETTLES[settle]
     start = claim(conn)
     other = connect()
@@ -107,8 +107,8 @@ def test_settle_of_a_start_that_another_ended_says_so(
     assert jobs(other) == before
 
 
-def test_two_settles_of_one_start_at_once_end_as_one(connect: Connect, conn: Connection) -> None:
-    """Of two settles of one start, the one that commits first counts, and the other is told that the start is over."""
+def test_first_of_two_concurrent_settles_of_one_start_wins(connect: Connect, conn: Connection) -> None:
+    """The settle that commits first counts, and the other one reports that the start is over."""
     start = claim(conn)
     one = connect(autocommit=False)
     one.execute("select release_jobs('{a}', %s)", [[start]])
@@ -119,8 +119,8 @@ def test_two_settles_of_one_start_at_once_end_as_one(connect: Connect, conn: Con
     assert jobs(conn)[0][0]["attempts"] == 0
 
 
-def test_ids_of_claims_never_come_again(connect: Connect, conn: Connection) -> None:
-    """A claim that is rolled back, and one of another worker, use up their ids."""
+def test_claim_ids_are_never_used_again(connect: Connect, conn: Connection) -> None:
+    """A claim that is rolled back uses up its id, and so does a claim of another worker."""
     one = connect(autocommit=False)
     seen = [claim(one)]
     one.rollback()
@@ -139,10 +139,10 @@ OUTCOMES: list[Callable[[Job], Outcome]] = [
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_storage_that_claims_between_settle_and_drop_knows_the_new_start(
+def test_storage_still_holds_a_new_start_after_it_settles_the_old_one_again(
     conn: Connection, storage: PostgresStorage, outcome: Callable[[Job], Outcome]
 ) -> None:
-    """A storage that settles a start twice, and has claimed the job again between, still holds the new start."""
+    """The storage settles a start twice and claims the job again in between."""
     first = storage.dequeue()
     assert first is not None
     assert storage.settle([outcome(first)]) == []
@@ -160,10 +160,10 @@ def test_storage_that_claims_between_settle_and_drop_knows_the_new_start(
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_start_of_a_killed_storage_is_rescued_though_an_earlier_start_was_settled_late(
+def test_new_start_is_rescued_after_the_storage_settled_the_old_one_again(
     conn: Connection, make_storage: MakeStorage, outcome: Callable[[Job], Outcome]
 ) -> None:
-    """A claim made between a settle and its end in memory is still in the database when its worker dies."""
+    """The new claim must still be in the database when its worker dies."""
     storage = make_storage()
     first = storage.dequeue()
     assert first is not None

@@ -1,4 +1,4 @@
-"""An installer, often a superuser, runs nothing of another role's, and says what is in its way."""
+"""An installer, often a superuser, runs no code of another role, and says what prevents the installation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Connection = psycopg.Connection[Any]
 MakeRole = Callable[..., str]
 
 ARGUMENTS = "text, jsonb, bigint, timestamptz, integer, text, text, text, text, interval, text, interval, timestamptz"
-# Better matches than PostgreSQL's own for what an installation calls, and each tells on its caller.
+# These functions match an installation's calls better than PostgreSQL's own, and each records its caller.
 TRAP = """
 create table {schema}.caught (who text);
 grant insert on {schema}.caught to public;
@@ -51,7 +51,7 @@ def conn(empty_dsn: str) -> Iterator[Connection]:
 
 @pytest.fixture
 def make_role(conn: Connection) -> Iterator[MakeRole]:
-    """Makes roles, and drops them at the end with all that they own."""
+    """Return a function that creates roles. They are dropped at the end with everything that they own."""
     made: list[str] = []
 
     def make(options: str = "") -> str:
@@ -70,14 +70,14 @@ def acting_as(dsn: str, role: str) -> str:
     return make_conninfo(dsn, options=f"-c role={role}")
 
 
-def test_schema_of_another_role_is_refused_and_runs_nothing(
+def test_schema_of_another_role_is_refused_and_its_code_does_not_run(
     empty_dsn: str, conn: Connection, make_role: MakeRole
 ) -> None:
     mallory = make_role()
     conn.execute(f"create schema pgjobq authorization {mallory}; create schema loot authorization {mallory}")
     conn.execute(f"set role {mallory}")
     conn.execute(TRAP.format(schema="pgjobq"))
-    # What only looks like pgjobq's, and runs a function when it is read.
+    # This view looks like pgjobq's table, and runs a function when it is read.
     conn.execute("create view pgjobq.schema_version as select 1 as version where pgjobq.trap()")
     conn.execute(
         "comment on view pgjobq.schema_version is 'Migrations of pgjobq applied to this schema, one row each.'"
@@ -92,7 +92,7 @@ def test_schema_of_another_role_is_refused_and_runs_nothing(
 
 
 @pytest.mark.parametrize("given", ["create", "all"])
-def test_schema_that_another_role_may_create_in_is_refused(
+def test_schema_in_which_another_role_can_create_objects_is_refused(
     empty_dsn: str, conn: Connection, make_role: MakeRole, given: str
 ) -> None:
     mallory = make_role()
@@ -113,7 +113,9 @@ def test_schema_that_another_role_may_create_in_is_refused(
 
 
 @pytest.mark.parametrize("schema", ["public", "pgjobq"])
-def test_schema_that_everybody_may_create_in_is_refused(empty_dsn: str, conn: Connection, schema: str) -> None:
+def test_schema_in_which_every_role_can_create_objects_is_refused(
+    empty_dsn: str, conn: Connection, schema: str
+) -> None:
     conn.execute(f"create schema if not exists {schema}; grant create on schema {schema} to public")
     with pytest.raises(SchemaConflict, match=rf"may create objects in schema {schema}: public; run: revoke create"):
         migrate(empty_dsn, schema=schema)
@@ -123,7 +125,7 @@ def test_schema_that_everybody_may_create_in_is_refused(empty_dsn: str, conn: Co
     assert conn.execute(f"select {schema}.enqueue_job('t')").fetchone() is not None
 
 
-def test_member_of_the_owner_is_as_good_as_the_owner(empty_dsn: str, conn: Connection, make_role: MakeRole) -> None:
+def test_member_of_the_owning_role_counts_as_the_owner(empty_dsn: str, conn: Connection, make_role: MakeRole) -> None:
     owner = make_role()
     make_role(f"in role {owner}")
     conn.execute(f"create schema pgjobq authorization {owner}")
@@ -132,7 +134,7 @@ def test_member_of_the_owner_is_as_good_as_the_owner(empty_dsn: str, conn: Conne
         migrate(empty_dsn)
 
 
-def test_superusers_take_turns(empty_dsn: str, conn: Connection, make_role: MakeRole) -> None:
+def test_different_superusers_can_migrate(empty_dsn: str, conn: Connection, make_role: MakeRole) -> None:
     conn.execute("create schema pgjobq")
     boss = make_role("superuser")
     migrate(acting_as(empty_dsn, boss))
@@ -165,7 +167,9 @@ def test_object_of_another_role_is_refused(empty_dsn: str, conn: Connection, mak
     migrate(acting_as(empty_dsn, owner))
 
 
-def test_object_of_an_extension_is_no_other_role_s(empty_dsn: str, conn: Connection, make_role: MakeRole) -> None:
+def test_object_of_an_extension_does_not_count_as_another_roles(
+    empty_dsn: str, conn: Connection, make_role: MakeRole
+) -> None:
     owner = make_role()
     conn.execute(f"create schema pgjobq authorization {owner}; create extension pg_stat_statements schema pgjobq")
     for _ in range(2):
@@ -173,14 +177,14 @@ def test_object_of_an_extension_is_no_other_role_s(empty_dsn: str, conn: Connect
 
 
 def test_public_function_of_another_role_is_not_replaced(empty_dsn: str, conn: Connection, make_role: MakeRole) -> None:
-    """To replace it would leave it with its owner, who could put in what it likes later."""
+    """A replaced function would keep its owner, who could change it later."""
     mallory = make_role()
     migrate(empty_dsn)
     conn.execute(f"alter function public.enqueue_job({ARGUMENTS}) owner to {mallory}")
     assert any("was not replaced" in notice for notice in migrate(empty_dsn).notices)
 
 
-def test_renamed_schema_is_told_and_put_right_without_the_old_name(
+def test_renamed_schema_is_reported_and_repaired_without_using_the_old_name(
     empty_dsn: str, conn: Connection, make_role: MakeRole
 ) -> None:
     migrate(empty_dsn)
@@ -214,7 +218,7 @@ def test_function_of_a_user_keeps_its_search_path(empty_dsn: str, conn: Connecti
     assert conn.execute(query).fetchone() == (["search_path=public"],)
 
 
-def test_installer_without_the_right_to_create_is_told_what_to_ask_for(
+def test_error_without_the_right_to_create_a_schema_says_what_to_ask_for(
     empty_dsn: str, conn: Connection, make_role: MakeRole
 ) -> None:
     role = make_role()
@@ -228,7 +232,7 @@ def test_installer_without_the_right_to_create_is_told_what_to_ask_for(
 # -- the server -------------------------------------------------------------------------------------
 
 
-def test_database_that_is_read_only_is_refused(empty_dsn: str, conn: Connection) -> None:
+def test_read_only_database_is_refused(empty_dsn: str, conn: Connection) -> None:
     migrate(empty_dsn)
     conn.execute(f"alter database {conn.info.dbname} set default_transaction_read_only = on")
     with pytest.raises(StorageError, match=r"is read-only for role .*default_transaction_read_only"):
@@ -239,7 +243,7 @@ def test_database_that_is_read_only_is_refused(empty_dsn: str, conn: Connection)
 
 
 def test_standby_is_refused(tmp_path: Path) -> None:
-    for path in (tmp_path, *list(tmp_path.parents)[:3]):  # the server's user must get through
+    for path in (tmp_path, *list(tmp_path.parents)[:3]):  # the server may run as another user, which needs access
         if path.stat().st_uid == os.geteuid():
             path.chmod(path.stat().st_mode | 0o011)
     with DevServer(tmp_path / "server") as server:

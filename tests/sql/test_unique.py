@@ -1,4 +1,4 @@
-"""Unique keys: which job a call ends in, what it changes there, and what it refuses."""
+"""Unique keys: in which job a call ends, what it changes there, and what it refuses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.calls import one
 
 Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
@@ -20,15 +21,8 @@ select (select jsonb_agg(jobs order by id) from jobs), (select jsonb_agg(ready o
 ENDED = ["completed", "failed", "cancelled"]
 
 
-def one(conn: Connection, query: str, *arguments: Any) -> Any:
-    """The first column of the first row."""
-    row = conn.execute(query, arguments).fetchone()
-    assert row is not None
-    return row[0]
-
-
 def add(conn: Connection, job_id: str, more: str = "") -> tuple[str, str]:
-    """Add a job with the key k: the id that the call ended in, and its outcome."""
+    """Add a job with the key k. Return the id in which the call ended, and its outcome."""
     row = conn.execute(f"select id, outcome from add_job('t', job_id => %s, unique_key => 'k' {more})", [job_id])
     found: tuple[str, str] | None = row.fetchone()
     assert found is not None
@@ -36,7 +30,7 @@ def add(conn: Connection, job_id: str, more: str = "") -> tuple[str, str]:
 
 
 def become(conn: Connection, job_id: str, status: str) -> None:
-    """Bring a pending job into a state, by the functions that a worker and an operator call."""
+    """Bring a pending job into a status, with the functions that a worker or an operator calls."""
     if status == "cancelled":
         assert one(conn, "select cancel_job(%s)", job_id)
     elif status != "pending":
@@ -50,7 +44,7 @@ def become(conn: Connection, job_id: str, status: str) -> None:
 
 @pytest.mark.parametrize("unique_while", ["", ", unique_while => 'unfinished'", ", unique_while => 'pending'"])
 @pytest.mark.parametrize("status", ["pending", "running", *ENDED])
-def test_which_job_has_the_key(conn: Connection, unique_while: str, status: str) -> None:
+def test_status_decides_whether_a_job_has_its_key(conn: Connection, unique_while: str, status: str) -> None:
     assert add(conn, "a", unique_while) == ("a", "added")
     become(conn, "a", status)
     taken = status == "pending" or (status == "running" and "pending" not in unique_while)
@@ -60,7 +54,7 @@ def test_which_job_has_the_key(conn: Connection, unique_while: str, status: str)
 
 
 @pytest.mark.parametrize("gone", ["delete from jobs", "update jobs set unique_key = null", "truncate jobs"])
-def test_key_of_a_job_that_is_gone_is_free(conn: Connection, gone: str) -> None:
+def test_key_of_a_deleted_job_is_free(conn: Connection, gone: str) -> None:
     add(conn, "a")
     conn.execute(gone.encode())
     assert add(conn, "b") == ("b", "added")
@@ -68,7 +62,7 @@ def test_key_of_a_job_that_is_gone_is_free(conn: Connection, gone: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["running", *ENDED])
-def test_window_counts_a_job_that_has_ended_unless_it_was_cancelled(conn: Connection, status: str) -> None:
+def test_window_includes_ended_jobs_unless_they_were_cancelled(conn: Connection, status: str) -> None:
     add(conn, "a")
     become(conn, "a", status)
     window = ", unique_while => 'pending', unique_for => '1 hour'"
@@ -80,15 +74,15 @@ def test_window_counts_a_job_that_has_ended_unless_it_was_cancelled(conn: Connec
     assert add(conn, "b", window) == ("b", "added")
 
 
-def test_unfinished_job_has_the_key_after_its_window(conn: Connection) -> None:
+def test_unfinished_job_keeps_its_key_after_the_window(conn: Connection) -> None:
     add(conn, "a")
     conn.execute("update jobs set created_at = now() - interval '61 min'")
     assert add(conn, "b", ", unique_for => '1 hour'") == ("a", "kept")
 
 
 @pytest.mark.parametrize("more", ["", ", unique_while => 'pending'", ", on_conflict => 'replace'"])
-def test_pending_job_that_has_expired_has_no_key(conn: Connection, more: str) -> None:
-    """No claim starts it, so a call that ended in it would be lost."""
+def test_expired_pending_job_does_not_keep_its_key(conn: Connection, more: str) -> None:
+    """No claim starts the expired job, so a call that ended in it would be lost."""
     add(conn, "a", ", expires_at => '2100-01-01Z'")
     assert add(conn, "b") == ("a", "kept")
     conn.execute("update jobs set expires_at = now() - interval '1 s'")
@@ -96,20 +90,20 @@ def test_pending_job_that_has_expired_has_no_key(conn: Connection, more: str) ->
     assert [id_ for (id_,) in conn.execute("select id from claim_jobs(1, null, 9)")] == ["b"]
 
 
-def test_key_counts_over_queues_and_types(conn: Connection) -> None:
+def test_key_is_shared_by_all_queues_and_types(conn: Connection) -> None:
     add(conn, "a")
     assert one(conn, "select enqueue_job('other', queue => 'q', unique_key => 'k')") == "a"
     assert one(conn, "select enqueue_job('t', unique_key => 'K')") != "a"
 
 
-def test_same_id_and_key_again_is_the_same_job(conn: Connection) -> None:
+def test_same_id_and_key_is_the_same_job(conn: Connection) -> None:
     assert [add(conn, "a"), add(conn, "a")] == [("a", "added"), ("a", "kept")]
     become(conn, "a", "cancelled")
     with pytest.raises(psycopg.errors.UniqueViolation):
         add(conn, "a")
 
 
-def test_kept_job_is_not_touched(conn: Connection) -> None:
+def test_kept_job_is_not_changed(conn: Connection) -> None:
     add(conn, "a")
     before = conn.execute(EVERYTHING).fetchall()
     add(conn, "b", ", priority => 9, data => '{\"n\": 1}', unique_while => 'pending'")
@@ -120,7 +114,7 @@ REPLACE = """, on_conflict => 'replace', type => 'new', data => '{"n": 1}', prio
               execute_at => '2100-01-01Z', expires_at => '2101-01-01Z'"""
 
 
-def test_replace_gives_a_pending_job_what_the_call_says(conn: Connection) -> None:
+def test_replace_gives_a_pending_job_the_values_of_the_call(conn: Connection) -> None:
     add(conn, "a")
     before = one(conn, "select created_at from jobs")
     arguments = REPLACE.removeprefix(", ")
@@ -135,7 +129,7 @@ def test_replace_gives_a_pending_job_what_the_call_says(conn: Connection) -> Non
 
 
 @pytest.mark.parametrize("on_conflict", ["replace", "debounce"])
-def test_job_that_runs_is_not_replaced_but_followed(conn: Connection, on_conflict: str) -> None:
+def test_running_job_is_not_replaced_but_followed_by_another(conn: Connection, on_conflict: str) -> None:
     more = f", on_conflict => '{on_conflict}', execute_at => now()"
     add(conn, "a")
     become(conn, "a", "running")
@@ -146,7 +140,7 @@ def test_job_that_runs_is_not_replaced_but_followed(conn: Connection, on_conflic
     assert one(conn, "select jobs from jobs where id = 'a'") == before
 
 
-def test_debounce_waits_for_quiet_but_not_longer_than_its_ceiling(conn: Connection) -> None:
+def test_debounce_restarts_the_delay_up_to_its_ceiling(conn: Connection) -> None:
     more = ", on_conflict => 'debounce', execute_at => clock_timestamp() + '20 s', debounce_ceiling => '50 s'"
     waits = """select round(extract(epoch from execute_at - clock_timestamp())),
                       round(extract(epoch from execute_at - created_at)) from jobs"""
@@ -158,7 +152,7 @@ def test_debounce_waits_for_quiet_but_not_longer_than_its_ceiling(conn: Connecti
         assert one(conn, "select data from jobs") == {"last": ago}
 
 
-def test_debounce_without_ceiling_can_wait_for_ever(conn: Connection) -> None:
+def test_debounce_without_ceiling_can_postpone_forever(conn: Connection) -> None:
     more = ", on_conflict => 'debounce', execute_at => '2100-01-01Z'"
     add(conn, "a", more)
     conn.execute("update jobs set created_at = '2000-01-01Z'")
@@ -166,13 +160,13 @@ def test_debounce_without_ceiling_can_wait_for_ever(conn: Connection) -> None:
     assert one(conn, "select execute_at::text from jobs") == "2100-01-01 00:00:00+00"
 
 
-def test_debounce_leaves_one_place_however_often_it_is_called(conn: Connection) -> None:
+def test_repeated_debounce_leaves_one_place(conn: Connection) -> None:
     for _ in range(20):
         add(conn, "a", ", on_conflict => 'debounce', execute_at => clock_timestamp() + '1 s'")
     assert conn.execute("select scheduled.execute_at = jobs.execute_at from scheduled, jobs").fetchall() == [(True,)]
 
 
-def test_debounce_does_not_bring_the_next_try_forward(conn: Connection) -> None:
+def test_debounce_does_not_advance_the_next_try(conn: Connection) -> None:
     more = ", on_conflict => 'debounce', execute_at => now() + '1 s'"
     add(conn, "a")
     claim = one(conn, "select claim_id from claim_jobs(1)")
@@ -207,7 +201,7 @@ def test_retry_is_refused_while_another_unfinished_job_has_the_key(conn: Connect
         conn.execute("select retry_job('b')")
 
 
-def test_retry_takes_back_a_key_that_was_swept(conn: Connection) -> None:
+def test_retry_takes_back_a_key_that_was_deleted(conn: Connection) -> None:
     add(conn, "a")
     become(conn, "a", "failed")
     conn.execute("delete from unique_keys")
@@ -215,8 +209,8 @@ def test_retry_takes_back_a_key_that_was_swept(conn: Connection) -> None:
     assert add(conn, "b") == ("a", "kept")
 
 
-def test_retry_by_the_worker_asks_for_no_key(conn: Connection) -> None:
-    """It could not be refused: the try has failed, and the job must be somewhere."""
+def test_retry_by_the_worker_does_not_check_the_key(conn: Connection) -> None:
+    """The retry cannot be refused, because the try has failed and the job must get some status."""
     add(conn, "a")
     claim = one(conn, "select claim_id from claim_jobs(1)")
     add(conn, "b", ", unique_while => 'pending'")
@@ -224,7 +218,7 @@ def test_retry_by_the_worker_asks_for_no_key(conn: Connection) -> None:
     assert add(conn, "c", ", unique_while => 'pending'") == ("b", "kept")
 
 
-def test_bulk_says_for_each_where_it_ended(conn: Connection) -> None:
+def test_bulk_returns_an_id_and_an_outcome_for_each_job(conn: Connection) -> None:
     add(conn, "a")
     found = conn.execute("""select id, outcome from add_jobs('{t,t,t,t,t}', job_ids => '{b,c,d,e,f}',
                                                              unique_keys => '{z,k,null,z,y}')""").fetchall()
@@ -236,7 +230,7 @@ def test_bulk_says_for_each_where_it_ended(conn: Connection) -> None:
     assert keys == [("b", "z"), ("d", None), ("f", "y"), ("h", "x")]
 
 
-def test_bulk_replaces_and_expires(conn: Connection) -> None:
+def test_bulk_can_replace_and_set_expiry(conn: Connection) -> None:
     add(conn, "a")
     found = conn.execute("""select id, outcome from add_jobs('{t,t}', array['{"n": 1}', null]::jsonb[], job_ids => '{b,c}',
                                 unique_keys => '{k,null}', on_conflict => 'replace',
@@ -246,7 +240,7 @@ def test_bulk_replaces_and_expires(conn: Connection) -> None:
     assert rows == [("a", {"n": 1}, "2100-01-01 00:00:00+00"), ("c", {}, None)]
 
 
-def test_bulk_without_keys_returns_outcomes_too(conn: Connection) -> None:
+def test_bulk_without_keys_returns_outcomes(conn: Connection) -> None:
     found = conn.execute("select id, outcome from add_jobs('{t,t}', job_ids => '{a,b}')").fetchall()
     assert found == [("a", "added"), ("b", "added")]
     assert add(conn, "c") == ("c", "added")
@@ -292,10 +286,10 @@ BAD = {
 
 @pytest.mark.parametrize("function", ["enqueue_job", "add_job"])
 @pytest.mark.parametrize(("arguments", "field"), BAD.items())
-def test_bad_input_names_the_field_and_changes_nothing(
+def test_invalid_input_names_the_field_and_changes_nothing(
     conn: Connection, function: str, arguments: str, field: str
 ) -> None:
-    """Whether the key is taken or not."""
+    """This holds whether the key is taken or not."""
     add(conn, "a")
     before = conn.execute(EVERYTHING).fetchall()
     with pytest.raises(psycopg.Error) as error:
@@ -319,7 +313,7 @@ def test_bad_input_names_the_field_and_changes_nothing(
     "unique_keys => '{new,other}', expires_ats => array[null, now() - interval '1 s']": "expires_at",
     "unique_keys => '{new,other}', max_retries => '{1,-1}'": "max_retries",
 }.items())  # fmt: skip
-def test_bad_bulk_names_the_field_and_changes_nothing(
+def test_invalid_bulk_names_the_field_and_changes_nothing(
     conn: Connection, function: str, arguments: str, field: str
 ) -> None:
     before = conn.execute(EVERYTHING).fetchall()
@@ -330,14 +324,14 @@ def test_bad_bulk_names_the_field_and_changes_nothing(
     assert conn.execute(EVERYTHING).fetchall() == before
 
 
-def test_replaced_data_may_not_be_larger_than_allowed(conn: Connection) -> None:
+def test_replaced_data_is_limited_in_size(conn: Connection) -> None:
     add(conn, "a")
     conn.execute("set pgjobq.max_data_bytes = 20")
     with pytest.raises(psycopg.Error, match="max_data_bytes"):
         add(conn, "b", ", on_conflict => 'replace', data => '{\"long\": \"0123456789\"}'")
 
 
-def test_import_keeps_keys_and_they_count(conn: Connection) -> None:
+def test_imported_keys_are_kept_and_taken(conn: Connection) -> None:
     jobs = """[{"id": "a", "type": "t", "unique_key": "x"}, {"id": "b", "type": "t", "unique_key": "y", "status": "completed"},
                {"id": "c", "type": "t", "unique_key": "k"}, {"id": "d", "type": "t", "expires_at": "2000-01-01T00:00Z"}]"""
     add(conn, "here")
@@ -352,7 +346,7 @@ def test_import_keeps_keys_and_they_count(conn: Connection) -> None:
         conn.execute("""select import_jobs('[{"id": "e", "type": "t", "unique_key": ""}]')""")
 
 
-def test_prune_forgets_keys_whose_jobs_were_deleted_and_no_others(conn: Connection, connect: Connect) -> None:
+def test_prune_deletes_only_the_keys_of_deleted_jobs(conn: Connection, connect: Connect) -> None:
     conn.execute("""select add_jobs(array_fill('t'::text, array[3000]), job_ids => array_agg('j' || n), unique_keys => array_agg('k' || n))
                       from generate_series(1, 3000) as n""")
     become(conn, "j1", "completed")

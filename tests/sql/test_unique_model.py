@@ -1,4 +1,4 @@
-"""A state machine of three sessions and a worker: a call that is folded into a job is followed by a start of it."""
+"""A state machine of three sessions and a worker: every call that is folded into a job is followed by its start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 Connection = psycopg.Connection[Any]
 SESSIONS, KEYS = 3, ["x", "y"]
-# With each of these a running job does not count.
+# In each of these calls a running job does not keep its key.
 CALLS = [
     "unique_while => 'pending'",
     "unique_while => 'pending', on_conflict => 'replace', priority => 7",
@@ -29,19 +29,19 @@ CALLS = [
 
 
 class FoldingMachine(RuleBasedStateMachine):
-    """Notes the clock of each commit and of each start; no call may end up without a start after its commit."""
+    """Records a clock for each commit and each start. Each call needs a start of its job after the commit."""
 
-    conn: ClassVar[Connection]  # the worker, and the operator
+    conn: ClassVar[Connection]  # the connection of the worker and the operator
     sessions: ClassVar[list[Connection]]
 
     def __init__(self) -> None:
         super().__init__()
         self.clock = 0
-        self.open: list[list[str]] = [[] for _ in range(SESSIONS)]  # jobs in which the calls of each session ended
+        self.open: list[list[str]] = [[] for _ in range(SESSIONS)]  # jobs of the calls in each open transaction
         self.committed: list[tuple[int, str]] = []
         self.starts: list[tuple[int, str]] = []
         self.running: dict[str, int] = {}  # job -> claim
-        self.again: set[str] = set()  # put back in line by the worker, which asks for no key
+        self.again: set[str] = set()  # jobs put back in line by the worker, which does not check the key
 
     @initialize()
     def empty(self) -> None:
@@ -54,7 +54,7 @@ class FoldingMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, SESSIONS - 1), key=st.sampled_from(KEYS), more=st.sampled_from(CALLS))
     def call(self, number: int, key: str, more: str) -> None:
-        """Enqueue in the session's transaction; when it would wait for another's, it gives up."""
+        """Enqueue in the session's transaction, and roll back if the call would have to wait for another one."""
         try:
             row = (
                 self.sessions[number]
@@ -100,7 +100,7 @@ class FoldingMachine(RuleBasedStateMachine):
             "release": "select release_jobs(array[%(id)s], array[%(claim)s::bigint])",
         }
         self.conn.execute(calls[end].encode(), {"id": id_, "claim": claim})
-        if end == "release":  # the start did not take place
+        if end == "release":  # a released start does not count
             last = max(index for index, start in enumerate(self.starts) if start[1] == id_)
             del self.starts[last]
         if end in {"retry", "release"}:
@@ -111,8 +111,8 @@ class FoldingMachine(RuleBasedStateMachine):
         self.conn.execute("select prune_jobs('0 s', '{completed,failed,cancelled}')")
 
     @rule(key=st.sampled_from(KEYS))
-    def lose_a_hint(self, key: str) -> None:
-        """It may only be of use again: a job that is pending then has no key any more, and starts all the same."""
+    def delete_unused_key(self, key: str) -> None:
+        """Delete the row of a key whose job has ended, as prune_jobs may. Calls must work without it."""
         ids = self.conn.execute(
             "select job_id from unique_keys where key = %s for update skip locked", [key]
         ).fetchall()

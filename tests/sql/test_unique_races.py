@@ -1,4 +1,4 @@
-"""Unique keys when transactions meet: on arranged interleavings, and by many clients at once."""
+"""Unique keys in concurrent transactions: in arranged interleavings, and with many clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("workers")
 
 
 def add(conn: Connection, job_id: str, more: str = "", key: str = "k") -> tuple[str, str]:
-    """Add a job with a key: the id that the call ended in, and its outcome."""
+    """Add a job with a key. Return the id in which the call ended, and its outcome."""
     row = conn.execute(f"select id, outcome from add_job('t', job_id => %s, unique_key => %s {more})", [job_id, key])
     found: tuple[str, str] | None = row.fetchone()
     assert found is not None
@@ -29,12 +29,12 @@ def add(conn: Connection, job_id: str, more: str = "", key: str = "k") -> tuple[
 
 
 def claim(conn: Connection) -> list[str]:
-    """The ids of all jobs that can be claimed."""
+    """Claim all jobs that can be claimed, and return their ids."""
     return [row[0] for row in conn.execute("select id from claim_jobs(1, null, 100)")]
 
 
 class Waiting:
-    """A statement in a thread, which must wait for another transaction."""
+    """A statement in a thread that must wait for another transaction's lock."""
 
     def __init__(self, conn: Connection, watcher: Connection, call: Callable[[], Any]) -> None:
         self._pool = ThreadPoolExecutor(1)
@@ -43,10 +43,10 @@ class Waiting:
         deadline = time.monotonic() + 30
         while watcher.execute(query, [conn.info.backend_pid]).fetchone() != (True,):
             assert not self._result.done(), self._result.result()
-            assert time.monotonic() < deadline, "it does not wait"
+            assert time.monotonic() < deadline, "the statement does not wait"
 
     def result(self) -> Any:
-        """What it returned when the other transaction had ended."""
+        """Return the result of the call, after the other transaction has ended."""
         try:
             return self._result.result(30)
         finally:
@@ -55,7 +55,7 @@ class Waiting:
 
 @pytest.mark.parametrize("unique_while", ["unfinished", "pending"])
 @pytest.mark.parametrize("commits", [True, False])
-def test_second_waits_and_takes_the_key_when_the_first_rolls_back(
+def test_second_call_waits_and_takes_the_key_if_the_first_rolls_back(
     conn: Connection, connect: Connect, unique_while: str, commits: bool
 ) -> None:
     first, second = connect(autocommit=False), connect()
@@ -68,7 +68,7 @@ def test_second_waits_and_takes_the_key_when_the_first_rolls_back(
 
 
 @pytest.mark.parametrize("commits", [True, False])
-def test_second_waits_while_the_first_takes_the_key_of_an_ended_job(
+def test_second_call_waits_while_the_first_takes_the_key_of_an_ended_job(
     conn: Connection, connect: Connect, commits: bool
 ) -> None:
     add(conn, "ended")
@@ -80,7 +80,7 @@ def test_second_waits_while_the_first_takes_the_key_of_an_ended_job(
     assert waiting.result() == (("a", "kept") if commits else ("b", "added"))
 
 
-def test_winner_that_rolls_back_to_a_savepoint_has_not_won(conn: Connection, connect: Connect) -> None:
+def test_rollback_to_a_savepoint_frees_the_key(conn: Connection, connect: Connect) -> None:
     first, second = connect(autocommit=False), connect()
     first.execute("savepoint s")
     add(first, "a")
@@ -91,7 +91,7 @@ def test_winner_that_rolls_back_to_a_savepoint_has_not_won(conn: Connection, con
     first.commit()
 
 
-def test_two_bulks_with_the_same_keys_in_opposite_order_do_not_deadlock(conn: Connection, connect: Connect) -> None:
+def test_bulks_with_the_same_keys_in_opposite_order_do_not_deadlock(conn: Connection, connect: Connect) -> None:
     first, second = connect(autocommit=False), connect()
     bulk = "select id, outcome from add_jobs('{t,t,t}', job_ids => %s, unique_keys => %s)"
     assert len(first.execute(bulk, [["1", "2", "3"], ["x", "y", "z"]]).fetchall()) == 3
@@ -101,9 +101,9 @@ def test_two_bulks_with_the_same_keys_in_opposite_order_do_not_deadlock(conn: Co
     assert waiting.result() == [("3", "kept"), ("2", "kept"), ("1", "kept")]
 
 
-def test_many_bulks_at_once_do_not_deadlock(conn: Connection, connect: Connect) -> None:
+def test_many_concurrent_bulks_do_not_deadlock(conn: Connection, connect: Connect) -> None:
     def work(number: int) -> None:
-        rng, own = random.Random(number), connect()  # noqa: S311  # an order, not a secret
+        rng, own = random.Random(number), connect()  # noqa: S311  # the seed of an order, not a secret
         for _ in range(30):
             keys = rng.sample("abcdefghij", 6)
             more = rng.choice(["", ", unique_while => 'pending'", ", on_conflict => 'replace'"])
@@ -114,8 +114,8 @@ def test_many_bulks_at_once_do_not_deadlock(conn: Connection, connect: Connect) 
     assert conn.execute("select count(*), count(distinct unique_key) from jobs").fetchone() == (10, 10)
 
 
-def test_two_calls_with_keys_in_opposite_order_end_one_of_them(conn: Connection, connect: Connect) -> None:
-    """As two updates of two rows would; the other one goes on."""
+def test_calls_with_keys_in_opposite_order_deadlock_and_one_continues(conn: Connection, connect: Connect) -> None:
+    """Two updates of two rows behave in the same way."""
     first, second = connect(autocommit=False), connect(autocommit=False)
     add(first, "a", key="x")
     add(second, "b", key="y")
@@ -164,10 +164,10 @@ def test_enqueue_waits_for_a_retry_of_its_key(conn: Connection, connect: Connect
 
 @pytest.mark.parametrize("change", ["delete from jobs where id = 'a'", "select cancel_job('a')"])
 @pytest.mark.parametrize("commits", [True, False])
-def test_holder_that_is_deleted_or_cancelled_meanwhile(
+def test_call_waits_for_the_delete_or_cancel_of_the_job_with_the_key(
     conn: Connection, connect: Connect, change: str, commits: bool
 ) -> None:
-    """With pending the call waits until it is known what becomes of the job."""
+    """With unique_while => 'pending' the call waits until the job's status is certain."""
     add(conn, "a")
     first, second = connect(autocommit=False), connect()
     first.execute(change.encode())
@@ -178,7 +178,7 @@ def test_holder_that_is_deleted_or_cancelled_meanwhile(
 
 
 @pytest.mark.parametrize("commits", [True, False])
-def test_holder_that_is_claimed_meanwhile_is_no_match_for_pending(
+def test_job_that_is_claimed_meanwhile_does_not_keep_its_key_while_pending(
     conn: Connection, connect: Connect, commits: bool
 ) -> None:
     add(conn, "a")
@@ -192,7 +192,7 @@ def test_holder_that_is_claimed_meanwhile_is_no_match_for_pending(
 @pytest.mark.parametrize("more", [", unique_while => 'pending'", ", on_conflict => 'replace'",
                                   ", on_conflict => 'debounce', execute_at => now()"])  # fmt: skip
 @pytest.mark.parametrize("commits", [True, False])
-def test_job_that_a_call_was_folded_into_does_not_start_before_its_commit(
+def test_job_does_not_start_before_the_call_that_was_folded_into_it_commits(
     conn: Connection, connect: Connect, more: str, commits: bool
 ) -> None:
     add(conn, "a")
@@ -206,7 +206,7 @@ def test_job_that_a_call_was_folded_into_does_not_start_before_its_commit(
     assert seen == (commits,)
 
 
-def test_settling_does_not_wait_for_a_call_that_keeps_a_running_job(conn: Connection, connect: Connect) -> None:
+def test_settle_does_not_wait_for_a_call_that_keeps_a_running_job(conn: Connection, connect: Connect) -> None:
     add(conn, "a")
     (claimed,) = conn.execute("select claim_id from claim_jobs(1)").fetchall()
     caller = connect(autocommit=False)
@@ -215,14 +215,14 @@ def test_settling_does_not_wait_for_a_call_that_keeps_a_running_job(conn: Connec
     assert conn.execute("select complete_jobs(1, '{a}', %s)", [list(claimed)]).fetchall() == []
 
 
-@pytest.mark.parametrize("asleep", [False, True], ids=["worker looks again", "worker sleeps"])
+@pytest.mark.parametrize("asleep", [False, True], ids=["worker polls", "worker sleeps"])
 @pytest.mark.parametrize("more", [", unique_while => 'pending'", ", on_conflict => 'replace'",
                                   ", on_conflict => 'replace', priority => 7"])  # fmt: skip
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
 def test_job_is_found_soon_after_the_commit(
     conn: Connection, connect: Connect, make_storage: Callable[..., PostgresStorage], asleep: bool, more: str, isolation: str
 ) -> None:  # fmt: skip
-    """Also when no worker has seen that it was held, and all sleep with its place in line."""
+    """This holds even if no worker has passed over the held job, and all workers sleep."""
     storage = make_storage(poll_interval=3600)
     assert storage.dequeue_many(1) == []
     caller = connect(autocommit=False)
@@ -245,9 +245,9 @@ def test_job_is_found_soon_after_the_commit(
     began = time.monotonic()
     if asleep:
         storage.wait(10)
-        assert time.monotonic() - began < 3, "it was not notified"
+        assert time.monotonic() - began < 3, "the worker was not notified"
     while not storage.dequeue_many(1):
-        assert time.monotonic() - began < 3, "left to the fallback poll"
+        assert time.monotonic() - began < 3, "the job was left to the fallback poll"
         storage.wait(3)
 
 
@@ -258,10 +258,10 @@ def test_job_is_found_soon_after_the_commit(
     "delete from jobs where id = 'old'",
     "select cancel_job('old'), add_job('t', job_id => 'new', unique_key => 'old')",
 ])  # fmt: skip
-def test_old_snapshot_is_an_error_that_says_what_to_do(
+def test_old_snapshot_raises_an_error_that_says_what_to_do(
     conn: Connection, connect: Connect, isolation: str, change: str
 ) -> None:
-    """It would fold the call into a job that has ended since, or add a second one."""
+    """Otherwise the call could be folded into a job that has ended since, or add a second job."""
     add(conn, "old", key="old")
     conn.execute("select claim_jobs(1)")
     caller = connect(autocommit=False)
@@ -277,7 +277,7 @@ def test_old_snapshot_is_an_error_that_says_what_to_do(
 
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
-def test_snapshot_that_is_not_old_is_as_good_as_read_committed(conn: Connection, isolation: str) -> None:
+def test_fresh_snapshot_behaves_like_read_committed(conn: Connection, isolation: str) -> None:
     conn.execute(f"set default_transaction_isolation = '{isolation}'")
     assert add(conn, "a") == ("a", "added")
     assert add(conn, "b", ", unique_while => 'pending'") == ("a", "kept")
@@ -287,7 +287,7 @@ def test_snapshot_that_is_not_old_is_as_good_as_read_committed(conn: Connection,
     assert add(conn, "b", ", unique_while => 'pending'") == ("b", "added")
 
 
-def test_sweep_leaves_a_key_that_was_given_to_a_new_job_meanwhile(conn: Connection, connect: Connect) -> None:
+def test_sweep_keeps_a_key_that_a_new_job_took_meanwhile(conn: Connection, connect: Connect) -> None:
     add(conn, "a")
     conn.execute("delete from jobs")
     first, second = connect(autocommit=False), connect()
@@ -299,13 +299,13 @@ def test_sweep_leaves_a_key_that_was_given_to_a_new_job_meanwhile(conn: Connecti
 
 
 @pytest.mark.parametrize("more", ["", ", unique_while => 'pending'", ", on_conflict => 'replace'"])
-def test_64_clients_and_one_key(conn: Connection, connect: Connect, more: str) -> None:
-    """After each commit there is one job with the key, whichever others roll back."""
+def test_64_clients_with_one_key(conn: Connection, connect: Connect, more: str) -> None:
+    """After each commit there is exactly one job with the key, whichever other clients roll back."""
     connections = [connect(autocommit=False) for _ in range(64)]
     faults: list[Any] = []
 
     def work(number: int) -> None:
-        rng, own = random.Random(number), connections[number]  # noqa: S311  # a schedule, not a secret
+        rng, own = random.Random(number), connections[number]  # noqa: S311  # the seed of a schedule, not a secret
         for turn in range(8):
             id_, _ = add(own, f"{number}-{turn}", more)
             if rng.random() < 0.5:

@@ -1,6 +1,6 @@
-"""Upgrading a database of an earlier version, with jobs in every state and a worker at work.
+"""Upgrading a database of an earlier version that has jobs in every state and a registered worker.
 
-tests/released holds what `pgjobq migrate --print` wrote in each version.
+tests/released has the output of `pgjobq migrate --print` of each version.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Connection = psycopg.Connection[Any]
 
 RELEASED = Path(__file__).parents[1] / "released"
 VERSIONS = sorted(int(path.name.removeprefix("version_").split(".")[0]) for path in RELEASED.glob("version_*.sql.gz"))
-# One job in each state; those that are running belong to worker 1.
+# One job in each state. Worker 1 runs the running job.
 JOBS = """
 select register_worker('w');
 select enqueue_job('t', '{"n": 1}', job_id => 'running', priority => 9);
@@ -39,7 +39,7 @@ select id, queue, type, data, status, priority, attempts, crashes, max_retries, 
 
 @pytest.fixture(params=VERSIONS)
 def released(request: pytest.FixtureRequest, empty_dsn: str) -> Iterator[Connection]:
-    """A database of an earlier version, with jobs."""
+    """A database of an earlier version with jobs."""
     script = gzip.decompress((RELEASED / f"version_{request.param}.sql.gz").read_bytes())
     with psycopg.connect(empty_dsn, autocommit=True, options="-c search_path=pgjobq,public") as conn:
         conn.execute(script)
@@ -47,7 +47,7 @@ def released(request: pytest.FixtureRequest, empty_dsn: str) -> Iterator[Connect
         yield conn
 
 
-def test_jobs_of_every_state_are_as_they_were_and_go_on(released: Connection, empty_dsn: str) -> None:
+def test_jobs_in_every_state_are_unchanged_and_can_continue(released: Connection, empty_dsn: str) -> None:
     before = released.execute(KEPT).fetchall()
     assert {row[4] for row in before} == {"pending", "running", "completed", "failed", "cancelled"}
     report = migrate(empty_dsn)
@@ -72,8 +72,8 @@ def test_second_migration_changes_nothing(released: Connection, empty_dsn: str) 
     assert released.execute(versions).fetchall() == before
 
 
-def test_rewrites_no_table(released: Connection, empty_dsn: str) -> None:
-    """A column with a default that is computed, or of a domain with a check, would."""
+def test_upgrade_rewrites_no_table(released: Connection, empty_dsn: str) -> None:
+    """A column with a volatile default, or of a domain with a check, would rewrite the table."""
     files = "select relname, relfilenode from pg_class where relnamespace = 'pgjobq'::regnamespace and relkind = 'r'"
     before = set(released.execute(files).fetchall())
     migrate(empty_dsn)
@@ -81,7 +81,7 @@ def test_rewrites_no_table(released: Connection, empty_dsn: str) -> None:
 
 
 def test_no_function_has_an_overload(released: Connection, empty_dsn: str) -> None:
-    """A call that names only some arguments could mean either."""
+    """A call with only some arguments could match either function."""
     migrate(empty_dsn)
     twice = """select proname from pg_proc where pronamespace in ('pgjobq'::regnamespace, 'public'::regnamespace)
                 group by pronamespace, proname having count(*) > 1"""
@@ -90,8 +90,8 @@ def test_no_function_has_an_overload(released: Connection, empty_dsn: str) -> No
     assert released.execute("select enqueue_job('t', '{}', priority => 3)").fetchone() is not None
 
 
-def test_calls_of_an_earlier_client_are_understood(released: Connection, empty_dsn: str) -> None:
-    """A web server that is restarted after the migration enqueues meanwhile."""
+def test_calls_of_an_earlier_client_still_work(released: Connection, empty_dsn: str) -> None:
+    """A web server may go on enqueueing after the migration until it is restarted."""
     migrate(empty_dsn)
     released.execute("select enqueue_job('t', '{}'::jsonb, 5, now(), 3, 'q', 'a')")
     released.execute(
@@ -100,8 +100,8 @@ def test_calls_of_an_earlier_client_are_understood(released: Connection, empty_d
     assert released.execute("select id from claim_jobs(1, '{q}', 9)").fetchall() == [("a",), ("b",)]
 
 
-def test_what_depends_on_a_function_that_has_other_arguments_now_is_named(released: Connection, empty_dsn: str) -> None:
-    """With both functions there, no call that leaves out arguments would find the one it means."""
+def test_object_that_depends_on_a_changed_function_is_named(released: Connection, empty_dsn: str) -> None:
+    """The old function must be dropped, because with both a call without all arguments would be ambiguous."""
     released.execute("create view public.pinged as select pgjobq.enqueue_job('ping') as id")
     with pytest.raises(
         StorageError, match=r"enqueue_job\(text,.*view public.pinged depends on.*drop the objects that depend on it"

@@ -1,4 +1,4 @@
-"""Rescue, and what a worker does regularly, waits for no row that another transaction holds."""
+"""Rescue and the regular work of a worker wait for no row that another transaction has locked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from helpers.calls import register
+from helpers.calls import end, register
 from helpers.until import until_row
 
 from pgjobq import JobsHeld, Registry, Worker, job
@@ -23,14 +23,14 @@ NO_GRACE = "select rescued, job_ids from rescue_jobs('0 s')"
 
 @pytest.fixture
 def conn(connect: Connect) -> Connection:
-    """A connection that fails rather than wait."""
+    """A connection on which a statement fails instead of waiting for a lock."""
     conn = connect()
     conn.execute("set lock_timeout = '2s'; set statement_timeout = '10s'")
     return conn
 
 
 def dead_worker_with(connect: Connect, conn: Connection, *ids: str) -> int:
-    """A worker that died while it held these jobs, one claim each; it slept before."""
+    """Start a worker that sleeps, then claims these jobs one by one and dies. Return its id."""
     session = connect()
     worker = register(session)
     session.execute("select set_worker_state(%s, 'asleep')", [worker])
@@ -41,21 +41,13 @@ def dead_worker_with(connect: Connect, conn: Connection, *ids: str) -> int:
     return worker
 
 
-def end(session: Connection, conn: Connection) -> None:
-    """Close a session, and wait until the server has noticed."""
-    pid = session.info.backend_pid
-    session.close()
-    while conn.execute("select from pg_stat_activity where pid = %s", [pid]).fetchone() is not None:
-        conn.execute("select pg_stat_clear_snapshot()")
-
-
 def status(conn: Connection) -> dict[str, str]:
     return dict(conn.execute("select id, status from jobs").fetchall())
 
 
 @pytest.mark.parametrize("holding", ["select from jobs where id = 'a' for update", "select cancel_job('a')"])
-def test_held_running_job_stops_the_rescue_of_no_other(connect: Connect, conn: Connection, holding: str) -> None:
-    """A running job that a transaction holds is left to a later rescue, which gives back all others."""
+def test_rescue_skips_a_running_job_that_is_held(connect: Connect, conn: Connection, holding: str) -> None:
+    """A later rescue gives back the held job. The first one gives back all others."""
     holder = connect(autocommit=False)
     dead_worker_with(connect, conn, "a", "b")
     dead_worker_with(connect, conn, "c")
@@ -66,8 +58,8 @@ def test_held_running_job_stops_the_rescue_of_no_other(connect: Connect, conn: C
     assert conn.execute(NO_GRACE).fetchone() == (1, ["a"])
 
 
-def test_held_claim_is_left_to_a_later_rescue(connect: Connect, conn: Connection) -> None:
-    """A claim whose row a transaction holds is left to a later rescue, which gives back all others."""
+def test_rescue_skips_a_claim_that_is_held(connect: Connect, conn: Connection) -> None:
+    """A later rescue gives back the jobs of the held claim. The first one gives back all others."""
     holder = connect(autocommit=False)
     dead_worker_with(connect, conn, "a", "b")
     holder.execute("select from claims where job_ids = '{a}' for update")
@@ -95,15 +87,15 @@ FORGOTTEN = {
 
 
 @pytest.mark.parametrize("forgotten", FORGOTTEN)
-def test_forgotten_transaction_stops_no_rescue(connect: Connect, conn: Connection, forgotten: str) -> None:
-    """A transaction that is left open, whatever it called, stops the rescue of no worker that dies afterwards."""
+def test_open_transaction_prevents_no_rescue(connect: Connect, conn: Connection, forgotten: str) -> None:
+    """A worker that dies later is rescued, whatever function the open transaction has called."""
     holder = connect()
     other, watcher = register(holder, heartbeat=True), register(holder)
     conn.execute("select enqueue_job('t', job_id => 'mine')")
     conn.execute("select from claim_jobs(%s)", [other])
     conn.execute("select enqueue_job('t', job_id => 'due', queue => 'other')")
     early = dead_worker_with(connect, conn, "before")
-    # One that still sleeps, for the pass-over, and dies afterwards.
+    # This worker sleeps, so that it can be passed over, and dies after the transaction has begun.
     sleeper = connect()
     late = register(sleeper)
     sleeper.execute("select set_worker_state(%s, 'asleep')", [late])
@@ -123,8 +115,8 @@ def test_forgotten_transaction_stops_no_rescue(connect: Connect, conn: Connectio
 
 
 @pytest.mark.parametrize("forgotten", FORGOTTEN)
-def test_forgotten_transaction_stops_no_worker(connect: Connect, conn: Connection, forgotten: str) -> None:
-    """A transaction that is left open, whatever it called, keeps no other worker from any step of its work."""
+def test_open_transaction_blocks_no_worker(connect: Connect, conn: Connection, forgotten: str) -> None:
+    """Every step of another worker's work succeeds, whatever function the open transaction has called."""
     holder = connect()
     other, watcher = register(holder, heartbeat=True), register(holder)
     conn.execute("select enqueue_job('t', job_id => 'mine')")
@@ -147,8 +139,8 @@ def test_forgotten_transaction_stops_no_worker(connect: Connect, conn: Connectio
     assert status(conn)["own"] == "completed"
 
 
-def test_prune_left_open_stops_others_for_no_longer_than_its_minute(connect: Connect, conn: Connection) -> None:
-    """The key of an open prune is its minute's alone, and a later prune deletes what that one does not hold."""
+def test_open_prune_blocks_others_for_at_most_a_minute(connect: Connect, conn: Connection) -> None:
+    """An open prune holds the key of its minute only. A later prune deletes the jobs that it has not locked."""
     holder = connect(autocommit=False)
     conn.execute("select enqueue_jobs('{t,t}', job_ids => '{a,b}')")
     conn.execute("select cancel_job('a'), cancel_job('b')")
@@ -161,15 +153,15 @@ def test_prune_left_open_stops_others_for_no_longer_than_its_minute(connect: Con
     latest = conn.execute(minutes).fetchone()
     assert held in ([earliest], [latest])
     holder.rollback()
-    holder.execute("select from jobs where id = 'a' for update")  # as in the next minute: the row alone is held
+    holder.execute("select from jobs where id = 'a' for update")  # only the row, like a prune of an earlier minute
     assert conn.execute("select pruned from prune_jobs('0 s')").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_held_job_holds_up_the_settling_of_no_other(
+def test_held_job_does_not_delay_the_settling_of_others(
     connect: Connect, conn: Connection, storage: PostgresStorage, keep: bool
 ) -> None:
-    """Of a batch in which a transaction holds one job, all others are settled, and the error names that one."""
+    """All other outcomes of the batch are settled, and the error names the outcome of the held job."""
     storage.keep_completed = keep
     conn.execute("select enqueue_jobs('{t,t,t,t,t}', job_ids => '{a,b,c,d,e}')")
     jobs = {job.id: job for job in storage.dequeue_many(5)}
@@ -194,10 +186,10 @@ def test_held_job_holds_up_the_settling_of_no_other(
     assert status(conn).get("b") == ("completed" if keep else None)
 
 
-def test_worker_settles_on_while_a_transaction_holds_one_of_its_jobs(
+def test_worker_settles_other_jobs_while_a_transaction_holds_one(
     connect: Connect, conn: Connection, storage: PostgresStorage, registry: Registry
 ) -> None:
-    """While one job's row is held, a worker settles all others, and that one when the transaction has ended."""
+    """The worker settles the held job when the transaction has ended."""
     held = threading.Event()
     holder = connect(autocommit=False)
 

@@ -1,4 +1,4 @@
-"""A worker that is frozen, or a stranger that holds the keys, delays a job by about a second, and hangs nothing."""
+"""A frozen worker, or another session that holds the keys, delays a job by about a second and blocks nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 MakeStorage = Callable[..., PostgresStorage]
 
-SOON, LATE = 2.5, 7.0  # seconds: about 1.2 and 5, on a machine that has other things to do
+SOON, LATE = 2.5, 7.0  # seconds; typical are 1.2 and 5, and the machine may be busy
 
 PROCESS = """
 import logging, sys, time
@@ -48,7 +48,7 @@ Worker(PostgresStorage(sys.argv[1], poll_interval=float(sys.argv[2])), registry=
 
 
 class Frozen:
-    """A worker that is in a state and does nothing: as a process that was stopped there."""
+    """A worker that has published a state and does nothing, like a process that was stopped in that state."""
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
@@ -58,25 +58,25 @@ class Frozen:
             conn.execute(f'listen "{self.channel}{end}"')
 
     def tell(self, state: str, *, busy: bool = False) -> None:
-        """Be in that state; asleep only by a second call, as every worker."""
+        """Publish this state. A worker needs two calls to be asleep."""
         for _ in range(2):
             query = "select set_worker_state(%s, %s, %s, channel => %s)"
             self.conn.execute(query, [self.id, state, busy, self.channel])
 
     def heard(self) -> int:
-        """How many jobs it was notified of since it was asked last."""
+        """Return how many jobs it was notified of since the last call."""
         return sum(notification.channel == self.channel for notification in self.conn.notifies(timeout=0.1))
 
 
 @pytest.fixture
 def frozen(connect: Connect) -> Callable[[], Frozen]:
-    """Makes such workers."""
+    """Return a function that creates frozen workers."""
     return lambda: Frozen(connect())
 
 
 @pytest.fixture
 def start(make_storage: MakeStorage, conn: Connection, registry: Registry) -> Iterator[Callable[[int], None]]:
-    """Starts so many workers that have no fallback poll, and waits until they sleep."""
+    """Return a function that starts this many workers without a fallback poll and waits until they sleep."""
     started: list[Worker] = []
 
     @job(type="t", registry=registry)
@@ -90,7 +90,7 @@ def start(make_storage: MakeStorage, conn: Connection, registry: Registry) -> It
             started[-1].start()
         asleep = "select count(*) from doorbell where is_held('asleep', worker_id)"
         until(lambda: bool(one(conn, asleep) == before + count))
-        time.sleep(0.5)  # past the last claim before sleep
+        time.sleep(0.5)  # after the last claim before sleep
 
     yield make
     for worker in started:
@@ -99,7 +99,7 @@ def start(make_storage: MakeStorage, conn: Connection, registry: Registry) -> It
 
 @pytest.fixture
 def spawn(dsn: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a worker's process; ended with the test."""
+    """Return a function that starts a worker's process. The processes are killed at the end."""
     made: list[subprocess.Popen[str]] = []
 
     def make(poll_interval: float = 3600) -> subprocess.Popen[str]:
@@ -116,7 +116,7 @@ def spawn(dsn: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 def delays(conn: Connection, jobs: int, gap: float) -> list[float]:
-    """Enqueue jobs one by one; after how many seconds each was started, the longest first."""
+    """Enqueue jobs one by one, and return the seconds until each started, longest first."""
     for _ in range(jobs):
         conn.execute("select enqueue_job('t')")
         time.sleep(gap)
@@ -128,16 +128,16 @@ def delays(conn: Connection, jobs: int, gap: float) -> list[float]:
 @pytest.mark.parametrize("alive", [1, 3])
 @pytest.mark.parametrize("state", ["asleep", "asleep, busy", "polling", "polling, busy", "awake", "dead"])
 @pytest.mark.parametrize("order", ["before", "after"])
-def test_one_frozen_worker_delays_no_job_by_much(
+def test_one_frozen_worker_delays_no_job_much(
     conn: Connection, frozen: Callable[[], Frozen], start: Callable[[int], None], alive: int, state: str, order: str
 ) -> None:
-    """Whatever it did when it was frozen, before the others fell asleep or after, another one starts each job."""
+    """Another worker starts each job, whatever the frozen worker did, and whether it froze before or after the others slept."""
     if order == "after":
         start(alive)
     worker = frozen()
     worker.tell(state.partition(",")[0] if state != "dead" else "polling", busy="busy" in state)
     if state.startswith("polling"):
-        conn.execute("select call_workers(%s, 'watch')", [worker.id])  # as each does with the first job that it finds
+        conn.execute("select call_workers(%s, 'watch')", [worker.id])  # as each worker does when it finds its first job
     if order == "before":
         start(alive)
     if state == "dead":
@@ -146,10 +146,10 @@ def test_one_frozen_worker_delays_no_job_by_much(
 
 
 @pytest.mark.parametrize("states", [["asleep"] * 3, ["polling", "asleep", "asleep"], ["polling"] * 3])
-def test_all_but_one_frozen_delay_a_job_by_some_seconds(
+def test_all_workers_but_one_frozen_delay_a_job_by_some_seconds(
     conn: Connection, frozen: Callable[[], Frozen], start: Callable[[int], None], states: list[str]
 ) -> None:
-    """The last one looks by itself, though no notification reaches it."""
+    """The last worker polls, although no notification reaches it."""
     start(1)
     for state in states:
         frozen().tell(state)
@@ -157,7 +157,7 @@ def test_all_but_one_frozen_delay_a_job_by_some_seconds(
 
 
 @pytest.mark.parametrize("state", ["asleep", "running", "polling"])
-def test_stopped_process_delays_no_job_by_much(
+def test_stopped_process_delays_no_job_much(
     conn: Connection, spawn: Callable[..., subprocess.Popen[str]], state: str
 ) -> None:
     """A process that is stopped, or whose host is frozen, keeps its session and its keys."""
@@ -180,10 +180,10 @@ def test_stopped_process_delays_no_job_by_much(
     assert delays(conn, 6, 0.4)[0] < SOON
 
 
-def test_sleepers_are_notified_in_turn_and_one_that_does_not_answer_is_passed_over(
+def test_sleeping_workers_are_notified_in_turn_except_one_that_does_not_answer(
     conn: Connection, frozen: Callable[[], Frozen]
 ) -> None:
-    """Each of four is notified of every fourth job; then one that a watcher found not to answer is the last."""
+    """Each of four workers is notified of every fourth job, until another worker marks one of them as passed over."""
     workers = [frozen() for _ in range(4)]
     for worker in workers:
         worker.tell("asleep")
@@ -194,7 +194,7 @@ def test_sleepers_are_notified_in_turn_and_one_that_does_not_answer_is_passed_ov
     for _ in range(6):
         conn.execute("select enqueue_job('t')")
     assert [worker.heard() for worker in workers] == [0, 2, 2, 2]
-    workers[0].tell("asleep")  # it goes on
+    workers[0].tell("asleep")  # the worker continues
     for _ in range(4):
         conn.execute("select enqueue_job('t')")
     assert [worker.heard() for worker in workers] == [1, 1, 1, 1]
@@ -202,7 +202,7 @@ def test_sleepers_are_notified_in_turn_and_one_that_does_not_answer_is_passed_ov
 
 @pytest.fixture
 def stranger(conn: Connection, dsn: str) -> Iterator[Callable[[str, range], Connection]]:
-    """Another user's session that may do nothing but connect: it takes keys of so many workers."""
+    """Return a function that opens a session of another role without rights, which takes these workers' keys."""
     conn.execute("drop role if exists stranger; create role stranger login password 'secret'")
     made: list[Connection] = []
 
@@ -224,14 +224,14 @@ def stranger(conn: Connection, dsn: str) -> Iterator[Callable[[str, range], Conn
     ("asleep", range(1)), ("asleep", range(300)), ("polling", range(1)), ("polling", range(300)),
     ("busy", range(300)), ("alive", range(300)),
 ])  # fmt: skip
-def test_stranger_that_holds_the_keys_hangs_nothing(
+def test_session_that_holds_the_keys_blocks_nothing(
     conn: Connection,
     spawn: Callable[..., subprocess.Popen[str]],
     stranger: Callable[..., Connection],
     key: str,
     ids: range,
 ) -> None:
-    """A worker starts its jobs within the fallback or says why it cannot start; SIGTERM ends it either way."""
+    """The worker starts its jobs by the fallback poll, or reports why it cannot start. SIGTERM stops it in both cases."""
     keys = stranger(key, ids)
     process, began = spawn(2.0), time.monotonic()
     assert process.stderr is not None
@@ -239,7 +239,7 @@ def test_stranger_that_holds_the_keys_hangs_nothing(
         assert any("another session holds the locks of workers" in line for line in process.stderr)
         assert time.monotonic() - began < 15
     else:
-        assert delays(conn, 3, 0.5)[0] < 8 + LATE  # the first waits for the process to start
+        assert delays(conn, 3, 0.5)[0] < 8 + LATE  # the first job waits for the process to start
     process.terminate()
     process.wait(8)
     keys.close()
@@ -247,10 +247,10 @@ def test_stranger_that_holds_the_keys_hangs_nothing(
     assert delays(conn, 1, 0.1)[0] < 8 + LATE
 
 
-def test_open_enqueue_is_watched_without_looking_at_locks(
+def test_workers_wait_for_an_open_enqueue_without_reading_locks(
     conn: Connection, connect: Connect, start: Callable[[int], None]
 ) -> None:
-    """Workers that wait for it look at all locks once, when they tell their state, and then at the transaction alone."""
+    """The workers read all locks once, when they publish their state. Afterwards they check only the transaction."""
     conn.execute("create extension if not exists pg_stat_statements schema public")
     writer = connect(autocommit=False)
     writer.execute("select enqueue_job('t')")

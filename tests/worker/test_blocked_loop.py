@@ -1,4 +1,4 @@
-"""An event loop that a handler blocks: told in the log, and replaced when the handler's time is over."""
+"""A handler that blocks the event loop is named in the log, and the loop is replaced at the handler's deadline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from helpers.until import until
-from helpers.working import finished
+from helpers.working import finished, logged
 
 from pgjobq import JobQueue, JobStatus, Registry, Worker, job
 from pgjobq.worker import tasks
@@ -20,7 +20,7 @@ StartWorker = Callable[..., Worker]
 
 @pytest.fixture
 def go(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """What blocking handlers wait for; the worker looks often."""
+    """Let the blocking handlers end. The worker checks its loop often, and counts it as blocked early."""
     monkeypatch.setattr(tasks, "LOOK_AFTER", 0.05)
     monkeypatch.setattr(tasks, "REPLACED_AFTER", 0.2)
     monkeypatch.setattr(tasks, "BLOCKED_AFTER", 0.3)
@@ -31,7 +31,7 @@ def go(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 @pytest.fixture
 def start(queue: JobQueue, registry: Registry, go: threading.Event) -> Iterator[StartWorker]:
-    """Starts workers on the queue; stopped at the end, which must not raise."""
+    """Return a function that starts workers on the queue. They are stopped at the end, which must not raise."""
     workers: list[Worker] = []
 
     def make(**options: Any) -> Worker:
@@ -44,15 +44,11 @@ def start(queue: JobQueue, registry: Registry, go: threading.Event) -> Iterator[
         worker.stop(grace=1)
 
 
-def told(caplog: pytest.LogCaptureFixture, event: str) -> list[Any]:
-    return [record for record in caplog.records if getattr(record, "event", "") == event]
-
-
 def loops() -> int:
     return sum(thread.name == "pgjobq-loop" for thread in threading.enumerate())
 
 
-def test_loop_that_a_job_blocks_past_its_deadline_is_replaced(
+def test_loop_is_replaced_when_a_job_blocks_it_past_its_deadline(
     queue: JobQueue, registry: Registry, start: StartWorker, go: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     began, starts = threading.Event(), []
@@ -82,20 +78,20 @@ def test_loop_that_a_job_blocks_past_its_deadline_is_replaced(
     for _ in range(3):
         assert finished(queue, queue.enqueue(quick)).status == JobStatus.COMPLETED
     found = finished(queue, beside)
-    assert (found.status, found.attempts) == (JobStatus.COMPLETED, 1)  # its first start was given back
+    assert (found.status, found.attempts) == (JobStatus.COMPLETED, 1)  # its first start was released
     assert starts[0] is not starts[1]
-    (line,) = told(caplog, "loop.replaced")
+    (line,) = logged(caplog, "loop.replaced")
     assert line.job_id == culprit
     assert line.levelno == logging.ERROR
-    assert [record.job_id for record in told(caplog, "job.released")] == [beside]
+    assert [record.job_id for record in logged(caplog, "job.released")] == [beside]
     assert loops() == before + 2
     go.set()
-    until(lambda: loops() == before + 1)  # the old one ends, once it can
+    until(lambda: loops() == before + 1)  # the old loop ends when it can run again
     assert finished(queue, queue.enqueue(quick)).status == JobStatus.COMPLETED
     assert len(starts) == 2
 
 
-def test_every_job_that_blocks_has_the_loop_replaced(
+def test_loop_is_replaced_for_each_job_that_blocks_it(
     queue: JobQueue, registry: Registry, start: StartWorker, go: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     @job(registry=registry, timeout=0.1, max_retries=0)
@@ -105,11 +101,11 @@ def test_every_job_that_blocks_has_the_loop_replaced(
     start(concurrency=1)
     jobs = [queue.enqueue(blocks) for _ in range(3)]
     assert {finished(queue, job_id).status for job_id in jobs} == {JobStatus.FAILED}
-    until(lambda: len(told(caplog, "loop.replaced")) == 3)
-    assert {record.job_id for record in told(caplog, "loop.replaced")} == set(jobs)
+    until(lambda: len(logged(caplog, "loop.replaced")) == 3)
+    assert {record.job_id for record in logged(caplog, "loop.replaced")} == set(jobs)
 
 
-def test_job_without_a_timeout_that_blocks_the_loop_is_named_once(
+def test_job_without_a_timeout_that_blocks_the_loop_is_logged_once(
     queue: JobQueue, registry: Registry, start: StartWorker, go: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     looked = threading.Event()
@@ -123,7 +119,7 @@ def test_job_without_a_timeout_that_blocks_the_loop_is_named_once(
 
     culprit = queue.enqueue(blocks)
     worker = start()
-    (line,) = until(lambda: told(caplog, "loop.blocked"))
+    (line,) = until(lambda: logged(caplog, "loop.blocked"))
     assert line.job_id == culprit
     assert line.levelno == logging.WARNING
     assert line.at.startswith(f"{__file__}:")
@@ -135,16 +131,16 @@ def test_job_without_a_timeout_that_blocks_the_loop_is_named_once(
         if looks[0] == 5:
             looked.set()
 
-    worker._tasks.watch = counted  # type: ignore[method-assign]  # to count
+    worker._tasks.watch = counted  # type: ignore[method-assign]  # the test counts the calls
     assert looked.wait(10)
-    assert len(told(caplog, "loop.blocked")) == 1
-    assert not told(caplog, "loop.replaced")
+    assert len(logged(caplog, "loop.blocked")) == 1
+    assert not logged(caplog, "loop.replaced")
     go.set()
     assert finished(queue, culprit).status == JobStatus.COMPLETED
     assert finished(queue, queue.enqueue(quick)).status == JobStatus.COMPLETED
 
 
-def test_callback_that_blocks_the_loop_after_its_job_has_ended(
+def test_loop_is_replaced_when_a_callback_of_a_completed_job_blocks_it(
     queue: JobQueue, registry: Registry, start: StartWorker, go: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
     @job(registry=registry)
@@ -159,11 +155,11 @@ def test_callback_that_blocks_the_loop_after_its_job_has_ended(
     assert finished(queue, culprit).status == JobStatus.COMPLETED
     waiting = [queue.enqueue(quick) for _ in range(3)]
     assert {finished(queue, job_id).status for job_id in waiting} == {JobStatus.COMPLETED}
-    until(lambda: [finished(queue, queue.enqueue(quick)), told(caplog, "loop.replaced")][1])
-    assert [record.job_id for record in told(caplog, "loop.replaced")] == [culprit]
+    until(lambda: [finished(queue, queue.enqueue(quick)), logged(caplog, "loop.replaced")][1])
+    assert [record.job_id for record in logged(caplog, "loop.replaced")] == [culprit]
 
 
-def test_run_once_goes_on_after_a_job_that_blocks_the_loop(
+def test_run_once_continues_after_a_job_that_blocks_the_loop(
     queue: JobQueue, registry: Registry, go: threading.Event
 ) -> None:
     @job(registry=registry, timeout=0.1, max_retries=0)

@@ -1,4 +1,4 @@
-"""Cancelling jobs that run: how soon their workers hear of it, and what becomes of their handlers."""
+"""Cancelling running jobs: how soon the worker learns of it, and what happens to the handler."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ StartWorker = Callable[..., Worker]
 
 @pytest.fixture
 def start(queue: JobQueue, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartWorker]:
-    """Starts workers that find no lost job by their rounds of maintenance: what they know, they have heard."""
+    """Return a function that starts workers.
+
+    Their maintenance never runs, so they learn of a cancelled job only by a notification.
+    """
     monkeypatch.setattr(presence, "BUSY_PAUSE", 600.0)
     monkeypatch.setattr(presence, "IDLE_PAUSE", 600.0)
     monkeypatch.setattr("pgjobq.worker.maintenance.LONG_RUN", 600.0)
@@ -43,7 +46,7 @@ def start(queue: JobQueue, registry: Registry, monkeypatch: pytest.MonkeyPatch) 
 
 
 class Sleeper:
-    """An async handler that sleeps for long, and what happened to it."""
+    """An async handler that sleeps for a long time and records whether it was cancelled."""
 
     def __init__(self, registry: Registry) -> None:
         self.started, self.cancelled = threading.Event(), threading.Event()
@@ -64,11 +67,11 @@ def sleeper(registry: Registry) -> Sleeper:
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
-def test_cancel_reaches_a_worker_with_and_without_room(
+def test_cancel_reaches_a_worker_whether_it_has_room_or_not(
     queue: JobQueue, start: StartWorker, sleeper: Sleeper, concurrency: int
 ) -> None:
     start(concurrency=concurrency)
-    for _ in range(3):  # before, and after, the worker has told that it has no room
+    for _ in range(3):  # before and after the worker has reported that it has no room
         job_id = queue.enqueue("sleep")
         assert sleeper.started.wait(10)
         assert queue.cancel(job_id)
@@ -77,12 +80,12 @@ def test_cancel_reaches_a_worker_with_and_without_room(
         sleeper.cancelled.clear()
     job_id = queue.enqueue("sleep")
     assert sleeper.started.wait(10)
-    time.sleep(1.5)  # longer than any round of looking and listening
+    time.sleep(1.5)  # longer than the worker's pauses between polls
     assert queue.cancel(job_id)
     assert sleeper.cancelled.wait(10)
 
 
-def test_cancel_is_heard_while_the_worker_is_paused_and_while_it_stops(
+def test_cancel_reaches_a_worker_that_is_paused_or_stopping(
     queue: JobQueue, start: StartWorker, sleeper: Sleeper
 ) -> None:
     worker = start()
@@ -103,10 +106,10 @@ def test_cancel_is_heard_while_the_worker_is_paused_and_while_it_stops(
     assert queue.cancel(job_id)
     assert sleeper.cancelled.wait(10)
     stopping.join(10)
-    assert not stopping.is_alive()  # it waited for no other job
+    assert not stopping.is_alive()  # the worker has no other job to wait for
 
 
-def test_cancel_in_a_transaction_is_heard_when_that_commits(
+def test_cancel_in_a_transaction_takes_effect_at_its_commit(
     queue: JobQueue, conn: Connection, start: StartWorker, sleeper: Sleeper
 ) -> None:
     start()
@@ -118,7 +121,7 @@ def test_cancel_in_a_transaction_is_heard_when_that_commits(
     assert sleeper.cancelled.wait(10)
 
 
-def test_cancel_is_heard_after_the_listener_was_cut_off(
+def test_cancel_reaches_a_worker_whose_listener_lost_its_connection(
     queue: JobQueue, conn: Connection, start: StartWorker, sleeper: Sleeper
 ) -> None:
     start(concurrency=1)
@@ -130,7 +133,7 @@ def test_cancel_is_heard_after_the_listener_was_cut_off(
     )
     conn.execute(query)
     conn.execute("select pgjobq.cancel_job(%s)", [job_id])
-    # The next round of maintenance connects again.
+    # The next maintenance opens the connection again.
     assert until(lambda: sleeper.cancelled.is_set() or _round(queue))
 
 
@@ -157,7 +160,7 @@ def test_sync_handler_sees_that_its_job_was_cancelled(queue: JobQueue, registry:
     assert (found.status, found.error) == (JobStatus.CANCELLED, "not wanted any more")
 
 
-def test_other_jobs_of_the_worker_go_on(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
+def test_other_jobs_of_the_worker_continue(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
     ends, stopped = threading.Event(), set[int]()
     started: set[int] = set()
 
@@ -178,7 +181,7 @@ def test_other_jobs_of_the_worker_go_on(queue: JobQueue, registry: Registry, sta
 
 
 @pytest.mark.parametrize("reason", ["", "x" * 1001, 7, "a\0b", "\ud800"])
-def test_reason_must_be_a_text(queue: JobQueue, reason: Any) -> None:
+def test_invalid_reason_is_refused(queue: JobQueue, reason: Any) -> None:
     queue.enqueue("t", job_id="a")
     with pytest.raises(InvalidJob, match=r"^reason: "):
         queue.cancel("a", reason)
@@ -199,7 +202,7 @@ def test_cancel_without_a_reason_keeps_the_error(storage: PostgresStorage) -> No
     assert (found.status, found.error) == (JobStatus.CANCELLED, "it broke")
 
 
-def test_pending_job_that_ran_before_notifies_no_worker(storage: PostgresStorage, conn: Connection) -> None:
+def test_cancel_of_a_pending_job_that_ran_before_notifies_no_worker(storage: PostgresStorage, conn: Connection) -> None:
     storage.enqueue("a", "t", {})
     held = storage.dequeue()
     assert held is not None
@@ -218,7 +221,7 @@ def test_check_raises_cancelled_and_nothing_is_settled(
 
     @job(registry=registry, type="loop")
     def loop(job: RunningJob) -> None:
-        job.check()  # nothing has happened yet
+        job.check()  # the job is not cancelled yet
         started.set()
         try:
             while True:
@@ -233,9 +236,9 @@ def test_check_raises_cancelled_and_nothing_is_settled(
     assert started.wait(10)
     assert queue.cancel(job_id)
     until(lambda: raised)
-    assert queue.enqueue("loop", job_id="next")
     started.clear()
-    assert started.wait(10)  # the thread's place was taken by another
+    assert queue.enqueue("loop", job_id="next")
+    assert started.wait(10)  # another thread took the place of the one whose job was cancelled
     assert queue.cancel("next")
     worker.stop()
     assert [finished(queue, id_).status for id_ in (job_id, "next")] == ["cancelled", "cancelled"]
@@ -245,7 +248,7 @@ def test_check_raises_cancelled_and_nothing_is_settled(
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_cancelled_is_an_error_like_any_other_while_the_job_is_held(
+def test_cancelled_fails_the_job_if_the_handler_raises_it_without_a_cancel(
     queue: JobQueue, registry: Registry, start: StartWorker, is_async: bool
 ) -> None:
     def raises() -> None:
@@ -274,7 +277,7 @@ def test_check_raises_past_the_timeout_and_no_transaction_begins(
         except Cancelled as error:
             raised.append(error)
         with job.transaction():
-            raised.clear()  # never comes here
+            raised.clear()  # not reached
 
     start()
     assert finished(queue, queue.enqueue("slow", max_retries=0)).status == JobStatus.FAILED
@@ -282,7 +285,7 @@ def test_check_raises_past_the_timeout_and_no_transaction_begins(
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "pooled"])
-def test_worker_that_cannot_be_notified_hears_of_cancels_through_its_own_object(
+def test_worker_without_notifications_learns_of_cancels_through_its_own_storage(
     kind: str, dsn: str, tmp_path: Path, registry: Registry, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = open_storage(f"sqlite:///{tmp_path}/jobs.db") if kind == "sqlite" else PostgresStorage(dsn, pooled=True)
@@ -304,7 +307,7 @@ def test_worker_that_cannot_be_notified_hears_of_cancels_through_its_own_object(
 
 
 class InTransaction:
-    """A handler that runs statements in its job's transaction, and what came of them."""
+    """A handler that runs statements in its job's transaction and records the errors that they raise."""
 
     def __init__(self, registry: Registry, statements: list[str], **options: Any) -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()
@@ -331,7 +334,7 @@ def traces(conn: Connection) -> bool:
     return bool(row[0])
 
 
-def test_cancel_ends_the_statement_in_the_transaction_of_the_job(
+def test_cancel_interrupts_the_statement_in_the_transaction_of_the_job(
     queue: JobQueue, registry: Registry, start: StartWorker, conn: Connection
 ) -> None:
     seen = InTransaction(registry, ["select pg_sleep(600)"])
@@ -346,7 +349,7 @@ def test_cancel_ends_the_statement_in_the_transaction_of_the_job(
     assert finished(queue, job_id).status == JobStatus.CANCELLED
 
 
-def test_statement_that_begins_after_the_cancel_is_ended_too(
+def test_statement_that_begins_after_the_cancel_is_interrupted_too(
     queue: JobQueue, registry: Registry, start: StartWorker
 ) -> None:
     seen = InTransaction(registry, [])
@@ -360,7 +363,9 @@ def test_statement_that_begins_after_the_cancel_is_ended_too(
     assert isinstance(seen.raised[0], Cancelled)
 
 
-def test_timeout_ends_the_statement(queue: JobQueue, registry: Registry, start: StartWorker, conn: Connection) -> None:
+def test_timeout_interrupts_the_statement(
+    queue: JobQueue, registry: Registry, start: StartWorker, conn: Connection
+) -> None:
     seen = InTransaction(registry, ["select pg_sleep(600)"], timeout=0.3, max_retries=0)
     start(concurrency=1)
     found = finished(queue, queue.enqueue("statements", max_retries=0))
@@ -371,21 +376,21 @@ def test_timeout_ends_the_statement(queue: JobQueue, registry: Registry, start: 
     assert not traces(conn)
 
 
-def test_interrupt_meets_no_statement_of_a_later_borrower(storage: PostgresStorage) -> None:
-    """Once the transaction has ended, its connection is another's."""
+def test_interrupt_does_not_affect_a_later_user_of_the_connection(storage: PostgresStorage) -> None:
+    """The connection returns to the pool when the transaction ends, so interrupt() must do nothing from then on."""
     storage.enqueue("a", "t", {})
     held = storage.dequeue()
     assert held is not None
     transaction = storage.transaction(held)
-    assert not transaction.interrupt()  # it has not begun
+    assert not transaction.interrupt()  # the transaction has not begun
     with transaction as conn:
-        assert transaction.interrupt()  # between two statements, it ends none
+        assert transaction.interrupt()  # no statement runs, so this interrupts nothing
         assert conn.execute("select 1").fetchone() == (1,)
     assert not transaction.interrupt()
     assert transaction.settled
 
 
-def test_transaction_that_begins_as_its_job_is_lost_does_not_run(storage: PostgresStorage) -> None:
+def test_transaction_does_not_begin_if_its_job_is_already_lost(storage: PostgresStorage) -> None:
     storage.enqueue("a", "t", {})
     held = storage.dequeue()
     assert held is not None
@@ -393,5 +398,5 @@ def test_transaction_that_begins_as_its_job_is_lost_does_not_run(storage: Postgr
     transaction = running.transaction()
     object.__setattr__(running, "lost", True)
     with pytest.raises(Cancelled), transaction:
-        pytest.fail("it has begun")
+        pytest.fail("the transaction has begun")
     assert not transaction.interrupt()

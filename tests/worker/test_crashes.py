@@ -1,4 +1,4 @@
-"""Jobs that kill their process, as real processes: their companions lose no try, and the killers fail."""
+"""Jobs that kill their process: the jobs beside them lose no try, and the killers fail. The workers are processes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def kill(job: RunningJob, after: float = 0) -> None:
 
 
 class Respawned:
-    """A worker process that is replaced when it dies, and whose death is noticed at once."""
+    """A worker process that is replaced when it dies. Its death is noticed at once."""
 
     def __init__(self, folder: Path, dsn: str, conn: Connection) -> None:
         self._folder, self._dsn, self._conn = folder, dsn, conn
@@ -51,7 +51,7 @@ class Respawned:
         (folder / "handlers.py").write_text(HANDLERS)
 
     def run_all(self, *words: str) -> None:
-        """Until no job is pending or running."""
+        """Run until no job is pending or running."""
         unfinished = "select exists (select from jobs where status in ('pending', 'running'))"
         while self._conn.execute(unfinished).fetchone() == (True,):
             if self._process is None:
@@ -63,14 +63,15 @@ class Respawned:
             self._process = None
             self.deaths += 1
             assert self.deaths < 100
-            self._conn.execute("select rescue_jobs('0 s')")  # the lock fell with the process, or does before the next
+            # The server may still hold the key of the dead worker. Then a later call rescues the jobs.
+            self._conn.execute("select rescue_jobs('0 s')")
 
     def starts(self) -> list[str]:
-        """The id of each start, in order."""
+        """Return the ids of the started jobs, in the order of their starts."""
         return (self._folder / "starts").read_text().splitlines()
 
     def stop(self) -> None:
-        """Kill what runs."""
+        """Kill the running process."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -84,20 +85,22 @@ class Respawned:
 
 @pytest.fixture
 def worker(dsn: str, conn: Connection, tmp_path: Path) -> Iterator[Respawned]:
-    """On the test's database."""
+    """A worker on the test's database that is replaced when it dies."""
     worker = Respawned(tmp_path, dsn, conn)
     yield worker
     worker.stop()
 
 
 def of(conn: Connection, type_: str) -> list[Any]:
-    """(status, crashes, error) of the jobs of this type."""
+    """Return (status, crashes, error) of the jobs of this type."""
     return conn.execute("select status, crashes, error from jobs where type = %s", [type_]).fetchall()
 
 
 @pytest.mark.parametrize("seconds", [0, 0.02])
-def test_killer_among_innocents(worker: Respawned, queue: JobQueue, conn: Connection, seconds: float) -> None:
-    """Innocents without a retry to spare: each completes, whatever dies beside it, and dies beside one other at most."""
+def test_killer_fails_and_innocent_jobs_complete(
+    worker: Respawned, queue: JobQueue, conn: Connection, seconds: float
+) -> None:
+    """Innocent jobs without retries all complete. None of them shares more than one crash."""
     for n in range(3):
         for m in range(60):
             queue.enqueue("innocent", {"seconds": seconds}, job_id=f"innocent-{n}-{m}", max_retries=0)
@@ -114,8 +117,8 @@ def test_killer_among_innocents(worker: Respawned, queue: JobQueue, conn: Connec
     assert max(starts.count(f"innocent-{n}-{m}") for n in range(3) for m in range(60)) <= 2
 
 
-def test_four_killers_beside_six_long_jobs(worker: Respawned, queue: JobQueue, conn: Connection) -> None:
-    """They die together once; from then on each runs by itself."""
+def test_four_killers_among_six_long_jobs(worker: Respawned, queue: JobQueue, conn: Connection) -> None:
+    """The ten jobs crash together once. Then each runs alone."""
     for n in range(6):
         queue.enqueue("innocent", {"seconds": 1.0}, job_id=f"long-{n}", max_retries=0)
     for n in range(4):
@@ -129,15 +132,15 @@ def test_four_killers_beside_six_long_jobs(worker: Respawned, queue: JobQueue, c
 
 
 @pytest.mark.parametrize(("seconds", "most"), [(0.05, 4), (0.01, 30), (0.0001, 1000)])
-def test_slow_jobs_are_hardly_fetched_ahead(monkeypatch: pytest.MonkeyPatch, seconds: float, most: int) -> None:
-    """Eight jobs at once, which all end at the same moment: they are no sign of a high rate."""
+def test_slow_jobs_are_hardly_claimed_ahead(monkeypatch: pytest.MonkeyPatch, seconds: float, most: int) -> None:
+    """Eight slow jobs that end at the same moment must not look like a high rate."""
     now = 0.0
     monkeypatch.setattr("pgjobq.worker.in_flight.time.monotonic", lambda: now)
     in_flight = InFlight(8)
     ahead: list[int] = []
     running = waiting = 0
     for _ in range(200):
-        for _ in range(4):  # the fetcher looks often
+        for _ in range(4):  # the fetcher asks for room several times
             room = in_flight.room()
             in_flight.note_claimed(room)
             in_flight.measure_rate()
@@ -153,4 +156,4 @@ def test_slow_jobs_are_hardly_fetched_ahead(monkeypatch: pytest.MonkeyPatch, sec
         in_flight.take_outcomes(running)
         running = 0
     assert max(ahead[20:]) <= most
-    assert most < 1000 or max(ahead) > 100  # quick ones are
+    assert most < 1000 or max(ahead) > 100  # quick jobs are claimed ahead

@@ -1,4 +1,4 @@
-"""A worker whose network swallows everything says so once, ends in time, and finds out which jobs it has lost."""
+"""A worker behind a network that drops everything logs it once, stops in time, and learns which jobs it has lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from helpers.stalling_proxy import StallingProxy
 from helpers.until import until
-from helpers.working import finished
+from helpers.working import finished, logged
 from psycopg.conninfo import make_conninfo
 
 from pgjobq import JobQueue, JobStatus, Registry, RunningJob, Worker, job
@@ -27,7 +27,7 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
 
-GRACE, BOUND = 1.0, 10.0  # seconds; it took 20 to 46 when no call had a limit, and the machine may be busy
+GRACE, BOUND = 1.0, 10.0  # seconds; stopping took 20 to 46 without a limit on each call, and the machine may be busy
 TASKS = """
 import asyncio, os, time
 from pgjobq import job
@@ -51,7 +51,7 @@ async def in_a_thread(until: str) -> None:
 
 
 class Process:
-    """`pgjobq worker` as a process, and what it logs."""
+    """`pgjobq worker` as a process with a log file."""
 
     def __init__(self, folder: Path, dsn: str, *options: str) -> None:
         (folder / "cut_off_tasks.py").write_text(TASKS)
@@ -64,7 +64,7 @@ class Process:
         return [line for line in self.log.read_text().splitlines() if f" {event}" in line]
 
     def end(self) -> float:
-        """Send SIGTERM; the seconds until it has ended."""
+        """Send SIGTERM, wait for the end, and return the seconds that it took."""
         began = time.monotonic()
         self.popen.send_signal(signal.SIGTERM)
         self.popen.wait(60)
@@ -73,7 +73,7 @@ class Process:
 
 @pytest.fixture
 def run(tmp_path: Path, dsn: str, proxy: StallingProxy) -> Iterator[Callable[..., Process]]:
-    """Starts processes behind the proxy."""
+    """Return a function that starts processes that connect through the proxy. They are killed at the end."""
     made: list[Process] = []
 
     def start(*options: str) -> Process:
@@ -100,7 +100,7 @@ def asleep(queue: JobQueue) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["connect", "idle", "running", "claim", "settle"])
-def test_process_ends_in_time_whatever_the_network_swallows(
+def test_process_stops_in_time_when_the_network_drops_everything(
     dsn: str,
     queue: JobQueue,
     connect: Callable[..., Connection],
@@ -117,7 +117,7 @@ def test_process_ends_in_time_whatever_the_network_swallows(
         queue.enqueue(type, {"until": str(gate)}) for type in ("waits", "waits_too") if moment in {"running", "settle"}
     ]
     process = run()
-    if held:  # the answers to the claims must have arrived
+    if held:  # the claims have returned
         until(lambda: all(Path(f"{gate}.{began}").exists() for began in ("began", "began_too")))
     elif moment != "connect":
         until(lambda: asleep(queue))
@@ -141,21 +141,21 @@ def test_process_ends_in_time_whatever_the_network_swallows(
         named = re.findall(r"[0-9a-f-]{36}", line)
         assert set(named) <= set(held)
         assert len(named) >= 1
-    proxy.flow()  # what the process left on the way comes too late, or not at all
+    proxy.flow()  # the late messages of the process must have no effect
     gate.touch()
     with PostgresStorage(dsn)._database.connection():
         pass
 
 
 @pytest.mark.slow
-def test_supervisor_ends_in_time_whatever_the_network_swallows(
+def test_supervisor_stops_in_time_when_the_network_drops_everything(
     queue: JobQueue, proxy: StallingProxy, run: Callable[..., Process], tmp_path: Path
 ) -> None:
     process = run("--processes", "2")
     gates = [tmp_path / f"until-{n}" for n in range(4)]
     held = [queue.enqueue("waits", {"until": str(gate)}) for gate in gates]
     until(lambda: len(queue.storage.workers()) == 2)
-    until(lambda: all(Path(f"{gate}.began").exists() for gate in gates))  # the answers to the claims have arrived
+    until(lambda: all(Path(f"{gate}.began").exists() for gate in gates))  # the claims have returned
     proxy.stall()
     assert process.end() < GRACE + BOUND
     assert process.popen.returncode == 0
@@ -164,7 +164,7 @@ def test_supervisor_ends_in_time_whatever_the_network_swallows(
 
 
 @pytest.mark.slow
-def test_thread_that_python_would_wait_for_does_not_hold_up_the_end(
+def test_thread_that_python_waits_for_does_not_delay_the_exit(
     queue: JobQueue, run: Callable[..., Process], tmp_path: Path
 ) -> None:
     process = run()
@@ -178,11 +178,7 @@ def test_thread_that_python_would_wait_for_does_not_hold_up_the_end(
     assert (found.status, found.attempts) == (JobStatus.PENDING, 0)
 
 
-def told(caplog: pytest.LogCaptureFixture, event: str) -> list[Any]:
-    return [record for record in caplog.records if getattr(record, "event", "") == event]
-
-
-def test_worker_that_is_cut_off_says_so_once_and_finds_its_jobs_lost(
+def test_worker_that_is_cut_off_logs_it_once_and_learns_which_jobs_it_lost(
     dsn: str,
     queue: JobQueue,
     conn: Connection,
@@ -222,9 +218,9 @@ def test_worker_that_is_cut_off_says_so_once_and_finds_its_jobs_lost(
         for _ in jobs:
             assert began.acquire(timeout=10)
         proxy.stall()
-        (line,) = until(lambda: told(caplog, "worker.cut_off"), 20)
+        (line,) = until(lambda: logged(caplog, "worker.cut_off"), 20)
         assert line.jobs_in_flight == 2
-        # The server has noticed, too, by its own keepalive.
+        # The server ends the sessions, as its own keepalive would.
         conn.execute(
             "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted"
             " and database = (select oid from pg_database where datname = current_database())"
@@ -232,13 +228,13 @@ def test_worker_that_is_cut_off_says_so_once_and_finds_its_jobs_lost(
         other = Worker(PostgresStorage(dsn, application_name="other"), registry=elsewhere)
         other.start()
         assert {finished(queue, job_id).status for job_id in jobs} == {JobStatus.COMPLETED}
-        assert len(told(caplog, "worker.cut_off")) == 1
+        assert len(logged(caplog, "worker.cut_off")) == 1
         assert not lost
         proxy.flow()
         until(lambda: sorted(lost) == sorted(jobs), 30)
-        assert {record.job_id for record in told(caplog, "job.lost")} == set(jobs)
-        until(lambda: told(caplog, "worker.reconnected"), 30)
-        assert len(told(caplog, "worker.cut_off")) == 1
+        assert {record.job_id for record in logged(caplog, "job.lost")} == set(jobs)
+        until(lambda: logged(caplog, "worker.reconnected"), 30)
+        assert len(logged(caplog, "worker.cut_off")) == 1
     finally:
         proxy.flow()
         for each in (worker, other):
@@ -247,7 +243,7 @@ def test_worker_that_is_cut_off_says_so_once_and_finds_its_jobs_lost(
                 each.storage.close()
 
 
-def test_worker_ends_in_time_while_a_name_is_not_resolved(
+def test_worker_stops_in_time_while_a_host_name_is_not_resolved(
     dsn: str, queue: JobQueue, conn: Connection, proxy: StallingProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, answer, resolve = threading.Event(), threading.Event(), socket.getaddrinfo

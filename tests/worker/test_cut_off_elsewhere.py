@@ -1,4 +1,4 @@
-"""A worker on another database than PostgreSQL whose network swallows everything: it says so, and ends in time."""
+"""A worker on another database than PostgreSQL logs that its network drops everything, and stops in time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def proxied(url: str, ends: ExitStack) -> tuple[str, StallingProxy]:
 
 
 @pytest.mark.parametrize("fixture", URLS)
-def test_worker_ends_in_time_when_the_network_swallows_everything(
+def test_worker_stops_in_time_when_the_network_drops_everything(
     request: pytest.FixtureRequest, fixture: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -51,7 +51,7 @@ def test_worker_ends_in_time_when_the_network_swallows_everything(
             url = ends.enter_context(mariadb_database(url))
         through, proxy = proxied(url, ends)
         if fixture == "mongo_url":
-            through = f"{through}/?directConnection=true"  # or it goes to the address that the server gives itself
+            through = f"{through}/?directConnection=true"  # without this the client connects to the address that the server reports
         if fixture == "dynamodb_url":
             through = f"dynamodb://test/t_{secrets.token_hex(6)}?endpoint={through}"
         storage = open_storage(through)
@@ -68,7 +68,7 @@ def test_worker_ends_in_time_when_the_network_swallows_everything(
             worker.stop(grace=GRACE)
         took = time.monotonic() - began_at
         proxy.flow()
-        # What the worker left behind ends by itself, and must not do so in another test.
+        # The threads that the worker leaves behind must end before the next test.
         left = [
             thread
             for thread in threading.enumerate()

@@ -1,4 +1,4 @@
-"""Jobs whose worker died, on the storages with a lease: the log names them, and each runs by itself afterwards."""
+"""Jobs whose worker died, on storages with leases: the log names them, and each then runs alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Open = Callable[..., BaseStorage]
 
 @pytest.fixture(params=KINDS)
 def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
-    """Opens storages on one database."""
+    """Return a function that opens storages on one database. They are closed at the end."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     url = place(request.param, request, tmp_path)
@@ -37,7 +37,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 def crash(storage: BaseStorage, opened: Open, jobs: int) -> int:
-    """A worker claims so many jobs and dies; its id."""
+    """Let a worker claim this many jobs and die, rescue them, and return the worker's id."""
     with closing(opened(lease=0.2)) as dead:
         held = dead.dequeue_many(jobs)
     assert len(held) == jobs
@@ -87,8 +87,8 @@ def test_job_whose_worker_crashed_runs_alone(opened: Open) -> None:
     assert sum(job.crashes for job in storage.list_jobs()) == 0
 
 
-def test_suspect_waits_for_the_end_of_the_others(opened: Open) -> None:
-    """Nothing is claimed for some seconds, until this worker is alone; then, in good order, come all others."""
+def test_suspect_waits_until_the_other_jobs_have_ended(opened: Open) -> None:
+    """The worker claims nothing for some seconds while it runs another job. Later it claims the suspect alone."""
     storage = opened()
     storage.suspects_alone = True
     storage.enqueue("a", "t", {}, max_retries=0)
@@ -96,7 +96,7 @@ def test_suspect_waits_for_the_end_of_the_others(opened: Open) -> None:
     storage.enqueue("first", "t", {}, priority=9)
     first, *others = storage.dequeue_many(1)
     assert (first.id, others) == ("first", [])
-    assert storage.dequeue_many(9) == []  # the suspect is given back, its start taken back
+    assert storage.dequeue_many(9) == []  # the suspect was claimed and released, and its start is not counted
     suspect = storage.get_job("a")
     assert suspect is not None
     assert (suspect.status, suspect.attempts, suspect.crashes) == ("pending", 1, 1)

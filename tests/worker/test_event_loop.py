@@ -1,4 +1,4 @@
-"""The event loop of async handlers goes on whatever they do, and deadlines hold even while one blocks it."""
+"""The event loop of async handlers survives everything that they do, and deadlines hold even while it is blocked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ StartWorker = Callable[..., Worker]
 
 @pytest.fixture
 def start(queue: JobQueue, registry: Registry) -> Iterator[StartWorker]:
-    """Starts workers on the queue; stopped at the end, which must not raise."""
+    """Return a function that starts workers on the queue. They are stopped at the end, which must not raise."""
     workers: list[Worker] = []
 
     def make(**options: Any) -> Worker:
@@ -78,7 +78,7 @@ WAYS = [awaited_task, task_in_a_group, task_that_nothing_awaits, callback, callb
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_what_ends_a_loop_fails_the_job_that_raised_it_alone(
+def test_exception_that_ends_a_loop_fails_only_the_job_that_raised_it(
     queue: JobQueue,
     registry: Registry,
     start: StartWorker,
@@ -107,7 +107,7 @@ def test_what_ends_a_loop_fails_the_job_that_raised_it_alone(
     assert finished(queue, queue.enqueue(companion)).status == JobStatus.COMPLETED
 
 
-def test_loop_that_a_handler_stops_goes_on(
+def test_loop_that_a_handler_stops_is_restarted(
     queue: JobQueue, registry: Registry, start: StartWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     @job(registry=registry)
@@ -122,7 +122,7 @@ def test_loop_that_a_handler_stops_goes_on(
     worker.stop()
 
 
-def test_task_that_is_cancelled_before_it_begins_fails_its_job(
+def test_job_whose_task_is_cancelled_before_it_begins_fails(
     queue: JobQueue, registry: Registry, start: StartWorker
 ) -> None:
     @job(registry=registry, max_retries=0)
@@ -154,7 +154,7 @@ def test_task_factory_that_raises_fails_the_job(queue: JobQueue, registry: Regis
 
 
 @pytest.mark.parametrize("how", ["swallows the cancellation", "blocks the loop"])
-def test_deadline_holds_without_the_handler(
+def test_deadline_holds_without_the_cooperation_of_the_handler(
     queue: JobQueue, registry: Registry, start: StartWorker, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     go, ended = threading.Event(), threading.Event()
@@ -181,14 +181,14 @@ def test_deadline_holds_without_the_handler(
     assert failed.error == "JobTimeout: ran longer than 0.1 seconds"
     if how == "blocks the loop":
         go.set()
-    assert finished(queue, queue.enqueue(quick)).status == JobStatus.COMPLETED  # its place is free
+    assert finished(queue, queue.enqueue(quick)).status == JobStatus.COMPLETED  # the job that timed out takes no place
     go.set()
     assert ended.wait(5)
     until(lambda: "job.ended_late" in caplog.text)
     assert finished(queue, job_id).status == JobStatus.FAILED
 
 
-def test_nearer_deadline_is_met_while_a_farther_one_is_waited_for(
+def test_nearer_deadline_is_met_while_the_worker_waits_for_a_later_one(
     queue: JobQueue, registry: Registry, start: StartWorker
 ) -> None:
     go = threading.Event()
@@ -207,7 +207,7 @@ def test_nearer_deadline_is_met_while_a_farther_one_is_waited_for(
     assert far is waits
 
 
-def test_stop_gives_back_a_job_that_blocks_the_loop(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
+def test_stop_releases_a_job_that_blocks_the_loop(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
     began, go = threading.Event(), threading.Event()
 
     @job(registry=registry)
@@ -252,7 +252,7 @@ def test_context_variables_do_not_leak_into_the_next_job(
 
 
 class NoStorage(BaseStorage):
-    """For runners, which ask nothing of it here."""
+    """A storage for runners that they do not call in these tests."""
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
@@ -260,7 +260,7 @@ class NoStorage(BaseStorage):
     enqueue = dequeue = complete = fail = retry = get_job = list_jobs = _refuse
 
 
-def test_runner_that_has_stopped_takes_no_more_orders() -> None:
+def test_runner_can_be_stopped_twice() -> None:
     in_flight = InFlight(1)
     runner = TaskRunner(in_flight, NoStorage(), 1)
 

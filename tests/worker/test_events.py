@@ -1,4 +1,4 @@
-"""Log lines: what each says, also in a program with a formatter of its own, and the job's name in a handler's lines."""
+"""Log lines: their text under any formatter, their fields, and the job that a handler's own lines name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ StartWorker = Callable[..., Worker]
 
 
 class Lines:
-    """What a formatter makes of the lines."""
+    """The log lines as a formatter writes them."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
         self.stream = io.StringIO()
@@ -38,7 +38,7 @@ class Lines:
 
 @pytest.fixture
 def heard() -> Iterator[Callable[..., Lines]]:
-    """Collects the program's log lines as a formatter writes them."""
+    """Return a function that collects the program's log lines as a formatter writes them."""
     root, before = logging.getLogger(), logging.getLogger().level
     made: list[Lines] = []
 
@@ -57,7 +57,7 @@ def heard() -> Iterator[Callable[..., Lines]]:
 
 
 def ran(queue: JobQueue, registry: Registry, *handlers: Any, **options: Any) -> list[str]:
-    """Runs a job of each handler; their ids."""
+    """Run one job of each handler and return the ids of the jobs."""
     worker = Worker(queue, registry=registry, **options)
     worker.start()
     try:
@@ -71,7 +71,7 @@ def ran(queue: JobQueue, registry: Registry, *handlers: Any, **options: Any) -> 
 
 @pytest.fixture
 def handlers(registry: Registry) -> list[Any]:
-    """One that completes, and some that fail."""
+    """One handler that completes, and two that fail."""
 
     @job(registry=registry)
     def good() -> None: ...
@@ -104,14 +104,14 @@ def test_any_formatter_shows_which_job_failed_and_why(
     (retried,) = [line for line in log if "job.retried" in line]
     assert f"job_id={breaks} job_type=breaks queue=default attempts=1" in retried
     assert retried.endswith("delay=0.0")
-    assert log.count('    raise ValueError("no luck")') == 2  # a traceback for each try
+    assert log.count('    raise ValueError("no luck")') == 2  # one traceback for each try
     assert '    raise Fail("no such customer")' not in log
     for event in ("job.started", "job.completed"):
         assert f"DEBUG {event} job_id={good} job_type=good queue=default attempts=1" in log
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_our_formatter_shows_each_field_once(
+def test_event_formatter_shows_each_field_once(
     queue: JobQueue, registry: Registry, handlers: list[Any], heard: Callable[..., Lines], as_json: bool
 ) -> None:
     lines = heard(EventFormatter(as_json=as_json), JobLogFilter())
@@ -128,7 +128,7 @@ def test_our_formatter_shows_each_field_once(
         )
 
 
-def test_each_job_costs_nothing_where_its_lines_are_not_wanted(
+def test_events_of_each_job_are_not_logged_at_level_info(
     queue: JobQueue, registry: Registry, handlers: list[Any], heard: Callable[..., Lines]
 ) -> None:
     lines = heard(logging.Formatter("%(message)s"), level=logging.INFO)
@@ -136,7 +136,7 @@ def test_each_job_costs_nothing_where_its_lines_are_not_wanted(
     assert not [line for line in lines() if line.startswith(("job.started", "job.completed"))]
 
 
-def test_job_that_is_given_back_at_the_end_of_the_grace_is_named(
+def test_job_that_is_released_at_the_end_of_the_grace_period_is_logged(
     queue: JobQueue, registry: Registry, heard: Callable[..., Lines]
 ) -> None:
     lines = heard(logging.Formatter("%(message)s"))
@@ -163,7 +163,7 @@ def test_job_that_is_given_back_at_the_end_of_the_grace_is_named(
     assert sorted(line.split("job_id=")[1].split()[0] for line in released) == sorted(ids)
 
 
-def test_huge_error_is_short_in_the_log(queue: JobQueue, registry: Registry, heard: Callable[..., Lines]) -> None:
+def test_huge_error_is_shortened_in_the_log(queue: JobQueue, registry: Registry, heard: Callable[..., Lines]) -> None:
     lines = heard(logging.Formatter("%(message)s"))
 
     @job(registry=registry)
@@ -180,8 +180,8 @@ def test_huge_error_is_short_in_the_log(queue: JobQueue, registry: Registry, hea
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_huge_lines_of_others_are_short(as_json: bool) -> None:
-    """What a driver or asyncio says of a handler's exception, and a record that a plain logger made."""
+def test_huge_lines_of_other_loggers_are_shortened(as_json: bool) -> None:
+    """A driver or asyncio may log a handler's exception, and any logger may create such a record."""
     huge = "\0x" * 5_000_000
     try:
         raise ValueError(huge)
@@ -190,7 +190,7 @@ def test_huge_lines_of_others_are_short(as_json: bool) -> None:
     for name in ("asyncio", "pgjobq.storage"):
         fields = {"name": name, "msg": huge, "exc_info": info, "error": huge, "values": [huge], "pair": {huge: huge}}
         line = EventFormatter(as_json=as_json).format(logging.makeLogRecord(fields))
-        assert len(line) < 100_000  # an escape is longer than what it stands for
+        assert len(line) < 100_000  # an escape is longer than its character
         assert "\0" not in line
         assert "ValueError" in line
         if as_json:
@@ -225,7 +225,7 @@ def test_lines_of_a_handler_name_its_job(queue: JobQueue, registry: Registry, he
     assert current_job() is None
 
 
-def test_lines_that_a_queue_carries_are_the_same(heard: Callable[..., Lines]) -> None:
+def test_lines_that_pass_through_a_queue_are_unchanged(heard: Callable[..., Lines]) -> None:
     lines = Lines(EventFormatter(as_json=False))
     carried: queues.Queue[Any] = queues.Queue()
     carrier = logging.handlers.QueueHandler(carried)
@@ -239,10 +239,10 @@ def test_lines_that_a_queue_carries_are_the_same(heard: Callable[..., Lines]) ->
     assert lines()[0].endswith(" ERROR job.failed job_id=a")
 
 
-def test_event_tells_where_it_was_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_event_has_the_place_of_the_logging_call(caplog: pytest.LogCaptureFixture) -> None:
     EventLog("pgjobq.test").warning("here")
     (record,) = caplog.records
-    assert (record.filename, record.funcName) == ("test_events.py", "test_event_tells_where_it_was_logged")
+    assert (record.filename, record.funcName) == ("test_events.py", "test_event_has_the_place_of_the_logging_call")
 
 
 def test_times_have_milliseconds_and_a_zone() -> None:
@@ -260,7 +260,7 @@ class Hostile:
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_lines_of_others_are_one_line_and_name_their_logger(as_json: bool) -> None:
+def test_lines_of_other_loggers_are_one_line_and_name_the_logger(as_json: bool) -> None:
     fields = {"name": "urllib3.connectionpool", "msg": "pool\nis %s", "args": ("full",), "event": 5, "x": Hostile()}
     line = EventFormatter(as_json=as_json).format(logging.makeLogRecord(fields))
     assert "\n" not in line
@@ -286,7 +286,7 @@ def test_drivers_are_quiet_below_warning() -> None:
             logging.getLogger(name).setLevel(before)
 
 
-def test_retry_with_a_reason_is_told_without_a_traceback(
+def test_retry_with_a_reason_is_logged_without_a_traceback(
     queue: JobQueue, registry: Registry, heard: Callable[..., Lines]
 ) -> None:
     lines = heard(logging.Formatter("%(message)s"))

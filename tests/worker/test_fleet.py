@@ -1,4 +1,4 @@
-"""Several workers on one database: who is woken, who takes what, and what is given back."""
+"""Several workers on one database: which worker is notified, which takes the jobs, and what is released."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Start = Callable[..., Worker]
 
 @pytest.fixture
 def start(make_storage: Callable[..., PostgresStorage], registry: Registry) -> Iterator[Start]:
-    """Starts workers; stops them at the end."""
+    """Return a function that starts workers. They are stopped at the end."""
     started: list[Worker] = []
 
     def make(**options: Any) -> Worker:
@@ -34,13 +34,13 @@ def start(make_storage: Callable[..., PostgresStorage], registry: Registry) -> I
 
 
 def all_asleep(conn: Connection, count: int) -> None:
-    """Until so many workers sleep, and are past their last claim."""
+    """Wait until this many workers are asleep and have made their last claim."""
     until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (count,), seconds=10)
     time.sleep(0.3)
 
 
 def claims_made(conn: Connection) -> int:
-    """How many times claim_jobs was called in this database."""
+    """Return how often claim_jobs was called in this database."""
     row = conn.execute(
         """select coalesce(sum(calls), 0) from pg_stat_statements
             where query like '%claim_id, id%claim_jobs%'
@@ -50,7 +50,7 @@ def claims_made(conn: Connection) -> int:
     return int(row[0])
 
 
-def test_one_job_wakes_one_of_many(conn: Connection, start: Start, registry: Registry) -> None:
+def test_one_job_wakes_only_one_of_many_workers(conn: Connection, start: Start, registry: Registry) -> None:
     ran = threading.Event()
 
     @job(type="t", registry=registry)
@@ -64,7 +64,7 @@ def test_one_job_wakes_one_of_many(conn: Connection, start: Start, registry: Reg
     before = claims_made(conn)
     conn.execute("select enqueue_job('t')")
     assert ran.wait(5)
-    time.sleep(1.5)  # for whoever looks after it
+    time.sleep(1.5)  # time for any further claims
     assert 1 <= claims_made(conn) - before <= 3
 
 
@@ -82,7 +82,7 @@ def test_slow_jobs_spread_over_the_workers(conn: Connection, start: Start, regis
     for n in range(1, 5):
         conn.execute("select enqueue_job('slow')")
         until(lambda n=n: conn.execute(running).fetchone() == (n, n), seconds=10)  # type: ignore[misc]  # mypy infers no n
-        time.sleep(0.1)  # it counts as busy now
+        time.sleep(0.1)  # the worker now counts as busy
     go_on.set()
 
 
@@ -102,10 +102,10 @@ def test_full_worker_leaves_its_jobs_to_others(conn: Connection, start: Start, r
     go_on.set()
 
 
-def test_jobs_claimed_beforehand_are_given_back_when_they_cannot_start(
+def test_jobs_claimed_ahead_are_released_if_they_cannot_start(
     conn: Connection, start: Start, registry: Registry
 ) -> None:
-    """Quick jobs made it claim many at once; the slow ones behind them must not wait for it alone."""
+    """After many quick jobs the worker claims many at once. It must not keep the slow jobs among them waiting."""
     go_on = threading.Event()
 
     @job(type="quick", registry=registry)
@@ -127,8 +127,8 @@ def test_jobs_claimed_beforehand_are_given_back_when_they_cannot_start(
     go_on.set()
 
 
-def test_worker_with_nothing_in_the_way_polls_alone(conn: Connection, start: Start, registry: Registry) -> None:
-    """While jobs come thick and fast one worker polls, and no enqueue notifies; then all sleep again."""
+def test_one_worker_polls_while_many_quick_jobs_arrive(conn: Connection, start: Start, registry: Registry) -> None:
+    """While jobs arrive quickly, one worker polls and enqueues notify no worker. Afterwards all workers sleep again."""
 
     @job(type="quick", registry=registry)
     def quick() -> None:

@@ -1,4 +1,4 @@
-"""Who is alive: workers that are killed, stopped, cut off or without a server, as real processes."""
+"""Liveness of workers that are killed, stopped, cut off or without a server. The workers are real processes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 from helpers.until import until
+from helpers.working import status
 from psycopg.conninfo import conninfo_to_dict
 
 from pgjobq import JobQueue, Registry
@@ -26,7 +27,7 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
 
-RESCUED_WITHIN = 8.0  # seconds; the promise is 5, on a machine that has nothing else to do
+RESCUED_WITHIN = 8.0  # seconds; documented is 5, on a machine without other load
 HANDLERS = '''
 import os, time
 from pathlib import Path
@@ -36,7 +37,7 @@ HERE = Path(__file__).parent
 
 @job
 def hold(job: RunningJob) -> None:
-    """Say who began which try and when, and end when that is allowed, or after 60 seconds."""
+    """Record the try, the process and the time of the start. End when the test allows it, or after 60 seconds."""
     with (HERE / "starts").open("a") as starts:
         starts.write(f"{job.id} {job.attempts} {os.getpid()} {time.time()}\\n")
     deadline = time.monotonic() + 60
@@ -48,7 +49,7 @@ def hold(job: RunningJob) -> None:
 
 
 class Fleet:
-    """Worker processes on one database, and what their handlers wrote down."""
+    """Worker processes on one database, and what their handlers recorded."""
 
     def __init__(self, folder: Path, dsn: str) -> None:
         self.folder, self.dsn = folder, dsn
@@ -56,7 +57,7 @@ class Fleet:
         (folder / "handlers.py").write_text(HANDLERS)
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start a worker process; its log goes to the file `log`."""
+        """Start a worker process that logs to the file `log`."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
         with (self.folder / "log").open("ab") as log:
             command = [sys.executable, "-m", "pgjobq", "worker", "handlers", "--log-json", *words]
@@ -66,15 +67,15 @@ class Fleet:
         return self.workers[-1]
 
     def starts(self, job_id: str) -> list[tuple[int, int, float]]:
-        """The starts of a job, in order: try, process id, when."""
+        """Return the starts of a job in order, as (try, process id, time)."""
         return [(int(n), int(pid), float(at)) for n, pid, at in self._lines("starts", job_id)]
 
     def ends(self, job_id: str) -> list[tuple[int, int]]:
-        """The ends of a job, in order: try, process id."""
+        """Return the ends of a job in order, as (try, process id)."""
         return [(int(n), int(pid)) for n, pid in self._lines("ends", job_id)]
 
     def wait_for_starts(self, job_id: str, starts: int) -> list[tuple[int, int, float]]:
-        """The starts of a job, when it has had so many."""
+        """Wait until a job has started this many times, and return its starts."""
         until(lambda: len(self.starts(job_id)) == starts, RESCUED_WITHIN + 5)
         return self.starts(job_id)
 
@@ -83,17 +84,17 @@ class Fleet:
         (self.folder / f"{job_id}.go").touch()
 
     def log(self) -> list[dict[str, Any]]:
-        """The log's lines."""
+        """Return the lines of the log."""
         return [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
 
     def events(self) -> list[str]:
-        """The log's events."""
+        """Return the events of the log."""
         return [line["event"] for line in self.log()]
 
     def stop(self) -> None:
-        """Kill what runs."""
+        """Kill all processes."""
         for worker in self.workers:
-            worker.kill()  # a stopped one, too
+            worker.kill()  # this also ends a process that SIGSTOP has stopped
             worker.wait()
 
     def _lines(self, name: str, job_id: str) -> list[list[str]]:
@@ -104,25 +105,20 @@ class Fleet:
 
 @pytest.fixture
 def fleet(dsn: str, tmp_path: Path) -> Iterator[Fleet]:
-    """On the test's database."""
+    """A fleet on the test's database."""
     fleet = Fleet(tmp_path, dsn)
     yield fleet
     fleet.stop()
 
 
-def status(conn: Connection, job_id: str) -> Any:
-    """(status, attempts) of a job."""
-    return conn.execute("select status, attempts from pgjobq.jobs where id = %s", [job_id]).fetchone()
-
-
 def asleep(conn: Connection) -> int:
-    """How many workers sleep."""
+    """Return how many workers are asleep."""
     row = conn.execute("select count(*) from pgjobq.worker_status where alive and asleep").fetchone()
     return int(row[0]) if row else 0
 
 
 @pytest.mark.parametrize("moment", ["while it runs", "at its start"])
-def test_job_of_a_killed_worker_runs_on_an_idle_one(
+def test_idle_worker_runs_the_job_of_a_killed_worker(
     fleet: Fleet, queue: JobQueue, conn: Connection, moment: str, record_property: Callable[[str, object], None]
 ) -> None:
     victim = fleet.start()
@@ -130,7 +126,7 @@ def test_job_of_a_killed_worker_runs_on_an_idle_one(
     job_id = queue.enqueue("hold", max_retries=1)
     until(lambda: fleet.starts(job_id))
     if moment == "while it runs":
-        # Long enough that the job counts as a long one, and with a worker that fell asleep after it began.
+        # By now the job counts as long, and the other worker fell asleep after the job began.
         fleet.start()
         until(lambda: asleep(conn) == 2)
     victim.kill()
@@ -150,7 +146,7 @@ def test_job_of_a_killed_worker_runs_on_an_idle_one(
     assert fleet.ends(job_id) == [(2, fleet.workers[-1].pid)]
 
 
-def test_worker_asleep_takes_over_a_job_whose_worker_died_at_its_start(
+def test_sleeping_worker_runs_a_job_whose_worker_died_at_its_start(
     fleet: Fleet, queue: JobQueue, conn: Connection, record_property: Callable[[str, object], None]
 ) -> None:
     workers = {fleet.start().pid: fleet.workers[-1] for _ in range(2)}
@@ -166,7 +162,9 @@ def test_worker_asleep_takes_over_a_job_whose_worker_died_at_its_start(
     assert second[1] != pid
 
 
-def test_job_that_kills_its_workers_fails_at_the_third_crash(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:
+def test_job_that_kills_its_workers_fails_after_the_third_crash(
+    fleet: Fleet, queue: JobQueue, conn: Connection
+) -> None:
     job_id = queue.enqueue("hold", max_retries=1)
     for n in (1, 2, 3):
         fleet.start()
@@ -192,15 +190,15 @@ def test_job_that_kills_its_workers_fails_at_the_third_crash(fleet: Fleet, queue
     assert len(fleet.starts(job_id)) == 3
 
 
-def test_worker_that_stands_still_keeps_its_jobs(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:
+def test_stopped_process_keeps_its_jobs(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:
     still = fleet.start("--concurrency", "1")
     until(lambda: asleep(conn) == 1)
     job_id = queue.enqueue("hold", max_retries=5)
     until(lambda: fleet.starts(job_id))
     still.send_signal(signal.SIGSTOP)
     fleet.start()
-    until(lambda: asleep(conn) == 1)  # the other one: this one is awake, with a job
-    # Well past the grace, with every round of maintenance that there could be: time alone takes nothing.
+    until(lambda: asleep(conn) == 1)  # this is the other worker, because the stopped one is awake with a job
+    # Rescue often and for longer than the grace period: time alone must not take the jobs of a live session.
     deadline = time.monotonic() + 4
     while time.monotonic() < deadline:
         assert conn.execute("select rescued, failed from rescue_jobs()").fetchone() == (0, 0)
@@ -215,12 +213,12 @@ def test_worker_that_stands_still_keeps_its_jobs(fleet: Fleet, queue: JobQueue, 
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_worker_whose_listener_is_cut_keeps_its_jobs_and_goes_on(
+def test_worker_whose_listener_is_cut_off_keeps_its_jobs_and_continues(
     fleet: Fleet, queue: JobQueue, conn: Connection, times: int
 ) -> None:
     worker = fleet.start()
     until(lambda: asleep(conn) == 1)
-    fleet.start()  # it would take the jobs, were they given away
+    fleet.start()  # this worker would run the jobs if they were rescued
     until(lambda: asleep(conn) == 2)
     first = queue.enqueue("hold")
     ((_, owner, _),) = until(lambda: fleet.starts(first))
@@ -232,19 +230,19 @@ def test_worker_whose_listener_is_cut_keeps_its_jobs_and_goes_on(
     for _ in range(times):
         (backend,) = until(lambda: conn.execute(lock, worker_id).fetchone())
         assert conn.execute("select pg_terminate_backend(%s, 5000)", [backend]).fetchone() == (True,)
-        # It takes its lock again, on another connection, within the grace.
+        # The worker takes its key again on another connection within the grace period.
         gone.append(backend)
         until(lambda: (now := conn.execute(lock, worker_id).fetchone()) and now[0] not in gone, 5)
     assert conn.execute("select rescued, failed from rescue_jobs('0')").fetchone() == (0, 0)
     fleet.allow(first)
     until(lambda: status(conn, first) == ("completed", 1))
     assert fleet.ends(first) == [(1, owner)]
-    # Both hear the bell: jobs start at once, and each worker lives.
+    # Both workers are still notified, so jobs start at once.
     until(lambda: asleep(conn) == 2)
     began = time.time()
     again = queue.enqueue("hold")
     ((_, _, at),) = until(lambda: fleet.starts(again))
-    assert at - began < 2  # not by the fallback poll of 30 seconds
+    assert at - began < 2  # the fallback poll would take 30 seconds
     fleet.allow(again)
     assert worker.poll() is None
     assert "job.lost" not in fleet.events()
@@ -253,7 +251,7 @@ def test_worker_whose_listener_is_cut_keeps_its_jobs_and_goes_on(
 def test_worker_survives_a_restart_of_the_server(registry: Registry) -> None:
     with tempfile.TemporaryDirectory(prefix="pgjobq-liveness-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # the server's user may be another
+        folder.chmod(0o755)  # the server may run as another user
         server = DevServer(folder / "server").start()
         port = int(str(conninfo_to_dict(server.dsn)["port"]))
         (folder / "work").mkdir()
@@ -266,7 +264,7 @@ def test_worker_survives_a_restart_of_the_server(registry: Registry) -> None:
                 across = queue.enqueue("hold", job_id="across")
                 until(lambda: fleet.starts(across))
             server.stop()
-            fleet.allow("across")  # it ends while there is no server: its outcome waits
+            fleet.allow("across")  # the job ends while the server is down, so its outcome has to wait
             until(lambda: fleet.ends("across"))
             server = DevServer(folder / "server", port=port).start()
             with JobQueue(server.dsn, registry=registry) as queue, psycopg.connect(server.dsn, autocommit=True) as conn:
@@ -276,7 +274,7 @@ def test_worker_survives_a_restart_of_the_server(registry: Registry) -> None:
                 until(lambda: status(conn, new) == ("completed", 1), 20)
                 print(f"a new job ran {fleet.starts(new)[0][2] - began:.2f} s after the server was back")
                 until(lambda: (status(conn, "across") or ("",))[0] == "completed", 20)
-                # And it hears the bell again.
+                # The worker is notified again.
                 until(lambda: asleep(conn) == 1, 20)
                 rung = time.time()
                 last = queue.enqueue("hold", job_id="last")
@@ -290,7 +288,7 @@ def test_worker_survives_a_restart_of_the_server(registry: Registry) -> None:
             server.stop()
 
 
-def test_worker_that_sends_heartbeats_runs_jobs(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:
+def test_worker_with_heartbeats_runs_jobs(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:
     worker = fleet.start("--pooled")
     alive = "select alive, asleep from worker_status"
     until(lambda: conn.execute(alive).fetchone() == (True, False))
@@ -300,7 +298,7 @@ def test_worker_that_sends_heartbeats_runs_jobs(fleet: Fleet, queue: JobQueue, c
     until(lambda: fleet.starts(job_id))
     beat = conn.execute("select heartbeat_at from workers").fetchone()
     assert beat is not None
-    # It sends a sign of life about once a second while it runs a job.
+    # The worker sends a heartbeat about once a second while it runs a job.
     until(lambda: conn.execute("select heartbeat_at > %s from workers", beat).fetchone() == (True,), 5)
     fleet.allow(job_id)
     until(lambda: status(conn, job_id) == ("completed", 1))
@@ -309,7 +307,7 @@ def test_worker_that_sends_heartbeats_runs_jobs(fleet: Fleet, queue: JobQueue, c
     assert conn.execute("select count(*) from workers").fetchone() == (0,)
 
 
-def test_killed_worker_that_sent_heartbeats_is_rescued(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:
+def test_jobs_of_a_killed_worker_with_heartbeats_are_rescued(fleet: Fleet, queue: JobQueue, conn: Connection) -> None:
     victim = fleet.start("--pooled")
     until(lambda: conn.execute("select count(*) from workers").fetchone() == (1,))
     job_id = queue.enqueue("hold")
@@ -318,7 +316,7 @@ def test_killed_worker_that_sent_heartbeats_is_rescued(fleet: Fleet, queue: JobQ
     victim.wait()
     fleet.start("--pooled")
     until(lambda: conn.execute("select count(*) from workers").fetchone() == (2,))
-    assert conn.execute("select rescued, failed from rescue_jobs('0')").fetchone() == (0, 0)  # not for 30 seconds yet
+    assert conn.execute("select rescued, failed from rescue_jobs('0')").fetchone() == (0, 0)  # not yet 30 seconds old
     assert status(conn, job_id) == ("running", 1)
     dead = "update workers set heartbeat_at = heartbeat_at - interval '31 seconds' where id = (select worker_id from jobs where id = %s)"
     assert conn.execute(dead, [job_id]).rowcount == 1
@@ -328,7 +326,7 @@ def test_killed_worker_that_sent_heartbeats_is_rescued(fleet: Fleet, queue: JobQ
     until(lambda: status(conn, job_id) == ("completed", 2))
 
 
-def test_worker_taken_for_dead_by_its_heartbeat_is_told_and_goes_on(
+def test_worker_taken_for_dead_by_its_heartbeat_learns_of_it_and_continues(
     make_storage: Callable[..., PostgresStorage], conn: Connection
 ) -> None:
     storage, other = make_storage(pooled=True), make_storage(pooled=True)
@@ -341,6 +339,6 @@ def test_worker_taken_for_dead_by_its_heartbeat_is_told_and_goes_on(
     assert [job.id for job in found.lost] == ["a"]
     assert [job.attempts for job in other.dequeue_many(1)] == [2]
     storage.enqueue("b", "t", {})
-    assert [job.id for job in storage.dequeue_many(1)] == ["b"]  # as a worker anew
+    assert [job.id for job in storage.dequeue_many(1)] == ["b"]  # the storage has registered as another worker
     storage.complete("b")
     assert status(conn, "b") == ("completed", 1)

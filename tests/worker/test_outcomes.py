@@ -1,4 +1,4 @@
-"""Every start of a job has an outcome, whatever the handler raises and returns, and whatever the program's logging does."""
+"""Every start of a job gets an outcome, whatever the handler raises or returns and however logging fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ StartWorker = Callable[..., Worker]
 
 @pytest.fixture
 def start(queue: JobQueue, registry: Registry) -> Iterator[StartWorker]:
-    """Starts a worker of two on the queue; stopped at the end."""
+    """Return a function that starts workers with concurrency 2. They are stopped at the end."""
     workers: list[Worker] = []
 
     def make() -> Worker:
@@ -39,7 +39,7 @@ def start(queue: JobQueue, registry: Registry) -> Iterator[StartWorker]:
 
 
 def both(registry: Registry, function: Callable[[], Any], **options: Any) -> list[Any]:
-    """A function as a sync and as an async handler, registered."""
+    """Register a function as a sync and as an async handler, and return both."""
 
     def sync() -> Any:
         return function()
@@ -64,11 +64,11 @@ class UnprintableAtAll(Exception):
 
 class NoText(Exception):
     def __str__(self) -> str:
-        return 5  # type: ignore[return-value]  # noqa: PLE0307  # that is the point
+        return 5  # type: ignore[return-value]  # noqa: PLE0307  # the test needs a wrong type
 
 
 class Resists(Exception):
-    """Every look at it raises."""
+    """Raises when any attribute is read."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError(name)
@@ -84,7 +84,7 @@ class OfBadClass(Exception, metaclass=BadClass):
 
 
 class BareRetry(Retry):
-    def __init__(self) -> None:  # without Retry's
+    def __init__(self) -> None:  # does not call Retry.__init__
         pass
 
 
@@ -130,7 +130,7 @@ def test_job_fails_whatever_is_raised(queue: JobQueue, registry: Registry, start
 
     start()
     for kind in both(registry, raises):
-        # Two of each: that is every thread of this worker.
+        # Two jobs of each kind use both threads of the worker.
         jobs = [finished(queue, job_id) for job_id in [queue.enqueue(kind) for _ in range(2)]]
         assert [job.status for job in jobs] == [JobStatus.FAILED] * 2
         for found in jobs:
@@ -160,7 +160,7 @@ DELAYS = ["soon", math.nan, math.inf, -1, 1e300, timedelta(seconds=1), True, Unr
 
 
 @pytest.mark.parametrize("delay", DELAYS, ids=lambda delay: type(delay).__name__)
-def test_delay_that_is_no_number_gives_way_to_the_backoff(
+def test_invalid_delay_is_replaced_by_the_backoff(
     queue: JobQueue, registry: Registry, start: StartWorker, delay: Any
 ) -> None:
     tries: list[str | None] = []
@@ -179,7 +179,9 @@ def test_delay_that_is_no_number_gives_way_to_the_backoff(
     assert "not a number of seconds from 0 to 3200000000; the backoff was used instead" in str(tries[1])
 
 
-def test_retry_and_fail_may_be_raised_without_a_word(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
+def test_retry_and_fail_can_be_raised_without_arguments(
+    queue: JobQueue, registry: Registry, start: StartWorker
+) -> None:
     @job(registry=registry)
     def fails() -> None:
         raise Fail
@@ -196,7 +198,7 @@ def test_retry_and_fail_may_be_raised_without_a_word(queue: JobQueue, registry: 
     ]
 
 
-def test_lost_job_of_another_storage_call_is_an_error_like_any(
+def test_lost_job_from_another_storage_call_fails_the_job(
     queue: JobQueue, registry: Registry, start: StartWorker
 ) -> None:
     @job(registry=registry, max_retries=0)
@@ -210,7 +212,7 @@ def test_lost_job_of_another_storage_call_is_an_error_like_any(
 
 
 class Breaks(logging.Handler):
-    """Raises in each of the places where a program's logging may."""
+    """A logging handler that raises."""
 
     def emit(self, record: logging.LogRecord) -> None:
         raise RuntimeError("the log is full")
@@ -257,7 +259,7 @@ LOGGING: dict[str, Callable[[], Callable[[], None]]] = {
 
 
 @pytest.mark.parametrize("what", LOGGING)
-def test_logging_that_breaks_breaks_no_job(
+def test_broken_logging_does_not_affect_jobs(
     queue: JobQueue,
     registry: Registry,
     what: str,
@@ -265,7 +267,7 @@ def test_logging_that_breaks_breaks_no_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("pgjobq"), "level", logging.DEBUG)
-    logging.getLogger("pgjobq").manager._clear_cache()  # type: ignore[attr-defined]  # what setLevel does
+    logging.getLogger("pgjobq").manager._clear_cache()  # type: ignore[attr-defined]  # as setLevel does
 
     def breaks() -> None:
         raise ValueError("no luck")
@@ -293,7 +295,7 @@ def test_logging_that_breaks_breaks_no_job(
         assert "pgjobq: logging of job.failed failed: " in capsys.readouterr().err
 
 
-# Nothing ran
+# Results that nothing has run
 
 
 async def coroutine() -> None: ...
@@ -324,7 +326,7 @@ PROMISES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("what", PROMISES)
-def test_promise_of_a_result_is_not_taken_for_one(
+def test_unawaited_result_of_a_handler_fails_the_job(
     queue: JobQueue, registry: Registry, start: StartWorker, what: str
 ) -> None:
     start()
@@ -334,7 +336,7 @@ def test_promise_of_a_result_is_not_taken_for_one(
         assert f"handler test_outcomes.both.<locals>.{kind.__name__}: it returned a" in str(found.error)
 
 
-def test_task_that_an_async_handler_leaves_behind_is_not_taken_for_a_result(
+def test_task_that_an_async_handler_returns_fails_the_job(
     queue: JobQueue, registry: Registry, start: StartWorker
 ) -> None:
     @job(registry=registry)
@@ -345,15 +347,15 @@ def test_task_that_an_async_handler_leaves_behind_is_not_taken_for_a_result(
     assert "which nothing awaits" in str(finished(queue, queue.enqueue(leaves)).error)
 
 
-def test_any_other_result_is_left_alone(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
-    with contextlib.closing(open(__file__, encoding="utf-8")) as file:  # noqa: PTH123  # a context manager too
+def test_any_other_result_is_ignored(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
+    with contextlib.closing(open(__file__, encoding="utf-8")) as file:  # noqa: PTH123  # a file is a context manager too
         start()
         for kind in both(registry, lambda: file):
             assert finished(queue, queue.enqueue(kind)).status == JobStatus.COMPLETED
         assert not file.closed
 
 
-def test_results_and_errors_of_a_job_do_not_outlive_it(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
+def test_results_and_errors_of_a_job_are_not_kept(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
     import weakref
 
     class Big:

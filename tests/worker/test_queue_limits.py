@@ -1,4 +1,4 @@
-"""Limits of single queues within one worker: never more of a queue's jobs, and no job late because of it."""
+"""Limits of single queues within one worker: no queue exceeds its limit, and a full queue delays no other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ StartWorker = Callable[..., Worker]
 
 
 class Hall:
-    """Handlers that stay until they are let go, by queue; how many are in, and were at most."""
+    """Handlers that wait until the test releases them. Counts the running jobs of each queue, now and at most."""
 
     def __init__(self, registry: Registry) -> None:
         self.inside: Counter[str] = Counter()
@@ -57,7 +57,7 @@ class Hall:
     def has_done(self, queue: str, jobs: int) -> bool:
         return self.done[queue] == jobs
 
-    def let_go(self, jobs: int) -> None:
+    def release_handlers(self, jobs: int) -> None:
         self._leave.release(jobs)
 
 
@@ -83,7 +83,7 @@ def start(queue: JobQueue, registry: Registry, hall: Hall) -> Iterator[StartWork
         return workers[-1]
 
     yield make
-    hall.let_go(1000)
+    hall.release_handlers(1000)
     for worker in workers:
         worker.stop(grace=5)
         worker.storage.close()
@@ -94,30 +94,30 @@ def enqueue(queue: JobQueue, name: str, jobs: int, kind: str = "stay") -> None:
 
 
 @pytest.mark.parametrize("kind", ["stay", "stay_async"])
-def test_queue_at_its_limit_holds_up_no_other(queue: JobQueue, hall: Hall, start: StartWorker, kind: str) -> None:
+def test_queue_at_its_limit_does_not_delay_others(queue: JobQueue, hall: Hall, start: StartWorker, kind: str) -> None:
     enqueue(queue, "mail", 5, kind)
     enqueue(queue, "default", 9, kind)
     start(concurrency=8, queues={"mail": 2, "default": None})
     until(lambda: hall.inside == {"mail": 2, "default": 6})
-    assert len(queue.get_running_jobs()) == 8  # the others are in line, and were not claimed
-    hall.let_go(14)
+    assert len(queue.get_running_jobs()) == 8  # the other jobs were not claimed
+    hall.release_handlers(14)
     until(lambda: hall.done == {"mail": 5, "default": 9})
     assert hall.most["mail"] == 2
 
 
-def test_queue_with_room_again_is_claimed_from_at_once(queue: JobQueue, hall: Hall, start: StartWorker) -> None:
+def test_queue_with_room_again_is_claimed_at_once(queue: JobQueue, hall: Hall, start: StartWorker) -> None:
     enqueue(queue, "mail", 3)
     start(concurrency=8, queues={"mail": 1, "default": 8})
     for done in range(3):
         until(lambda: hall.inside["mail"] == 1, seconds=5)
         assert len(queue.get_running_jobs()) == 1
-        hall.let_go(1)
+        hall.release_handlers(1)
         until(partial(hall.has_done, "mail", done + 1))
-    enqueue(queue, "mail", 1)  # the worker sleeps
+    enqueue(queue, "mail", 1)  # the worker is asleep
     until(lambda: hall.inside["mail"] == 1, seconds=5)
 
 
-def test_many_quick_jobs_exceed_no_limit(queue: JobQueue, hall: Hall, start: StartWorker) -> None:
+def test_many_quick_jobs_stay_within_the_limits(queue: JobQueue, hall: Hall, start: StartWorker) -> None:
     for name in ("mail", "default"):
         enqueue(queue, name, 300, "pass")
     start(concurrency=8, queues={"mail": 2, "default": 4})
@@ -126,7 +126,9 @@ def test_many_quick_jobs_exceed_no_limit(queue: JobQueue, hall: Hall, start: Sta
     assert hall.most["default"] <= 4
 
 
-def test_lost_and_failed_jobs_make_room(queue: JobQueue, hall: Hall, start: StartWorker, registry: Registry) -> None:
+def test_lost_and_failed_jobs_no_longer_count(
+    queue: JobQueue, hall: Hall, start: StartWorker, registry: Registry
+) -> None:
     raised: list[int] = []
 
     @job(registry=registry, type="breaks", max_retries=0)
@@ -144,10 +146,10 @@ def test_lost_and_failed_jobs_make_room(queue: JobQueue, hall: Hall, start: Star
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_what_a_worker_leaves_others_take(
+def test_other_workers_take_what_a_worker_at_its_limit_leaves(
     dsn: str, registry: Registry, hall: Hall, start: StartWorker, concurrency: int
 ) -> None:
-    """At once, also when the one notification for all of them woke the worker that is at its limit."""
+    """They take the jobs at once, even if the only notification woke the worker that is at its limit."""
     queue = JobQueue(dsn, registry=registry)
     storages = [PostgresStorage(dsn) for _ in range(2)]
     for storage in storages:
@@ -155,7 +157,7 @@ def test_what_a_worker_leaves_others_take(
     until(lambda: [worker["asleep"] for worker in queue.storage.workers()] == [True, True])
     enqueue(queue, "mail", 3)
     until(lambda: hall.inside["mail"] == 2, seconds=5)
-    hall.let_go(3)
+    hall.release_handlers(3)
     until(lambda: hall.done["mail"] == 3, seconds=5)
     queue.close()
 
@@ -163,7 +165,7 @@ def test_what_a_worker_leaves_others_take(
 @pytest.mark.parametrize(
     "limits", [{"mail": 0}, {"mail": -1}, {"mail": True}, {"mail": "2"}, {"mail": 1.5}, {"a": 1, "mail": 9}, {}]
 )
-def test_bad_limits_are_refused(limits: Any, queue: JobQueue, registry: Registry) -> None:
+def test_invalid_limits_are_refused(limits: Any, queue: JobQueue, registry: Registry) -> None:
     with pytest.raises(ConfigurationError, match=r"^queues: .*(mail|not a list)"):
         Worker(queue, registry=registry, concurrency=8, queues=limits)
 
@@ -181,23 +183,23 @@ def test_storage_without_queues_cannot_limit_them(registry: Registry) -> None:
         ("mail:2,default:8", {"mail": 2, "default": 8}),
         ("mail:2,default", {"mail": 2, "default": None}),
         ("tenant:42:8,tenant:43:", {"tenant:42": 8, "tenant:43": None}),
-        ("mail:0", {"mail": 0}),  # which Worker refuses
+        ("mail:0", {"mail": 0}),  # Worker refuses this
     ],
 )
-def test_queues_of_the_command_line(text: str, queues: Any) -> None:
+def test_queues_option_is_parsed(text: str, queues: Any) -> None:
     assert parse_queues(text) == queues
 
 
 @pytest.mark.parametrize("text", ["mail:x", "mail:-1", "mail:1.5", "mail:²", ":2", ":", "mail:2,mail:3", "mail: x"])
-def test_bad_queues_of_the_command_line_are_refused(text: str) -> None:
+def test_invalid_queues_option_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^queues: "):
         parse_queues(text)
 
 
-def test_storages_are_told_of_no_queue_that_is_full(
+def test_worker_is_not_notified_of_a_queue_at_its_limit(
     dsn: str, registry: Registry, hall: Hall, start: StartWorker
 ) -> None:
-    """A worker at the limit of a queue is notified of no more jobs of it: its doorbell names the others."""
+    """The worker's row in the doorbell names only the other queues."""
     storage = open_storage(dsn)
     start(storage, concurrency=4, queues={"mail": 1, "default": None})
     queue = JobQueue(dsn, registry=registry)
@@ -211,6 +213,6 @@ def test_storages_are_told_of_no_queue_that_is_full(
             return [row[0] for row in conn.execute(rung).fetchall()]
 
     until(lambda: queues() == [["default"]])
-    hall.let_go(1)
+    hall.release_handlers(1)
     until(lambda: queues() == [["mail", "default"]])
     queue.close()

@@ -1,4 +1,4 @@
-"""How long finished jobs are kept: Worker(keep=...), `pgjobq worker --keep`, and what a storage does for it."""
+"""How long finished jobs are kept: Worker(keep=...), `pgjobq worker --keep`, and pruning in the storage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AGED = """update jobs set created_at = created_at - interval '9 days', finished_
 
 
 def finish(storage: PostgresStorage, completed: int = 0, failed: int = 0, cancelled: int = 0) -> None:
-    """Jobs that came to their ends."""
+    """Add this many jobs of each finished status."""
     names = [*(f"done-{n}" for n in range(completed)), *(f"failed-{n}" for n in range(failed))]
     storage.enqueue_many([NewJob(type="t", id=name) for name in names])
     jobs = storage.dequeue_many(len(names))
@@ -46,7 +46,7 @@ def ids(storage: PostgresStorage) -> list[str]:
 # -- the storage ------------------------------------------------------------------------------------
 
 
-def test_completed_job_is_deleted_when_it_is_not_kept(storage: PostgresStorage) -> None:
+def test_completed_job_is_deleted_if_completed_jobs_are_not_kept(storage: PostgresStorage) -> None:
     storage.keep_completed = False
     finish(storage, completed=2, failed=1, cancelled=1)
     assert ids(storage) == ["cancelled-0", "failed-0"]
@@ -60,7 +60,7 @@ def test_completed_job_is_deleted_when_it_is_not_kept(storage: PostgresStorage) 
     assert ids(storage) == ["a", "cancelled-0", "failed-0"]
 
 
-def test_settling_again_what_was_deleted_is_no_loss(storage: PostgresStorage, conn: Connection) -> None:
+def test_settling_a_deleted_job_again_is_not_a_loss(storage: PostgresStorage, conn: Connection) -> None:
     storage.keep_completed = False
     storage.enqueue_many([NewJob(type="t", id=name) for name in "abc"])
     jobs = storage.dequeue_many(3)
@@ -73,22 +73,22 @@ def test_settling_again_what_was_deleted_is_no_loss(storage: PostgresStorage, co
     assert conn.execute("select count(*) from claims").fetchone() == (0,)
 
 
-def test_transaction_of_a_handler_is_never_taken_for_done(storage: PostgresStorage, conn: Connection) -> None:
-    """Its job is gone, so another did it: what it wrote must not be committed."""
+def test_transaction_of_a_handler_is_refused_if_its_job_is_deleted(storage: PostgresStorage, conn: Connection) -> None:
+    """If the job is gone, another worker has run it, so the handler's writes must not be committed."""
     storage.keep_completed = False
     conn.execute("create table written (n int)")
     storage.enqueue_many([NewJob(type="t", id=name) for name in "ab"])
     a, b = storage.dequeue_many(2)
     with storage.transaction(a) as own:
         own.execute("insert into pgjobq.written values (1)")
-    assert [job.status for job in storage.list_jobs() if job.id == "a"] == ["completed"]  # left to prune_some
+    assert [job.status for job in storage.list_jobs() if job.id == "a"] == ["completed"]  # prune_some deletes it later
     conn.execute("delete from jobs where id = 'b'")
     with pytest.raises(LostJob), storage.transaction(b) as own:
         own.execute("insert into pgjobq.written values (2)")
     assert conn.execute("select n from written").fetchall() == [(1,)]
 
 
-def test_prune_some_takes_a_batch_at_a_time(
+def test_prune_some_deletes_one_batch_per_call(
     storage: PostgresStorage, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pruning, "BATCH", 4)
@@ -106,7 +106,7 @@ def test_prune_some_takes_a_batch_at_a_time(
     assert ids(storage) == ["failed-0", "failed-1", "young"]
 
 
-def test_prune_some_comes_back_for_what_it_passed_by(
+def test_prune_some_later_finds_jobs_that_it_skipped(
     storage: PostgresStorage, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.enqueue("late", "t", {})
@@ -116,7 +116,7 @@ def test_prune_some_comes_back_for_what_it_passed_by(
     assert storage.dequeue() is not None
     storage.complete("late")
     conn.execute("update jobs set finished_at = finished_at - interval '8 days'")
-    assert storage.prune_some(week).jobs == 0  # it goes on after what it has seen
+    assert storage.prune_some(week).jobs == 0  # it continues after the jobs that it has seen
     monkeypatch.setattr(pruning, "SWEEP", 0.0)
     assert storage.prune_some(week).jobs == 1
 
@@ -155,7 +155,7 @@ def test_prune_waits_for_its_turn(
 
 @pytest.fixture
 def start(storage: PostgresStorage, registry: Registry) -> Iterator[Callable[..., Worker]]:
-    """Starts a worker; stopped at the end."""
+    """Return a function that starts workers. They are stopped at the end."""
     workers: list[Worker] = []
 
     def make(**options: Any) -> Worker:
@@ -168,10 +168,10 @@ def start(storage: PostgresStorage, registry: Registry) -> Iterator[Callable[...
         worker.stop()
 
 
-def test_worker_that_keeps_nothing(
+def test_worker_with_keep_0_deletes_completed_jobs(
     storage: PostgresStorage, queue: JobQueue, registry: Registry, start: Callable[..., Worker], conn: Connection
 ) -> None:
-    finish(storage, completed=3)  # from before
+    finish(storage, completed=3)  # completed before the worker started
 
     @job(registry=registry, max_retries=0)
     def good() -> None:
@@ -190,7 +190,7 @@ def test_worker_that_keeps_nothing(
     until(lambda: conn.execute("select count(*) from claims").fetchone() == (0,))
 
 
-def test_worker_deletes_what_is_past_its_age(
+def test_worker_deletes_jobs_past_the_age(
     storage: PostgresStorage, start: Callable[..., Worker], conn: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     finish(storage, completed=2500, failed=1, cancelled=1)
@@ -206,7 +206,7 @@ def test_worker_deletes_what_is_past_its_age(
     assert vars(told[0])["jobs"] > 0
 
 
-def test_worker_keeps_everything_unless_told(
+def test_worker_keeps_everything_by_default(
     storage: PostgresStorage, start: Callable[..., Worker], conn: Connection
 ) -> None:
     finish(storage, completed=3)
@@ -217,12 +217,12 @@ def test_worker_keeps_everything_unless_told(
 
 
 @pytest.mark.parametrize("keep", [timedelta(seconds=-1), 7, "7d"])
-def test_keep_that_is_none_is_refused(storage: PostgresStorage, keep: Any) -> None:
+def test_invalid_keep_is_refused(storage: PostgresStorage, keep: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"keep: .* is not allowed; use a timedelta"):
         Worker(storage, keep=keep)
 
 
-def test_storage_that_cannot_prune_is_told_at_once() -> None:
+def test_storage_without_prune_is_refused_at_once() -> None:
     with pytest.raises(ConfigurationError, match="keep: DictStorage cannot prune jobs"):
         Worker(DictStorage(), keep=timedelta(days=1))
 
@@ -239,7 +239,7 @@ def touch() -> None:
 
 
 def command(folder: Path, dsn: str, *words: str) -> subprocess.Popen[str]:
-    """`pgjobq worker handlers`, with its log on a pipe."""
+    """Start `pgjobq worker handlers` with its log on a pipe."""
     (folder / "handlers.py").write_text(HANDLERS)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     return subprocess.Popen(
@@ -251,7 +251,7 @@ def command(folder: Path, dsn: str, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def test_command_prunes_and_keeps_nothing(storage: PostgresStorage, tmp_path: Path, dsn: str, conn: Connection) -> None:
+def test_command_with_keep_deletes_jobs(storage: PostgresStorage, tmp_path: Path, dsn: str, conn: Connection) -> None:
     finish(storage, completed=3, failed=1)
     conn.execute(AGED)
     storage.enqueue("new", "touch", {})
@@ -272,7 +272,7 @@ def test_command_prunes_and_keeps_nothing(storage: PostgresStorage, tmp_path: Pa
 
 
 @pytest.mark.parametrize("keep", ["7", "d", "-1d", "7 d", "", "7dd", "9999999999d", "1e3s"])
-def test_command_refuses_what_is_no_time(tmp_path: Path, keep: str) -> None:
+def test_command_refuses_an_invalid_keep(tmp_path: Path, keep: str) -> None:
     with command(tmp_path, "postgresql://127.0.0.1:1/x", f"--keep={keep}") as process:
         assert process.wait(20) == 1
         assert process.stderr is not None

@@ -1,4 +1,4 @@
-"""Handlers inside job.transaction() leave connections for claims, settles and maintenance."""
+"""Handlers inside job.transaction() leave connections in the pool for claims, settles and maintenance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AT_ONCE = 20
 
 @pytest.fixture
 def ends() -> Iterator[ExitStack]:
-    """What is undone at the end of the test."""
+    """An ExitStack that is closed at the end of the test."""
     with ExitStack() as stack:
         yield stack
 
@@ -48,7 +48,7 @@ def alchemy_mariadb(request: pytest.FixtureRequest, ends: ExitStack) -> BaseStor
 
 
 @pytest.mark.parametrize("make", [postgres, alchemy_postgres, alchemy_mariadb], ids=lambda make: make.__name__)
-def test_pool_follows_the_transactions_that_are_open_at_once(
+def test_pool_grows_with_the_transactions_that_are_open_at_once(
     request: pytest.FixtureRequest, ends: ExitStack, registry: Registry, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage = make(request, ends)
@@ -58,8 +58,8 @@ def test_pool_follows_the_transactions_that_are_open_at_once(
     @job(registry=registry, max_retries=0)
     def inside(job: RunningJob) -> None:
         with job.transaction():
-            together.wait(15)  # all are inside
-            together.wait(15)  # the test has seen what else works meanwhile
+            together.wait(15)  # all handlers are inside
+            together.wait(15)  # the test has checked what else works meanwhile
 
     @job(registry=registry, max_retries=0)
     def quick() -> None:
@@ -92,7 +92,7 @@ def engine_of_alchemy(request: pytest.FixtureRequest, ends: ExitStack) -> BaseSt
 
 
 @pytest.mark.parametrize("make", [pool_of_psycopg, engine_of_alchemy], ids=lambda make: make.__name__)
-def test_callers_pool_is_left_alone_and_keeps_room_for_claims_and_settles(
+def test_pool_of_the_caller_is_not_resized_and_keeps_connections_for_claims_and_settles(
     request: pytest.FixtureRequest, ends: ExitStack, registry: Registry, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage = make(request, ends)
@@ -128,7 +128,7 @@ def test_callers_pool_is_left_alone_and_keeps_room_for_claims_and_settles(
     assert f"the worker's concurrency plus {OWN_CALLS}" in told[0].getMessage()
 
 
-def test_transaction_that_finds_no_room_says_what_to_change() -> None:
+def test_transaction_that_finds_no_room_raises_an_error_with_a_remedy() -> None:
     room = Room(3, timeout=0.01)
     told = r"max_size 3, had no room .* set its max_size to the worker's concurrency"
     with room.taken(), pytest.raises(StorageUnavailable, match=told):
@@ -138,14 +138,14 @@ def test_transaction_that_finds_no_room_says_what_to_change() -> None:
 
 
 @pytest.mark.parametrize("max_size", [1, 2, 3])
-def test_smallest_pools_have_room_for_one(max_size: int) -> None:
+def test_smallest_pools_have_room_for_one_transaction(max_size: int) -> None:
     room = Room(max_size, timeout=0.01)
     for _ in range(2):
         with room.taken():
             pass
 
 
-def test_pool_grows_with_the_most_at_once_and_no_further() -> None:
+def test_pool_grows_only_as_far_as_needed() -> None:
     asked: list[int] = []
     room = Room(5, 1.0, asked.append)
     for most in (1, 2, 4, 3):
@@ -155,7 +155,7 @@ def test_pool_grows_with_the_most_at_once_and_no_further() -> None:
     assert asked == [6, 7, 8]
 
 
-def test_room_of_a_transaction_that_could_not_begin_is_given_back(make_storage: Callable[..., Any], dsn: str) -> None:
+def test_room_is_released_if_the_transaction_cannot_begin(make_storage: Callable[..., Any], dsn: str) -> None:
     storage = PostgresStorage(dsn, timeout=1)
     storage.enqueue("a", "t", {})
     found = storage.dequeue()

@@ -1,4 +1,4 @@
-"""The runners: whoever takes a run out decides its outcome, and touches no other."""
+"""Runners: the caller that takes out a run decides its outcome, and affects no other run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.threads import ThreadRunner
 
 
-def test_run_that_ended_meanwhile_is_abandoned_without_the_next_of_its_thread(storage: PostgresStorage) -> None:
-    """Maintenance asks which running jobs were lost; one that has been settled since looks lost, and its thread runs another."""
+def test_abandoning_an_ended_run_does_not_affect_the_next_run_of_its_thread(storage: PostgresStorage) -> None:
+    """Maintenance may take a job for lost that was settled meanwhile, while its thread already runs another job."""
     registry, gates = Registry(), {"first": threading.Event(), "second": threading.Event()}
 
     @job(registry=registry)

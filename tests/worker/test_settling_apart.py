@@ -1,4 +1,4 @@
-"""One outcome that cannot be settled holds up no other: it is found, named, tried again, and at the end given back."""
+"""An outcome that cannot be settled does not delay others: it is found, logged, retried, and finally released."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pgjobq.worker import settler
 from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.settler import Settler
 
-# Triggers that refuse one job: to be completed, or to stop running at all.
+# Triggers that refuse a change of single jobs: becoming completed, or any end of running.
 REFUSALS = {
     "sqlite": (
         "create trigger refuse before update on jobs when substr(old.id, 1, 3) = 'bad' and old.status = 'running' and {new}"
@@ -52,14 +52,14 @@ COMPLETED, ANYTHING = "new.status = 'completed'", "new.status <> 'running'"
 
 
 class Place:
-    """A database with a storage on it, and triggers."""
+    """A database with a storage, in which a trigger or validator can refuse changes."""
 
     def __init__(self, kind: str, url: str, storage: BaseStorage, run: Callable[[str], None]) -> None:
         self.kind, self.url, self.storage, self.run = kind, url, storage, run
         self.jobs = 80 if kind == "mongo" else 300
 
     def refuse(self, new: str) -> None:
-        """From now on the database refuses this change of jobs whose id begins with bad."""
+        """Make the database refuse this change for jobs whose id begins with bad."""
         if self.kind == "mongo":
             self.run(REFUSALS_OF_MONGO[new])
             return
@@ -67,14 +67,14 @@ class Place:
         self.run(text.format(new=new))
 
     def relent(self) -> None:
-        """It refuses no more."""
+        """Make the database accept the change again."""
         if self.kind == "mongo":
             self.run("{}")
             return
         self.run("drop trigger refuse" + (" on pgjobq.jobs" if self.kind == "postgres" else ""))
 
 
-LEASED = ["sqlite", "mariadb", "mongo"]  # PostgreSQL rescues, and lets workers leave, by functions of its own
+LEASED = ["sqlite", "mariadb", "mongo"]  # PostgreSQL has its own SQL functions for rescuing and leaving
 
 
 @pytest.fixture(params=["postgres", *LEASED])
@@ -121,13 +121,13 @@ def count(storage: BaseStorage, status: str) -> int:
 
 
 def events(caplog: pytest.LogCaptureFixture, event: str) -> list[str]:
-    """The ids of the jobs that log lines of this event name."""
+    """Return the ids of the jobs in the log lines of this event."""
     return [
         vars(record)["job_id"] for record in caplog.records if vars(record).get("event", record.getMessage()) == event
     ]
 
 
-def test_others_go_on_and_the_log_names_the_culprits(
+def test_other_outcomes_are_settled_and_the_log_names_the_refused_jobs(
     there: Place, registry: Registry, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settler, "RETRY_MIN", 0.2)
@@ -154,7 +154,9 @@ def test_others_go_on_and_the_log_names_the_culprits(
     assert all(job.attempts == 1 for job in there.storage.list_jobs())
 
 
-def test_at_the_end_it_is_given_back(there: Place, registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_job_is_released_when_the_worker_stops(
+    there: Place, registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
     quick(registry)
     there.storage.enqueue_many([NewJob(id=name, type="quick") for name in ("good-1", "bad", "good-2")])
     there.refuse(COMPLETED)
@@ -170,7 +172,7 @@ def test_at_the_end_it_is_given_back(there: Place, registry: Registry, caplog: p
     assert events(caplog, "job.given_back") == ["bad"]
 
 
-def test_what_cannot_be_given_back_is_left_to_rescue(
+def test_job_that_cannot_be_released_is_left_to_rescue(
     there: Place, registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     quick(registry)
@@ -189,7 +191,7 @@ def test_what_cannot_be_given_back_is_left_to_rescue(
 
 
 @pytest.mark.parametrize("there", LEASED, indirect=True)
-def test_rescue_goes_on_beside_a_row_that_the_database_refuses(there: Place, caplog: pytest.LogCaptureFixture) -> None:
+def test_rescue_continues_after_a_row_that_the_database_refuses(there: Place, caplog: pytest.LogCaptureFixture) -> None:
     names = [f"good-{n}" for n in range(6)]
     there.storage.enqueue_many([NewJob(id=name, type="quick") for name in (*names[:3], "bad", *names[3:])])
     dead = open_storage(there.url, lease=0.3)
@@ -205,7 +207,7 @@ def test_rescue_goes_on_beside_a_row_that_the_database_refuses(there: Place, cap
 
 
 @pytest.mark.parametrize("there", LEASED, indirect=True)
-def test_leaving_gives_back_the_others(there: Place, caplog: pytest.LogCaptureFixture) -> None:
+def test_leave_releases_the_other_jobs(there: Place, caplog: pytest.LogCaptureFixture) -> None:
     there.storage.enqueue_many([NewJob(id=name, type="quick") for name in ("good-1", "bad", "good-2")])
     assert len(there.storage.dequeue_many(3)) == 3
     there.refuse(ANYTHING)
@@ -219,10 +221,10 @@ def test_leaving_gives_back_the_others(there: Place, caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "mariadb"])
-def test_pruning_goes_on_beside_a_row_that_must_stay(
+def test_prune_continues_after_rows_that_cannot_be_deleted(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """More of them than a batch has, and all of one moment."""
+    """More rows than fit in a batch cannot be deleted, and all rows have the same created_at."""
     storage: Any = open_storage(place(kind, request, tmp_path))
     storage.enqueue_many([NewJob(id=f"{'bad' if n < 5 else 'good'}-{n}", type="t") for n in range(12)])
     storage.complete_many(storage.dequeue_many(12))
@@ -250,10 +252,10 @@ def test_pruning_goes_on_beside_a_row_that_must_stay(
     storage.close()
 
 
-def test_row_that_points_at_a_job_keeps_the_others_from_nothing(
+def test_row_that_cannot_be_deleted_does_not_affect_others(
     storage: PostgresStorage, registry: Registry, conn: psycopg.Connection[Any]
 ) -> None:
-    """A foreign key of the user's, and a worker that deletes jobs as they complete."""
+    """A foreign key of the user refers to a job, and the worker deletes jobs as they complete."""
     quick(registry)
     storage.enqueue_many([NewJob(id=name, type="quick") for name in ("good-1", "bad", "good-2")])
     conn.execute("create table notes (job_id text references jobs)")
@@ -264,12 +266,12 @@ def test_row_that_points_at_a_job_keeps_the_others_from_nothing(
     worker.stop()
 
 
-def test_error_in_characters_that_the_column_lacks(
+def test_error_with_characters_that_the_column_lacks_is_escaped(
     request: pytest.FixtureRequest, tmp_path: Path, registry: Registry
 ) -> None:
     storage = open_storage(place("mariadb", request, tmp_path))
     storage.ping()
-    with storage.engine.begin() as conn:  # type: ignore[attr-defined]  # it is a SQLAlchemyStorage
+    with storage.engine.begin() as conn:  # type: ignore[attr-defined]  # the storage is a SQLAlchemyStorage
         conn.exec_driver_sql("alter table jobs modify error longtext character set utf8mb3")
 
     @job(registry=registry, max_retries=0)
@@ -287,11 +289,11 @@ def test_error_in_characters_that_the_column_lacks(
     storage.close()
 
 
-# -- the settler by itself -------------------------------------------------------------------------------
+# -- the settler alone -----------------------------------------------------------------------------------
 
 
 class Refusing(DictStorage):
-    """Refuses to settle batches with certain jobs, and remembers what it was asked."""
+    """Refuses to settle batches that contain certain jobs, and records the calls."""
 
     def __init__(self, *refused: str, error: Exception | None = None) -> None:
         super().__init__()
@@ -317,14 +319,14 @@ def handed(storage: BaseStorage, outcomes: Sequence[Outcome]) -> tuple[Settler, 
     return Settler(storage, in_flight), in_flight
 
 
-def test_without_an_error_a_batch_is_one_call() -> None:
+def test_batch_without_an_error_is_settled_in_one_call() -> None:
     storage = Refusing()
     one, _ = handed(storage, [Completed(job) for job in storage.start(*map(str, range(100)))])
     one.run_once()
     assert [len(asked) for asked in storage.asked] == [100]
 
 
-def test_culprits_are_found_by_halving() -> None:
+def test_refused_outcomes_are_found_by_halving() -> None:
     storage = Refusing("70")
     one, _ = handed(storage, [Completed(job) for job in storage.start(*map(str, range(100)))])
     one.run_once()
@@ -332,8 +334,10 @@ def test_culprits_are_found_by_halving() -> None:
     assert len(storage.asked) < 20
 
 
-@pytest.mark.parametrize("away", [StorageUnavailable("it is away"), ConnectionResetError("it went")])
-def test_nothing_is_tried_apart_while_the_database_is_away(away: Exception) -> None:
+@pytest.mark.parametrize(
+    "away", [StorageUnavailable("the database is away"), ConnectionResetError("the connection was reset")]
+)
+def test_batch_is_not_split_while_the_database_is_unavailable(away: Exception) -> None:
     storage = Refusing("1", error=away)
     one, in_flight = handed(storage, [Completed(job) for job in storage.start("0", "1", "2")])
     with pytest.raises(type(away)):
@@ -346,7 +350,7 @@ def test_nothing_is_tried_apart_while_the_database_is_away(away: Exception) -> N
     assert len(storage.list_jobs("completed")) == 3
 
 
-def test_database_that_goes_away_amid_the_search_loses_nothing() -> None:
+def test_no_outcome_is_lost_if_the_database_becomes_unavailable_while_splitting() -> None:
     class Leaving(Refusing):
         def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
             if len(self.asked) == 3:
@@ -363,7 +367,7 @@ def test_database_that_goes_away_amid_the_search_loses_nothing() -> None:
     assert not in_flight.outcomes
 
 
-def test_those_set_aside_are_tried_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_outcomes_are_retried_at_growing_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     storage = Refusing("bad")
@@ -373,7 +377,7 @@ def test_those_set_aside_are_tried_less_and_less_often(monkeypatch: pytest.Monke
     for _ in range(300):
         now += 1.0
         before = len(storage.asked)
-        in_flight.has_outcome.set()  # it need not wait for one
+        in_flight.has_outcome.set()  # run_once need not wait for an outcome
         one.run_once()
         tries += [now] if len(storage.asked) > before else []
     pauses = [later - earlier for earlier, later in itertools.pairwise(tries)]
@@ -381,7 +385,7 @@ def test_those_set_aside_are_tried_less_and_less_often(monkeypatch: pytest.Monke
     assert set(pauses[5:]) == {60.0}
 
 
-def test_log_of_many_is_short(caplog: pytest.LogCaptureFixture) -> None:
+def test_number_of_logged_outcomes_is_limited(caplog: pytest.LogCaptureFixture) -> None:
     names = [f"bad-{n}" for n in range(50)]
     storage = Refusing(*names)
     one, _ = handed(storage, [Completed(job) for job in storage.start(*names)])
@@ -409,16 +413,16 @@ def test_error_that_cannot_be_stored_is_written_in_ascii(kind: Any) -> None:
     (held,) = storage.dequeue_many(1)
     one, _ = handed(storage, [Failed(held, "größe") if kind is Failed else Retried(held, 0, "größe")])
     one.run_once()
-    assert [vars_of(outcome) for outcome in storage.settled] == [r"gr\xf6\xdfe"]
+    assert [error_of(outcome) for outcome in storage.settled] == [r"gr\xf6\xdfe"]
 
 
-def vars_of(outcome: Outcome) -> str | None:
+def error_of(outcome: Outcome) -> str | None:
     assert isinstance(outcome, Failed | Retried)
     return outcome.error
 
 
 def test_default_settle_can_be_repeated_after_an_error() -> None:
-    """Built on the seven methods, it has settled some when one of them raises."""
+    """The default settle() calls the seven methods, so some outcomes are already settled when one of them raises."""
 
     class Halfway(DictStorage):
         def fail(self, job_id: str, error: str) -> None:
@@ -436,7 +440,7 @@ def test_default_settle_can_be_repeated_after_an_error() -> None:
     assert storage.settle([Failed(a, "late"), Completed(b)]) == [Failed(a, "late"), Completed(b)]
 
 
-def test_levels(caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_outcome_is_logged_as_an_error(caplog: pytest.LogCaptureFixture) -> None:
     storage = Refusing("bad")
     one, _ = handed(storage, [Completed(job) for job in storage.start("bad")])
     one.run_once()

@@ -1,4 +1,4 @@
-"""Signals to a worker and to the demo: two in quick succession are one, many do no harm, and none is swallowed."""
+"""Signals to a worker and to the demo: two in quick succession count as one, and none is lost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def hold() -> None:
 
 
 class Program:
-    """`pgjobq worker` with a job that runs."""
+    """`pgjobq worker` with a job that can run until the test lets it end."""
 
     def __init__(self, folder: Path, dsn: str, *words: str) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class Program:
 
 @pytest.fixture
 def programs() -> Iterator[list[Program]]:
-    """Those started; none outlives the test."""
+    """A list for the programs that a test starts. They are killed at the end of the test."""
     started: list[Program] = []
     yield started
     for program in started:
@@ -59,10 +59,10 @@ def programs() -> Iterator[list[Program]]:
 
 
 @pytest.mark.parametrize("words", [(), ("--processes", "2")], ids=["one process", "supervisor"])
-def test_signals_in_quick_succession_are_one(
+def test_signals_in_quick_succession_count_as_one(
     queue: JobQueue, dsn: str, tmp_path: Path, programs: list[Program], words: tuple[str, ...]
 ) -> None:
-    """`timeout` sends two; and a storm of them interrupts what the first began, wherever it is."""
+    """`timeout` sends two signals. Many signals interrupt the handling of the first at any point."""
     job_id = queue.enqueue("hold")
     programs.append(program := Program(tmp_path, dsn, *words))
     until((tmp_path / "began").exists, 20)
@@ -79,10 +79,10 @@ def test_signals_in_quick_succession_are_one(
 
 
 @pytest.mark.parametrize("words", [(), ("--processes", "2")], ids=["one process", "supervisor"])
-def test_signals_do_not_kill_a_worker_that_ends(
+def test_signals_do_not_kill_a_stopping_worker(
     dsn: str, tmp_path: Path, programs: list[Program], words: tuple[str, ...]
 ) -> None:
-    """An idle worker has stopped before the second one comes."""
+    """An idle worker stops before the second signal arrives."""
     programs.append(program := Program(tmp_path, dsn, *words))
     until(lambda: program.log().count("worker.started") == (2 if words else 1), 20)
     while program.process.poll() is None:
@@ -91,12 +91,12 @@ def test_signals_do_not_kill_a_worker_that_ends(
     assert program.process.returncode == 0
 
 
-def test_signal_a_second_later_is_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signal_a_second_later_counts_as_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("pgjobq.signals.time.monotonic", lambda: now)
     signals = StopSignals()
     counts = []
-    for now in (100.0, 100.5, 100.9, 101.0, 101.1):  # noqa: B007  # the clock reads it
+    for now in (100.0, 100.5, 100.9, 101.0, 101.1):  # noqa: B007  # the clock returns this variable
         signals.hear(signal.SIGTERM)
         counts.append(signals.count)
     assert counts == [1, 1, 1, 2, 3]
@@ -104,7 +104,7 @@ def test_signal_a_second_later_is_the_second(monkeypatch: pytest.MonkeyPatch) ->
     assert signals.untold() == []
 
 
-def test_worker_that_was_asked_before_it_ran_ends_at_once(queue: JobQueue, registry: Registry) -> None:
+def test_worker_that_was_stopped_before_it_ran_returns_at_once(queue: JobQueue, registry: Registry) -> None:
     worker = Worker(queue, registry=registry)
     for _ in range(2):
         worker.ask_to_stop()
@@ -114,7 +114,7 @@ def test_worker_that_was_asked_before_it_ran_ends_at_once(queue: JobQueue, regis
         assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_worker_runs_until_it_is_asked_from_another_thread(queue: JobQueue, registry: Registry) -> None:
+def test_worker_runs_until_another_thread_stops_it(queue: JobQueue, registry: Registry) -> None:
     worker = Worker(queue, registry=registry)
     asked = threading.Timer(0.2, worker.ask_to_stop)
     asked.start()
@@ -130,7 +130,7 @@ interruption = Interruption(at_once=True)
 class Dropped:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)  # until the KeyboardInterrupt, which Python drops here
+        time.sleep(5)  # the KeyboardInterrupt arrives here, and Python drops it
 
 Dropped()
 try:
@@ -141,7 +141,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("what", ["pause(0)", "check()"])
-def test_demo_is_interrupted_by_a_signal_that_python_swallowed(what: str) -> None:
+def test_demo_notices_a_signal_whose_exception_python_dropped(what: str) -> None:
     command = [sys.executable, "-c", SWALLOWED.replace("{what}", what)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert "Exception ignored" in ended.stderr

@@ -1,4 +1,4 @@
-"""`pgjobq worker --processes`: forked, replaced when they die, and ended together."""
+"""`pgjobq worker --processes`: processes are forked, replaced when they die, and stopped together."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from typing import Any
 import psycopg
 import pytest
 from helpers.until import until
+from helpers.working import status
 
 from pgjobq import JobQueue
 
 Connection = psycopg.Connection[Any]
 
-REPLACED_WITHIN = 10.0  # seconds; the pause is one, and the rescue takes about three
+REPLACED_WITHIN = 10.0  # seconds; the supervisor waits one, and the rescue takes about three
 HANDLERS = '''
 import os, time
 from pathlib import Path
@@ -33,7 +34,7 @@ if (HERE / "broken").exists():
 
 @job
 def hold(job: RunningJob) -> None:
-    """Say who began, and end when that is allowed, or after 30 seconds."""
+    """Record which process began the job. End when the test allows it, or after 30 seconds."""
     (HERE / f"{job.id}.{job.attempts}").write_text(str(os.getpid()))
     deadline = time.monotonic() + 30
     while not (HERE / "go").exists() and time.monotonic() < deadline:
@@ -42,7 +43,7 @@ def hold(job: RunningJob) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs; a zombie, which nobody may have reaped yet, does not."""
+    """Return whether the process runs. A zombie does not, even before its parent has reaped it."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
@@ -50,7 +51,7 @@ def is_alive(pid: int) -> bool:
 
 
 class Fleet:
-    """A supervisor on the test's database, its children, and what they logged."""
+    """A supervisor on the test's database, with its children and its log."""
 
     def __init__(self, folder: Path, dsn: str) -> None:
         self.folder, self.dsn = folder, dsn
@@ -59,7 +60,7 @@ class Fleet:
         (folder / "handlers.py").write_text(HANDLERS)
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start `pgjobq worker`, in a process group of its own; its log goes to the file `log`."""
+        """Start `pgjobq worker` in a process group of its own. Its log goes to the file `log`."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -72,24 +73,24 @@ class Fleet:
         return self.process
 
     def started(self, processes: int, *words: str) -> subprocess.Popen[bytes]:
-        """The same, when so many workers work."""
+        """Start it and wait until this many workers have started."""
         process = self.start("handlers", "--concurrency", "1", "--processes", str(processes), *words)
         until(lambda: len(self.log("worker.started")) == processes)
         return process
 
     def log(self, event: str) -> list[dict[str, Any]]:
-        """The log's lines with this event."""
+        """Return the log lines of this event."""
         lines = (self.folder / "log").read_text().splitlines()
         found = [json.loads(line) for line in lines if line.startswith("{")]
         self.seen |= {line["pid"] for line in found if line["event"] == "process.started"}
         return [line for line in found if line["event"] == event]
 
     def pids(self) -> dict[int, int]:
-        """The newest process of each number."""
+        """Return the latest process of each worker number."""
         return {line["worker"]: line["pid"] for line in self.log("process.started")}
 
     def began(self, job_id: str, attempt: int) -> int:
-        """Which process began this start of a job, when it has."""
+        """Wait until this start of a job has begun, and return its process id."""
         path = self.folder / f"{job_id}.{attempt}"
         return int(until(lambda: path.exists() and path.read_text(), REPLACED_WITHIN))
 
@@ -98,12 +99,12 @@ class Fleet:
         (self.folder / "go").touch()
 
     def are_gone(self) -> bool:
-        """Whether no child runs any more."""
+        """Return whether every child has ended."""
         self.log("process.started")
         return not any(is_alive(pid) for pid in self.seen)
 
     def kill(self) -> None:
-        """Kill what runs."""
+        """Kill every running process."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -114,18 +115,13 @@ class Fleet:
 
 @pytest.fixture
 def fleet(dsn: str, tmp_path: Path) -> Iterator[Fleet]:
-    """On the test's database."""
+    """A fleet on the test's database."""
     fleet = Fleet(tmp_path, dsn)
     yield fleet
     fleet.kill()
 
 
-def status(conn: Connection, job_id: str) -> Any:
-    """(status, attempts) of a job."""
-    return conn.execute("select status, attempts from pgjobq.jobs where id = %s", [job_id]).fetchone()
-
-
-def test_each_process_works_and_names_itself(fleet: Fleet, conn: Connection, queue: JobQueue) -> None:
+def test_each_process_runs_jobs_and_logs_its_number(fleet: Fleet, conn: Connection, queue: JobQueue) -> None:
     fleet.started(3)
     for name in "abc":
         queue.enqueue("hold", job_id=name)
@@ -159,7 +155,7 @@ def test_child_killed_by_a_signal_without_a_name_is_replaced(fleet: Fleet) -> No
     assert supervisor.poll() is None
 
 
-def test_child_that_is_told_to_stop_is_replaced(fleet: Fleet) -> None:
+def test_child_that_stops_on_a_signal_is_replaced(fleet: Fleet) -> None:
     fleet.started(2)
     os.kill(fleet.pids()[1], signal.SIGTERM)
     (ended,) = until(lambda: fleet.log("process.ended"))
@@ -168,9 +164,11 @@ def test_child_that_is_told_to_stop_is_replaced(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("how", ["grace is over", "second signal"])
-def test_sigterm_ends_all_and_releases_their_jobs(fleet: Fleet, conn: Connection, queue: JobQueue, how: str) -> None:
+def test_sigterm_stops_all_processes_and_releases_their_jobs(
+    fleet: Fleet, conn: Connection, queue: JobQueue, how: str
+) -> None:
     supervisor = fleet.started(2, "--grace", "0.3" if how == "grace is over" else "30")
-    for name in "abc":  # one more than can run
+    for name in "abc":  # one more than can run at once
         queue.enqueue("hold", job_id=name)
     for name in "ab":
         fleet.began(name, 1)
@@ -178,7 +176,7 @@ def test_sigterm_ends_all_and_releases_their_jobs(fleet: Fleet, conn: Connection
     if how == "second signal":
         until(lambda: fleet.log("supervisor.signal"))
         assert supervisor.poll() is None
-        # Again and again: those within a second of the first count as one with it.
+        # Repeat the signal, because signals within a second of the first count as one.
         while supervisor.poll() is None:
             supervisor.send_signal(signal.SIGTERM)
             time.sleep(0.02)
@@ -190,24 +188,22 @@ def test_sigterm_ends_all_and_releases_their_jobs(fleet: Fleet, conn: Connection
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_to_the_whole_group_is_one_signal(
+def test_signal_to_the_whole_group_counts_as_one(
     fleet: Fleet, conn: Connection, queue: JobQueue, number: signal.Signals
 ) -> None:
-    """A terminal and systemd send it to the children too: they must not take it, passed on, for a second one."""
+    """A terminal or systemd signals the children too. They must not take the supervisor's signal for a second one."""
     supervisor = fleet.started(2)
     queue.enqueue("hold", job_id="a")
     fleet.began("a", 1)
     os.killpg(supervisor.pid, number)
     until(lambda: fleet.log("supervisor.signal"))
-    until(lambda: len(fleet.log("process.ended")) == 1)  # the one that was idle
+    until(lambda: len(fleet.log("process.ended")) == 1)  # the idle child
     fleet.allow()
     assert supervisor.wait(10) == 0
     assert status(conn, "a") == ("completed", 1)
 
 
-def test_signal_that_was_passed_on_before_it_came_is_one_signal(
-    fleet: Fleet, conn: Connection, queue: JobQueue
-) -> None:
+def test_signal_that_a_child_also_gets_later_counts_as_one(fleet: Fleet, conn: Connection, queue: JobQueue) -> None:
     supervisor = fleet.started(2)
     queue.enqueue("hold", job_id="a")
     child = fleet.began("a", 1)
@@ -220,9 +216,7 @@ def test_signal_that_was_passed_on_before_it_came_is_one_signal(
     assert status(conn, "a") == ("completed", 1)
 
 
-def test_children_end_in_good_order_when_the_supervisor_is_killed(
-    fleet: Fleet, conn: Connection, queue: JobQueue
-) -> None:
+def test_children_stop_cleanly_when_the_supervisor_is_killed(fleet: Fleet, conn: Connection, queue: JobQueue) -> None:
     supervisor = fleet.started(2)
     queue.enqueue("hold", job_id="a")
     fleet.began("a", 1)
@@ -234,7 +228,7 @@ def test_children_end_in_good_order_when_the_supervisor_is_killed(
     assert conn.execute("select count(*) from workers").fetchone() == (0,)
 
 
-def test_crash_loop_backs_off(fleet: Fleet) -> None:
+def test_child_that_keeps_crashing_is_restarted_with_a_backoff(fleet: Fleet) -> None:
     supervisor = fleet.started(2)
     (fleet.folder / "broken").touch()
     os.kill(fleet.pids()[2], signal.SIGKILL)
@@ -258,7 +252,9 @@ def test_crash_loop_backs_off(fleet: Fleet) -> None:
         (["handlers", "--processes", "-2"], 1, "processes: -2 is not allowed"),
     ],
 )
-def test_what_is_wrong_with_all_is_said_once(fleet: Fleet, words: list[str], exit_status: int, message: str) -> None:
+def test_error_in_all_processes_is_reported_once(
+    fleet: Fleet, words: list[str], exit_status: int, message: str
+) -> None:
     assert fleet.start("--processes", "3", *words).wait(20) == exit_status
     log = (fleet.folder / "log").read_text()
     assert len(re.findall(f"(?m)^pgjobq: .*{re.escape(message)}", log)) == 1, log
@@ -266,7 +262,7 @@ def test_what_is_wrong_with_all_is_said_once(fleet: Fleet, words: list[str], exi
     assert fleet.are_gone()
 
 
-def test_sigterm_before_any_works_ends_it(fleet: Fleet) -> None:
+def test_sigterm_stops_it_before_any_worker_has_started(fleet: Fleet) -> None:
     (fleet.folder / "slow.py").write_text("import time\ntime.sleep(60)")
     supervisor = fleet.start("slow", "--processes", "2")
     until(fleet.pids)
@@ -299,7 +295,7 @@ time.sleep(30)
 """
 
 
-def test_fork_that_fails_is_tried_again(fleet: Fleet) -> None:
+def test_failed_fork_is_retried(fleet: Fleet) -> None:
     failing = """
 forked, calls = os.fork, []
 def fork():
@@ -311,7 +307,7 @@ os.fork = fork
 boss ="""
     with (fleet.folder / "log").open("wb") as log:
         command = [sys.executable, "-c", SCRIPT.replace("boss =", failing, 1)]
-        (fleet.folder / "starts").write_text("xxxxxx")  # the first to start stays
+        (fleet.folder / "starts").write_text("xxxxxx")  # the first process that starts keeps running
         fleet.process = subprocess.Popen(command, stderr=log, cwd=fleet.folder)
     until(lambda: fleet.log("process.started"))
     assert [line["error"] for line in fleet.log("process.not_started")] == ["no more processes"] * 2
@@ -320,7 +316,7 @@ boss ="""
     assert fleet.process.wait(10) == 0
 
 
-def test_backoff_is_capped_and_begins_anew_after_a_life_long_enough(fleet: Fleet) -> None:
+def test_backoff_is_capped_and_reset_after_a_process_has_run_long_enough(fleet: Fleet) -> None:
     with (fleet.folder / "log").open("wb") as log:
         fleet.process = subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=log, cwd=fleet.folder)
     until(lambda: len(fleet.log("process.started")) == 7)

@@ -1,4 +1,4 @@
-"""A job whose worker crashed runs alone, and is not hidden by a queue that is never empty."""
+"""A job whose worker crashed runs alone, even if other jobs are always waiting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 Connection = psycopg.Connection[Any]
 
 
-def test_suspect_runs_alone_while_other_jobs_are_waiting(
+def test_suspect_runs_alone_while_other_jobs_wait(
     storage: PostgresStorage, conn: Connection, registry: Registry
 ) -> None:
     running: set[int] = set()

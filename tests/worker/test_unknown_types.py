@@ -1,4 +1,4 @@
-"""Jobs of types that a worker has no handler for: it leaves them to workers that have one."""
+"""A worker leaves jobs of types that it has no handler for to workers that have one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ StartWorker = Callable[..., Worker]
 
 @pytest.fixture
 def start() -> Iterator[StartWorker]:
-    """Starts workers; stopped at the end."""
+    """Return a function that starts workers. They are stopped at the end."""
     workers: list[Worker] = []
 
     def make(storage: BaseStorage, registry: Registry, **options: Any) -> Worker:
@@ -65,7 +65,7 @@ def told(caplog: pytest.LogCaptureFixture, name: str) -> list[logging.LogRecord]
 
 
 def claims_of(storage: BaseStorage, monkeypatch: pytest.MonkeyPatch) -> list[list[Job]]:
-    """The claims that a storage makes from now on."""
+    """Return a list that collects the storage's claims from now on."""
     claims: list[list[Job]] = []
     claim = storage.dequeue_many
 
@@ -79,7 +79,7 @@ def claims_of(storage: BaseStorage, monkeypatch: pytest.MonkeyPatch) -> list[lis
 
 @pytest.fixture(params=["postgresql", *KINDS])
 def make_any(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Makes storages on one database of each kind."""
+    """Return a function that creates storages on one database of each kind."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     postgres = request.param == "postgresql"
@@ -95,7 +95,7 @@ def make_any(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         storage.close()
 
 
-def test_unknown_types_are_left_and_claimed_once(
+def test_unknown_types_are_left_to_other_workers(
     make_any: Callable[[], BaseStorage],
     here: Registry,
     elsewhere: Registry,
@@ -103,7 +103,7 @@ def test_unknown_types_are_left_and_claimed_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """By every storage. The log says so once for each type, and a new job of the type is not claimed at all."""
+    """Every storage does this. The log has one line for each type, and later jobs of the type are not claimed."""
     storage, other = make_any(), make_any()
     queue = JobQueue(storage, registry=here)
     claims = claims_of(storage, monkeypatch)
@@ -123,14 +123,14 @@ def test_unknown_types_are_left_and_claimed_once(
     assert {finished(queue, job_id).status for job_id in left} == {JobStatus.COMPLETED}
 
 
-def test_storage_of_the_seven_methods_hides_the_job_for_a_while(
+def test_storage_of_the_seven_methods_hides_unknown_jobs_for_a_while(
     here: Registry,
     elsewhere: Registry,
     start: StartWorker,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """And says so. It costs the job a try each time: retry is all that such a storage has."""
+    """The log reports it. Each time costs the job a try, because such a storage can only retry."""
     storage = DictStorage()
     queue = JobQueue(storage, registry=here)
     left = queue.enqueue("foreign", priority=9)
@@ -150,10 +150,10 @@ def test_storage_of_the_seven_methods_hides_the_job_for_a_while(
     worker.stop()
     start(storage, elsewhere)
     assert finished(queue, again).status == JobStatus.COMPLETED
-    assert len(told(caplog, "type.left")) == 2  # once for each time that the worker started
+    assert len(told(caplog, "type.left")) == 2  # once each time the worker started
 
 
-def test_type_whose_handler_comes_later_is_taken_again(start: StartWorker, here: Registry) -> None:
+def test_type_is_taken_again_when_its_handler_is_registered_later(start: StartWorker, here: Registry) -> None:
     storage = MemoryStorage()
     queue = JobQueue(storage, registry=here)
     left = queue.enqueue("foreign")
@@ -166,7 +166,7 @@ def test_type_whose_handler_comes_later_is_taken_again(start: StartWorker, here:
     assert finished(queue, left).status == JobStatus.COMPLETED
 
 
-def test_run_once_counts_what_it_ran(here: Registry, elsewhere: Registry, storage: PostgresStorage) -> None:
+def test_run_once_counts_only_jobs_that_it_ran(here: Registry, elsewhere: Registry, storage: PostgresStorage) -> None:
     for memory in (MemoryStorage(), storage):
         queue = JobQueue(memory, registry=here)
         left = [queue.enqueue("foreign", priority=9) for _ in range(3)]
@@ -177,7 +177,7 @@ def test_run_once_counts_what_it_ran(here: Registry, elsewhere: Registry, storag
         assert Worker(memory, registry=here, fail_unknown=True).run_once() == 0
 
 
-# -- PostgreSQL: who wakes, and what is told ---------------------------------------------------------
+# -- PostgreSQL: which worker is notified, and what is reported --------------------------------------
 
 
 def unserved(dsn: str) -> tuple[bool, str]:
@@ -186,14 +186,14 @@ def unserved(dsn: str) -> tuple[bool, str]:
 
 
 @pytest.mark.parametrize("how", ["enqueue", "enqueue many", "retry"])
-def test_worker_that_leaves_the_type_is_not_notified(connect: Callable[..., Connection], how: str) -> None:
-    """It would look and find nothing, and the job would wait for the look of another."""
+def test_worker_that_leaves_a_type_is_not_notified_of_it(connect: Callable[..., Connection], how: str) -> None:
+    """It would find no job, and the job would wait for another worker's poll."""
     sessions = {name: connect() for name in ("leaves", "takes")}
     for name, session in sessions.items():
         session.execute(f"listen {name}".encode())
         worker = session.execute("select register_worker(%s)", [name]).fetchone()
         assert worker is not None
-        for _ in range(2):  # the first call enters it
+        for _ in range(2):  # the first call registers the worker in the doorbell
             session.execute("select set_worker_state(%s, 'asleep', channel => %s)", [worker[0], name])
         if name == "leaves":
             session.execute("select leave_types(%s, '{foreign,other}')", worker)
@@ -218,11 +218,11 @@ def test_worker_that_leaves_the_type_is_not_notified(connect: Callable[..., Conn
     assert (heard("leaves"), set(heard("takes"))) == ([], {"takes"})
     for n in range(4, 7):
         enqueue("known", n)
-    assert heard("leaves")  # in its turn
+    assert heard("leaves")  # when it is its turn
     assert heard("takes")
 
 
-def test_types_that_no_worker_takes_are_told(
+def test_types_that_no_worker_takes_are_reported(
     dsn: str, make_storage: Callable[..., PostgresStorage], conn: Connection, here: Registry, start: StartWorker
 ) -> None:
     storage = make_storage()
@@ -235,7 +235,7 @@ def test_types_that_no_worker_takes_are_told(
     start(make_storage(), here)
     until(lambda: storage.unserved_types() == [{"queue": "mail", "type": "foreign", "jobs": 1}])
     assert unserved(dsn) == (False, "due jobs of types that no worker takes: foreign (1 in mail)")
-    # A worker that says nothing of types, as one in psql does, takes all.
+    # A worker that leaves no types, such as one in psql, takes all of them.
     conn.execute("select register_worker('by hand', '{other}')")
     assert not unserved(dsn)[0]
     conn.execute("select register_worker('by hand', '{mail}')")
@@ -243,7 +243,7 @@ def test_types_that_no_worker_takes_are_told(
     assert unserved(dsn)[0]
 
 
-def test_left_types_are_told_again_by_a_worker_that_registers_again(
+def test_left_types_are_reported_again_when_the_worker_registers_again(
     storage: PostgresStorage, conn: Connection, make_storage: Callable[..., PostgresStorage]
 ) -> None:
     make_storage().enqueue("a", "foreign", {})
@@ -261,10 +261,10 @@ def test_left_types_are_told_again_by_a_worker_that_registers_again(
     assert conn.execute("select left_types from workers").fetchone() == ([],)
 
 
-def test_new_types_that_are_left_need_no_claim_in_between(
+def test_worker_can_leave_many_types_without_claiming_again_and_again(
     storage: PostgresStorage, here: Registry, start: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker leaves any number of types, and is quiet while their jobs wait."""
+    """A worker can leave any number of types, and hardly claims while their jobs wait."""
     queue = JobQueue(storage, registry=here)
     claims = claims_of(storage, monkeypatch)
     left = [queue.enqueue(f"foreign-{n}") for n in range(60)]

@@ -1,4 +1,4 @@
-"""The worker on a real database: what handlers are given, what comes of them, and what stopping does."""
+"""The worker on a real database: what handlers receive, how their jobs end, and how the worker stops."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ StartWorker = Callable[..., Worker]
 
 @pytest.fixture
 def start(queue: JobQueue, registry: Registry) -> Iterator[StartWorker]:
-    """Starts workers on the queue; stopped at the end."""
+    """Return a function that starts workers on the queue. They are stopped at the end."""
     workers: list[Worker] = []
 
     def make(on: Any = queue, **options: Any) -> Worker:
@@ -42,9 +42,7 @@ def status_of(queue: JobQueue, job_id: str) -> JobStatus:
     return found.status
 
 
-def test_handlers_receive_data_in_the_form_they_ask_for(
-    queue: JobQueue, registry: Registry, start: StartWorker
-) -> None:
+def test_handlers_receive_data_as_their_parameters_ask(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
     seen: dict[str, Any] = {}
 
     @job(registry=registry)
@@ -65,7 +63,7 @@ def test_handlers_receive_data_in_the_form_they_ask_for(
     assert seen == {"named": ("a", "none"), "whole": {"x": 1}, "both": ("b", 1, JobStatus.RUNNING, {"y": 2})}
 
 
-def test_error_is_retried_after_its_backoff_until_tries_are_used_up(
+def test_failed_job_is_retried_after_its_backoff_until_no_tries_are_left(
     queue: JobQueue, registry: Registry, start: StartWorker
 ) -> None:
     starts: list[int] = []
@@ -87,7 +85,7 @@ def test_error_is_retried_after_its_backoff_until_tries_are_used_up(
     assert "test_worker.py" in failed.error
 
 
-def test_handler_may_ask_for_a_retry_or_fail_at_once(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
+def test_handler_can_ask_for_a_retry_or_fail_at_once(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
     @job(registry=registry)
     def later() -> None:
         raise Retry(delay=3600, reason="rate limit")
@@ -105,7 +103,7 @@ def test_handler_may_ask_for_a_retry_or_fail_at_once(queue: JobQueue, registry: 
     assert 3590 < (waiting.execute_at - waiting.updated_at).total_seconds() < 3610
 
 
-def test_data_that_does_not_fit_fails_at_once_and_names_the_keys(
+def test_data_that_does_not_fit_fails_the_job_at_once_and_names_the_keys(
     queue: JobQueue, registry: Registry, start: StartWorker
 ) -> None:
     @job(registry=registry)
@@ -122,7 +120,7 @@ def test_data_that_does_not_fit_fails_at_once_and_names_the_keys(
     assert "no handler for jobs of type 'nobody_knows'; registered: mail" in str(finished(queue, unknown).error)
 
 
-def test_job_that_python_cannot_read_fails_alone(
+def test_job_that_python_cannot_read_fails_without_affecting_others(
     queue: JobQueue, registry: Registry, start: StartWorker, conn: Connection
 ) -> None:
     @job(registry=registry)
@@ -139,7 +137,7 @@ def test_job_that_python_cannot_read_fails_alone(
     assert len(queue.list_jobs()) == 3
 
 
-def test_coroutine_that_a_sync_wrapper_returns_is_not_taken_for_done(
+def test_job_fails_if_a_sync_wrapper_returns_a_coroutine(
     queue: JobQueue, registry: Registry, start: StartWorker
 ) -> None:
     async def inner() -> None: ...
@@ -154,7 +152,9 @@ def test_coroutine_that_a_sync_wrapper_returns_is_not_taken_for_done(
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
-def test_timeout(queue: JobQueue, registry: Registry, start: StartWorker, colour: str) -> None:
+def test_timeout_fails_the_job_and_frees_its_place(
+    queue: JobQueue, registry: Registry, start: StartWorker, colour: str
+) -> None:
     release = threading.Event()
 
     @job(registry=registry, timeout=0.2, max_retries=0)
@@ -172,7 +172,7 @@ def test_timeout(queue: JobQueue, registry: Registry, start: StartWorker, colour
     start(concurrency=1)
     failed = finished(queue, stuck)
     assert failed.error == "JobTimeout: ran longer than 0.2 seconds"
-    # The place of the stuck handler is free again.
+    # The handler is stuck, but its place is free again.
     assert finished(queue, queue.enqueue(quick)).status == JobStatus.COMPLETED
     release.set()
 
@@ -260,7 +260,7 @@ def test_pause_and_resume(queue: JobQueue, registry: Registry, start: StartWorke
     assert finished(queue, queue.enqueue(quick)).status == JobStatus.COMPLETED
     worker.pause()
     assert worker.is_paused()
-    # A claim may be under way when pause returns: wait until the worker stands still.
+    # A claim may be under way when pause() returns, so wait until the fetcher has stopped.
     until(lambda: not worker._fetcher.resumed.is_set())
     time.sleep(0.1)
     held = queue.enqueue(quick)
@@ -272,7 +272,7 @@ def test_pause_and_resume(queue: JobQueue, registry: Registry, start: StartWorke
     assert not worker.is_running()
 
 
-def test_stop_lets_running_jobs_end_and_releases_the_rest(
+def test_stop_waits_for_running_jobs_and_releases_the_rest(
     queue: JobQueue, registry: Registry, start: StartWorker, conn: Connection
 ) -> None:
     began, go = threading.Event(), threading.Event()
@@ -294,7 +294,7 @@ def test_stop_lets_running_jobs_end_and_releases_the_rest(
     assert conn.execute("select (select count(*) from claims) + (select count(*) from workers)").fetchone() == (0,)
 
 
-def test_stop_without_grace_gives_running_jobs_back(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
+def test_stop_without_grace_releases_running_jobs(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
     began, go = threading.Event(), threading.Event()
 
     @job(registry=registry)
@@ -312,7 +312,7 @@ def test_stop_without_grace_gives_running_jobs_back(queue: JobQueue, registry: R
     go.set()
 
 
-def test_queues_are_served_as_asked(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
+def test_worker_serves_only_its_queues(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
     @job(registry=registry, queue="mail")
     def mail() -> None: ...
 
@@ -322,7 +322,7 @@ def test_queues_are_served_as_asked(queue: JobQueue, registry: Registry, start: 
     assert status_of(queue, other) == JobStatus.PENDING
 
 
-def test_scheduled_job_runs_when_it_falls_due(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
+def test_scheduled_job_runs_when_it_is_due(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
     ran: list[float] = []
 
     @job(registry=registry)
@@ -330,14 +330,14 @@ def test_scheduled_job_runs_when_it_falls_due(queue: JobQueue, registry: Registr
         ran.append(time.monotonic())
 
     start()
-    time.sleep(0.3)  # let it fall asleep, with nothing scheduled
+    time.sleep(0.3)  # let the worker fall asleep with no scheduled job
     asked = time.monotonic()
     queue.enqueue(timed, delay=0.7)
     until(lambda: ran)
     assert 0.65 < ran[0] - asked < 3
 
 
-def test_worker_goes_on_after_its_connections_were_cut(
+def test_worker_continues_after_it_lost_its_connections(
     queue: JobQueue, registry: Registry, start: StartWorker, conn: Connection
 ) -> None:
     began, go = threading.Event(), threading.Event()
@@ -356,20 +356,20 @@ def test_worker_goes_on_after_its_connections_were_cut(
     cutting = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
     assert conn.execute(cutting).fetchone() is not None
     go.set()
-    # The job it ran meanwhile is settled by this worker, or by the rescue and another try; either way once.
+    # Either this worker settles the job, or the job is rescued and tried again. It completes once in both cases.
     completed = "select status from jobs where id = %s"
     until(lambda: conn.execute(completed, [cut]).fetchone() == ("completed",))
     again = conn.execute("select enqueue_job('quick')").fetchone()
     until(lambda: conn.execute(completed, again).fetchone() == ("completed",))
 
 
-def test_storage_is_one_worker(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
+def test_storage_can_be_used_by_only_one_worker(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
     start()
     with pytest.raises(ConfigurationError, match="create a storage for each Worker"):
         start()
 
 
-def test_many_jobs_run_once_each_and_leave_nothing_behind(
+def test_many_jobs_run_once_each_and_leave_no_rows_behind(
     queue: JobQueue,
     registry: Registry,
     start: StartWorker,
@@ -397,7 +397,7 @@ def test_many_jobs_run_once_each_and_leave_nothing_behind(
     assert conn.execute(left).fetchone() == (0,)
 
 
-def test_run_once_works_off_what_is_due(queue: JobQueue, registry: Registry) -> None:
+def test_run_once_runs_the_due_jobs(queue: JobQueue, registry: Registry) -> None:
     @job(registry=registry)
     def quick() -> None: ...
 
@@ -409,6 +409,6 @@ def test_run_once_works_off_what_is_due(queue: JobQueue, registry: Registry) -> 
 
 
 @pytest.mark.parametrize("options", [{"concurrency": 0}, {"queues": "mail"}, {"queues": []}, {"grace": -1}])
-def test_bad_settings_are_named(storage: PostgresStorage, options: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused_by_name(storage: PostgresStorage, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         Worker(storage, **options)

@@ -30,6 +30,9 @@ begin
   elsif check_new_job.expires_at <= clock_timestamp() then
     v_message := format('expires_at: %s is in the past', check_new_job.expires_at);
     v_hint    := 'Use a time in the future, or leave it out if the job never expires.';
+  elsif check_new_job.expires_at <= check_new_job.execute_at then
+    v_message := format('expires_at: %s is not after execute_at', check_new_job.expires_at);
+    v_hint    := 'Use a later time, because the job cannot start before execute_at.';
   elsif check_new_job.unique_key is null
     and num_nonnulls(check_new_job.unique_while, check_new_job.unique_for, check_new_job.on_conflict,
                      check_new_job.debounce_ceiling) > 0 then

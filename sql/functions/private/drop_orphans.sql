@@ -1,9 +1,11 @@
 -- drop_orphans: delete those of these places in ready whose jobs may not be claimed.
 --
--- A place is an orphan if its job was deleted, cancelled, expired, changed or postponed manually, or was claimed through another
--- place. Deleting it loses nothing, because whatever made the job claimable elsewhere gave it a place there. The place
--- of a job that is only not due yet is deleted if the job has a place in scheduled, which it may lack if a clock was
--- set back.
+-- First it cancels the jobs that have expired. A job that another transaction holds is left to the next claim.
+--
+-- A place is an orphan if its job was deleted, cancelled, expired, changed or postponed manually, or was claimed
+-- through another place. Deleting it loses nothing, because whatever made the job claimable elsewhere gave it a place
+-- there. The place of a job that is only not due yet is deleted if the job has a place in scheduled, which it may lack
+-- if a clock was set back.
 --
 --   dropped  how many places were deleted
 --   stay     how many places were not deleted
@@ -19,7 +21,18 @@ declare
   v_orphans tid[];
   v_seen    bigint;
 begin
-  perform expire_jobs(drop_orphans.places);
+  update jobs
+     set status = 'cancelled', error = 'expired', claim_id = null,
+         finished_at = clock_timestamp(), updated_at = clock_timestamp()
+   where jobs.id = any (array(
+           select job.id
+             from unnest(drop_orphans.places) as given (tid)
+            cross join lateral (
+              select ready.job_id from ready where ready.ctid = given.tid for update skip locked) as place
+            cross join lateral (
+              select jobs.id from jobs
+               where jobs.id = place.job_id and jobs.status = 'pending' and jobs.expires_at <= clock_timestamp()
+                 for no key update skip locked) as job));
   with found as materialized (
     select place.ctid as tid, job.id, job.crashes, job.type = any (drop_orphans.except_types) as excepted,
            case when job.execute_at > clock_timestamp() then job.execute_at end as later

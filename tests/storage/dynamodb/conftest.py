@@ -1,4 +1,4 @@
-"""Tables of DynamoDB for the tests, and storages on them."""
+"""Fixtures for the tests of DynamoDBStorage: tables, clients and storages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Make = Callable[..., DynamoDBStorage]
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any will do; nobody's own are looked at."""
+    """Set arbitrary credentials, so that boto3 does not use the user's."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -28,13 +28,13 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def tables(dynamodb_url: str) -> str:
-    """Tables for all tests: making them takes longer than most tests."""
+    """Create tables for all tests, because this takes longer than most tests."""
     return f"jobs_{secrets.token_hex(6)}"
 
 
 @pytest.fixture
 def client(dynamodb_url: str) -> Iterator[Any]:
-    """A client of the test's own."""
+    """Return a client for this test."""
     client = connect(dynamodb_url)
     yield client
     client.close()
@@ -42,7 +42,7 @@ def client(dynamodb_url: str) -> Iterator[Any]:
 
 @pytest.fixture
 def url(dynamodb_url: str, tables: str, client: Any) -> str:
-    """The tables, empty."""
+    """Empty the tables and return their name."""
     for table in (tables, f"{tables}_meta"):
         with suppress(client.exceptions.ResourceNotFoundException):
             found = client.get_paginator("scan").paginate(TableName=table, ProjectionExpression="id")
@@ -55,7 +55,7 @@ def url(dynamodb_url: str, tables: str, client: Any) -> str:
 
 @pytest.fixture
 def make(url: str) -> Iterator[Make]:
-    """Makes storages on the test's tables; closed at the end."""
+    """Return a function that creates storages on the tables. They are closed at the end."""
     made: list[DynamoDBStorage] = []
 
     def make(table: str = url, **options: Any) -> DynamoDBStorage:
@@ -69,7 +69,7 @@ def make(url: str) -> Iterator[Make]:
 
 @pytest.fixture
 def dynamo(make: Make) -> DynamoDBStorage:
-    """One such storage."""
+    """Return a storage on the tables."""
     return make()
 
 
@@ -80,8 +80,8 @@ def between(client: Any) -> Between:
 
 @pytest.fixture
 def through(make: Make, tables: str, between: Between) -> DynamoDBStorage:
-    """A storage whose client is in the test's hands."""
-    storage = make(tables, client=between, lease=60)  # a renewal would be seen, too
+    """Return a storage that uses the client `between`."""
+    storage = make(tables, client=between, lease=60)  # so long that no renewal is recorded
     storage.ping()
     between.calls.clear()
     return storage

@@ -1,4 +1,4 @@
-"""Claims of DynamoDBStorage: what happens in between, and an index that follows late."""
+"""Tests of concurrent claims of DynamoDBStorage, and of an index that lags behind the table."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Make = Callable[..., DynamoDBStorage]
 # -- claims ----------------------------------------------------------------------------------------
 
 
-def test_second_of_two_claims_gets_what_is_left(through: DynamoDBStorage, between: Between, make: Make) -> None:
-    """Another claims between what the first has seen and what it takes."""
+def test_concurrent_claims_get_different_jobs(through: DynamoDBStorage, between: Between, make: Make) -> None:
+    """Another storage claims between the first storage's query and its update."""
     other = make()
     through.enqueue_many([NewJob(id=f"{n}", type="t") for n in range(8)])
     taken: list[Job] = []
@@ -42,13 +42,15 @@ def test_second_of_two_claims_gets_what_is_left(through: DynamoDBStorage, betwee
             if name == "update_item" and not taken:
                 taken.extend(other.dequeue_many(3))
 
-    through.dequeue_many(1, ["none"])  # joins
+    through.dequeue_many(1, ["none"])  # registers the worker
     between.before = quicker
     assert [found.id for found in through.dequeue_many(4)] == ["3", "4", "5", "6"]
     assert [found.id for found in taken] == ["0", "1", "2"]
 
 
-def test_job_that_was_put_off_meanwhile_is_not_claimed(through: DynamoDBStorage, between: Between, make: Make) -> None:
+def test_job_that_was_delayed_in_the_meantime_is_not_claimed(
+    through: DynamoDBStorage, between: Between, make: Make
+) -> None:
     other = make()
     through.enqueue("a", "t", {})
 
@@ -63,7 +65,7 @@ def test_job_that_was_put_off_meanwhile_is_not_claimed(through: DynamoDBStorage,
 
 
 def test_jobs_that_fall_due_together_come_in_order(dynamo: DynamoDBStorage) -> None:
-    """By priority first, though they waited in the order of their times."""
+    """They are claimed by priority first, although they were stored in the order of their due times."""
     soon = datetime.now(UTC) + timedelta(seconds=0.3)
     for n, priority in enumerate((1, 9, 5)):
         dynamo.enqueue(f"p{priority}", "t", {}, priority=priority, execute_at=soon + timedelta(milliseconds=n))
@@ -72,8 +74,8 @@ def test_jobs_that_fall_due_together_come_in_order(dynamo: DynamoDBStorage) -> N
     assert [found.id for found in dynamo.dequeue_many(9)] == ["p9", "now", "p5", "p1"]
 
 
-def test_request_that_the_client_repeats_is_no_other_request(through: DynamoDBStorage, between: Between) -> None:
-    """The first was carried out and its answer lost: the second finds what the first has done."""
+def test_request_that_the_client_repeats_takes_effect_once(through: DynamoDBStorage, between: Between) -> None:
+    """The first request took effect, but its answer was lost. The second recognizes its effect."""
 
     def again(name: str, arguments: dict[str, Any], answer: Any) -> Any:
         return getattr(between.client, name)(**arguments) if name in {"put_item", "update_item"} else None
@@ -100,12 +102,12 @@ def test_request_that_the_client_repeats_is_no_other_request(through: DynamoDBSt
     ]
 
 
-# -- an index that follows late --------------------------------------------------------------------
+# -- an index that lags behind ---------------------------------------------------------------------
 
 
 @pytest.fixture
 def hidden(between: Between) -> set[str]:
-    """Ids that the indexes do not show."""
+    """Return a set of ids. The indexes do not return these jobs."""
     names: set[str] = set()
 
     def hide(name: str, _: object, answer: Any) -> Any:
@@ -117,7 +119,7 @@ def hidden(between: Between) -> set[str]:
     return names
 
 
-def test_job_just_started_is_not_taken_for_lost(through: DynamoDBStorage, hidden: set[str]) -> None:
+def test_job_that_was_just_started_is_not_lost(through: DynamoDBStorage, hidden: set[str]) -> None:
     through.enqueue_many([NewJob(id="a", type="t"), NewJob(id="b", type="t")])
     a, b = through.dequeue_many(2)
     hidden |= {"a", "b"}
@@ -130,7 +132,7 @@ def test_job_just_started_is_not_taken_for_lost(through: DynamoDBStorage, hidden
     assert (found.status, found.attempts) == ("pending", 0)
 
 
-def test_start_whose_answer_was_lost_is_given_back_when_the_index_shows_it(
+def test_start_whose_answer_was_lost_is_released_when_the_index_has_it(
     through: DynamoDBStorage, between: Between, hidden: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     through.enqueue("a", "t", {})
@@ -147,23 +149,23 @@ def test_start_whose_answer_was_lost_is_given_back_when_the_index_shows_it(
         through.dequeue()
     between.after = hide
     hidden.add("a")
-    assert through.dequeue() is None  # it gives back what the index shows: nothing
+    assert through.dequeue() is None  # it releases the unknown starts in the index, of which there are none yet
     hidden.clear()
     through.maintain([])
-    assert through.counts()[JobStatus.RUNNING] == 1  # it may have been started just now, by another thread
+    assert through.counts()[JobStatus.RUNNING] == 1  # another thread may just have started it
     monkeypatch.setattr(dynamodb_storage, "UNKNOWN_AFTER", 0)
     through.maintain([])
     found = through.dequeue()
     assert found is not None
     assert (found.id, found.attempts) == ("a", 1)
     through.maintain([found])
-    assert through.maintain([found]).lost == []  # what is known is kept
+    assert through.maintain([found]).lost == []  # a known start is kept
 
 
-def test_dead_worker_is_looked_at_again_a_lease_later(
+def test_dead_worker_is_checked_again_a_lease_later(
     through: DynamoDBStorage, hidden: set[str], make: Make, client: Any, tables: str
 ) -> None:
-    """A job that it claimed just before it died was not in the index yet."""
+    """The index did not have the job yet that the worker claimed just before it died."""
     dead = make(lease=0.2)
     through._leases._lease = 0.2
     through.enqueue_many([NewJob(id="a", type="t"), NewJob(id="last", type="t", max_retries=0)])
@@ -180,10 +182,10 @@ def test_dead_worker_is_looked_at_again_a_lease_later(
     assert last is not None
     assert [(job.status, job.attempts, job.crashes) for job in (a, last)] == [("pending", 1, 1)] * 2
     assert str(last.error).endswith("stopped or died while it held this job (try 1 of 1, crash 1 of 3)")
-    until(lambda: through.rescue() == 0 and not through._table.workers(), seconds=30)  # then it is forgotten
+    until(lambda: through.rescue() == 0 and not through._table.workers(), seconds=30)  # then the worker is deleted
 
 
-def test_worker_given_up_for_dead_takes_a_fresh_id(make: Make, client: Any, tables: str) -> None:
+def test_worker_that_was_taken_for_dead_gets_a_new_id(make: Make, client: Any, tables: str) -> None:
     storage, other = make(lease=60), make()
     storage.enqueue("a", "t", {})
     held = storage.dequeue()

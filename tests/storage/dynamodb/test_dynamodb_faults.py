@@ -1,4 +1,4 @@
-"""DynamoDBStorage: where its tables are, and servers that are busy or away."""
+"""Tests of how DynamoDBStorage connects and creates its tables, and of servers that are busy or down."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ OwnServer = Callable[..., Server]
 Make = Callable[..., DynamoDBStorage]
 
 
-# -- where -----------------------------------------------------------------------------------------
+# -- connecting ------------------------------------------------------------------------------------
 
 
-def test_tables_are_made_once_however_many_begin(make: Make, dynamodb_url: str, client: Any) -> None:
+def test_concurrent_storages_create_the_tables_once(make: Make, dynamodb_url: str, client: Any) -> None:
     table = f"jobs_{secrets.token_hex(4)}"
     storages = [make(f"dynamodb://eu-west-1/{table}?endpoint={dynamodb_url}") for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
@@ -55,7 +55,7 @@ def test_tables_are_made_once_however_many_begin(make: Make, dynamodb_url: str, 
     assert [found.id for found in storages[1].dequeue_many(2)] == ["a"]
 
 
-def test_tables_are_not_made_when_that_is_not_wanted(make: Make, dynamodb_url: str, client: Any) -> None:
+def test_tables_are_not_created_if_the_caller_forbids_it(make: Make, dynamodb_url: str, client: Any) -> None:
     table = f"jobs_{secrets.token_hex(4)}"
     where = f"dynamodb://eu-west-1/{table}?endpoint={dynamodb_url}"
     with pytest.raises(NotMigrated, match="the next call creates the table, unless create=False"):
@@ -65,7 +65,7 @@ def test_tables_are_not_made_when_that_is_not_wanted(make: Make, dynamodb_url: s
     make(where, create=False).enqueue("a", "t", {})
 
 
-def test_table_of_someone_else_is_left_alone(make: Make, dynamodb_url: str, client: Any) -> None:
+def test_table_of_another_program_is_refused(make: Make, dynamodb_url: str, client: Any) -> None:
     table = f"orders_{secrets.token_hex(4)}"
     client.create_table(
         TableName=table,
@@ -78,14 +78,14 @@ def test_table_of_someone_else_is_left_alone(make: Make, dynamodb_url: str, clie
     assert f"{table}_meta" not in client.list_tables()["TableNames"]
 
 
-def test_newer_version_is_told(make: Make, client: Any, tables: str) -> None:
+def test_newer_version_is_refused(make: Make, client: Any, tables: str) -> None:
     make().ping()
     client.put_item(TableName=f"{tables}_meta", Item={"id": {"S": "schema"}, "version": {"N": "2"}})
     with pytest.raises(SchemaTooNew, match="has version 2, this pgjobq supports up to 1; upgrade it"):
         make().ping()
 
 
-def test_deleted_tables_are_begun_anew(make: Make, dynamodb_url: str, client: Any) -> None:
+def test_deleted_tables_are_created_again(make: Make, dynamodb_url: str, client: Any) -> None:
     table = f"jobs_{secrets.token_hex(4)}"
     storage = make(f"dynamodb://eu-west-1/{table}?endpoint={dynamodb_url}")
     storage.enqueue("a", "t", {})
@@ -97,7 +97,7 @@ def test_deleted_tables_are_begun_anew(make: Make, dynamodb_url: str, client: An
     assert [found.id for found in storage.dequeue_many(2)] == ["a"]
 
 
-def test_url_says_where(dynamodb_url: str) -> None:
+def test_parts_of_the_url(dynamodb_url: str) -> None:
     storage = open_storage(f"dynamodb://eu-north-1/mine?endpoint={dynamodb_url}", lease=5)
     assert isinstance(storage, DynamoDBStorage)
     location = storage._table.location
@@ -119,26 +119,26 @@ def test_url_says_where(dynamodb_url: str) -> None:
         "redis://eu-west-1/s3cret",
     ],
 )
-def test_url_that_is_none_is_refused(url: str) -> None:
+def test_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^dsn: .*; use dynamodb://REGION/TABLE") as told:
         DynamoDBStorage(url)
     assert "s3cret" not in str(told.value).replace("has no option 's3cret';", "")
 
 
-def test_settings_that_are_none_are_refused() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="timeout: 0 is not allowed"):
         DynamoDBStorage(timeout=0)
     with pytest.raises(ConfigurationError, match=r"client: str is not a DynamoDB client; use boto3\.client"):
         DynamoDBStorage(client="dynamodb")
 
 
-def test_missing_region_and_credentials_are_told_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_about_missing_region_and_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     from pgjobq.storage.dynamodb import location
 
-    location._session.cache_clear()  # one that knows no credentials yet
+    location._session.cache_clear()  # so that a new session finds no credentials
     try:
         with pytest.raises(ConfigurationError, match=r"You must specify a region\.; set the region in the URL"):
             DynamoDBStorage().ping()
@@ -154,7 +154,7 @@ def test_missing_region_and_credentials_are_told_with_the_mend(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("times", [2, 99])
-def test_busy_server_is_asked_again_a_few_times(make: Make, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_to_a_busy_server_is_retried(make: Make, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = make()
     storage.ping()
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
@@ -176,14 +176,14 @@ def test_busy_server_is_asked_again_a_few_times(make: Make, times: int, monkeypa
 
 
 class Busy(AWSResponse):  # type: ignore[misc]  # botocore has no types
-    """An answer that was never sent."""
+    """An answer with an error, which the test puts in place of the server's."""
 
     def __init__(self, url: str, status: int, headers: dict[str, str], content: bytes) -> None:
         super().__init__(url, status, headers, None)
         self._content = content
 
 
-def test_server_that_went_away_is_named_and_worked_with_when_it_is_back(own_server: OwnServer, make: Make) -> None:
+def test_dead_server_is_named_and_used_again_after_its_restart(own_server: OwnServer, make: Make) -> None:
     server = own_server(DynamoDBLocal, durable=True)
     client, registry = connect(server.url, ONCE), Registry()
     storage, at_work = make("jobs", client=client, lease=60), make("jobs", client=client, lease=60)
@@ -207,7 +207,7 @@ def test_server_that_went_away_is_named_and_worked_with_when_it_is_back(own_serv
     try:
         assert began.wait(20)
         server.kill()
-        go.set()  # it ends while there is nobody to tell
+        go.set()  # the job ends while the server is down
         _each_call_says_so(storage, a, b, server.port)
         server.start()
         outcomes: list[Outcome] = [Completed(a), Failed(b, "boom")]
@@ -257,7 +257,7 @@ def _unavailable(storage: DynamoDBStorage) -> StorageUnavailable | None:
 
 def test_forked_child_is_a_worker_of_its_own(dynamo: DynamoDBStorage) -> None:
     dynamo.enqueue_many([NewJob(id=name, type="t") for name in "abc"])
-    held = dynamo.dequeue_many(2)  # its threads are at work, too
+    held = dynamo.dequeue_many(2)  # the storage has started its threads
     ours, theirs = multiprocessing.Pipe()
 
     def child() -> None:

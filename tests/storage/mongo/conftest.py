@@ -1,4 +1,4 @@
-"""Databases of MongoDB for the tests, and storages on them."""
+"""Fixtures for the tests of MongoStorage: a database for each test, and storages on it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pymongo import MongoClient
 
 from pgjobq.storage.mongo_storage import MongoStorage
 
-Database = Any  # pymongo's is generic in its documents
+Database = Any  # pymongo's class is generic in its documents
 
 
 @pytest.fixture
 def name(mongo_url: str) -> Iterator[str]:
-    """The test's own database, empty; dropped at the end."""
+    """Return the name of an empty database, which is dropped at the end."""
     name = f"pgjobq_{secrets.token_hex(6)}"
     yield name
     with MongoClient[Any](mongo_url) as client:
@@ -26,14 +26,14 @@ def name(mongo_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def database(mongo_url: str, name: str) -> Iterator[Database]:
-    """The same, as pymongo sees it."""
+    """Return pymongo's object for the database."""
     with MongoClient[Any](mongo_url) as client:
         yield client[name]
 
 
 @pytest.fixture
 def make(mongo_url: str, name: str) -> Iterator[Callable[..., MongoStorage]]:
-    """Makes storages on the test's database; closed at the end."""
+    """Return a function that creates storages on the database. They are closed at the end."""
     made: list[MongoStorage] = []
 
     def make(uri: Any = mongo_url, **options: Any) -> MongoStorage:
@@ -47,5 +47,5 @@ def make(mongo_url: str, name: str) -> Iterator[Callable[..., MongoStorage]]:
 
 @pytest.fixture
 def mongo(make: Callable[..., MongoStorage]) -> MongoStorage:
-    """One such storage."""
+    """Return a storage on the test's database."""
     return make()

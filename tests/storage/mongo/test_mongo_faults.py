@@ -1,4 +1,4 @@
-"""MongoStorage: where its collections are, and servers that are away or do not answer."""
+"""Tests of how MongoStorage connects, and of servers that are down or do not answer."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from pgjobq.storage.base import Completed, Failed, Outcome
 from pgjobq.storage.mongo_storage import MongoStorage
 
 OwnServer = Callable[..., Server]
-Database = Any  # pymongo's is generic in its documents
+Database = Any  # pymongo's class is generic in its documents
 URI_QUICK = "serverSelectionTimeoutMS=300&connectTimeoutMS=500&socketTimeoutMS=500"
 
 
-# -- where -----------------------------------------------------------------------------------------
+# -- connecting ------------------------------------------------------------------------------------
 
 
 def test_uri_names_the_database(mongo_url: str, name: str, database: Database) -> None:
@@ -41,11 +41,13 @@ def test_uri_names_the_database(mongo_url: str, name: str, database: Database) -
     storage.ping()
     assert "pgjobq_claim" in database.mine.index_information()
     storage.close()
-    assert MongoStorage(f"{mongo_url}/admin")._database._names[0] == "jobqueue"  # admin is where users log in
+    assert (
+        MongoStorage(f"{mongo_url}/admin")._database._names[0] == "jobqueue"
+    )  # admin is the database for authentication
     assert MongoStorage(mongo_url)._database._names == ("jobqueue", "jobs")
 
 
-def test_client_of_the_callers_is_not_closed(mongo_url: str, name: str) -> None:
+def test_callers_client_is_not_closed(mongo_url: str, name: str) -> None:
     with MongoClient[Any](mongo_url, w=1) as client:
         storage = MongoStorage(client, name)
         storage.enqueue("a", "t", {})
@@ -60,7 +62,7 @@ def test_writes_wait_for_a_majority_and_reads_go_to_the_primary(mongo: MongoStor
     assert jobs.read_preference.mongos_mode == "primary"
 
 
-def test_collection_of_someone_else_is_left_alone(mongo: MongoStorage, database: Database) -> None:
+def test_collection_with_other_documents_is_refused(mongo: MongoStorage, database: Database) -> None:
     database.jobs.insert_one({"_id": 1, "title": "Baker"})
     with pytest.raises(SchemaConflict, match=rf"the collection {database.name}.jobs holds documents that are not jobs"):
         mongo.enqueue("a", "t", {})
@@ -69,7 +71,7 @@ def test_collection_of_someone_else_is_left_alone(mongo: MongoStorage, database:
     assert list(database.jobs.index_information()) == ["_id_"]
 
 
-def test_newer_version_is_told(make: Callable[..., MongoStorage], database: Database) -> None:
+def test_newer_version_is_refused(make: Callable[..., MongoStorage], database: Database) -> None:
     make().ping()
     database.jobs_meta.update_one({"_id": "schema"}, {"$set": {"version": 2}})
     with pytest.raises(SchemaTooNew, match=r"has version 2, this pgjobq supports up to 1; upgrade it"):
@@ -77,14 +79,14 @@ def test_newer_version_is_told(make: Callable[..., MongoStorage], database: Data
 
 
 @pytest.mark.parametrize("uri", ["mongodb://u:s3cret/x@h", "http://u:s3cret@h", "mongodb://u:s3cret@h:port"])
-def test_uri_that_is_none_is_refused_without_its_password(uri: str) -> None:
+def test_invalid_uri_is_refused_without_its_password(uri: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^uri: MongoDB does not understand this URI") as told:
         MongoStorage(uri)
     assert "s3cret" not in str(told.value)
 
 
 @pytest.mark.parametrize("options", [{"database": "a b"}, {"collection": "a$b"}, {"timeout": 0}, {"lease": 0}])
-def test_settings_that_are_none_are_refused(options: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         MongoStorage("mongodb://127.0.0.1:1", **options)
 
@@ -92,27 +94,27 @@ def test_settings_that_are_none_are_refused(options: dict[str, Any]) -> None:
 # -- faults ----------------------------------------------------------------------------------------
 
 
-def test_server_that_is_not_there_is_named_without_password(make: Callable[..., MongoStorage]) -> None:
+def test_missing_server_is_named_without_password(make: Callable[..., MongoStorage]) -> None:
     storage = make("mongodb://user:s3cret@127.0.0.1:1", timeout=0.2)
     with pytest.raises(StorageUnavailable, match=r"^MongoDB at 127\.0\.0\.1:1 does not answer: ") as told:
         storage.enqueue("a", "t", {})
     assert "s3cret" not in str(told.value)
 
 
-def test_server_that_stops_answering_is_given_up(own_server: OwnServer, make: Callable[..., MongoStorage]) -> None:
+def test_call_fails_when_the_server_stops_answering(own_server: OwnServer, make: Callable[..., MongoStorage]) -> None:
     server = own_server(SecantusDB)
     storage = make(f"{server.url}/?{URI_QUICK}")
     storage.enqueue("a", "t", {})
     server.freeze()
     try:
-        error = until(lambda: _unavailable(storage))  # the signal takes its time
+        error = until(lambda: _unavailable(storage))  # SIGSTOP does not take effect at once
         assert "does not answer" in str(error)
     finally:
         server.thaw()
     until(lambda: storage.get_job("a"))
 
 
-def test_every_call_says_that_the_server_went_away_and_works_when_it_is_back(
+def test_every_call_reports_a_dead_server_and_works_after_its_restart(
     own_server: OwnServer, make: Callable[..., MongoStorage]
 ) -> None:
     server = own_server(SecantusDB, durable=True)
@@ -153,7 +155,9 @@ def _unavailable(storage: MongoStorage) -> StorageUnavailable | None:
     return None
 
 
-def test_worker_goes_on_when_the_server_is_back(own_server: OwnServer, make: Callable[..., MongoStorage]) -> None:
+def test_worker_continues_after_a_restart_of_the_server(
+    own_server: OwnServer, make: Callable[..., MongoStorage]
+) -> None:
     server, registry = own_server(SecantusDB, durable=True), Registry()
     began, go = threading.Event(), threading.Event()
 
@@ -172,7 +176,7 @@ def test_worker_goes_on_when_the_server_is_back(own_server: OwnServer, make: Cal
     try:
         assert began.wait(10)
         server.kill()
-        go.set()  # it ends while there is nobody to tell
+        go.set()  # the job ends while the server is down
         server.start()
         for name in ("slow", "soon"):
             until(functools.partial(_completed, storage, name))
@@ -186,7 +190,7 @@ def _completed(storage: MongoStorage, job_id: str) -> bool:
         found = storage.get_job(job_id)
     except StorageUnavailable:
         return False
-    assert found is not None, "what was acknowledged is still there"
+    assert found is not None, "the acknowledged job is lost"
     return found.status == JobStatus.COMPLETED
 
 

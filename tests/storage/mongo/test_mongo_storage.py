@@ -1,7 +1,7 @@
-"""MongoStorage keeps the contract of storages, and what is MongoDB's own.
+"""Tests of MongoStorage: the contract, and what only this storage does.
 
-The server is SecantusDB, which speaks MongoDB's protocol; it plans queries in its own way, so what the plans of a
-real server will be is told here by the indexes that are named, not by EXPLAIN.
+The server is SecantusDB, which has MongoDB's protocol. It plans queries in another way than MongoDB, so the tests do
+not check plans by EXPLAIN. They check which indexes the commands name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -35,7 +35,7 @@ from pgjobq.storage.mongo_storage import MongoStorage
 from pgjobq.testing import StorageContract
 
 OwnServer = Callable[..., Server]
-Database = Any  # pymongo's is generic in its documents
+Database = Any  # pymongo's class is generic in its documents
 
 
 class TestContract(StorageContract):
@@ -48,11 +48,11 @@ class TestContract(StorageContract):
         return functools.partial(MongoStorage, mongo_url, name, lease=LEASE, poll_interval=0.1)
 
 
-# -- what a document holds -------------------------------------------------------------------------
+# -- documents -------------------------------------------------------------------------------------
 
 
-def test_microseconds_of_execute_at_are_kept_and_keep_their_order(mongo: MongoStorage) -> None:
-    """Though MongoDB's own times have milliseconds: within one, the later was enqueued first."""
+def test_microseconds_of_execute_at_are_stored_and_ordered(mongo: MongoStorage) -> None:
+    """MongoDB stores only milliseconds. Within one, the jobs are enqueued in another order than they are due."""
     ms = datetime(2024, 5, 6, 7, 8, 9, 123000, tzinfo=UTC)
     for micros in (999, 0, 1000, 500, 1):
         mongo.enqueue(f"{micros}", "t", {}, execute_at=ms + timedelta(microseconds=micros))
@@ -64,16 +64,7 @@ def test_microseconds_of_execute_at_are_kept_and_keep_their_order(mongo: MongoSt
 def test_due_is_never_before_execute_at(mongo: MongoStorage, database: Database) -> None:
     at = datetime(2024, 5, 6, 7, 8, 9, 123001, tzinfo=UTC)
     mongo.enqueue("a", "t", {}, execute_at=at)
-    assert database.jobs.find_one({"_id": "a"})["due"] == datetime(2024, 5, 6, 7, 8, 9, 124000)  # noqa: DTZ001  # as pymongo gives it
-
-
-@pytest.mark.parametrize("year", [1, 9999])
-def test_times_that_are_none_in_utc_are_refused(mongo: MongoStorage, year: int) -> None:
-    zone = timezone(timedelta(hours=9 if year == 1 else -9))
-    end = datetime(1, 1, 1, tzinfo=zone) if year == 1 else datetime(9999, 12, 31, 23, tzinfo=zone)
-    with pytest.raises(InvalidJob, match="execute_at: is outside the years 1 to 9999"):
-        mongo.enqueue("a", "t", {}, execute_at=end)
-    assert mongo.list_jobs() == []
+    assert database.jobs.find_one({"_id": "a"})["due"] == datetime(2024, 5, 6, 7, 8, 9, 124000)  # noqa: DTZ001  # pymongo returns naive times
 
 
 def test_data_can_be_queried(mongo: MongoStorage, database: Database) -> None:
@@ -91,7 +82,7 @@ def nested(levels: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "data", [{"n": 2**70}, {"n": -(2**63) - 1}, {"$ref": "x", "$id": 1}, {"a.b": [{}]}, nested(400)]
 )
-def test_data_that_bson_cannot_hold_is_kept_as_text(
+def test_data_that_bson_cannot_represent_is_stored_as_text(
     mongo: MongoStorage, database: Database, data: dict[str, Any]
 ) -> None:
     mongo.enqueue("a", "t", data)
@@ -99,7 +90,7 @@ def test_data_that_bson_cannot_hold_is_kept_as_text(
     assert isinstance(database.jobs.find_one({"_id": "a"})["data"], str)
 
 
-def test_numbers_are_plain(mongo: MongoStorage) -> None:
+def test_numbers_are_plain_ints(mongo: MongoStorage) -> None:
     mongo.enqueue("a", "t", {"n": 2**40})
     found = mongo.dequeue()
     assert found is not None
@@ -107,7 +98,7 @@ def test_numbers_are_plain(mongo: MongoStorage) -> None:
     assert not isinstance(found.worker_id, Int64)
 
 
-def test_data_changed_by_hand_into_nonsense_does_not_stop_the_queue(mongo: MongoStorage, database: Database) -> None:
+def test_invalid_stored_data_does_not_block_the_queue(mongo: MongoStorage, database: Database) -> None:
     mongo.enqueue_many([NewJob(id="a", type="t"), NewJob(id="b", type="t")])
     database.jobs.update_one({"_id": "a"}, {"$set": {"data": "{"}})
     database.jobs.update_one({"_id": "b"}, {"$set": {"data": [1]}})
@@ -116,19 +107,19 @@ def test_data_changed_by_hand_into_nonsense_does_not_stop_the_queue(mongo: Mongo
     assert "not a document" in getattr(second.data, "reason", "")
 
 
-def test_document_that_would_leave_no_room_is_refused(mongo: MongoStorage) -> None:
-    """One that could be inserted, but not settled."""
+def test_document_that_is_too_large_to_settle_is_refused(mongo: MongoStorage) -> None:
+    """MongoDB would accept the document, but not the update that adds an error to it."""
     with pytest.raises(InvalidJob, match=r"data: its document has 16700.* bytes, more than the 16515072"):
         mongo.enqueue_many([NewJob(id="ok", type="t"), NewJob(id="big", type="t", data={"x": "x" * 16_700_000})])
-    # Small as JSON, large as a document: every item has a key.
+    # This list is small as JSON and large as BSON, in which every item has a key.
     with pytest.raises(InvalidJob, match="data: its document has"):
         mongo.enqueue("flat", "t", {"x": [1] * 1_900_000})
     assert mongo.list_jobs() == []
 
 
 @pytest.mark.parametrize("error", ["nul \0 in it", "half \ud800 of a pair", "$status", "é" * 200_000])
-def test_any_error_can_be_kept(mongo: MongoStorage, error: str) -> None:
-    """Or its job could never be settled."""
+def test_any_error_can_be_stored(mongo: MongoStorage, error: str) -> None:
+    """A job whose error could not be stored could never be settled."""
     mongo.enqueue_many([NewJob(id="a", type="t"), NewJob(id="b", type="t")])
     a, b = mongo.dequeue_many(2)
     assert mongo.settle([Failed(a, error), Retried(b, 60, error)]) == []
@@ -144,7 +135,7 @@ def test_any_error_can_be_kept(mongo: MongoStorage, error: str) -> None:
 
 
 class Watch(monitoring.CommandListener):
-    """The commands of a client, each told before it is sent."""
+    """Records the commands of a client. It calls `before` with the name of each command before it is sent."""
 
     def __init__(self) -> None:
         self.commands: list[dict[str, Any]] = []
@@ -169,9 +160,9 @@ def watch() -> Watch:
 
 @pytest.fixture
 def watched(make: Callable[..., MongoStorage], mongo_url: str, watch: Watch) -> Iterator[MongoStorage]:
-    """A storage on a client of the test's own, which is watched."""
+    """Return a storage whose client is watched."""
     with MongoClient[Any](mongo_url, event_listeners=[watch]) as client:
-        yield make(client, lease=60)  # a renewal would be seen, too
+        yield make(client, lease=60)  # so long that no renewal is recorded
 
 
 def test_claims_take_few_round_trips_and_name_an_index_of_pending_jobs(
@@ -205,10 +196,10 @@ def test_settling_many_takes_one_round_trip(watched: MongoStorage, watch: Watch)
     assert [update["hint"] for update in watch.commands[0]["updates"]] == ["_id_"] * 3
 
 
-def test_second_of_two_claims_gets_what_is_left(
+def test_concurrent_claims_get_different_jobs(
     watched: MongoStorage, watch: Watch, make: Callable[..., MongoStorage]
 ) -> None:
-    """Another claims between what the first has seen and what it takes."""
+    """Another storage claims between the first storage's query and its update."""
     other = make()
     watched.enqueue_many([NewJob(id=f"{n}", type="t") for n in range(6)])
     taken: list[Job] = []
@@ -217,13 +208,13 @@ def test_second_of_two_claims_gets_what_is_left(
         if command == "update" and not taken:
             taken.extend(other.dequeue_many(3))
 
-    watched.dequeue_many(1, ["none"])  # joins
+    watched.dequeue_many(1, ["none"])  # registers the worker
     watch.before = quicker
     assert [found.id for found in watched.dequeue_many(4)] == ["3", "4", "5"]
     assert [found.id for found in taken] == ["0", "1", "2"]
 
 
-def test_job_that_was_put_off_meanwhile_is_not_claimed(
+def test_job_that_was_delayed_in_the_meantime_is_not_claimed(
     watched: MongoStorage, watch: Watch, make: Callable[..., MongoStorage]
 ) -> None:
     other = make()
@@ -253,7 +244,7 @@ def test_claim_whose_answer_was_lost_is_given_back(mongo: MongoStorage, monkeypa
     assert [(found.id, found.attempts) for found in mongo.dequeue_many(3)] == [("0", 1), ("1", 1), ("2", 1)]
 
 
-def test_dropped_indexes_are_made_anew(mongo: MongoStorage, database: Database) -> None:
+def test_dropped_indexes_are_created_again(mongo: MongoStorage, database: Database) -> None:
     mongo.enqueue("a", "t", {})
     database.jobs.drop_indexes()
     with pytest.raises(Exception, match=r"an index was dropped .* the next call creates it"):
@@ -263,7 +254,7 @@ def test_dropped_indexes_are_made_anew(mongo: MongoStorage, database: Database) 
     assert found.id == "a"
 
 
-def test_dropped_database_is_begun_anew(mongo: MongoStorage, database: Database) -> None:
+def test_dropped_database_is_created_again(mongo: MongoStorage, database: Database) -> None:
     mongo.enqueue("a", "t", {})
     database.client.drop_database(database.name)
     mongo.enqueue("a", "t", {})
@@ -274,13 +265,13 @@ def test_dropped_database_is_begun_anew(mongo: MongoStorage, database: Database)
 
 
 class Standalone(SecantusDB):
-    """It says that it is no replica set: no transactions."""
+    """Hides that it is a replica set, so that the storage uses no transactions."""
 
     def command(self) -> Sequence[str]:
         return [*super().command(), "--standalone"]
 
 
-def test_standalone_server_takes_back_what_it_added_before_a_known_id(
+def test_batch_with_a_known_id_is_undone_on_a_standalone_server(
     own_server: OwnServer, make: Callable[..., MongoStorage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = make(own_server(Standalone).url)
@@ -289,7 +280,7 @@ def test_standalone_server_takes_back_what_it_added_before_a_known_id(
     new = [NewJob(id=name, type="t") for name in ("a", "known", "b")]
     with pytest.raises(DuplicateJob, match="job_id: 'known' exists already; use another id"):
         storage.enqueue_many(new)
-    # As if it had come between the look and the insert.
+    # The id is added between the query and the insert.
     monkeypatch.setattr(enqueueing, "_unknown", lambda _, documents: documents)
     with pytest.raises(DuplicateJob, match="job_id: 'known' exists already"):
         storage.enqueue_many(new)
@@ -302,8 +293,8 @@ def test_standalone_server_takes_back_what_it_added_before_a_known_id(
     assert (storage.import_jobs(jobs), storage.import_jobs(jobs)) == (2, 0)
 
 
-def test_of_those_that_add_the_same_jobs_at_once_one_succeeds(make: Callable[..., MongoStorage]) -> None:
-    """Transactions that get in each other's way are tried again."""
+def test_concurrent_enqueues_of_the_same_jobs(make: Callable[..., MongoStorage]) -> None:
+    """Exactly one of them succeeds. Transactions that conflict are retried."""
     storages = [make() for _ in range(4)]
     barrier = threading.Barrier(4)
 
@@ -342,10 +333,10 @@ def test_copied_jobs_keep_their_state_and_order(make: Callable[..., MongoStorage
     assert (order[0], order[1:]) == ("8", ["1", "4", "7", "3", "6"])
 
 
-# -- who is alive ----------------------------------------------------------------------------------
+# -- live and dead workers--------------------------------------------------------------------------
 
 
-def test_worker_given_up_for_dead_takes_a_fresh_id(make: Callable[..., MongoStorage], database: Database) -> None:
+def test_worker_that_was_taken_for_dead_gets_a_new_id(make: Callable[..., MongoStorage], database: Database) -> None:
     storage, other = make(lease=60), make()
     storage.enqueue("a", "t", {})
     held = storage.dequeue()
@@ -364,7 +355,7 @@ def test_worker_given_up_for_dead_takes_a_fresh_id(make: Callable[..., MongoStor
 
 
 def test_job_of_a_worker_that_is_not_registered_is_rescued(mongo: MongoStorage, database: Database) -> None:
-    """Its rescuer died before it had given the jobs away."""
+    """The worker that rescued it died before it had released the jobs."""
     mongo.enqueue_many([NewJob(id="a", type="t"), NewJob(id="last", type="t", max_retries=0)])
     held = mongo.dequeue_many(2)
     database.jobs_workers.delete_one({"_id": held[0].worker_id})

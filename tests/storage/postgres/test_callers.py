@@ -1,4 +1,4 @@
-"""Enqueue in the transaction of a connection of the caller's: together with business data, or not at all."""
+"""Tests of enqueue on the caller's connection: the job is committed together with the business data, or not at all."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def async_engine_of(dsn: str) -> AsyncIterator[AsyncEngine]:
 
 @contextmanager
 def sync_connection(kind: str, dsn: str) -> Iterator[Any]:
-    """A connection of that kind, no transaction begun."""
+    """Return a connection of this kind, outside a transaction."""
     if kind == "psycopg":
         with psycopg.connect(dsn) as connection:
             yield connection
@@ -77,7 +77,7 @@ def sync_connection(kind: str, dsn: str) -> Iterator[Any]:
 
 @asynccontextmanager
 async def async_connection(kind: str, dsn: str) -> AsyncIterator[Any]:
-    """An async connection of that kind, no transaction begun."""
+    """Return an async connection of this kind, outside a transaction."""
     if kind == "psycopg":
         async with await psycopg.AsyncConnection.connect(dsn) as connection:
             yield connection
@@ -95,13 +95,13 @@ async def async_connection(kind: str, dsn: str) -> AsyncIterator[Any]:
 
 
 def statement(connection: Any, query: str) -> Any:
-    """The query in the form that this kind of connection takes."""
+    """Return the query in the form that this kind of connection accepts."""
     return query if isinstance(connection, psycopg.Connection | psycopg.AsyncConnection) else text(query)
 
 
 @pytest.fixture(autouse=True)
 def users(conn: Connection) -> None:
-    """The caller's own table."""
+    """Create the caller's table."""
     conn.execute("create table public.users (name text)")
 
 
@@ -122,7 +122,7 @@ def test_job_exists_when_the_callers_transaction_commits(
 
 
 @pytest.mark.parametrize("kind", SYNC)
-def test_job_alone_is_committed_too(queue: JobQueue, dsn: str, conn: Connection, kind: str) -> None:
+def test_job_without_business_data_is_committed(queue: JobQueue, dsn: str, conn: Connection, kind: str) -> None:
     with sync_connection(kind, dsn) as connection:
         queue.enqueue("greet", connection=connection)
         connection.commit()
@@ -137,21 +137,19 @@ def test_rollback_leaves_nothing(queue: JobQueue, dsn: str, conn: Connection, ki
         queue.enqueue("greet", delay=60, connection=connection)
         connection.rollback()
         queue.enqueue("greet", connection=connection)
-        connection.close()  # does the same
+        connection.close()  # also rolls back
     assert conn.execute(KEPT).fetchone() == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("kind", ["psycopg", "Connection", "Session"])
-def test_savepoint_that_is_rolled_back_takes_its_job_along(
-    queue: JobQueue, dsn: str, conn: Connection, kind: str
-) -> None:
+def test_rollback_to_a_savepoint_removes_its_job(queue: JobQueue, dsn: str, conn: Connection, kind: str) -> None:
     with sync_connection(kind, dsn) as connection:
         queue.enqueue("greet", job_id="kept", connection=connection)
         nested = connection.transaction if kind == "psycopg" else connection.begin_nested
         with suppress(ZeroDivisionError), nested():
             queue.enqueue("greet", job_id="dropped", connection=connection)
             raise ZeroDivisionError
-        # An id that exists already, here in the same transaction, spoils the savepoint alone.
+        # A duplicate id only aborts the savepoint. Here the other job is in the same transaction.
         with pytest.raises(DuplicateJob, match="kept"), nested():
             queue.enqueue("greet", job_id="kept", connection=connection)
         connection.commit()
@@ -198,7 +196,7 @@ def test_async_connection_commits_both(queue: JobQueue, dsn: str, conn: Connecti
 
 
 @pytest.mark.parametrize("kind", ASYNC)
-def test_async_job_alone_is_committed_too(queue: JobQueue, dsn: str, conn: Connection, kind: str) -> None:
+def test_async_job_without_business_data_is_committed(queue: JobQueue, dsn: str, conn: Connection, kind: str) -> None:
     async def act() -> None:
         async with async_connection(kind, dsn) as connection:
             await queue.enqueue_async("greet", connection=connection)
@@ -222,7 +220,7 @@ def test_async_rollback_leaves_nothing(queue: JobQueue, dsn: str, conn: Connecti
 
 
 @pytest.mark.parametrize("kind", ASYNC)
-def test_async_connection_in_a_sync_call_is_told_of_enqueue_async(queue: JobQueue, dsn: str, kind: str) -> None:
+def test_async_connection_in_a_sync_call_is_refused(queue: JobQueue, dsn: str, kind: str) -> None:
     async def act() -> None:
         async with async_connection(kind, dsn) as connection:
             with pytest.raises(ConfigurationError, match=r"^connection: it is async; use `await queue\.enqueue_async"):
@@ -233,7 +231,7 @@ def test_async_connection_in_a_sync_call_is_told_of_enqueue_async(queue: JobQueu
 
 
 @pytest.mark.parametrize("kind", SYNC)
-def test_sync_connection_in_an_async_call_is_told_of_enqueue(queue: JobQueue, dsn: str, kind: str) -> None:
+def test_sync_connection_in_an_async_call_is_refused(queue: JobQueue, dsn: str, kind: str) -> None:
     with (
         sync_connection(kind, dsn) as connection,
         pytest.raises(ConfigurationError, match=r"^connection: it is sync .*use queue\.enqueue\("),
@@ -242,10 +240,10 @@ def test_sync_connection_in_an_async_call_is_told_of_enqueue(queue: JobQueue, ds
     assert queue.list_jobs() == []
 
 
-def test_what_is_no_connection_is_told_what_is(queue: JobQueue, dsn: str) -> None:
+def test_object_that_is_not_a_connection_is_refused(queue: JobQueue, dsn: str) -> None:
     url = sqlalchemy_url(dsn)
     engine = create_engine(url, poolclass=NullPool)
-    # What people pass by mistake.
+    # Objects that callers may pass by mistake.
     for wrong in (object(), dsn, engine, create_async_engine(url, poolclass=NullPool), sessionmaker(engine)):
         kind = type(wrong)
         name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
@@ -257,7 +255,7 @@ def test_what_is_no_connection_is_told_what_is(queue: JobQueue, dsn: str) -> Non
     assert queue.list_jobs() == []
 
 
-def test_connection_to_another_kind_of_database_is_told_the_dialect(queue: JobQueue) -> None:
+def test_connection_to_another_kind_of_database_is_refused(queue: JobQueue) -> None:
     engine = create_engine("sqlite://")
     with (
         engine.connect() as connection,
@@ -271,7 +269,7 @@ def test_connection_to_another_kind_of_database_is_told_the_dialect(queue: JobQu
     bare.close()
 
 
-def test_connection_that_is_closed_is_an_error_of_ours(queue: JobQueue, dsn: str) -> None:
+def test_closed_connection_raises_an_error_of_pgjobq(queue: JobQueue, dsn: str) -> None:
     closed = psycopg.connect(dsn)
     closed.close()
     with pytest.raises(StorageUnavailable, match="closed"):
@@ -279,7 +277,7 @@ def test_connection_that_is_closed_is_an_error_of_ours(queue: JobQueue, dsn: str
 
 
 def test_enqueue_async_does_not_block_the_loop(queue: JobQueue, connect: Callable[..., Connection]) -> None:
-    queue.storage.ping()  # connected before: what is measured is the statement
+    queue.storage.ping()  # connects now, so that the test measures only the statement
     locker = connect(autocommit=False)
     locker.execute("lock table jobs in exclusive mode")
     gaps: list[float] = []
@@ -292,7 +290,7 @@ def test_enqueue_async_does_not_block_the_loop(queue: JobQueue, connect: Callabl
             now = time.monotonic()
             gaps.append(now - last)
             last = now
-        assert not enqueued.done()  # it waits for the lock, in a thread of its own
+        assert not enqueued.done()  # the enqueue waits for the lock in another thread
         locker.rollback()
         return await asyncio.wait_for(enqueued, 10)
 

@@ -1,6 +1,6 @@
-"""Commits that notify stand in line for a slow disk: the worker turns to polling, and enqueues stop notifying.
+"""Tests with a slow disk, on which commits that notify wait for each other: workers poll, so that enqueues do not notify.
 
-A commit that waits for a standby that is not there holds the line just as one that waits for the disk does.
+The tests block commits by a synchronous standby that does not exist. It blocks the next commit as a slow disk does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Connection = psycopg.Connection[Any]
 
 @pytest.fixture(scope="module")
 def dsn() -> Iterator[str]:
-    """A server of the module's own, whose commits can be held up."""
+    """Start a server for this module whose commits can be delayed."""
     with DevServer(durable=True) as server:
         migrate(server.dsn)
         yield server.dsn
@@ -34,15 +34,15 @@ def dsn() -> Iterator[str]:
 
 @pytest.fixture
 def conn(dsn: str) -> Iterator[Connection]:
-    """A connection whose own commits are never held up."""
+    """Return a connection whose commits are never delayed."""
     with psycopg.connect(dsn, autocommit=True, options="-c search_path=pgjobq -c synchronous_commit=local") as conn:
         conn.execute("truncate jobs, ready, scheduled, claims")
         yield conn
 
 
 @pytest.fixture
-def hold_up(dsn: str, conn: Connection) -> Iterator[Callable[[], None]]:
-    """Commits wait from now on, until the end of the test."""
+def block_commits(dsn: str, conn: Connection) -> Iterator[Callable[[], None]]:
+    """Return a function that blocks all commits until the end of the test."""
 
     def standby(name: str) -> None:
         conn.execute(f"alter system set synchronous_standby_names = '{name}'")
@@ -54,7 +54,7 @@ def hold_up(dsn: str, conn: Connection) -> Iterator[Callable[[], None]]:
 
 
 def notify(dsn: str, call: str) -> threading.Thread:
-    """A statement in a thread of its own, for it may be held up."""
+    """Run a statement in another thread, because its commit may be blocked."""
 
     def run() -> None:
         with psycopg.connect(dsn, autocommit=True, options="-c search_path=pgjobq") as conn:
@@ -66,14 +66,16 @@ def notify(dsn: str, call: str) -> threading.Thread:
 
 
 def rings(conn: Connection) -> Any:
-    """What rings_waiting says."""
+    """Return the result of rings_waiting."""
     row = conn.execute("select notifiers_waiting()").fetchone()
     return row and row[0]
 
 
-def test_rings_waiting_counts_those_behind_the_first(dsn: str, conn: Connection, hold_up: Callable[[], None]) -> None:
+def test_rings_waiting_counts_the_commits_behind_the_first(
+    dsn: str, conn: Connection, block_commits: Callable[[], None]
+) -> None:
     assert rings(conn) == 0
-    hold_up()
+    block_commits()
     waiting = [notify(dsn, "select pg_notify('a_channel', enqueue_job('note'))") for _ in range(3)]
     until(lambda: rings(conn) == 2)
     conn.execute("alter system reset synchronous_standby_names")
@@ -84,10 +86,10 @@ def test_rings_waiting_counts_those_behind_the_first(dsn: str, conn: Connection,
 
 
 @pytest.mark.parametrize("early", [False, True], ids=["", "and an enqueue from before is open"])
-def test_worker_polls_while_those_who_ring_stand_in_line(
-    dsn: str, conn: Connection, hold_up: Callable[[], None], early: bool, monkeypatch: pytest.MonkeyPatch
+def test_worker_polls_while_commits_that_notify_wait(
+    dsn: str, conn: Connection, block_commits: Callable[[], None], early: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sleep, "CROWDED_GAP", 0.9)  # both so that a slow machine makes no difference
+    monkeypatch.setattr(sleep, "CROWDED_GAP", 0.9)  # both long enough for a slow machine
     monkeypatch.setattr(sleep, "QUIET_AFTER", 10.0)
     registry = Registry()
     done: list[str] = []
@@ -109,7 +111,7 @@ def test_worker_polls_while_those_who_ring_stand_in_line(
         return conn.execute(cancel).fetchone() == (True,)
 
     def goes_beside() -> bool:
-        with suppress(psycopg.errors.LockNotAvailable):  # a worker that became busy meanwhile does not poll
+        with suppress(psycopg.errors.LockNotAvailable):  # a worker that is busy by now does not poll
             conn.execute(enqueue("beside the line"))
             return True
         return False
@@ -120,7 +122,7 @@ def test_worker_polls_while_those_who_ring_stand_in_line(
     through = 0
     asleep = PostgresStorage(make_conninfo(dsn, options="-c synchronous_commit=local"))
     asleep.dequeue_many(1, ["other"])
-    asleep.wait(1, ["other"])  # registers: whoever begins to poll has somebody to ask to look after it
+    asleep.wait(1, ["other"])  # registers, so that the polling worker can ask it to watch
     first = psycopg.connect(dsn)
     if early:
         first.execute("select enqueue_job('note')")
@@ -130,11 +132,11 @@ def test_worker_polls_while_those_who_ring_stand_in_line(
     line: list[threading.Thread] = []
     try:
         until(lambda: conn.execute("select count(*) from worker_status where asleep").fetchone() == (2,))
-        hold_up()
+        block_commits()
         line = [notify(dsn, enqueue(f"in line {number}")) for number in range(40)]
         until(lambda: rings(conn) == 39)
         conn.execute("set lock_timeout = '1s'")
-        while not (polls() and goes_beside()):  # one after the other ends, and its bell is heard, as on a slow disk
+        while not (polls() and goes_beside()):  # the commits end one after the other and notify, as on a slow disk
             assert rings(conn), "all have come to an end, and the worker never polled"
             until(first_goes)
             through += 1

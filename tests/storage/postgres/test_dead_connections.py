@@ -1,4 +1,4 @@
-"""Connections that died while they lay idle, and servers that do not answer: a call must not suffer for long."""
+"""Tests with dead idle connections and servers that do not answer. A call must not be delayed for long."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 Connection = psycopg.Connection[Any]
 MakeStorage = Callable[..., PostgresStorage]
 
-SOON = 1.0  # seconds; the library's pool slept 1, 2, 4 s
+SOON = 1.0  # seconds; psycopg_pool would sleep 1, 2, 4 s
 KILL = """select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity
            where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"""
 
 
 def filled(storage: PostgresStorage, size: int) -> None:
-    """Have so many connections lie in the pool."""
+    """Fill the pool with this number of idle connections."""
     storage.ping()
     with_all = [storage._database.pool.getconn() for _ in range(size)]
     for conn in with_all:
@@ -50,12 +50,12 @@ def test_dead_idle_connections_are_replaced_at_once(make_storage: MakeStorage, c
     storage = make_storage(min_size=10, max_size=10)
     filled(storage, 10)
     conn.execute(KILL)
-    took = [timed(lambda n=n: storage.enqueue(f"j{n}", "t", {})) for n in range(10)]  # type: ignore[misc]  # mypy cannot tell a lambda's default
+    took = [timed(lambda n=n: storage.enqueue(f"j{n}", "t", {})) for n in range(10)]  # type: ignore[misc]  # mypy does not infer the default of a lambda
     assert max(took) < SOON
     assert sum(storage.counts().values()) == 10
 
 
-def test_threads_that_meet_dead_connections_together(make_storage: MakeStorage, conn: Connection) -> None:
+def test_several_threads_find_dead_connections(make_storage: MakeStorage, conn: Connection) -> None:
     storage = make_storage(min_size=10, max_size=10)
     for turn in range(5):
         filled(storage, 10)
@@ -74,10 +74,10 @@ def test_threads_that_meet_dead_connections_together(make_storage: MakeStorage, 
         assert max(took) < 2 * SOON
 
 
-def test_connections_that_die_as_they_are_made_do_not_slow_down_what_follows(
+def test_connections_that_die_at_once_do_not_delay_later_calls(
     make_storage: MakeStorage, connect: Callable[..., Connection], dsn: str
 ) -> None:
-    """As while a server restarts: the pool must not be asleep when it is back."""
+    """This happens while a server restarts. The pool must not be in a back-off pause when the server is up again."""
     storage = make_storage(min_size=4, max_size=4, timeout=20)
     filled(storage, 4)
     admin = connect()
@@ -88,7 +88,7 @@ def test_connections_that_die_as_they_are_made_do_not_slow_down_what_follows(
         done: list[float] = []
         caller = threading.Thread(target=lambda: done.append(timed(lambda: storage.enqueue("a", "t", {}))))
         caller.start()
-        caller.join(2.5)  # long enough for pauses of 1 and 2 seconds to have begun
+        caller.join(2.5)  # long enough for back-off pauses of 1 and 2 seconds
         assert not done
         other.execute(f'alter database "{name}" with allow_connections true')
         back = timed(caller.join)
@@ -159,7 +159,7 @@ def test_handlers_own_statement_may_take_longer(make_storage: MakeStorage) -> No
     assert job is not None
     with storage.transaction(job) as conn:
         conn.execute("select pg_sleep(1.2)")
-    assert storage.get_job("a").status == "completed"  # type: ignore[union-attr]  # it is there
+    assert storage.get_job("a").status == "completed"  # type: ignore[union-attr]  # the job exists
 
 
 def test_completion_in_a_handlers_transaction_ends_when_nothing_answers(dsn: str, proxy: StallingProxy) -> None:
@@ -184,7 +184,7 @@ def test_completion_in_a_handlers_transaction_ends_when_nothing_answers(dsn: str
         storage.close()
 
 
-def test_statement_of_ours_that_waits_for_a_lock_is_ended_by_the_server(
+def test_server_cancels_our_statement_that_waits_for_a_lock(
     make_storage: MakeStorage, connect: Callable[..., Connection]
 ) -> None:
     storage = make_storage(answer_timeout=1.0)
@@ -232,8 +232,8 @@ def test_readable_with_and_without_poll(look: Callable[[int], bool]) -> None:
         assert look(one.fileno())
 
 
-def test_pool_works_where_there_is_no_poll(dsn: str) -> None:
-    """As on Windows, or in a process that gevent or eventlet has patched."""
+def test_pool_works_without_select_poll(dsn: str) -> None:
+    """select.poll does not exist on Windows, or in a process that gevent or eventlet has patched."""
     program = f"""
 import select
 del select.poll
@@ -245,7 +245,7 @@ with JobQueue({dsn!r}) as queue:
     assert (done.stdout, done.stderr) == ("3\n", "")
 
 
-def test_worker_sleeps_and_is_notified_where_there_is_no_poll(dsn: str) -> None:
+def test_worker_sleeps_and_is_notified_without_select_poll(dsn: str) -> None:
     program = f"""
 import select, threading, time
 del select.poll

@@ -1,4 +1,4 @@
-"""What `pgjobq check` finds, and what is said of a server that refuses a connection."""
+"""Tests of the findings of `pgjobq check`, and of the messages about refused connections."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_missing_schema_asks_for_a_migration_of_that_schema(dsn: str) -> None:
 
 @pytest.fixture
 def publish(conn: Connection) -> Callable[[str], None]:
-    """Publishes tables; the server's warning that nothing subscribes is not of interest."""
+    """Return a function that publishes tables. The server's warning about wal_level is suppressed."""
 
     def create(what: str) -> None:
         conn.execute(f"set client_min_messages = error; create publication pgjobq_test {what}".encode())
@@ -55,7 +55,7 @@ def publish(conn: Connection) -> Callable[[str], None]:
 
 
 def lacking(conn: Connection) -> set[str]:
-    """The tables that PostgreSQL refuses to delete from while they are published."""
+    """Return the tables from which PostgreSQL refuses to delete because they are published."""
     tables = conn.execute("select relname from pg_class where relnamespace = 'pgjobq'::regnamespace and relkind = 'r'")
     refused = set()
     for (table,) in tables.fetchall():
@@ -85,7 +85,7 @@ def test_published_table_without_a_replica_identity_is_found(
     assert lacking(conn) == set()
 
 
-def test_publication_of_inserts_or_of_other_tables_needs_none(
+def test_other_publications_need_no_replica_identity(
     dsn: str, conn: Connection, publish: Callable[[str], None]
 ) -> None:
     conn.execute("alter table jobs replica identity nothing; create table public.orders (id integer)")
@@ -109,7 +109,7 @@ def test_index_may_be_the_replica_identity(dsn: str, conn: Connection, publish: 
 
 @pytest.fixture(scope="module")
 def crowded() -> Iterator[DevServer]:
-    """A server with few connections, and logins that it refuses for one reason each."""
+    """Start a server with few connections, and with logins that it refuses for one reason each."""
     settings = {"max_connections": "8", "superuser_reserved_connections": "2"}
     with DevServer(settings=settings) as server:
         migrate(server.dsn)
@@ -133,14 +133,16 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
 
 
 @pytest.mark.parametrize(("wrong", "told"), REFUSED.values(), ids=REFUSED)
-def test_refused_connection_is_told_for_what_it_is(crowded: DevServer, wrong: dict[str, str], told: str) -> None:
+def test_message_about_a_refused_connection_names_the_reason(
+    crowded: DevServer, wrong: dict[str, str], told: str
+) -> None:
     dsn = make_conninfo(crowded.dsn, **wrong)
     for call in (lambda: examine(dsn, "pgjobq"), lambda: migrate(dsn), lambda: JobQueue(dsn).enqueue("t")):
         with pytest.raises(StorageUnavailable, match=f"^PostgreSQL refuses the connection: {told}"):
             call()
 
 
-def test_password_that_is_missing(crowded: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_password(crowded: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGPASSWORD", raising=False)
     dsn = make_conninfo(crowded.dsn, password="", passfile="/nowhere")
     with pytest.raises(StorageUnavailable, match="refuses the connection: fe_sendauth: no password supplied; set"):
@@ -148,7 +150,7 @@ def test_password_that_is_missing(crowded: DevServer, monkeypatch: pytest.Monkey
 
 
 def fill(dsn: str, held: ExitStack) -> None:
-    """Take all connections that this login may have."""
+    """Open all connections that this login may have."""
     while True:
         held.enter_context(psycopg.connect(dsn))
 
@@ -167,7 +169,7 @@ def test_server_without_a_free_connection(crowded: DevServer) -> None:
                 examine(dsn, "pgjobq")
 
 
-def test_server_that_is_not_there_does_not_answer() -> None:
+def test_missing_server() -> None:
     with pytest.raises(StorageUnavailable, match=r"^PostgreSQL does not answer: "):
         examine("postgresql://u:s3cret@127.0.0.1:1/app", "pgjobq")
 
@@ -184,7 +186,7 @@ def test_server_that_is_not_there_does_not_answer() -> None:
         ("FATAL:  no more connections allowed (max_client_conn)", "; raise max_connections"),
     ],
 )
-def test_words_of_servers_that_no_test_has(words: str, told: str) -> None:
+def test_messages_of_servers_that_the_tests_do_not_have(words: str, told: str) -> None:
     error = psycopg.OperationalError(
         f'connection failed: connection to server at "10.0.0.2", port 5432 failed: {words}'
     )

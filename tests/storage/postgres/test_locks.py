@@ -1,4 +1,4 @@
-"""Advisory locks: what any login could do with them, and that the documented remedy keeps pgjobq working."""
+"""Tests of what any login can do with advisory locks, and that pgjobq works with the documented remedy."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ select oid::regproc::text, pronargs
 
 
 def remedy() -> bytes:
-    """The SQL of the page, as it stands there."""
+    """Return the SQL block of the page."""
     (block,) = re.findall(r"^```sql\n(do \$\$\n.*?advisory.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     return str(block).encode()
 
 
 @pytest.fixture
 def login(empty_dsn: str) -> Iterator[Login]:
-    """Makes a login, with these options, and gives its DSN."""
+    """Return a function that creates a login with these options and returns its DSN."""
     made: list[str] = []
     with psycopg.connect(empty_dsn, autocommit=True) as conn:
 
@@ -54,8 +54,8 @@ def login(empty_dsn: str) -> Iterator[Login]:
 
 @pytest.fixture(params=["a superuser", "a role without rights"])
 def owner(request: pytest.FixtureRequest, empty_dsn: str, login: Login) -> str:
-    """The DSN of the owner of the schema, which is installed."""
-    migrate(empty_dsn, schema="other", public_function=False)  # makes the roles, if no test has yet
+    """Install the schema and return its owner's DSN."""
+    migrate(empty_dsn, schema="other", public_function=False)  # creates the roles unless another test has
     dsn = empty_dsn
     if request.param != "a superuser":
         dsn = login()
@@ -66,7 +66,7 @@ def owner(request: pytest.FixtureRequest, empty_dsn: str, login: Login) -> str:
 
 
 def refused(dsn: str) -> set[tuple[str, int]]:
-    """The functions that take an advisory lock and that this login may not call, by name and number of arguments."""
+    """Return the advisory lock functions that this login may not call, by name and number of arguments."""
     found = set()
     with psycopg.connect(dsn, autocommit=True) as conn:
         for name, arguments in conn.execute(FUNCTIONS).fetchall():
@@ -77,7 +77,7 @@ def refused(dsn: str) -> set[tuple[str, int]]:
     return found
 
 
-def test_any_login_passes_for_a_worker_until_the_right_is_taken_away(empty_dsn: str, owner: str, login: Login) -> None:
+def test_any_login_can_imitate_a_worker_until_the_right_is_revoked(empty_dsn: str, owner: str, login: Login) -> None:
     with psycopg.connect(empty_dsn, autocommit=True) as conn, psycopg.connect(login(), autocommit=True) as stranger:
         (table,) = conn.execute("select 'pgjobq.workers'::regclass::oid::integer").fetchone() or ()
         lock, unlock = (f"select pg_advisory_{name}(%s, 99)" for name in ("lock", "unlock"))
@@ -109,7 +109,7 @@ def test_everything_works_without_the_right(empty_dsn: str, owner: str, login: L
     dead = PostgresStorage(works)
     sender.enqueue("note", {"name": "rescued"})
     assert [held.type for held in dead.dequeue_many(1)] == ["note"]
-    dead.close()  # its lock falls, and it has not left
+    dead.close()  # releases its lock without leave()
     serving = JobQueue(PostgresStorage(works), registry=registry)
     worker = Worker(serving, registry=registry, concurrency=1)
     worker.start()

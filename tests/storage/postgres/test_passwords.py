@@ -1,4 +1,4 @@
-"""No password is shown: not for a DSN that is none, not by a server that does not answer, not in the log."""
+"""Tests that no password is shown for an invalid DSN, for a server that does not answer, or in the log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from pgjobq import ConfigurationError, JobQueue, PgjobqError
 
-# S3 and cr3t are parts of the password, whatever it is cut by.
+# The password contains S3 and cr3t, so that a test also finds a part of it.
 WORDS = ("S3", "cr3t", "54321")
 BROKEN = [
     # psycopg and libpq
@@ -82,12 +82,12 @@ def shows(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("url", BROKEN)
-def test_dsn_that_is_none_is_refused_before_anything_connects(url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_dsn_is_refused_without_connecting(url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with pytest.raises(ConfigurationError, match=r"^(dsn|url|uri): ") as told:
         JobQueue(url).close()
     assert not shows("".join(traceback.format_exception(told.value)[-1:])), "the message"
-    # A log shows what led to it, too; but not the lines of this test.
+    # A logged traceback contains the causes, too. The source lines of this test do not count.
     chain: list[BaseException] = [told.value]
     while (
         before := chain[-1].__cause__ or (None if chain[-1].__suppress_context__ else chain[-1].__context__)
@@ -98,7 +98,7 @@ def test_dsn_that_is_none_is_refused_before_anything_connects(url: str, caplog: 
 
 
 @pytest.mark.parametrize("url", WHOLE)
-def test_server_that_does_not_answer_is_told_without_the_password(url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_server_that_does_not_answer_is_named_without_the_password(url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     options: dict[str, Any] = {} if url.startswith(("mongodb", "redis")) else {"timeout": 1}
     with JobQueue(url, **options) as queue, pytest.raises(PgjobqError) as told:

@@ -1,4 +1,4 @@
-"""The seam on PostgreSQL: semantics, fencing, bad input."""
+"""Tests of PostgresStorage: order, settling, fencing and invalid arguments."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_job_goes_from_enqueue_to_completed(storage: PostgresStorage) -> None:
     assert done.finished_at is not None
 
 
-def test_priority_then_due_time_then_order(storage: PostgresStorage) -> None:
+def test_order_by_priority_then_by_due_time(storage: PostgresStorage) -> None:
     soon = datetime.now(UTC) - timedelta(seconds=1)
     storage.enqueue("low", "t", {}, priority=1)
     storage.enqueue("first", "t", {})
@@ -82,7 +82,7 @@ def test_retry_keeps_the_error_and_hides_the_job_for_its_delay(storage: Postgres
     assert again.attempts == 2
 
 
-def test_retried_job_takes_its_place_by_priority(storage: PostgresStorage) -> None:
+def test_retried_job_is_ordered_by_priority(storage: PostgresStorage) -> None:
     storage.enqueue("a", "t", {}, priority=9)
     storage.dequeue()
     storage.enqueue("b", "t", {}, priority=5)
@@ -116,14 +116,14 @@ def test_settling_acts_only_on_a_running_job(storage: PostgresStorage, call: str
     assert storage.counts()[JobStatus.PENDING] == 1
 
 
-def test_settling_twice_is_refused_by_id_and_harmless_by_outcome(storage: PostgresStorage) -> None:
+def test_repeated_complete_is_refused_and_repeated_settle_is_accepted(storage: PostgresStorage) -> None:
     storage.enqueue("a", "t", {})
     job = storage.dequeue()
     assert job is not None
     storage.complete("a")
     with pytest.raises(LostJob, match="completed"):
         storage.complete("a")
-    # A settle whose answer was lost is asked again.
+    # A worker repeats a settle whose answer was lost.
     assert storage.settle([Completed(job)]) == []
     assert storage.settle([Failed(job, "late")]) == [Failed(job, "late")]
 
@@ -148,7 +148,7 @@ def test_late_settle_of_a_lost_job_is_refused(make_storage: MakeStorage, conn: C
     second.complete("a")
 
 
-def test_release_takes_the_start_back(storage: PostgresStorage) -> None:
+def test_release_does_not_count_the_start(storage: PostgresStorage) -> None:
     storage.enqueue("a", "t", {})
     storage.dequeue()
     storage.release("a")
@@ -168,7 +168,7 @@ def test_mixed_outcomes_settle_in_one_call(storage: PostgresStorage, conn: Conne
         "c": "pending",
         "d": "pending",
     }
-    assert storage.get_job("b").error == "Boom: \\0 \\ud800"  # type: ignore[union-attr]  # it is there
+    assert storage.get_job("b").error == "Boom: \\0 \\ud800"  # type: ignore[union-attr]  # the job exists
     assert conn.execute("select count(*) from claims").fetchone() == (0,)
 
 
@@ -214,7 +214,7 @@ def test_list_jobs_filters_and_limits(storage: PostgresStorage) -> None:
         storage.list_jobs(limit=-1)
 
 
-def test_big_data_is_allowed_and_can_be_limited(make_storage: MakeStorage, conn: Connection, dsn: str) -> None:
+def test_large_data_is_allowed_and_can_be_limited(make_storage: MakeStorage, conn: Connection, dsn: str) -> None:
     storage = make_storage()
     storage.enqueue("big", "t", {"text": "x" * 1_500_000})
     job = storage.dequeue()
@@ -229,10 +229,10 @@ def test_big_data_is_allowed_and_can_be_limited(make_storage: MakeStorage, conn:
     assert "reference" in str(error.value.diag.message_hint)
 
 
-def test_answer_of_a_claim_lost_with_the_connection_loses_no_job(storage: PostgresStorage, conn: Connection) -> None:
+def test_claim_whose_answer_was_lost_loses_no_job(storage: PostgresStorage, conn: Connection) -> None:
     storage.enqueue_many([NewJob(type="t", id=name) for name in "ab"])
     (a,) = storage.dequeue_many(1)
-    # The database claimed b for this worker, and the answer never came.
+    # The database has claimed b for this worker, but the answer was lost.
     conn.execute("select from claim_jobs(%s, null, 1)", [a.worker_id])
     storage._claiming._may_hold_unknown = True
     (b,) = storage.dequeue_many(5)
@@ -240,21 +240,21 @@ def test_answer_of_a_claim_lost_with_the_connection_loses_no_job(storage: Postgr
     assert storage.complete_many([a, b]) == []
 
 
-def test_dsn_that_does_not_answer() -> None:
+def test_server_that_does_not_answer() -> None:
     storage = PostgresStorage("postgresql://nobody@127.0.0.1:1/nowhere")
     with pytest.raises(StorageUnavailable, match=r"127\.0\.0\.1"):
         storage.get_job("a")
     storage.close()
 
 
-def test_dsn_that_is_none() -> None:
+def test_invalid_dsn() -> None:
     with pytest.raises(ConfigurationError, match="dsn"):
         PostgresStorage("this is no dsn")
     with pytest.raises(ConfigurationError, match="oracle"):
         JobQueue("oracle://x")
 
 
-def test_database_that_is_not_migrated(empty_dsn: str) -> None:
+def test_database_without_the_schema(empty_dsn: str) -> None:
     storage = PostgresStorage(empty_dsn)
     with pytest.raises(NotMigrated, match="pgjobq migrate"):
         storage.enqueue("a", "t", {})

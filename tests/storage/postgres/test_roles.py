@@ -1,4 +1,4 @@
-"""Each role through JobQueue, Worker and the command line: a login that is its member may do what is documented."""
+"""Tests that the members of each role may do what is documented, by JobQueue, Worker and the command line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def t() -> None:
 
 @pytest.fixture
 def login(dsn: str, conn: Connection) -> Iterator[Login]:
-    """Makes a login that is a member of a role, or of none, and gives its DSN."""
+    """Return a function that creates a login, makes it a member of a role or of none, and returns its DSN."""
     made: list[str] = []
 
     def make(role: str) -> str:
@@ -55,7 +55,7 @@ def login(dsn: str, conn: Connection) -> Iterator[Login]:
 
 @pytest.fixture
 def make_queue(login: Login) -> Iterator[Callable[[str], JobQueue]]:
-    """Makes a queue on a storage that connects as a member of a role."""
+    """Return a function that creates a queue which connects as a member of a role."""
     made: list[JobQueue] = []
 
     def make(role: str) -> JobQueue:
@@ -69,14 +69,14 @@ def make_queue(login: Login) -> Iterator[Callable[[str], JobQueue]]:
 
 @pytest.fixture
 def jobs(conn: Connection) -> None:
-    """A job of each kind, by its status as its id."""
+    """Add a job of each status. Its id is the status."""
     conn.execute("select enqueue_jobs('{t,t,t}', job_ids => '{pending,failed,again}')")
     conn.execute("select cancel_job('again')")
     conn.execute("update jobs set status = 'failed', finished_at = now(), failed_at = now() where id = 'failed'")
 
 
 def worked(queue: JobQueue) -> None:
-    """Run what is due, and see that it was completed."""
+    """Run the due jobs, and check that they were completed."""
     assert Worker(queue, registry=REGISTRY).run_once() == 1
     assert [job.id for job in queue.get_completed_jobs()] == ["pending"]
 
@@ -86,7 +86,7 @@ def stored(queue: JobQueue) -> PostgresStorage:
     return queue.storage
 
 
-# What a queue does, and the roles that may: the others are refused with the names of these.
+# Each method of a queue, and the roles that may call it. The error for the other roles names these roles.
 QUEUE: dict[str, tuple[Callable[[JobQueue], Any], tuple[str, ...]]] = {
     "enqueue": (lambda queue: queue.enqueue("t"), (ENQUEUE, WORK, ADMIN)),
     "enqueue_many": (
@@ -108,7 +108,7 @@ QUEUE: dict[str, tuple[Callable[[JobQueue], Any], tuple[str, ...]]] = {
     "cancel": (lambda queue: queue.cancel("pending"), (ADMIN,)),
     "import": (lambda queue: stored(queue).import_jobs([]), (ADMIN,)),
 }
-# The same for commands, with what they say.
+# The same for the commands, with a part of their output.
 COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "enqueue t": ((ENQUEUE, WORK, ADMIN), ("-",)),
     "list": ((READ, WORK, ADMIN), ("pending", "failed")),
@@ -122,7 +122,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def named(roles: tuple[str, ...]) -> str:
-    """How a message names the roles that may."""
+    """Return the part of an error message that names the allowed roles."""
     *others, last = roles
     return f"grant the user the role {', '.join(others)} or {last}" if others else f"grant the user the role {last}"
 
@@ -163,13 +163,13 @@ def test_commands_of_each_role(login: Login, jobs: None, tmp_path: Path, role: s
 
 
 @pytest.mark.parametrize("role", [READ, WORK, ADMIN])
-def test_check_by_each_role_that_may_look(login: Login, tmp_path: Path, role: str) -> None:
+def test_check_by_each_role_that_may_read(login: Login, tmp_path: Path, role: str) -> None:
     done = command(login(role), tmp_path, "check")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert "grant pg_read_all_stats to see those of other users" in done.stdout
 
 
-def test_check_needs_to_look(login: Login, tmp_path: Path) -> None:
+def test_check_needs_the_right_to_read(login: Login, tmp_path: Path) -> None:
     done = command(login(ENQUEUE), tmp_path, "check")
     assert done.returncode == 1
     assert done.stderr.endswith(f"; {named((READ, WORK, ADMIN))}\n")
@@ -199,7 +199,7 @@ def test_worker_command_of_each_role(
     assert "error" not in said
 
 
-def test_job_is_enqueued_in_the_transaction_of_a_login_that_may(
+def test_member_enqueues_in_its_own_transaction(
     make_queue: Callable[[str], JobQueue], login: Login, conn: Connection
 ) -> None:
     queue = make_queue(ENQUEUE)
@@ -210,13 +210,13 @@ def test_job_is_enqueued_in_the_transaction_of_a_login_that_may(
     assert conn.execute("select count(*) from jobs").fetchone() == (1,)
 
 
-def test_login_without_a_role_is_told_of_all(make_queue: Callable[[str], JobQueue]) -> None:
+def test_error_for_a_login_without_a_role_names_all_roles(make_queue: Callable[[str], JobQueue]) -> None:
     with pytest.raises(StorageError, match=f"permission denied for schema pgjobq; {named(ROLES)}"):
         make_queue("").enqueue("t")
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_no_role_migrates(login: Login, conn: Connection, tmp_path: Path, role: str) -> None:
+def test_no_role_may_migrate(login: Login, conn: Connection, tmp_path: Path, role: str) -> None:
     done = command(login(role), tmp_path, "migrate")
     assert done.returncode == 1
     owner = conn.info.user
@@ -225,7 +225,7 @@ def test_no_role_migrates(login: Login, conn: Connection, tmp_path: Path, role: 
 
 
 def test_rights_are_read_from_the_grants(conn: Connection) -> None:
-    """The messages name exactly the roles that may, for every function and view."""
+    """For every function and view, the error message names exactly the roles that may use it."""
     query = """
         select proname, array_agg(distinct rolname::text)
           from pg_proc join pg_roles on rolname = any (%(roles)s) and has_function_privilege(pg_roles.oid, pg_proc.oid, 'execute')
@@ -245,5 +245,5 @@ def test_rights_are_read_from_the_grants(conn: Connection) -> None:
     assert not private & set(granted)
 
 
-def test_right_that_no_role_has_is_the_owners() -> None:
+def test_right_that_no_role_has_belongs_to_the_owner() -> None:
     assert needed_for("permission denied for table jobs") == "connect as the owner of the schema"

@@ -1,4 +1,4 @@
-"""What the role, the database, the environment or the caller's connection has set: jobs go their way all the same."""
+"""Tests that pgjobq works whatever settings the role, the database, the environment or the caller's connection has."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
 
-# One that stops psycopg, PostgreSQL or the queue, where pgjobq does not pin it.
+# Each of these settings would break psycopg, PostgreSQL or the queue if pgjobq did not override it.
 SETTINGS = {
     "default_transaction_isolation": "serializable",
     "default_transaction_read_only": "on",
@@ -55,7 +55,7 @@ TEXT = "Ł → 日本 \U0001f600"
 
 @pytest.fixture
 def role(dsn: str, conn: Connection) -> Iterator[Callable[[dict[str, str]], str]]:
-    """The DSN of a superuser with these settings; it is dropped at the end."""
+    """Return a function that creates a superuser with these settings and returns its DSN. It is dropped at the end."""
     name = f"t_{conn.info.dbname}"[:60]
     conn.execute(f"create role {name} superuser login password '{name}'")
 
@@ -69,7 +69,7 @@ def role(dsn: str, conn: Connection) -> Iterator[Callable[[dict[str, str]], str]
 
 
 def work_through(storage: PostgresStorage) -> None:
-    """Enqueue, claim, settle and look, with values that settings could change on their way."""
+    """Enqueue, claim, settle and read jobs, with values that settings could change."""
     storage.enqueue("one", "t", {"text": TEXT}, execute_at=LONG_AGO)
     storage.enqueue_many([NewJob(type=TEXT, id=TEXT, data={"f": 0.1}), NewJob(type="t", id="three", delay=0)])
     with pytest.raises(DuplicateJob):
@@ -103,8 +103,8 @@ def test_settings_of_the_role_do_not_matter(role: Callable[[dict[str, str]], str
         storage.close()
 
 
-def test_statement_timeout_that_ends_the_pinning_itself(dsn: str) -> None:
-    """The role's limit is in force until it is replaced, and a busy machine may need longer than that."""
+def test_statement_timeout_that_cancels_its_own_override(dsn: str) -> None:
+    """The role's limit applies until pgjobq overrides it, and that may take longer than the limit on a busy machine."""
     with connect(connection_parameters(dsn, "test")) as conn:
         conn.execute("set statement_timeout = 1")
         given: list[bytes] = []
@@ -115,10 +115,10 @@ def test_statement_timeout_that_ends_the_pinning_itself(dsn: str) -> None:
                 psycopg.Connection.execute(conn, "select pg_sleep(1)")
             psycopg.Connection.execute(conn, settings)
 
-        conn.execute = execute  # type: ignore[method-assign,assignment]  # the first two take too long
+        conn.execute = execute  # type: ignore[method-assign,assignment]  # the first two calls exceed the limit
         conn.pin(7.0)
         assert len(given) == 3
-        del conn.execute  # the class has its own
+        del conn.execute  # uncovers the method of the class
         assert conn.execute("show statement_timeout").fetchone() == ("6300ms",)
 
 
@@ -127,12 +127,12 @@ def test_encoding_that_the_environment_names_does_not_matter(dsn: str, monkeypat
     for given in (dsn, make_conninfo(dsn, client_encoding="latin1")):
         storage = PostgresStorage(given)
         storage.enqueue(f"{TEXT}{given == dsn}", TEXT, {"text": TEXT})
-        assert storage.get_job(f"{TEXT}{given == dsn}").type == TEXT  # type: ignore[union-attr]  # it is there
+        assert storage.get_job(f"{TEXT}{given == dsn}").type == TEXT  # type: ignore[union-attr]  # the job exists
         storage.close()
 
 
-def test_pool_of_the_callers_in_serializable_that_only_reads(role: Callable[[dict[str, str]], str]) -> None:
-    """Its settings stay as they are; each transaction of ours says what it needs."""
+def test_callers_pool_that_is_serializable_and_read_only(role: Callable[[dict[str, str]], str]) -> None:
+    """pgjobq does not change the pool's settings. It sets what it needs in each of its transactions."""
     dsn = role({"default_transaction_isolation": "serializable", "default_transaction_read_only": "on"})
     with ConnectionPool(dsn, min_size=1, max_size=4, open=True) as pool:
         storage = PostgresStorage(pool)
@@ -142,7 +142,7 @@ def test_pool_of_the_callers_in_serializable_that_only_reads(role: Callable[[dic
         storage.close()
 
 
-def test_pool_of_the_callers_in_another_encoding_is_refused(dsn: str) -> None:
+def test_callers_pool_with_another_encoding_is_refused(dsn: str) -> None:
     wanted = r"^conninfo: .* client_encoding iso8859-1, and jobs need UTF8"
     with (
         ConnectionPool(dsn, kwargs={"client_encoding": "latin1"}, open=True) as pool,
@@ -151,8 +151,8 @@ def test_pool_of_the_callers_in_another_encoding_is_refused(dsn: str) -> None:
         PostgresStorage(pool).enqueue("a", "t", {})
 
 
-def test_pool_of_the_callers_may_name_its_server_by_a_function(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The listener went to libpq's default server."""
+def test_callers_pool_may_have_a_function_as_conninfo(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listener must connect to the same server, not to libpq's default."""
     monkeypatch.setenv("PGHOST", "/nowhere")
     password = psycopg.conninfo.conninfo_to_dict(dsn)["password"]
     where = make_conninfo(dsn, password=f"not {password}")
@@ -162,7 +162,7 @@ def test_pool_of_the_callers_may_name_its_server_by_a_function(dsn: str, monkeyp
         storage.close()
 
 
-def test_triggers_that_do_not_fire_are_told(role: Callable[[dict[str, str]], str]) -> None:
+def test_disabled_triggers_are_reported(role: Callable[[dict[str, str]], str]) -> None:
     storage = PostgresStorage(role({"session_replication_role": "replica"}))
     with pytest.raises(ConfigurationError, match="session_replication_role"):
         storage.enqueue("a", "t", {})
@@ -180,7 +180,7 @@ class Odd(Loader):
 
 
 def disturb(connection: Any) -> None:
-    """Change all that a connection has of its own."""
+    """Change everything that can be changed for one connection."""
     connection.row_factory = dict_row
     connection.cursor_factory = psycopg.ClientCursor
     for kind in (str, dict, list, int, float, bytes):
@@ -212,7 +212,7 @@ def test_callers_connection_may_be_of_any_kind(dsn: str, queue: JobQueue, severa
     assert (found.type, found.data, found.execute_at) == (TEXT, {"text": TEXT, "n": [1, None, 0.1]}, LONG_AGO)
     assert sum(queue.counts().values()) == len(jobs)
     if several:
-        assert queue.get_job(TEXT).queue == TEXT  # type: ignore[union-attr]  # it is there
+        assert queue.get_job(TEXT).queue == TEXT  # type: ignore[union-attr]  # the job exists
     with psycopg.connect(dsn, client_encoding="latin1") as again, pytest.raises(DuplicateJob, match="Ab"):
         queue.enqueue_many(jobs, connection=again)
 
@@ -225,11 +225,11 @@ def test_callers_async_connection_may_be_of_any_kind(dsn: str, queue: JobQueue) 
             await queue.enqueue_async(TEXT, {"text": TEXT}, job_id="a", connection=callers)
 
     asyncio.run(act())
-    assert queue.get_job("a").data == {"text": TEXT}  # type: ignore[union-attr]  # it is there
+    assert queue.get_job("a").data == {"text": TEXT}  # type: ignore[union-attr]  # the job exists
 
 
 def test_programs_own_adapters_are_for_its_handlers(queue: JobQueue, conn: Connection) -> None:
-    """psycopg.adapters serves a whole program."""
+    """psycopg.adapters applies to the whole program, but must not change pgjobq's own statements."""
     before = psycopg.adapters.get_loader("text", psycopg.pq.Format.TEXT)  # type: ignore[arg-type]  # by name
     assert before is None or before is not Odd
     queue.enqueue("t", job_id="a")
@@ -243,13 +243,13 @@ def test_programs_own_adapters_are_for_its_handlers(queue: JobQueue, conn: Conne
         assert queue.enqueue("t") == queue.list_jobs()[0].id
 
 
-def test_what_a_handler_sets_goes_with_its_transaction(queue: JobQueue, role: Callable[[dict[str, str]], str]) -> None:
+def test_settings_of_a_handler_end_with_its_transaction(queue: JobQueue, role: Callable[[dict[str, str]], str]) -> None:
     storage = PostgresStorage(role({"statement_timeout": "5s", "search_path": "public"}), max_size=1)
     queue.enqueue("t", job_id="a")
     job = storage.dequeue()
     assert job is not None
     with storage.transaction(job) as mine:
-        # The role's own, and no limit of ours.
+        # The handler has the role's settings, and none of pgjobq's limits.
         assert mine.execute("select current_setting('statement_timeout'), current_setting('search_path')").fetchone() == ("5s", "public")  # fmt: skip
         assert mine.execute("show idle_in_transaction_session_timeout").fetchone() == ("0",)
         for setting in ("statement_timeout = '1ms'", "timezone = 'Asia/Kathmandu'", "datestyle = 'SQL'", "role = pgjobq_read"):  # fmt: skip
@@ -262,7 +262,7 @@ def test_what_a_handler_sets_goes_with_its_transaction(queue: JobQueue, role: Ca
     storage.close()
 
 
-def test_every_connection_of_a_worker_notices_a_host_that_vanished(queue: JobQueue) -> None:
+def test_every_connection_of_a_worker_notices_a_dead_host(queue: JobQueue) -> None:
     with queue.storage._database.connection() as conn:  # type: ignore[attr-defined]  # PostgreSQL's
         found = [conn.execute(f"show {name}").fetchone() for name in ("tcp_keepalives_idle", "tcp_user_timeout", "idle_in_transaction_session_timeout")]  # fmt: skip
         assert found == [("5",), ("10000",), ("15s",)]

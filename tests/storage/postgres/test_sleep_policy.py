@@ -1,4 +1,4 @@
-"""SleepPolicy: events and a fake clock go in, actions come out."""
+"""Tests of SleepPolicy in a simulated environment: they check its actions for given answers and times."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pgjobq.postgres.sleep import Action, Ask, Call, Look, Pause, SleepPolicy, T
 
 
 def about(seconds: float) -> Any:
-    """So many seconds, or a little more or less."""
+    """Return a value that is equal to this number of seconds within a small tolerance."""
     return pytest.approx(seconds, abs=0.5)
 
 
 @pytest.fixture
 def asleep() -> World:
-    """A worker that sleeps, with nothing to do."""
+    """Return the world of a worker that sleeps because there are no jobs."""
     world = World()
     world.run(0.5)
     assert world.policy.state == "asleep"
     return world
 
 
-def test_falls_asleep_by_all_the_steps_and_claims_when_a_transaction_has_ended() -> None:
-    """It claims, tells, claims, watches the open transactions, claims after each end, and then sleeps for long."""
+def test_falls_asleep_in_steps_and_claims_when_a_transaction_has_ended() -> None:
+    """It claims, registers, claims again, checks the open transactions, claims after each ends, and then sleeps."""
     world = World(open=("7", "8"))
     assert world.run(0.001) == [Look(), Tell("asleep"), Look(), Ask("due"), Pause(0.002)]
     steps = [action.seconds for action in world.run(0.5) if isinstance(action, Pause)]
@@ -39,24 +39,34 @@ def test_falls_asleep_by_all_the_steps_and_claims_when_a_transaction_has_ended()
         world.run(0.2)
         assert len(world.looks(since)) == 1
         assert world.looks(since)[0] <= 0.05
-    assert world.run(0) == [Pause(about(29))]
+    assert world.run(0) == [Pause(about(30))]  # it has read the schedule again
+
+
+def test_alarm_of_a_job_that_an_open_transaction_scheduled() -> None:
+    """The transaction saw no key and notified nothing, so the worker reads the schedule when it has ended."""
+    world = World(open=("7",))
+    world.run(1)
+    world.open, world.due = (), world.now + 5
+    since = world.now
+    world.run(5.5)
+    assert world.looks(since)[-1] == 5
 
 
 def test_new_transactions_are_not_waited_for(asleep: World) -> None:
-    """Those that began after it told its state notify it."""
+    """Transactions that began after it registered its state will notify it."""
     asleep.open = ("9",)
     assert asleep.run(5) == [Pause(about(29.5))]
 
 
-def test_new_registration_is_told_a_second_time() -> None:
-    """The first answer, None, says that enqueues may not have seen the row yet."""
+def test_new_registration_is_repeated() -> None:
+    """The first answer, None, means that enqueues may not have seen the row yet."""
     world = World(new=True, open=("7",))
     done = [action for action in world.run(0.1) if not isinstance(action, Pause | Ask)]
     assert done == [Look(), Tell("asleep"), Tell("asleep"), Look()]
 
 
 def test_registration_that_is_always_new_does_not_spin(asleep: World) -> None:
-    """Whatever the database answers, there is a pause between two tries."""
+    """There is a pause between two tries, whatever the database answers."""
     asleep.policy.called()
     for _ in range(100):
         asleep.new = True
@@ -66,9 +76,49 @@ def test_registration_that_is_always_new_does_not_spin(asleep: World) -> None:
         assert asleep.now > before
 
 
+def round_of_maintenance(world: World, *, began: float) -> None:
+    """Report a round of maintenance that found no waiting job and read the schedule when it began."""
+    due = None if world.due is None else world.due - began
+    world.policy.watched(world.now, (), waiting=False, began=began, due=due)
+
+
+def test_rounds_of_maintenance_replace_the_fallback_claim(asleep: World) -> None:
+    """The rounds read the schedule and find waiting jobs, so an idle worker sends no other statements."""
+    since, before = asleep.now, len(asleep.log)
+    for _ in range(20):
+        asleep.run(5)
+        round_of_maintenance(asleep, began=asleep.now)
+    assert {type(action) for _, action in asleep.log[before:]} == {Pause}
+    asleep.run(31)
+    assert len(asleep.looks(since)) == 1  # 30 seconds after the last round
+
+
+def test_alarm_that_maintenance_reports_is_kept(asleep: World) -> None:
+    """A later round moves the alarm to the present due time of the job, but not beyond it."""
+    asleep.due = (since := asleep.now) + 7
+    round_of_maintenance(asleep, began=asleep.now)
+    asleep.run(4)
+    round_of_maintenance(asleep, began=asleep.now)
+    asleep.run(3.5)
+    assert asleep.looks(since) == [7]
+
+
+def test_round_that_began_before_a_notification_moves_no_alarm(asleep: World) -> None:
+    """The round did not see the scheduled job of which the worker was notified in the meantime."""
+    asleep.run(1)
+    began = asleep.now
+    asleep.run(0.1)
+    asleep.due = (since := asleep.now) + 2
+    asleep.policy.heard(asleep.now)
+    asleep.run(0.1)
+    asleep.policy.watched(asleep.now, (), waiting=False, began=began, due=None)
+    asleep.run(3)
+    assert asleep.looks(since)[:2] == [0, 2]
+
+
 @pytest.mark.parametrize("claim", [(10, 10, ""), (200, 200, "")])
 def test_polls_while_claims_come_back_full_and_sleeps_again(asleep: World, claim: tuple[int, int, str]) -> None:
-    """It claims every 3 ms while there is work, calls for help and to be watched, and sleeps 50 ms after the last job."""
+    """It claims every 3 ms while there are jobs, calls for help and a watcher, and sleeps 50 ms after the last job."""
     asleep.claim = claim
     asleep.policy.heard(asleep.now)
     assert asleep.run(0.0005)[:4] == [Look(), Tell("polling"), Call("watch"), Call("help")]
@@ -80,12 +130,12 @@ def test_polls_while_claims_come_back_full_and_sleeps_again(asleep: World, claim
     done = asleep.run(0.2)
     assert [action for action in done if isinstance(action, Tell)] == [Tell("asleep")]
     assert asleep.policy.state == "asleep"
-    assert asleep.looks(since)[-1] < 0.06  # one more after it told
+    assert asleep.looks(since)[-1] < 0.06  # one more claim after it registered
     assert asleep.run(3) == [Pause(about(30))]
 
 
 def test_notifications_that_come_often_make_it_poll(asleep: World) -> None:
-    """Single jobs a millisecond apart would cost a NOTIFY each."""
+    """If single jobs arrive a millisecond apart, each of them would cost a NOTIFY."""
     asleep.claim = (1, 1, "")
     for _ in range(60):
         asleep.policy.heard(asleep.now)
@@ -97,7 +147,7 @@ def test_notifications_that_come_often_make_it_poll(asleep: World) -> None:
 
 @pytest.mark.parametrize(("line", "state"), [(0, "asleep"), (2, "polling")])
 def test_crowded_line_makes_it_poll(asleep: World, line: int, state: str) -> None:
-    """Transactions that stand in line to notify are spared that; the look costs little when there is no line."""
+    """Commits that wait for each other to notify no longer have to. Without such commits, the check is rare."""
     asleep.line = line
     for _ in range(30):
         asleep.policy.heard(asleep.now)
@@ -107,8 +157,8 @@ def test_crowded_line_makes_it_poll(asleep: World, line: int, state: str) -> Non
 
 
 @pytest.mark.parametrize("skipped", ["held", "suspect"])
-def test_looks_again_on_a_ladder_at_jobs_that_it_passed_over(asleep: World, skipped: str) -> None:
-    """50 ms, doubling to a second; the ladder begins again after a claim that passed over nothing."""
+def test_claims_again_with_growing_pauses_after_passing_over_jobs(asleep: World, skipped: str) -> None:
+    """The pause is 50 ms and doubles up to a second. A claim that passes over no job resets it."""
     asleep.claim = (0, 1, skipped)
     for _ in range(2):
         asleep.policy.heard(since := asleep.now)
@@ -123,7 +173,7 @@ def test_looks_again_on_a_ladder_at_jobs_that_it_passed_over(asleep: World, skip
 
 
 def test_relies_on_a_poller_for_a_second_only() -> None:
-    """While another polls, enqueues count on that one, which may be frozen."""
+    """While another worker polls, enqueues rely on that worker, which may be frozen."""
     world = World(pollers=(4,))
     world.run(1)
     world.run(10.5)
@@ -133,13 +183,13 @@ def test_relies_on_a_poller_for_a_second_only() -> None:
 
 @pytest.mark.parametrize("told", ["watched", "busy", "steps"])
 def test_poller_that_vanished_makes_it_fall_asleep_again(told: str) -> None:
-    """Enqueues that are still open may have counted on it, by whatever call it turns out that it has gone."""
+    """Open enqueues may have relied on that worker. This holds whichever call reports that it is gone."""
     world = World(pollers=(4,))
     world.run(2)
     world.pollers, world.open = (), ("7",)
     match told:
         case "watched":
-            world.policy.watched(world.now, (), waiting=False)
+            world.policy.watched(world.now, (), waiting=False, began=world.now, due=None)
         case "busy":
             world.all(world.policy.loaded(world.now, busy=True, full=False))
         case _:
@@ -151,25 +201,25 @@ def test_poller_that_vanished_makes_it_fall_asleep_again(told: str) -> None:
     world.run(0.1)
     assert world.looks(since)
     world.run(3)
-    assert len(world.looks(since)) <= 2  # nothing polls, so nothing is to be looked at each second
+    assert len(world.looks(since)) <= 2  # no worker polls, so there is no claim each second
 
 
 def test_poller_that_appears_is_relied_on_for_a_second_only(asleep: World) -> None:
-    """A round of maintenance saw it."""
-    asleep.policy.watched(since := asleep.now, (4,), waiting=False)
+    """Maintenance has reported a polling worker."""
+    asleep.policy.watched(since := asleep.now, (4,), waiting=False, began=since, due=None)
     asleep.run(3.5)
     assert asleep.looks(since) == [1, 2, 3]
 
 
-def test_waiting_jobs_that_maintenance_saw_are_claimed_at_once(asleep: World) -> None:
+def test_waiting_jobs_that_maintenance_reports_are_claimed_at_once(asleep: World) -> None:
     """The worker that was notified of them may be frozen."""
-    asleep.policy.watched(asleep.now, (), waiting=True)
+    asleep.policy.watched(asleep.now, (), waiting=True, began=asleep.now, due=None)
     assert asleep.policy.next(asleep.now) == Look()
 
 
 @pytest.mark.parametrize("claim", [(0, 1, ""), (200, 200, "")])
-def test_refused_keys_leave_a_claim_a_second(claim: tuple[int, int, str]) -> None:
-    """Another session holds them: it tries again once a second, also when its claims come back full."""
+def test_without_its_keys_it_claims_every_second(claim: tuple[int, int, str]) -> None:
+    """Another session holds the keys. The worker tries once a second, even if its claims return many jobs."""
     world = World(refused=True, claim=claim)
     world.run(10.5)
     assert 9 <= sum(isinstance(action, Tell) for _, action in world.log) <= 12
@@ -191,7 +241,7 @@ def test_scheduled_job_is_an_alarm(asleep: World) -> None:
 
 @pytest.mark.parametrize("early", [0.0, 5.0, -1e-9])
 def test_job_that_is_due_and_cannot_be_claimed_does_not_spin(asleep: World, early: float) -> None:
-    """Another transaction holds its place, or it is another queue's."""
+    """Another transaction has locked its place, or the job is in another queue."""
     asleep.due = asleep.now - early
     asleep.policy.heard(since := asleep.now)
     asleep.run(10)
@@ -199,7 +249,7 @@ def test_job_that_is_due_and_cannot_be_claimed_does_not_spin(asleep: World, earl
 
 
 def test_jobs_of_other_queues_that_fall_due_all_the_time_do_not_spin(asleep: World) -> None:
-    """They are not this worker's, but next_due() does not know that."""
+    """This worker does not serve them, but next_due() does not know that."""
     asleep.policy.heard(since := asleep.now)
     for _ in range(1000):
         asleep.due = asleep.now + 0.0001
@@ -207,8 +257,8 @@ def test_jobs_of_other_queues_that_fall_due_all_the_time_do_not_spin(asleep: Wor
     assert len(asleep.looks(since)) <= 340
 
 
-def test_disconnected_worker_falls_asleep_by_all_the_steps(asleep: World) -> None:
-    """Its keys are gone: it claims, tells, and claims."""
+def test_disconnected_worker_falls_asleep_in_steps(asleep: World) -> None:
+    """It has lost its keys, so it claims, registers and claims again."""
     asleep.policy.disconnected()
     done = [action for action in asleep.run(0.1) if not isinstance(action, Ask | Pause)]
     assert done == [Look(), Tell("asleep"), Look()]
@@ -217,10 +267,10 @@ def test_disconnected_worker_falls_asleep_by_all_the_steps(asleep: World) -> Non
 @pytest.mark.parametrize(("state", "expected"), [
     ("asleep", [Tell("awake"), Call("help")]), ("polling", [Tell("awake")]), ("awake", [Call("help")]),
 ])  # fmt: skip
-def test_worker_without_room_tells_the_others(asleep: World, state: str, expected: list[Action]) -> None:
-    """To stop polling calls those that sleep already."""
+def test_worker_without_room_registers_as_awake(asleep: World, state: str, expected: list[Action]) -> None:
+    """It calls for help, unless it was polling: then set_worker_state calls the sleeping workers itself."""
     if state != "asleep":
-        asleep.do(Tell(state))  # type: ignore[arg-type]  # a parameter is no literal
+        asleep.do(Tell(state))  # type: ignore[arg-type]  # a parameter is not a literal
     assert asleep.policy.loaded(asleep.now, busy=True, full=True) == expected
 
 
@@ -239,7 +289,7 @@ EVENTS = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(WORLDS, EVENTS, st.sampled_from([0.0, 0.001, 0.06, 1.5, 4.0])), min_size=1, max_size=6))
 def test_nothing_is_missed_and_nothing_spins(rounds: list[tuple[dict[str, object], list[str], float]]) -> None:
-    """Whatever happens: a look that is owed comes before any pause, no pause is too long, and actions are bounded."""
+    """In any case, a due claim comes before a pause, no pause is too long, and the number of actions is bounded."""
     world = World(policy=SleepPolicy(3.0))
     for answers, events, seconds in rounds:
         due_in = answers.pop("due_in")
@@ -251,7 +301,8 @@ def test_nothing_is_missed_and_nothing_spins(rounds: list[tuple[dict[str, object
                 case "called":
                     world.policy.called()
                 case "watched" | "waiting":
-                    world.policy.watched(world.now, world.pollers, waiting=event == "waiting")
+                    waiting, due = event == "waiting", None if world.due is None else world.due - world.now
+                    world.policy.watched(world.now, world.pollers, waiting=waiting, began=world.now, due=due)
                 case "lost":
                     world.policy.disconnected()
                 case _:
@@ -265,5 +316,5 @@ def test_nothing_is_missed_and_nothing_spins(rounds: list[tuple[dict[str, object
         looks = [at for at, action in world.log[first:] if isinstance(action, Look)]
         relies = world.pollers and {"watched", "waiting"} & set(events)
         most = 1.06 if world.claim[2] or relies or world.policy.state != "asleep" else 4.1
-        # What the world was before may have put the first look later.
+        # The former answers of the world may have delayed the first claim.
         assert all(later - sooner <= most for sooner, later in pairwise([*looks, world.now]))

@@ -1,4 +1,4 @@
-"""Keys in Redis for the tests, storages on them, and workers."""
+"""Fixtures for the tests of RedisStorage: a prefix for each test, storages, a client and workers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MakeStorage = Callable[..., RedisStorage]
 
 @pytest.fixture
 def prefix() -> str:
-    """Of the test's own keys."""
+    """Return the prefix of the keys of this test."""
     return fresh_prefix()
 
 
 @pytest.fixture
 def make(redis_url: str, prefix: str) -> Iterator[MakeStorage]:
-    """Makes storages on the test's keys; closed at the end."""
+    """Return a function that creates storages with the test's prefix. They are closed at the end."""
     made: list[RedisStorage] = []
 
     def make(url: Any = redis_url, **options: Any) -> RedisStorage:
@@ -40,20 +40,20 @@ def make(redis_url: str, prefix: str) -> Iterator[MakeStorage]:
 
 @pytest.fixture
 def storage(make: MakeStorage) -> RedisStorage:
-    """One such storage."""
+    """Return a storage with the test's prefix."""
     return make()
 
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[Any]:
-    """The server, as redis-py sees it."""
+    """Return redis-py's client of the server."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         yield client
 
 
 @pytest.fixture
 def start(registry: Registry) -> Iterator[Callable[..., Worker]]:
-    """Starts workers; stopped at the end."""
+    """Return a function that starts workers. They are stopped at the end."""
     workers: list[Worker] = []
 
     def start(storage: RedisStorage, **options: Any) -> Worker:

@@ -1,4 +1,4 @@
-"""The bell of RedisStorage: who is woken, when, and what is done without it."""
+"""Tests of the bell of RedisStorage: which worker it wakes and when, and what happens without it."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def test_sleeping_worker_starts_a_job_of_another_process_at_once(
         other.enqueue(f"{n}", "note", {})
         until(lambda: len(started) > len(waits))
         waits.append(started[-1] - began)
-    # The median, and generously: the machine has other things to do.
+    # The median, with a generous limit, because the machine may be busy.
     assert sorted(waits)[5] < 0.25
 
 
-def test_sleeping_worker_wakes_for_a_job_that_falls_due_before_all_it_knew(
+def test_sleeping_worker_wakes_for_an_earlier_due_time(
     make: MakeStorage, start: Callable[..., Worker], registry: Registry, client: Any, prefix: str
 ) -> None:
     started: dict[str, datetime] = {}
@@ -74,7 +74,7 @@ def test_sleeping_worker_wakes_for_a_job_that_falls_due_before_all_it_knew(
 def test_each_of_several_jobs_wakes_a_worker(
     make: MakeStorage, start: Callable[..., Worker], registry: Registry, client: Any, prefix: str
 ) -> None:
-    """Of those that serve its queue; a job that one took too many of is passed on."""
+    """Each job wakes a worker that serves its queue. A worker without room passes the wake-up on."""
     together = threading.Barrier(3, timeout=20)
 
     @job(registry=registry, queue="mail")
@@ -91,7 +91,7 @@ def test_each_of_several_jobs_wakes_a_worker(
     until(lambda: other.counts()[JobStatus.COMPLETED] == 3)
 
 
-def test_bell_of_a_worker_that_died_rings_for_the_next(
+def test_bell_for_a_dead_worker_wakes_the_next(
     make: MakeStorage, start: Callable[..., Worker], registry: Registry, client: Any, prefix: str
 ) -> None:
     done = threading.Event()
@@ -107,7 +107,7 @@ def test_bell_of_a_worker_that_died_rings_for_the_next(
     assert done.wait(10)
 
 
-def test_worker_that_may_not_listen_polls(
+def test_worker_without_the_right_to_listen_polls(
     make: MakeStorage, start: Callable[..., Worker], registry: Registry, client: Any, prefix: str, redis_url: str
 ) -> None:
     done = threading.Event()
@@ -147,6 +147,6 @@ def test_bell_ends_with_its_storage(redis_url: str, prefix: str) -> None:
     bell = storage._bell
     assert bell is not None
     assert bell.is_alive()
-    del storage  # without close
+    del storage  # without close()
     bell.join(20)
     assert not bell.is_alive()

@@ -1,4 +1,4 @@
-"""RedisStorage when its server dies, hangs, is full, starting, a replica, or somebody else's; and when workers die."""
+"""Tests of RedisStorage with servers that are dead, frozen, full, starting, or a replica, and with workers that die."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def password_of(server: Server) -> str:
 
 @pytest.fixture
 def make() -> Iterator[Callable[..., RedisStorage]]:
-    """Makes storages; closed at the end."""
+    """Return a function that creates storages. They are closed at the end."""
     made: list[RedisStorage] = []
 
     def make(server: Server, **options: Any) -> RedisStorage:
@@ -82,10 +82,10 @@ CALLS: dict[str, Callable[[RedisStorage], Any]] = {
 
 
 @pytest.mark.parametrize(("kind", "how"), [(Valkey, "freeze"), (Redis, "kill")])
-def test_every_call_says_that_the_server_is_away_and_works_when_it_is_back(
+def test_every_call_reports_a_dead_server_and_works_after_its_restart(
     own_server: OwnServer, make: MakeStorage, kind: type[Valkey], how: str
 ) -> None:
-    """Killed before the call, and while the call waits for its answer."""
+    """The server is killed before the call, and while the call waits for its answer."""
     server = own_server(kind, durable=True)
     storage = make(server, timeout=0.3)
     for call in CALLS.values():
@@ -99,7 +99,7 @@ def test_every_call_says_that_the_server_is_away_and_works_when_it_is_back(
         server.kill()
         server.start()
         storage.ping()
-        with suppress(LostJob):  # a call may have been carried out though its answer was lost
+        with suppress(LostJob):  # the call may have taken effect although its answer was lost
             storage.complete("held")
         storage.leave()
         with redis.Redis.from_url(server.url) as client:
@@ -107,10 +107,10 @@ def test_every_call_says_that_the_server_is_away_and_works_when_it_is_back(
 
 
 @BOTH
-def test_worker_survives_a_server_that_is_killed_again_and_again(
+def test_worker_survives_repeated_kills_of_the_server(
     own_server: OwnServer, make: MakeStorage, registry: Registry, kind: type[Valkey]
 ) -> None:
-    """While jobs are enqueued, claimed and settled: none is lost, each is completed, though some run twice."""
+    """The server is killed while jobs are enqueued, claimed and settled. Each job is completed; some may run twice."""
     server = own_server(kind, durable=True)
     storage, producer = make(server, lease=2.0, poll_interval=0.2), make(server)
     runs: Counter[str] = Counter()
@@ -130,7 +130,7 @@ def test_worker_survives_a_server_that_is_killed_again_and_again(
                 except StorageUnavailable:
                     time.sleep(0.01)
                     continue
-                except DuplicateJob:  # the answer was lost, not the jobs
+                except DuplicateJob:  # the jobs were added, but the answer was lost
                     pass
                 break
             added.extend(ids)
@@ -158,7 +158,7 @@ def test_worker_survives_a_server_that_is_killed_again_and_again(
     assert again < len(added) / 2
 
 
-def test_scripts_that_were_flushed_are_loaded_again(own_server: OwnServer, make: MakeStorage) -> None:
+def test_flushed_scripts_are_loaded_again(own_server: OwnServer, make: MakeStorage) -> None:
     server = own_server(Valkey, durable=True)
     storage = make(server)
     with redis.Redis.from_url(server.url) as client:
@@ -176,7 +176,7 @@ def test_scripts_that_were_flushed_are_loaded_again(own_server: OwnServer, make:
 
 
 def test_claim_whose_answer_was_lost_is_given_back(own_server: OwnServer, make: MakeStorage) -> None:
-    """The frozen server carries it out when it goes on, and nobody is told."""
+    """The frozen server runs the claim when it continues, but the caller has given up by then."""
     server = own_server(Valkey)
     storage = make(server, timeout=0.3)
     storage.enqueue_many([NewJob(type="t", id=name) for name in "abc"])
@@ -193,12 +193,12 @@ def test_claim_whose_answer_was_lost_is_given_back(own_server: OwnServer, make: 
 
 
 def test_claim_that_arrives_late_is_refused(own_server: OwnServer, make: MakeStorage) -> None:
-    """It was given up, its jobs would be known to nobody while the worker lives."""
+    """The caller has given the claim up, so its jobs would stay running as long as the worker lives."""
     storage = make(own_server(Valkey))
     storage.dequeue()
     worker = storage.workers()[0]["id"]
     storage._may_hold_unknown = True
-    storage.dequeue()  # gives up every claim that may be on its way
+    storage.dequeue()  # invalidates every earlier claim that may still be on its way
     storage.enqueue_many([NewJob(type="t", id="a")])
     late = next(storage._numbers) - 2
     assert storage._server.call("claim", worker, late, 9, 10**6, 10**6, "", 1, 0) == [b""]
@@ -208,7 +208,7 @@ def test_claim_that_arrives_late_is_refused(own_server: OwnServer, make: MakeSto
     assert (found.id, found.attempts) == ("a", 1)
 
 
-def test_memory_that_is_full_stops_every_change_and_changes_nothing(own_server: OwnServer, make: MakeStorage) -> None:
+def test_full_memory_refuses_every_change(own_server: OwnServer, make: MakeStorage) -> None:
     server = own_server(Valkey)
     storage = make(server)
     storage.enqueue("held", "t", {}, priority=9)
@@ -256,7 +256,7 @@ def test_replica_takes_no_jobs_until_it_is_the_primary(own_server: OwnServer, ma
     assert found.id == "a"
 
 
-def test_server_that_is_starting_is_waited_for(own_server: OwnServer, make: MakeStorage) -> None:
+def test_worker_waits_for_a_server_that_is_starting(own_server: OwnServer, make: MakeStorage) -> None:
     server = own_server(Valkey, durable=True)
     storage = make(server)
     storage.enqueue_many([NewJob(type="t", id=f"{n:04}", data={"text": "x" * 1000}) for n in range(2000)])
@@ -280,7 +280,7 @@ def test_server_that_is_starting_is_waited_for(own_server: OwnServer, make: Make
     assert storage.counts()[JobStatus.PENDING] == 2000
 
 
-def test_server_that_is_not_there(own_server: OwnServer, make: MakeStorage) -> None:
+def test_missing_server(own_server: OwnServer, make: MakeStorage) -> None:
     gone = own_server(Valkey)
     gone.stop()
     storage = make(gone)
@@ -290,7 +290,7 @@ def test_server_that_is_not_there(own_server: OwnServer, make: MakeStorage) -> N
         assert password_of(gone) not in str(told.value)
 
 
-def test_password_that_is_wrong(own_server: OwnServer) -> None:
+def test_wrong_password(own_server: OwnServer) -> None:
     server = own_server(Valkey)
     for url in (f"redis://:wrongone@127.0.0.1:{server.port}", f"redis://127.0.0.1:{server.port}"):
         storage = RedisStorage(url)
@@ -310,7 +310,7 @@ def test_user_without_rights(own_server: OwnServer) -> None:
     storage.close()
 
 
-def test_key_of_someone_else(own_server: OwnServer, make: MakeStorage) -> None:
+def test_key_that_is_not_pgjobqs(own_server: OwnServer, make: MakeStorage) -> None:
     server = own_server(Valkey)
     with redis.Redis.from_url(server.url) as client:
         client.set("{pgjobq}:seq", "theirs")
@@ -321,7 +321,7 @@ def test_key_of_someone_else(own_server: OwnServer, make: MakeStorage) -> None:
         make(server).enqueue("a", "t", {})
 
 
-def test_connection_that_was_cut_is_made_anew(own_server: OwnServer, make: MakeStorage) -> None:
+def test_cut_connection_is_replaced(own_server: OwnServer, make: MakeStorage) -> None:
     server = own_server(Valkey)
     storage = make(server)
     storage.enqueue("a", "t", {})
@@ -354,14 +354,14 @@ def test_forked_child_is_a_worker_of_its_own(own_server: OwnServer, make: MakeSt
 
 
 def work(url: str, prefix: str, folder: str) -> None:
-    """A worker in a process of its own; writes each start down."""
+    """Run a worker in a child process. It writes each start to a file."""
     registry = Registry()
     log = os.open(Path(folder) / f"{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     @job(registry=registry)
     def note(job: Job) -> None:
         os.write(log, f"{job.id} {job.attempts}\n".encode())
-        time.sleep(0.02)  # so that it holds jobs for long enough to be caught with them, however quick the machine
+        time.sleep(0.02)  # so that the worker holds jobs when it is killed, however fast the machine is
 
     storage = RedisStorage(url, prefix=prefix, lease=3.0)
     Worker(storage, registry=registry, grace=5).run()
@@ -369,7 +369,7 @@ def work(url: str, prefix: str, folder: str) -> None:
 
 
 def kill_amid_work(storage: RedisStorage, pid: int) -> int:
-    """Kill the worker while it holds jobs; how many."""
+    """Kill the worker while it holds jobs. Return their number."""
 
     def held() -> int:
         return sum(row["running"] for row in storage.workers() if row["name"].endswith(f":{pid}"))
@@ -377,18 +377,18 @@ def kill_amid_work(storage: RedisStorage, pid: int) -> int:
     while True:
         os.kill(pid, signal.SIGSTOP)
         before = held()
-        time.sleep(0.05)  # a claim or settle that it had sent is carried out by now
+        time.sleep(0.05)  # the server has finished the worker's last call by now
         if (found := held()) and found == before:
             os.kill(pid, signal.SIGKILL)
             return found
         os.kill(pid, signal.SIGCONT)
         time.sleep(0.01)
-        assert storage.counts()[JobStatus.PENDING], "it was never seen to hold a job"
+        assert storage.counts()[JobStatus.PENDING], "the worker never held a job"
 
 
 @pytest.mark.parametrize("kind", [Valkey, Redis] if "PGJOBQ_STRESS_JOBS" in os.environ else [Valkey])
 def test_stress(own_server: OwnServer, make: MakeStorage, kind: type[Valkey], tmp_path: Path) -> None:
-    """Four worker processes, one of which is killed amid the work: no start is given out twice, no job is lost."""
+    """One of four worker processes is killed. No start is claimed twice, and no job is lost."""
     server = own_server(kind)
     prefix = f"stress-{secrets.token_hex(2)}"
     storage = make(server, prefix=prefix)

@@ -1,4 +1,4 @@
-"""Where RedisStorage connects: URLs, clients, and clusters."""
+"""Tests of how RedisStorage connects: URLs, clients and clusters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MakeStorage = Callable[..., RedisStorage]
 OwnServer = Callable[..., Server]
 
 
-# -- how it is told where to go --------------------------------------------------------------------
+# -- URLs, clients and settings --------------------------------------------------------------------
 
 
 def test_urls(make: MakeStorage, redis_url: str) -> None:
@@ -56,7 +56,7 @@ def test_unix_socket(own_server: OwnServer, make: MakeStorage) -> None:
 @pytest.mark.parametrize(
     "url", ["redis://:secret@localhost:port/0", "redis://:sec/ret@localhost:6379/0", "http://localhost", ""]
 )
-def test_url_that_is_none_is_refused_without_its_password(url: str) -> None:
+def test_invalid_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ConfigurationError, match="url: redis does not understand this URL") as refused:
         RedisStorage(url)
     assert "sec" not in str(refused.value)
@@ -76,12 +76,12 @@ def test_url_that_is_none_is_refused_without_its_password(url: str) -> None:
         ({"poll_interval": -1}, "poll_interval"),
     ],
 )
-def test_settings_that_are_none_are_refused(options: dict[str, Any], field: str) -> None:
+def test_invalid_settings_are_refused(options: dict[str, Any], field: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{field}: "):
         RedisStorage("redis://localhost", **options)
 
 
-def test_client_of_the_callers_is_used_and_not_closed(make: MakeStorage, redis_url: str) -> None:
+def test_callers_client_is_used_and_not_closed(make: MakeStorage, redis_url: str) -> None:
     retry = Retry(ConstantBackoff(0.01), 3)
     with redis.Redis.from_url(redis_url, decode_responses=True, retry=retry) as theirs:
         storage = make(theirs)
@@ -97,7 +97,7 @@ def test_client_of_the_callers_is_used_and_not_closed(make: MakeStorage, redis_u
         assert theirs.ping()
 
 
-def test_policy_that_throws_jobs_away_is_warned_of(
+def test_warning_about_an_eviction_policy(
     own_server: OwnServer, make: MakeStorage, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = own_server(partial(Valkey, "maxmemory 100mb", "maxmemory-policy allkeys-lru"))
@@ -113,7 +113,7 @@ def test_policy_that_throws_jobs_away_is_warned_of(
 
 @pytest.fixture
 def cluster(own_server: OwnServer) -> list[Any]:
-    """Two nodes, which have half of the slots each."""
+    """Start two nodes, each with half of the slots."""
     nodes = [own_server(partial(Valkey, "cluster-enabled yes")) for _ in range(2)]
     clients: list[Any] = [redis.Redis.from_url(node.url, decode_responses=True) for node in nodes]
     for node, low, high in zip(clients, (0, 8192), (8191, 16383), strict=True):
@@ -134,7 +134,7 @@ def slot_of(client: Any, prefix: str) -> int:
 
 
 def test_cluster(cluster: list[Any], make: MakeStorage, start: Callable[..., Worker], registry: Registry) -> None:
-    """Prefixes in slots of both nodes; and one that moves to the other node."""
+    """Use prefixes in slots of both nodes, and one whose slot moves to the other node."""
     (node, first), (_, second) = cluster
     done: list[str] = []
 
@@ -144,7 +144,7 @@ def test_cluster(cluster: list[Any], make: MakeStorage, start: Callable[..., Wor
 
     password = node.url.split(":")[2].split("@")[0]
     passwords = [server.url.split(":")[2].split("@")[0] for server, _ in cluster]
-    for client in (first, second):  # one password for all, as a cluster needs
+    for client in (first, second):  # all nodes of a cluster need the same password
         client.config_set("requirepass", password)
     assert passwords[0] == password
     start_at: Any = partial(ClusterNode, "127.0.0.1")
@@ -162,7 +162,7 @@ def test_cluster(cluster: list[Any], make: MakeStorage, start: Callable[..., Wor
         owner = second.cluster("myid")
         for client in (second, first):
             client.execute_command("CLUSTER", "SETSLOT", slot_of(first, moved), "NODE", owner)
-        storage = make(theirs, prefix=moved)  # whose client does not know yet
+        storage = make(theirs, prefix=moved)  # whose client does not know about the move yet
         storage.enqueue("a", "note", {})
         assert storage.counts()[JobStatus.PENDING] == 1
         plain = make(f"redis://:{password}@127.0.0.1:{node.port}", prefix=prefixes[1])

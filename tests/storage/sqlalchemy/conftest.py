@@ -1,4 +1,4 @@
-"""Databases of each kind for the tests, and storages on them."""
+"""Fixtures for the tests of SQLAlchemyStorage: databases of each kind, and storages on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EACH = ("sqlite", "mariadb", "postgresql")
 
 @pytest.fixture(params=EACH)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of each kind."""
+    """Return the URL of an empty database, one of each kind."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/jobs.db"
     elif request.param == "postgresql":
@@ -30,7 +30,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def make(url: str) -> Iterator[MakeStorage]:
-    """Makes storages on it, or on what is given instead; closed at the end."""
+    """Return a function that creates storages on this or another URL. They are closed at the end."""
     made: list[SQLAlchemyStorage] = []
 
     def make(target: Any = None, **options: Any) -> SQLAlchemyStorage:
@@ -44,13 +44,13 @@ def make(url: str) -> Iterator[MakeStorage]:
 
 @pytest.fixture
 def storage(make: MakeStorage) -> SQLAlchemyStorage:
-    """One such storage."""
+    """Return a storage on the database."""
     return make()
 
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Iterator[SQLAlchemyStorage]:
-    """A storage on a SQLite file."""
+    """Return a storage on a SQLite file."""
     storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/jobs.db")
     yield storage
     storage.close()
@@ -58,7 +58,7 @@ def sqlite(tmp_path: Path) -> Iterator[SQLAlchemyStorage]:
 
 @pytest.fixture
 def business(storage: SQLAlchemyStorage) -> Iterator[Engine]:
-    """An engine of the caller's own on the storage's database, with a table of business data."""
+    """Return the caller's engine on the storage's database, which has a table of business data."""
     engine = create_engine(storage.engine.url)
     with engine.begin() as conn:
         conn.execute(text("create table orders (id integer primary key)"))

@@ -1,4 +1,4 @@
-"""Connections of the caller's that lead elsewhere, and an Engine whose only connection the program shares."""
+"""Tests with a caller's connection to another database, and with an Engine that shares one connection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 @pytest.fixture(params=["sqlite", "sqlite in memory", "mariadb", "postgresql"])
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """Two databases of one kind."""
+    """Return the URLs of two databases of one kind."""
     if request.param.startswith("sqlite"):
         own = f"sqlite:///{tmp_path / 'own.db'}" if request.param == "sqlite" else "sqlite:///:memory:"
         yield own, f"sqlite:///{tmp_path / 'other.db'}"
@@ -39,7 +39,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, 
 
 
 def test_connection_to_another_database_is_refused(pair: tuple[str, str]) -> None:
-    """The jobs were made there, and no worker looked for them."""
+    """The jobs would be added to a database in which no worker looks for them."""
     with JobQueue(SQLAlchemyStorage(pair[0])) as queue:
         elsewhere = create_engine(pair[1])
         for _ in range(2):
@@ -74,9 +74,9 @@ def test_database_of_the_same_name_on_another_server_is_refused(empty_dsn: str) 
         elsewhere.dispose()
 
 
-# Not in memory, where each Engine has a database of its own.
+# Not in memory, because each Engine would have its own database.
 @pytest.mark.parametrize("pair", ["sqlite", "mariadb", "postgresql"], indirect=True)
-def test_another_engine_on_the_same_database_is_welcome(pair: tuple[str, str]) -> None:
+def test_another_engine_on_the_same_database_is_accepted(pair: tuple[str, str]) -> None:
     with JobQueue(SQLAlchemyStorage(pair[0])) as queue:
         same = create_engine(pair[0])
         for _ in range(2):
@@ -88,7 +88,7 @@ def test_another_engine_on_the_same_database_is_welcome(pair: tuple[str, str]) -
 
 @pytest.fixture
 def shared() -> Iterator[Engine]:
-    """A database in memory, with one connection for the program and the queue."""
+    """Return an Engine in memory whose only connection is shared by the program and the queue."""
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     with engine.begin() as conn:
         conn.execute(text("create table orders (n integer)"))
@@ -119,7 +119,7 @@ def test_program_and_queue_share_the_only_connection(shared: Engine, used: bool,
 
 
 def test_queue_does_not_end_the_programs_transaction(shared: Engine) -> None:
-    """It rolled back what the program had not committed."""
+    """The queue must not roll back the program's uncommitted changes."""
     queue = JobQueue(SQLAlchemyStorage(shared))
     queue.enqueue("t", job_id="first")
     with shared.begin() as conn:

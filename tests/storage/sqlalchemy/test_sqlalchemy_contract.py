@@ -1,4 +1,4 @@
-"""SQLAlchemyStorage keeps what every storage promises, on each database and by each way of claiming."""
+"""Runs the contract on SQLAlchemyStorage, with each database and each way of claiming."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MakeStorage = Callable[[], SQLAlchemyStorage]
 
 
 class SQLAlchemyContract(StorageContract):
-    """What the classes below share."""
+    """The settings that the classes below share."""
 
     storage_class = SQLAlchemyStorage
 
 
 class Briefly:
-    """For a second way to the same database: the model and the race, but shorter."""
+    """Fewer examples and jobs, for a class that tests the same database in another way."""
 
     jobs, examples, steps = 100, 8, 15
 
@@ -37,7 +37,7 @@ class TestSQLiteFile(SQLAlchemyContract):
 
 
 class TestSQLiteInMemory(SQLAlchemyContract):
-    """Two storages on one engine: each :memory: is another database."""
+    """The storages share one engine, because each engine on :memory: has its own database."""
 
     processes = False
 
@@ -54,7 +54,7 @@ class OneConnection(SQLAlchemyStorage):
 
 
 class TestSQLiteOneConnection(Briefly, SQLAlchemyContract):
-    """A connection that all threads share, as an engine of one's own may have it."""
+    """All threads share one connection, as they do with a StaticPool."""
 
     processes = False
 
@@ -66,7 +66,7 @@ class TestSQLiteOneConnection(Briefly, SQLAlchemyContract):
 
 
 class TestOptimistic(SQLAlchemyContract):
-    """By updates whose rows are counted."""
+    """Claims by updates and their row counts."""
 
     @pytest.fixture
     def make_storage(self, tmp_path: Path) -> MakeStorage:
@@ -74,7 +74,7 @@ class TestOptimistic(SQLAlchemyContract):
 
 
 class TestOptimisticReturning(Briefly, SQLAlchemyContract):
-    """By updates that return their rows."""
+    """Claims by updates that return their rows."""
 
     @pytest.fixture
     def make_storage(self, tmp_path: Path) -> MakeStorage:
@@ -89,13 +89,13 @@ class TestPostgreSQL(SQLAlchemyContract):
 
 @pytest.fixture
 def mariadb(mariadb_url: str) -> Iterator[str]:
-    """A database of the test's own."""
+    """Return the URL of a database for this test."""
     with mariadb_database(mariadb_url) as url:
         yield url
 
 
 class TestMariaDBAtReadCommitted(SQLAlchemyContract):
-    """As SQLAlchemyStorage works on a URL."""
+    """The isolation level that SQLAlchemyStorage sets if it gets a URL."""
 
     @pytest.fixture
     def make_storage(self, mariadb: str) -> MakeStorage:
@@ -103,7 +103,7 @@ class TestMariaDBAtReadCommitted(SQLAlchemyContract):
 
 
 class TestMariaDBAtRepeatableRead(Briefly, SQLAlchemyContract):
-    """As MySQL does unless told otherwise."""
+    """The default isolation level of MySQL."""
 
     @pytest.fixture
     def make_storage(self, mariadb: str) -> MakeStorage:

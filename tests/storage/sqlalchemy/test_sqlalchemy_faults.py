@@ -1,4 +1,4 @@
-"""SQLAlchemyStorage when things go wrong: servers that go away, answers that are lost, locks, full and read-only disks."""
+"""Tests of SQLAlchemyStorage with servers that are down, lost answers, locks and deadlocks."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 PATIENCE = 30.0  # seconds
 
 
-# -- a server that goes away -----------------------------------------------------------------------
+# -- servers that are down -------------------------------------------------------------------------
 
 
 @pytest.fixture
 def mariadb(own_server: Callable[..., Server]) -> Server:
-    """A server of the test's own, which keeps what it acknowledged."""
+    """Start a durable server for this test."""
     return own_server(MariaDB, durable=True)
 
 
 def unavailable(server: Server, call: Callable[[], Any]) -> None:
-    """The call says that this server does not answer, and not the password."""
+    """Check that the call raises an error which names the server, but not the password."""
     with pytest.raises(StorageUnavailable) as caught:
         call()
     assert f"127.0.0.1:{server.port}" in str(caught.value)
     assert str(make_url(server.url).password) not in str(caught.value)
 
 
-def test_server_that_is_killed_and_comes_back(mariadb: Server) -> None:
+def test_server_that_is_killed_and_restarted(mariadb: Server) -> None:
     with closing(SQLAlchemyStorage(mariadb.url, timeout=3.0)) as storage:
         storage.enqueue_many([NewJob(id=name, type="t") for name in "abc"])
         a = start(storage)
@@ -60,7 +60,7 @@ def test_server_that_is_killed_and_comes_back(mariadb: Server) -> None:
         assert [job.id for job in storage.dequeue_many(9)] == ["b", "c", "d"]
 
 
-def test_server_that_hangs_and_goes_on(mariadb: Server) -> None:
+def test_server_that_is_suspended_and_resumed(mariadb: Server) -> None:
     with closing(SQLAlchemyStorage(mariadb.url, timeout=1.0)) as storage:
         storage.enqueue_many([NewJob(id=name, type="t") for name in "ab"])
         start(storage)
@@ -77,7 +77,7 @@ def test_server_that_hangs_and_goes_on(mariadb: Server) -> None:
 
 
 @pytest.mark.parametrize("how", ["kill", "restart"])
-def test_worker_goes_on_when_the_server_is_back(mariadb: Server, how: str) -> None:
+def test_worker_continues_after_a_restart_of_the_server(mariadb: Server, how: str) -> None:
     registry = Registry()
     done: list[int] = []
 
@@ -93,7 +93,7 @@ def test_worker_goes_on_when_the_server_is_back(mariadb: Server, how: str) -> No
     if how == "kill":
         mariadb.kill()
         mariadb.start()
-    else:  # every connection that the pool holds is dead, and the first call finds out
+    else:  # all connections in the pool are dead, which the next call notices
         mariadb.halt()
         mariadb.start()
     other = SQLAlchemyStorage(mariadb.url)
@@ -113,7 +113,7 @@ def test_worker_goes_on_when_the_server_is_back(mariadb: Server, how: str) -> No
         ({"port": 1}, "does not answer"),
     ],
 )
-def test_server_that_does_not_let_in(mariadb_url: str, change: dict[str, Any], words: str) -> None:
+def test_refused_login(mariadb_url: str, change: dict[str, Any], words: str) -> None:
     url: URL = make_url(mariadb_url).set(**change)
     with closing(SQLAlchemyStorage(url, timeout=2.0)) as storage:
         for call in (storage.ping, lambda: storage.enqueue("a", "t", {})):
@@ -124,11 +124,11 @@ def test_server_that_does_not_let_in(mariadb_url: str, change: dict[str, Any], w
             assert "127.0.0.1" in str(caught.value)
 
 
-# -- answers that are lost -------------------------------------------------------------------------
+# -- lost answers ----------------------------------------------------------------------------------
 
 
 class Wire:
-    """Stands between a storage and its server; told so, it loses the answer to the next commit."""
+    """A proxy between a storage and its server that can lose the answer to the next commit."""
 
     def __init__(self, port: int) -> None:
         self._server, self.losing = port, threading.Event()
@@ -170,13 +170,13 @@ class Wire:
             return b""
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Stop accepting connections."""
         self._listener.close()
 
 
 @pytest.fixture(params=["mariadb", "postgresql"])
 def wired(request: pytest.FixtureRequest) -> Iterator[tuple[SQLAlchemyStorage, Wire]]:
-    """A storage, and the wire to its server."""
+    """Return a storage and the proxy in front of its server."""
 
     @contextmanager
     def url() -> Iterator[str]:
@@ -197,7 +197,7 @@ def wired(request: pytest.FixtureRequest) -> Iterator[tuple[SQLAlchemyStorage, W
 
 
 def losing(wire: Wire, call: Callable[[], Any]) -> None:
-    """The call is committed, and its answer is lost."""
+    """Make a call that commits, and lose its answer."""
     wire.losing.set()
     with pytest.raises(StorageUnavailable, match=r"during a commit|does not answer"):
         call()
@@ -207,7 +207,7 @@ def losing(wire: Wire, call: Callable[[], Any]) -> None:
 def test_lost_answer_to_an_enqueue(wired: tuple[SQLAlchemyStorage, Wire]) -> None:
     storage, wire = wired
     losing(wire, lambda: storage.enqueue("a", "t", {}))
-    assert [job.id for job in storage.list_jobs()] == ["a"]  # added once, and not tried again behind one's back
+    assert [job.id for job in storage.list_jobs()] == ["a"]  # added once; the storage did not retry
 
 
 def test_lost_answer_to_a_claim(wired: tuple[SQLAlchemyStorage, Wire]) -> None:
@@ -215,7 +215,7 @@ def test_lost_answer_to_a_claim(wired: tuple[SQLAlchemyStorage, Wire]) -> None:
     storage.enqueue_many([NewJob(id=name, type="t") for name in "abc"])
     a = start(storage)
     losing(wire, lambda: storage.dequeue_many(1))
-    assert status(storage, "b") == "running"  # for nobody knows whom
+    assert status(storage, "b") == "running"  # for an unknown caller
     assert [(job.id, job.attempts) for job in storage.dequeue_many(9)] == [("b", 1), ("c", 1)]
     assert storage.settle([Completed(a)]) == []
 
@@ -244,18 +244,18 @@ def test_lost_answer_to_a_handlers_transaction(wired: tuple[SQLAlchemyStorage, W
     assert storage.settle([Completed(a)]) == []
 
 
-# -- others in the way -----------------------------------------------------------------------------
+# -- locks and conflicts ---------------------------------------------------------------------------
 
 
 @pytest.fixture
 def database(mariadb_url: str) -> Iterator[str]:
-    """A database of MariaDB's, where one waits a second for a lock."""
+    """Return the URL of an empty MariaDB database."""
     with mariadb_database(mariadb_url) as url:
         yield url
 
 
 def impatient(url: str) -> SQLAlchemyStorage:
-    """A storage that waits a second for a lock."""
+    """Return a storage whose lock timeout is one second."""
     engine = create_engine(url, connect_args={"init_command": "set innodb_lock_wait_timeout = 1"})
     return SQLAlchemyStorage(engine)
 
@@ -269,7 +269,7 @@ def test_lock_that_is_held_for_long(database: str, monkeypatch: pytest.MonkeyPat
             conn.exec_driver_sql("select * from jobs where id = 'a' for update")
             with pytest.raises(StorageUnavailable, match="each attempt met a conflict"):
                 storage.settle([Completed(a)])
-            assert start(storage).id == "b"  # claims go round what is locked
+            assert start(storage).id == "b"  # a claim passes over locked rows
         assert storage.settle([Completed(a)]) == []
         storage.engine.dispose()
 
@@ -292,7 +292,7 @@ def test_lock_that_is_released_in_time(database: str) -> None:
 
 
 def test_deadlock(database: str) -> None:
-    """Another transaction has b and wants a; the settle has a and wants b; the smaller one is rolled back: the settle."""
+    """A transaction has locked b and waits for a, and settle has locked a and waits for b. MariaDB rolls settle back."""
     with closing(impatient(database)) as storage:
         storage.enqueue_many([NewJob(id=name, type="t") for name in ("a", "b", *map(str, range(200)))])
         held = storage.dequeue_many(2)
@@ -304,7 +304,7 @@ def test_deadlock(database: str) -> None:
             thread.start()
             until(
                 lambda: waiting_for_locks(storage) == 1, pause=0.2, seconds=PATIENCE
-            )  # a view that is renewed every 0.1 s
+            )  # InnoDB refreshes this view every 0.1 s
             conn.exec_driver_sql("update jobs set updated_at = now() where id = 'a'")
             conn.rollback()
         thread.join()
@@ -315,7 +315,7 @@ def test_deadlock(database: str) -> None:
 
 
 def seen_errors(storage: SQLAlchemyStorage) -> list[int]:
-    """MySQL's numbers of the errors from now on."""
+    """Return a list to which MySQL's number of each later error is added."""
     seen: list[int] = []
 
     @event.listens_for(storage.engine, "handle_error")
@@ -326,7 +326,7 @@ def seen_errors(storage: SQLAlchemyStorage) -> list[int]:
 
 
 def waiting_for_locks(storage: SQLAlchemyStorage) -> int:
-    """Transactions of this database that wait for a lock."""
+    """Return how many transactions of this database wait for a lock."""
     with storage.engine.connect() as conn:
         query = (
             "select count(*) from information_schema.innodb_trx join information_schema.processlist"
@@ -337,7 +337,7 @@ def waiting_for_locks(storage: SQLAlchemyStorage) -> int:
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "READ COMMITTED"])
 def test_enqueue_while_a_claim_is_open(database: str, level: str) -> None:
-    """At READ COMMITTED nobody waits; at REPEATABLE READ an enqueue may, and comes through when the claim ends."""
+    """At READ COMMITTED the enqueue does not wait. At REPEATABLE READ it may wait until the claim ends."""
     storage = SQLAlchemyStorage(create_engine(database, isolation_level=level))
     storage.enqueue_many([NewJob(id=name, type="t") for name in "ab"])
     other = SQLAlchemyStorage(database)
@@ -374,7 +374,7 @@ def test_pool_without_a_free_connection(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_value_that_the_server_does_not_take(database: str) -> None:
+def test_value_that_the_server_refuses(database: str) -> None:
     with closing(SQLAlchemyStorage(database)) as storage:
         storage.ping()
         for size in (17_000_000, 40_000_000):

@@ -1,4 +1,4 @@
-"""SQLAlchemyStorage on SQLite's files: locked, read-only, missing, damaged, and on a full disk."""
+"""Tests of SQLAlchemyStorage with SQLite files that are locked, read-only, missing or damaged, or on a full disk."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_locked_before_the_first_use(tmp_path: Path) -> None:
 
 
 def test_transaction_that_enqueues_without_its_connection(tmp_path: Path) -> None:
-    """It would wait for itself; it is told, and rolled back."""
+    """The enqueue would wait for its own transaction, so it is refused and rolled back."""
     with closing(SQLAlchemyStorage(f"sqlite:///{tmp_path}/jobs.db", timeout=0.2)) as storage:
         storage.enqueue("a", "t", {})
         a = start(storage)
@@ -82,14 +82,14 @@ def test_read_only_file(tmp_path: Path) -> None:
         assert [(job.id, str(job.status)) for job in storage.list_jobs()] == [("a", "pending")]
 
 
-def test_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_folder(tmp_path: Path) -> None:
     storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/nowhere/jobs.db")
     with pytest.raises(StorageUnavailable, match=r"nowhere/jobs\.db cannot be opened; check that its folder exists"):
         storage.enqueue("a", "t", {})
     storage.close()
 
 
-def test_file_that_is_no_database(tmp_path: Path) -> None:
+def test_file_that_is_not_a_database(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     path.write_bytes(b"precious" * 1000)
     storage = SQLAlchemyStorage(f"sqlite:///{path}")
@@ -101,7 +101,7 @@ def test_file_that_is_no_database(tmp_path: Path) -> None:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[bool]:
-    """The folder is a file system of half a megabyte, for root; whether it is."""
+    """If we are root, mount a file system of half a megabyte on the folder. Yield whether it is mounted."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
         yield False
@@ -115,7 +115,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
 def test_full_disk(tmp_path: Path) -> None:
     with small_disk(tmp_path) as is_small:
         storage = SQLAlchemyStorage(f"sqlite:///{tmp_path}/jobs.db")
-        if not is_small:  # the limit that SQLite itself has tells the same
+        if not is_small:  # SQLite's own limit has the same effect
 
             @event.listens_for(storage.engine, "connect")
             def limit(connection: Any, _record: Any) -> None:
@@ -125,7 +125,7 @@ def test_full_disk(tmp_path: Path) -> None:
 
 
 def fill_disk(storage: SQLAlchemyStorage) -> None:
-    """Fill it: a batch that has no room is not there, and every other is."""
+    """Fill the disk, and check that each batch is stored completely or not at all."""
     storage.enqueue("first", "t", {})
     added: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Claims read what they claim: never the backlog, finished jobs, or a million jobs of the future."""
+"""Tests that a claim reads only the jobs that it claims, not the backlog, finished jobs or a million future jobs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, text
 
 from pgjobq.storage.sqlalchemy_storage import JobRecord, SQLAlchemyStorage
 
-# Finished, of the future at a high priority, of another queue, and due ones at the end.
+# Finished jobs, future jobs of a high priority, jobs of another queue, and finally due jobs.
 FINISHED, FUTURE, OTHER, DUE = 20_000, 20_000, 10_000, 10_000
 NOW = datetime.now(UTC)
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """The rows of a large table."""
+    """Return the rows of a large table."""
     past, future = NOW - timedelta(days=1), NOW + timedelta(days=1)
     kinds = [
         ("done", FINISHED, "completed", "default", 5, past),
@@ -44,7 +44,7 @@ def rows() -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module", params=["sqlite", "mariadb", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database with a large table."""
+    """Return the URL of a database with a large table."""
     if request.param == "sqlite":
         yield from filled(f"sqlite:///{tmp_path_factory.mktemp('plans')}/jobs.db")
     elif request.param == "postgresql":
@@ -56,7 +56,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def plans_dsn(pg_server: Any) -> Iterator[str]:
-    """A PostgreSQL database of this module's own."""
+    """Return the URL of a PostgreSQL database for this module."""
     name = f"plans_{secrets.token_hex(6)}"
     password = f":{pg_server.password}" if pg_server.password else ""
     server = f"postgresql://{pg_server.user}{password}@{pg_server.host}:{pg_server.port}"
@@ -73,7 +73,7 @@ def plans_dsn(pg_server: Any) -> Iterator[str]:
 
 
 def filled(url: str) -> Iterator[str]:
-    """The URL, once its table is large."""
+    """Fill the table, and return the URL."""
     storage = SQLAlchemyStorage(url)
     storage.ping()
     with storage.engine.begin() as conn:
@@ -84,7 +84,7 @@ def filled(url: str) -> Iterator[str]:
 
 @pytest.fixture(params=["never analysed", "analysed"])
 def storage(url: str, request: pytest.FixtureRequest) -> Iterator[SQLAlchemyStorage]:
-    """A storage on it, before and after the database has taken statistics."""
+    """Return a storage on the database, before and after the database has collected statistics."""
     storage = SQLAlchemyStorage(url)
     if request.param == "analysed":
         with storage.engine.begin() as conn:
@@ -95,13 +95,13 @@ def storage(url: str, request: pytest.FixtureRequest) -> Iterator[SQLAlchemyStor
 
 
 def explained(storage: SQLAlchemyStorage, queues: list[str] | None, limit: int) -> list[str]:
-    """The plans of the statements of a claim, as their databases describe them."""
+    """Return the plans of the statements of a claim, in the form of their database."""
     plans: list[str] = []
 
     def explain(conn: Connection, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
         if not statement.startswith("EXPLAIN") and "jobs" in statement and statement.startswith(("SELECT", "UPDATE")):
             how = {"sqlite": "EXPLAIN QUERY PLAN ", "mysql": "EXPLAIN FORMAT=JSON ", "postgresql": "EXPLAIN (ANALYZE) "}
-            # An UPDATE that is analysed is run, and rolled back with all the rest.
+            # EXPLAIN ANALYZE runs the UPDATE. It is rolled back with the rest of the transaction.
             prefix = how[conn.dialect.name].replace("(ANALYZE)", "" if statement.startswith("UPDATE") else "(ANALYZE)")
             found = conn.exec_driver_sql(prefix + statement, parameters).all()
             plans.append("\n".join(str(row[-1]) for row in found))
@@ -130,14 +130,14 @@ def test_plans_of_a_claim(storage: SQLAlchemyStorage, queues: list[str] | None, 
 
 
 def check_sqlite(plan: str) -> None:
-    """An index at each step, and no sorting."""
+    """Check that each step uses an index, and that nothing is sorted."""
     for line in plan.splitlines():
         assert not line.startswith("SCAN jobs"), plan
         assert "USE TEMP B-TREE" not in line, plan
 
 
 def check_mysql(plan: str) -> None:
-    """A range or an equality of an index, no sorting."""
+    """Check that each table is read by an index range or equality, and that nothing is sorted."""
 
     def tables(node: Any) -> Iterator[dict[str, Any]]:
         if isinstance(node, dict):
@@ -155,7 +155,7 @@ def check_mysql(plan: str) -> None:
 
 
 def check_postgresql(plan: str) -> None:
-    """No sequential scan, no sorting, and nothing read to be thrown away."""
+    """Check that there is no sequential scan and no sort, and that no row is read and filtered out."""
     assert "Seq Scan" not in plan, plan
     assert "Sort" not in plan, plan
     for line in plan.splitlines():
@@ -165,10 +165,12 @@ def check_postgresql(plan: str) -> None:
 
 @pytest.mark.parametrize("queues", [None, ["default"]], ids=str)
 def test_claim_reads_only_what_it_claims(storage: SQLAlchemyStorage, queues: list[str] | None) -> None:
-    """Ten jobs cost a few dozen reads, and as many steps of SQLite's machine as they need."""
+    """A claim of ten jobs reads a few dozen rows, or takes as many steps of SQLite's machine as ten jobs need."""
     if storage.engine.dialect.name == "postgresql":
-        return  # its plans tell
-    storage.release(storage.dequeue_many(1, queues)[0].id)  # statements are made, the worker is registered
+        return  # test_plans_of_a_claim covers PostgreSQL
+    storage.release(
+        storage.dequeue_many(1, queues)[0].id
+    )  # so that the worker is registered and the statements are compiled
     before = work_done(storage)
     jobs = storage.dequeue_many(10, queues)
     most = 20_000 if storage.engine.dialect.name == "sqlite" else 200
@@ -181,7 +183,7 @@ steps: dict[Engine, list[int]] = {}
 
 
 def work_done(storage: SQLAlchemyStorage) -> int:
-    """How much the database has read so far: rows, or hundreds of steps of SQLite's machine."""
+    """Return how much the database has read so far: rows, or hundreds of steps of SQLite's machine."""
     engine = storage.engine
     with engine.connect() as conn:
         if conn.dialect.name == "mysql":

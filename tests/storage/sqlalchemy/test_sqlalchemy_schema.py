@@ -1,4 +1,4 @@
-"""The tables of SQLAlchemyStorage: as documented, made once, never over somebody else's, and brought up to date."""
+"""Tests of the tables of SQLAlchemyStorage: their documentation, creation and upgrade."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INDEXES = {
     "idx_execute_at": ["execute_at"],
     "idx_created_at": ["created_at"],
 }
-# The table that DBJobQ makes, and the index that its users are told to add.
+# The table that DBJobQ creates, and the index that its documentation recommends.
 DBJOBQ = """
 create table jobs (
     id varchar(255) primary key,
@@ -55,7 +55,7 @@ insert into jobs values ('due', 't', '{}', 'pending', null, 0, 3, 9, '2026-07-01
 
 @pytest.fixture
 def engine(url: str) -> Iterator[Engine]:
-    """An engine on it."""
+    """Return an engine on the database."""
     engine = create_engine(driven(url))
     yield engine
     engine.dispose()
@@ -63,21 +63,21 @@ def engine(url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def storage(url: str) -> Iterator[SQLAlchemyStorage]:
-    """A storage on it."""
+    """Return a storage on the database."""
     storage = SQLAlchemyStorage(url)
     yield storage
     storage.close()
 
 
 def run(engine: Engine, script: str) -> None:
-    """Run statements that semicolons part."""
+    """Run statements that are separated by semicolons."""
     with engine.begin() as conn:
         for statement in script.split(";"):
             conn.exec_driver_sql(statement)
 
 
 def described(engine: Engine) -> dict[str, object]:
-    """All tables, with their columns and indexes."""
+    """Return all tables, with their columns and indexes."""
     inspector = inspect(engine)
     return {
         table: (
@@ -101,7 +101,7 @@ def test_tables_and_indexes_are_as_documented(storage: SQLAlchemyStorage, engine
     assert set(inspector.get_table_names()) == {"jobs", "job_workers"}
 
 
-def test_tables_are_made_by_processes_at_once(url: str, engine: Engine) -> None:
+def test_concurrent_processes_create_the_tables(url: str, engine: Engine) -> None:
     program = (
         "import sys; from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage;"
         "s = SQLAlchemyStorage(sys.argv[1]); print(flush=True); sys.stdin.readline();"
@@ -129,7 +129,7 @@ def test_tables_are_made_by_processes_at_once(url: str, engine: Engine) -> None:
     assert {one["name"] for one in inspect(engine).get_indexes("jobs")} == set(INDEXES)
 
 
-def test_missing_index_is_made_again(storage: SQLAlchemyStorage, engine: Engine) -> None:
+def test_missing_index_is_created_again(storage: SQLAlchemyStorage, engine: Engine) -> None:
     storage.ping()
     run(engine, f"drop index idx_created_at {'on jobs' if engine.dialect.name == 'mysql' else ''}")
     other = SQLAlchemyStorage(storage.engine)
@@ -148,7 +148,7 @@ def test_missing_index_is_made_again(storage: SQLAlchemyStorage, engine: Engine)
         ("job_workers", "create table job_workers (id integer)", "name, started_at, lease_until"),
     ],
 )
-def test_tables_of_somebody_else_are_left_alone(
+def test_tables_of_another_program_are_refused(
     storage: SQLAlchemyStorage, engine: Engine, table: str, script: str, missing: str
 ) -> None:
     run(engine, script)
@@ -163,7 +163,7 @@ def test_tables_of_somebody_else_are_left_alone(
         assert described(engine) == before
 
 
-def test_older_table_is_refused_until_it_is_brought_up_to_date(storage: SQLAlchemyStorage, engine: Engine) -> None:
+def test_older_table_is_refused_until_it_is_upgraded(storage: SQLAlchemyStorage, engine: Engine) -> None:
     run(engine, DBJOBQ.format(null="null"))
     run(engine, ROWS)
     before = described(engine)
@@ -187,7 +187,7 @@ def test_older_table_is_refused_until_it_is_brought_up_to_date(storage: SQLAlche
     assert jobs["done"].finished_at == datetime(2026, 7, 1, 12, 0, 5, tzinfo=UTC)
     assert (jobs["bad"].error, jobs["bad"].failed_at) == ("oops", datetime(2026, 7, 1, 12, 0, 6, tzinfo=UTC))
     assert (jobs["wait"].priority, jobs["wait"].max_retries, jobs["wait"].attempts) == (5, 3, 0)
-    # What ran there runs nowhere now.
+    # The jobs that were running have no worker any more.
     assert storage.rescue() == 1
     assert [job.id for job in storage.dequeue_many(9)] == ["due", "ran", "wait"]
     storage.enqueue("x" * 255, "t", {"x": "\U0001f600" * 50_000})
@@ -209,6 +209,6 @@ def test_local_times_of_an_older_table(storage: SQLAlchemyStorage, engine: Engin
     assert datetime.now(UTC) - storage.get_job("done").updated_at > timedelta(0)  # type: ignore[union-attr]
 
 
-def test_upgrade_of_an_empty_database_makes_the_tables(storage: SQLAlchemyStorage) -> None:
+def test_upgrade_of_an_empty_database_creates_the_tables(storage: SQLAlchemyStorage) -> None:
     assert not storage.upgrade()
     assert storage.list_jobs() == []

@@ -1,4 +1,4 @@
-"""SQLAlchemyStorage beyond the contract: engines, sessions, transactions of the caller's, times, rows by hand."""
+"""Tests of what only SQLAlchemyStorage does: engines, SQLite, times, and manually inserted rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from pgjobq import Job, NewJob, Registry, Worker, job
 from pgjobq.errors import (
     ConfigurationError,
     DuplicateJob,
-    InvalidJob,
 )
 from pgjobq.models import JobStatus
 from pgjobq.storage.base import Completed, Failed, Outcome, Released, Retried
@@ -33,7 +32,7 @@ MakeStorage = Callable[..., SQLAlchemyStorage]
 
 
 def statements(engine: Engine) -> list[str]:
-    """The statements that the engine runs from now on."""
+    """Return a list to which each later statement of the engine is added."""
     seen: list[str] = []
 
     @event.listens_for(engine, "before_cursor_execute")
@@ -46,7 +45,7 @@ def statements(engine: Engine) -> list[str]:
 # -- engines ---------------------------------------------------------------------------------------
 
 
-def test_engine_of_ones_own_with_a_pool(url: str) -> None:
+def test_callers_engine_with_a_pool(url: str) -> None:
     engine = create_engine(
         driven(url),
         poolclass=QueuePool,
@@ -60,11 +59,11 @@ def test_engine_of_ones_own_with_a_pool(url: str) -> None:
     storage.enqueue("a", "t", {})
     assert storage.dequeue().id == "a"  # type: ignore[union-attr]
     storage.close()
-    assert engine.pool.checkedin() >= 1  # type: ignore[attr-defined]  # a QueuePool; the engine is still its owner's
+    assert engine.pool.checkedin() >= 1  # type: ignore[attr-defined]  # a QueuePool; the storage has not disposed the engine
     engine.dispose()
 
 
-def test_engine_that_connects_anew_each_time(url: str) -> None:
+def test_engine_without_a_pool(url: str) -> None:
     storage = SQLAlchemyStorage(create_engine(driven(url), poolclass=NullPool, echo=False))
     storage.enqueue("a", "t", {})
     job = storage.dequeue()
@@ -96,14 +95,14 @@ def test_engine_at_any_isolation_level(url: str, level: str) -> None:
         (lambda: None, "is not supported"),
     ],
 )
-def test_engine_that_will_not_do(engine: Callable[[], Any], words: str) -> None:
+def test_unsuitable_engine_is_refused(engine: Callable[[], Any], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         SQLAlchemyStorage(engine())
 
 
-def test_engine_that_commits_by_itself(url: str) -> None:
+def test_engine_in_autocommit(url: str) -> None:
     storage = at_isolation(url, "AUTOCOMMIT")
-    if url.startswith("sqlite"):  # transactions begin by a statement all the same
+    if url.startswith("sqlite"):  # on SQLite, the storage begins its transactions explicitly
         storage.enqueue("a", "t", {})
         assert storage.dequeue().id == "a"  # type: ignore[union-attr]
         storage.leave()
@@ -114,19 +113,19 @@ def test_engine_that_commits_by_itself(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["no url", "sqlite//x", "nothing://x/y", "mysql+pymysql://u:se/cret@:x/y"])
-def test_url_that_is_none(url: str) -> None:
+def test_invalid_url(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^url: ") as caught:
         SQLAlchemyStorage(url)
     assert "cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["lease", "poll_interval", "timeout"])
-def test_options_that_will_not_do(name: str) -> None:
+def test_invalid_options(name: str) -> None:
     with pytest.raises(ConfigurationError, match=name):
         SQLAlchemyStorage("sqlite://", **{name: 0})
 
 
-def test_plain_postgresql_is_for_psycopg_3(empty_dsn: str) -> None:
+def test_postgresql_url_without_a_driver_uses_psycopg_3(empty_dsn: str) -> None:
     url = postgres_url(empty_dsn)
     assert url.startswith("postgresql://")
     storage = SQLAlchemyStorage(url)
@@ -139,10 +138,10 @@ def test_plain_postgresql_is_for_psycopg_3(empty_dsn: str) -> None:
 
 
 @pytest.mark.parametrize("version", [None, (3, 35)], ids=["shared", "file"])
-def test_memory_is_one_database_for_all_threads(
+def test_all_threads_share_the_database_in_memory(
     version: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if version:  # as an older SQLite would have it
+    if version:  # simulate an older SQLite
         monkeypatch.setattr(sqlite_files, "_SHARED_MEMORY", (99,))
     storage = SQLAlchemyStorage("sqlite:///:memory:")
     thread = threading.Thread(target=storage.enqueue, args=("a", "t", {}))
@@ -163,7 +162,7 @@ def test_sqlite_file_is_in_wal_mode(sqlite: SQLAlchemyStorage, tmp_path: Path) -
     conn.close()
 
 
-def test_sqlite_worker_that_finds_nothing_takes_no_lock(sqlite: SQLAlchemyStorage) -> None:
+def test_sqlite_claim_that_finds_no_job_takes_no_lock(sqlite: SQLAlchemyStorage) -> None:
     sqlite.dequeue()
     seen = statements(sqlite.engine)
     assert sqlite.dequeue() is None
@@ -195,8 +194,8 @@ def test_servers_lock_rows_and_skip_locked_ones(kind: str, request: pytest.Fixtu
     storage.close()
 
 
-def test_engine_that_begins_by_itself(tmp_path: Path) -> None:
-    """The recipe of SQLAlchemy's documentation for real transactions on SQLite."""
+def test_engine_that_begins_transactions_in_an_event(tmp_path: Path) -> None:
+    """SQLAlchemy's documentation recommends this for correct transactions on SQLite."""
     engine = create_engine(f"sqlite:///{tmp_path}/jobs.db")
 
     @event.listens_for(engine, "connect")
@@ -220,7 +219,7 @@ def test_engine_that_begins_by_itself(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_forked_child_has_connections_of_its_own(storage: SQLAlchemyStorage) -> None:
+def test_forked_child_opens_its_own_connections(storage: SQLAlchemyStorage) -> None:
     storage.enqueue_many([NewJob(id=name, type="t") for name in ("parent", "child", "left")])
     assert storage.dequeue().id == "parent"  # type: ignore[union-attr]
     child = os.fork()
@@ -235,17 +234,17 @@ def test_forked_child_has_connections_of_its_own(storage: SQLAlchemyStorage) -> 
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
-    storage.complete("parent")  # by the connection that the child has left alone
+    storage.complete("parent")  # on the connection that the child must not have closed
     assert {job.id for job in storage.list_jobs("completed")} == {"parent", "child"}
     storage.leave()
 
 
-# -- order, times, rows by hand --------------------------------------------------------------------
+# -- order, times, inserted rows -------------------------------------------------------------------
 
 
 def test_jobs_of_one_batch_and_one_due_time_keep_their_order(storage: SQLAlchemyStorage) -> None:
     due = datetime(2020, 1, 1, tzinfo=UTC)
-    names = [f"{n:03}" for n in reversed(range(300))]  # ids that sort the other way
+    names = [f"{n:03}" for n in reversed(range(300))]  # so that the order of the ids is reversed
     storage.enqueue_many([NewJob(id=name, type="t", execute_at=due) for name in names])
     storage.enqueue("at once", "t", {})
     assert [job.id for job in storage.dequeue_many(400)] == [*names, "at once"]
@@ -303,7 +302,7 @@ def test_ids_differ_by_case_and_trailing_space(storage: SQLAlchemyStorage) -> No
     assert len(storage.list_jobs()) == len(names)
 
 
-def test_row_inserted_by_hand_is_claimed(storage: SQLAlchemyStorage) -> None:
+def test_manually_inserted_row_is_claimed(storage: SQLAlchemyStorage) -> None:
     storage.ping()
     with storage.engine.begin() as conn:
         conn.execute(text("insert into jobs (id, type, data, status) values ('hand', 't', '{\"x\": 1}', 'pending')"))
@@ -311,7 +310,7 @@ def test_row_inserted_by_hand_is_claimed(storage: SQLAlchemyStorage) -> None:
     assert job is not None
     assert (job.id, job.data, job.queue, job.priority, job.max_retries) == ("hand", {"x": 1}, "default", 5, 3)
     assert job.execute_at is None
-    assert abs(datetime.now(UTC) - job.created_at) < timedelta(seconds=5)  # in UTC, whatever the session's zone
+    assert abs(datetime.now(UTC) - job.created_at) < timedelta(seconds=5)  # in UTC, whatever the session's time zone is
     storage.complete("hand")
     storage.leave()
 
@@ -328,7 +327,7 @@ def test_row_without_a_due_time_falls_due_at_the_next_maintenance(storage: SQLAl
 
 
 @pytest.mark.parametrize("data", ["[1]", "{", "null"])
-def test_row_with_data_that_is_no_object_does_not_stop_the_queue(sqlite: SQLAlchemyStorage, data: str) -> None:
+def test_row_with_invalid_data_does_not_block_the_queue(sqlite: SQLAlchemyStorage, data: str) -> None:
     sqlite.ping()
     with sqlite.engine.begin() as conn:
         conn.execute(
@@ -363,7 +362,7 @@ def test_outcomes_of_all_kinds_in_one_call(storage: SQLAlchemyStorage) -> None:
         Completed(jobs["g"]),
         Completed(jobs["h"]),
     ]
-    for _ in range(2):  # the answer to the first call may have been lost
+    for _ in range(2):  # the caller repeats the call if its answer was lost
         assert storage.settle(outcomes) == [Completed(jobs["h"])]
         found = {job.id: job for job in storage.list_jobs()}
         assert {name: (str(job.status), job.attempts) for name, job in found.items()} == {
@@ -394,20 +393,6 @@ def test_large_batches(storage: SQLAlchemyStorage) -> None:
     storage.leave()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "field"),
-    [
-        ({"older_than": timedelta(seconds=-1)}, "older_than"),
-        ({"older_than": timedelta(0), "statuses": ["pending"]}, "statuses"),
-        ({"older_than": timedelta(0), "statuses": ["done"]}, "status"),
-        ({"older_than": timedelta(0), "batch": 0}, "batch"),
-    ],
-)
-def test_prune_refuses_what_makes_no_sense(sqlite: SQLAlchemyStorage, arguments: dict[str, Any], field: str) -> None:
-    with pytest.raises(InvalidJob, match=field):
-        sqlite.prune(**arguments)
-
-
 def test_stats_and_workers(storage: SQLAlchemyStorage) -> None:
     storage.enqueue_many([NewJob(id=name, type="t", queue="q") for name in "abc"])
     storage.enqueue("later", "t", {}, execute_at=datetime.now(UTC) + timedelta(hours=1))
@@ -427,7 +412,7 @@ def test_stats_and_workers(storage: SQLAlchemyStorage) -> None:
     assert storage.workers() == []
 
 
-def test_export_keeps_jobs_of_one_moment_together(storage: SQLAlchemyStorage) -> None:
+def test_export_of_jobs_with_equal_times(storage: SQLAlchemyStorage) -> None:
     moment = datetime(2024, 1, 1, tzinfo=UTC)
     jobs = [Job(id=f"{n:02}", type="t", created_at=moment + timedelta(seconds=n // 7)) for n in range(30)]
     assert storage.import_jobs(jobs[::-1]) == 30
@@ -460,7 +445,7 @@ def test_a_worker_stopped_beyond_its_lease_claims_under_a_new_name(make: MakeSto
     stopped.enqueue_many([NewJob(id=name, type="t") for name in "ab"])
     first = stopped.dequeue()
     assert first is not None
-    stopped._stop_keeper()  # nothing of it runs for longer than the lease
+    stopped._stop_keeper()  # no thread of the storage renews the lease
     until(other.rescue)
     second = stopped.dequeue()
     assert second is not None
@@ -470,10 +455,8 @@ def test_a_worker_stopped_beyond_its_lease_claims_under_a_new_name(make: MakeSto
     stopped.leave()
 
 
-def test_a_database_without_skip_locked_is_claimed_by_counting(
-    mariadb_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As MySQL 5.7 and MariaDB 10.5 are."""
+def test_claims_without_skip_locked_count_updated_rows(mariadb_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MySQL 5.7 and MariaDB 10.5 do not have SKIP LOCKED."""
     monkeypatch.setattr(engines, "_skips_locked", lambda _dialect: False)
     with mariadb_database(mariadb_url) as url:
         a, b = SQLAlchemyStorage(url), SQLAlchemyStorage(url)

@@ -1,6 +1,6 @@
-"""Worker processes that compete for jobs while more are enqueued, and one of them is killed in the middle.
+"""Several worker processes compete for jobs while more jobs are enqueued, and one of them is killed.
 
-PGJOBQ_STRESS_JOBS: how many jobs; 1,000 unless given.
+The environment variable PGJOBQ_STRESS_JOBS sets the number of jobs, which is 1,000 by default.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KILLED_AT = JOBS // 20  # starts
 PROCESSES, LEASE = 4, 5.0  # seconds
 PATIENCE = 60 + JOBS / 50  # seconds
 
-# Each start is a line, written before anything else happens. At so many the worker is killed, with jobs in hand.
+# The worker first writes a line for each start. After KILLED_AT starts it kills itself while it holds jobs.
 WORKER = """
 import itertools, os, signal, sys
 from pgjobq import Worker, Registry, job
@@ -45,20 +45,20 @@ Worker(storage, registry=registry, concurrency=4).run()
 
 
 def starts(path: Path) -> list[tuple[str, int]]:
-    """The starts that a worker has written."""
+    """Return the starts that a worker has written."""
     if not path.exists():
         return []
     return [(name, int(attempts)) for name, attempts in map(str.split, path.read_text().splitlines())]
 
 
 def start_worker(url: str, log: Path, killed_at: int) -> subprocess.Popen[str]:
-    """A worker in a process of its own."""
+    """Start a worker in a child process."""
     command = [sys.executable, "-c", WORKER, url, str(log), str(LEASE), str(killed_at)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
-def test_no_job_twice_and_none_lost_though_a_worker_is_killed(url: str, tmp_path: Path) -> None:
+def test_no_job_is_lost_or_run_twice_when_a_worker_is_killed(url: str, tmp_path: Path) -> None:
     storage = SQLAlchemyStorage(url)
     names = [f"{n:06}" for n in range(JOBS)]
     new = [NewJob(id=name, type="t", priority=n % 3) for n, name in enumerate(names)]
@@ -68,7 +68,7 @@ def test_no_job_twice_and_none_lost_though_a_worker_is_killed(url: str, tmp_path
     deadline = time.monotonic() + PATIENCE
     workers = [start_worker(url, logs[0], KILLED_AT)]
     try:
-        while not starts(logs[0]):  # the one to be killed gets its share
+        while not starts(logs[0]):  # until the worker to be killed has jobs
             assert time.monotonic() < deadline
             time.sleep(0.01)
         workers += [start_worker(url, log, 0) for log in logs[1:]]
@@ -84,18 +84,18 @@ def test_no_job_twice_and_none_lost_though_a_worker_is_killed(url: str, tmp_path
     assert workers[0].returncode == -9, errors
     assert [worker.returncode for worker in workers[1:]] == [0] * (PROCESSES - 1), errors
     check([starts(log) for log in logs], names)
-    assert storage.workers() == []  # those that live have left, and the killed one was found dead
+    assert storage.workers() == []  # the live workers have left, and the killed one was rescued
     storage.close()
 
 
 def check(found: list[list[tuple[str, int]]], names: list[str]) -> None:
-    """The first list is of the worker that was killed."""
+    """Check the starts of all workers. The first list is that of the killed worker."""
     killed, others = set(found[0]), [start for part in found[1:] for start in part]
     counted = Counter([*found[0], *others])
     assert [start for start, times in counted.items() if times > 1] == []
     assert {name for name, _ in counted} == set(names)
     again = {name for name, attempts in others if attempts > 1}
-    # Started again were only jobs that the killed worker held: it had started them, or was about to.
+    # Only jobs that the killed worker held were started again. It had started them, or was about to.
     assert again & {name for name, attempts in others if attempts == 1} == set()
     assert max(attempts for _, attempts in counted) <= 2
     print(f"{len(counted)} starts of {len(names)} jobs; {len(again)} again, {len(killed)} by the killed worker")

@@ -1,4 +1,4 @@
-"""SQLAlchemyStorage in sessions, and in transactions of the caller's and the handler's."""
+"""Tests of SQLAlchemyStorage in sessions, and in transactions of the caller and of the handler."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from pgjobq.storage.sqlalchemy_storage import JobRecord, SQLAlchemyStorage
 
 
 def test_clean_up_with_a_session(storage: SQLAlchemyStorage) -> None:
-    """The clean-up that people write: with a naive time, which is a local one."""
+    """A typical clean-up uses a naive time, which is a local time."""
     storage.enqueue_many([NewJob(id=name, type="t") for name in ("old", "new", "open")])
     done = storage.dequeue_many(2)
     storage.complete_many(done)
-    record = storage.session.get(JobRecord, "old")  # in the session already when it is deleted
+    record = storage.session.get(JobRecord, "old")  # so that the session holds the record when it is deleted
     assert record is not None
     assert record.updated_at.tzinfo is UTC
     record.updated_at -= timedelta(days=31)
     storage.session.commit()
     assert storage.session.get(JobRecord, "new") is not None
 
-    cutoff = datetime.now() - timedelta(days=30)  # noqa: DTZ005  # naive, as people write it
+    cutoff = datetime.now() - timedelta(days=30)  # noqa: DTZ005  # naive on purpose
     storage.session.query(JobRecord).filter(JobRecord.status == "completed", JobRecord.updated_at < cutoff).delete()
     storage.session.commit()
 
@@ -63,7 +63,7 @@ def test_naive_time_in_a_query_is_local(sqlite: SQLAlchemyStorage, monkeypatch: 
     assert (found, earlier) == (1, 0)
 
 
-def test_session_is_a_threads_own(sqlite: SQLAlchemyStorage) -> None:
+def test_each_thread_has_its_own_session(sqlite: SQLAlchemyStorage) -> None:
     seen: list[Session] = []
     thread = threading.Thread(target=lambda: seen.append(sqlite.session()))
     thread.start()
@@ -72,10 +72,10 @@ def test_session_is_a_threads_own(sqlite: SQLAlchemyStorage) -> None:
     assert sqlite.session() is not seen[0]
 
 
-def test_open_session_in_memory_keeps_nobody_waiting() -> None:
+def test_open_session_in_memory_does_not_block_the_queue() -> None:
     storage = SQLAlchemyStorage("sqlite:///:memory:", timeout=2.0)
     storage.enqueue("a", "t", {})
-    assert storage.session.query(JobRecord).count() == 1  # and no commit
+    assert storage.session.query(JobRecord).count() == 1  # without a commit
     assert storage.dequeue().id == "a"  # type: ignore[union-attr]
     storage.complete("a")
     storage.leave()
@@ -107,8 +107,8 @@ def test_enqueue_in_the_callers_transaction(
         assert (orders, storage.get_job(f"ship-{number}") is not None) == ((1, True) if commits else (0, False))
 
 
-def test_first_use_of_all_in_the_callers_transaction(storage: SQLAlchemyStorage, business: Engine) -> None:
-    """The tables are not there yet, and SQLite's write lock is the caller's."""
+def test_first_use_in_the_callers_transaction(storage: SQLAlchemyStorage, business: Engine) -> None:
+    """The tables do not exist yet, and the caller holds SQLite's write lock."""
     with business.begin() as conn:
         conn.execute(text("insert into orders values (1)"))
         storage.enqueue_many([NewJob(id="a", type="t")], conn)
@@ -116,7 +116,7 @@ def test_first_use_of_all_in_the_callers_transaction(storage: SQLAlchemyStorage,
     storage.leave()
 
 
-def test_duplicate_in_the_callers_transaction_leaves_the_rest(storage: SQLAlchemyStorage, business: Engine) -> None:
+def test_duplicate_does_not_spoil_the_callers_transaction(storage: SQLAlchemyStorage, business: Engine) -> None:
     storage.enqueue("there", "t", {})
     new = [NewJob(id="a", type="t"), NewJob(id="there", type="t"), NewJob(id="b", type="t")]
     with business.begin() as conn:
@@ -130,7 +130,7 @@ def test_duplicate_in_the_callers_transaction_leaves_the_rest(storage: SQLAlchem
 
 
 @pytest.mark.parametrize("given", [object(), "a", sqlite3])
-def test_connection_that_is_none(sqlite: SQLAlchemyStorage, given: object) -> None:
+def test_object_that_is_not_a_connection(sqlite: SQLAlchemyStorage, given: object) -> None:
     with pytest.raises(ConfigurationError, match="connection: "):
         sqlite.enqueue_many([NewJob(type="t")], given)
 
@@ -169,7 +169,7 @@ def test_enqueue_in_an_async_transaction(empty_dsn: str) -> None:
 
 
 def held(storage: SQLAlchemyStorage, name: str = "a") -> Job:
-    """A start of a job, by this storage."""
+    """Enqueue a job, start it and return it."""
     storage.enqueue(name, "t", {})
     found = storage.dequeue()
     assert found is not None
@@ -177,7 +177,7 @@ def held(storage: SQLAlchemyStorage, name: str = "a") -> Job:
 
 
 def orders(engine: Engine) -> int:
-    """How many there are."""
+    """Return the number of orders."""
     with engine.connect() as conn:
         return int(conn.execute(text("select count(*) from orders")).scalar_one())
 
@@ -241,7 +241,7 @@ def test_transaction_in_a_worker(storage: SQLAlchemyStorage, business: Engine) -
     storage.enqueue_many([NewJob(type="ship", data={"order": n % 8}) for n in range(10)])
     Worker(storage, registry=registry).run_once()
     counts = storage.counts()
-    # Two orders were there already: their jobs are tried again, and left nothing behind.
+    # Two of the orders exist already. Their jobs are retried, and their transactions are rolled back.
     assert (orders(business), counts[JobStatus.COMPLETED], counts[JobStatus.PENDING]) == (8, 8, 2)
 
 

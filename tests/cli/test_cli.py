@@ -102,7 +102,7 @@ def test_migrate_into_a_schema_of_another_name(empty_cli: Cli, empty_dsn: str) -
     assert "'pgjobq'" in empty_cli.complaint(NOT_DONE, "list")
     with psycopg.connect(empty_dsn) as conn:
         assert conn.execute("select to_regproc('public.enqueue_job')").fetchone() == (None,)
-    assert "schema" in empty_cli.complaint(NOT_DONE, "migrate", "--schema", "pg_mine")
+    assert "schema" in empty_cli.complaint(USAGE, "migrate", "--schema", "pg_mine")
 
 
 def test_migrate_refuses_a_schema_with_other_tables(empty_cli: Cli, empty_dsn: str) -> None:

@@ -41,7 +41,9 @@ begin
 
         ('table',    'ready',                  'Private: the places of jobs that may be claimed. A place is a hint, which a claim checks against jobs.'),
 
-        ('table',    'scheduled',              'Private: the places of jobs that are not due yet. A place is a hint, as in ready.'),
+        ('table',    'scheduled',              'Private: the places of jobs that are not due yet, and of the next runs of schedules. A place is a hint, as in ready.'),
+
+        ('column',   'scheduled.schedule_id',  'The schedule whose next run this is; null: the place is that of a job.'),
 
         ('table',    'workers',                'Worker processes, from register_worker until retire_worker or a rescue.'),
         ('column',   'workers.queues',         'The queues that the worker serves; null: all.'),

@@ -42,9 +42,16 @@ select not exists (select from schema_version where version >= 2) as needed \gse
 insert into schema_version (version) values (2);
 \endif
 
+select not exists (select from schema_version where version >= 3) as needed \gset
+\if :needed
+\ir migrations/0003_schedules.sql
+insert into schema_version (version) values (3);
+\endif
+
 \ir functions/add_job.sql
 \ir functions/add_jobs.sql
 \ir functions/advance_floors.sql
+\ir functions/backfill_schedule.sql
 \ir functions/call_workers.sql
 \ir functions/cancel_channel.sql
 \ir functions/cancel_job.sql
@@ -52,20 +59,27 @@ insert into schema_version (version) values (2);
 \ir functions/claim_jobs.sql
 \ir functions/complete_jobs.sql
 \ir functions/count_jobs.sql
+\ir functions/create_schedule.sql
+\ir functions/delete_schedule.sql
+\ir functions/enable_schedule.sql
 \ir functions/enqueue_job.sql
 \ir functions/enqueue_jobs.sql
 \ir functions/export_jobs.sql
 \ir functions/fail_job.sql
 \ir functions/get_job.sql
+\ir functions/get_schedule.sql
 \ir functions/heartbeat_worker.sql
 \ir functions/held_jobs.sql
 \ir functions/import_jobs.sql
 \ir functions/leave_types.sql
 \ir functions/list_jobs.sql
+\ir functions/list_schedules.sql
 \ir functions/live_workers.sql
 \ir functions/lost_jobs.sql
 \ir functions/misplaced_jobs.sql
 \ir functions/next_due.sql
+\ir functions/next_tick.sql
+\ir functions/next_ticks.sql
 \ir functions/notifiers_waiting.sql
 \ir functions/open_transactions.sql
 \ir functions/pause_queue.sql
@@ -82,18 +96,33 @@ insert into schema_version (version) values (2);
 \ir functions/resume_type.sql
 \ir functions/retire_worker.sql
 \ir functions/retry_job.sql
+\ir functions/run_schedule.sql
 \ir functions/set_worker_state.sql
 \ir functions/unserved_types.sql
 \ir functions/watch_workers.sql
 \ir functions/private/add_unique_job.sql
 \ir functions/private/check_floors.sql
 \ir functions/private/check_new_job.sql
+\ir functions/private/check_schedule.sql
+\ir functions/private/check_time_zone.sql
+\ir functions/private/cron_days.sql
+\ir functions/private/cron_field.sql
+\ir functions/private/cron_fields.sql
+\ir functions/private/cron_instant.sql
+\ir functions/private/cron_match.sql
+\ir functions/private/cron_next.sql
+\ir functions/private/cron_shift.sql
+\ir functions/private/cron_value.sql
 \ir functions/private/drop_orphans.sql
+\ir functions/private/due_ticks.sql
 \ir functions/private/end_pauses.sql
 \ir functions/private/enter_doorbell.sql
+\ir functions/private/fire_one_by_one.sql
+\ir functions/private/fire_schedules.sql
 \ir functions/private/forget_claims.sql
 \ir functions/private/give_away_worker.sql
 \ir functions/private/give_back_claims.sql
+\ir functions/private/held_schedule.sql
 \ir functions/private/hold_keys.sql
 \ir functions/private/hold_unique_key.sql
 \ir functions/private/is_held.sql
@@ -104,14 +133,20 @@ insert into schema_version (version) values (2);
 \ir functions/private/pause.sql
 \ir functions/private/place_changed_job.sql
 \ir functions/private/place_new_jobs.sql
+\ir functions/private/place_schedule.sql
 \ir functions/private/ready_lanes.sql
 \ir functions/private/ready_queues.sql
 \ir functions/private/reject_job.sql
+\ir functions/private/replace_schedules.sql
 \ir functions/private/resume.sql
+\ir functions/private/schedule_next.sql
+\ir functions/private/schedule_step.sql
+\ir functions/private/schedule_ticks.sql
 \ir functions/private/sweep_unique_keys.sql
 \ir functions/private/take_line.sql
 \ir functions/private/take_places.sql
 \ir functions/private/take_unique_key.sql
+\ir functions/private/tick_id.sql
 \ir functions/private/was_settled.sql
 \ir functions/private/without_paused.sql
 \ir ours.sql

@@ -1,4 +1,4 @@
--- repair_jobs: repair up to max_jobs of the jobs that misplaced_jobs finds.
+-- repair_jobs: repair up to max_jobs of the jobs that misplaced_jobs finds, and schedules that have lost their place.
 --
 -- It is safe while workers run, because it waits for nothing, and gives no second place to a job that is claimed,
 -- settled or placed meanwhile. A worker that still runs a job that was given back or failed has lost it.
@@ -72,6 +72,7 @@ begin
      from jobs
     where jobs.id = any (v_ids)
     group by jobs.queue;
+  perform replace_schedules();
 end;
 $$;
 comment on function repair_jobs(integer) is

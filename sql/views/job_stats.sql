@@ -36,7 +36,7 @@ select place.queue, 'pending', count(*), true,
          where ready.queue = place.queue and ready.seq = min(place.seq))
   from (select ready.queue, ready.seq from ready
         union all
-        select scheduled.queue, null from scheduled) as place
+        select scheduled.queue, null from scheduled where scheduled.schedule_id is null) as place
  where not (select scope.few or scope.small from scope)
  group by place.queue
 union all
@@ -53,7 +53,7 @@ select jobs.queue, jobs.status, count(*), false,
  group by jobs.queue, jobs.status
 union all
 select null, 'completed',
-       greatest(0, pg_class.reltuples::bigint - (select count(*) from ready) - (select count(*) from scheduled)), true, null
+       greatest(0, pg_class.reltuples::bigint - (select count(*) from ready) - (select count(scheduled.job_id) from scheduled)), true, null
   from pg_class
  where pg_class.oid = 'jobs'::regclass and not (select scope.small from scope);
 comment on view job_stats is

@@ -23,6 +23,12 @@ CALLS = {
     "resume_type": "words.word",
     "claim_jobs": "1, words.queues, 1, words.types",
     "complete_jobs": "1, words.ids, array[1, 2]",
+    "create_schedule": "words.id, words.word, words.daily, time_zone => words.zone, kind => words.cron, queue => words.queue",
+    "enable_schedule": "words.id, false",
+    "delete_schedule": "words.id",
+    "get_schedule": "words.id",
+    "run_schedule": "words.nightly",
+    "backfill_schedule": "words.nightly, now() - interval '3 days'",
     "enqueue_job": "words.word, queue => words.queue, job_id => words.word, unique_key => words.word, on_conflict => words.keep",
     "enqueue_jobs": "words.types, queues => words.queues, job_ids => words.types, unique_keys => words.types",
     "export_jobs": "1, now(), words.id",
@@ -33,6 +39,8 @@ CALLS = {
     "list_jobs": "words.status, 1, words.queue",
     "live_workers": "words.alive",
     "lost_jobs": "words.ids, array[1, 2]",
+    "next_tick": "words.daily, words.zone",
+    "next_ticks": "words.daily, words.zone, now(), 2",
     "promote_jobs": "1, words.queues",
     "prune_jobs": "'1 s', words.statuses, 1, now(), words.id, words.queues",
     "register_worker": "words.word, words.queues",
@@ -43,7 +51,7 @@ CALLS = {
 }
 WORDS = {
     "id": "a", "word": "w", "queue": "default", "status": "pending", "asleep": "asleep", "alive": "alive", "help": "help",
-    "keep": "keep",
+    "keep": "keep", "cron": "cron", "nightly": "nightly", "daily": "@daily", "zone": "Europe/Berlin",
     "ids": ["a", "b"], "types": ["x", "y"], "queues": ["default", "other"], "statuses": ["completed", "failed"],
 }  # fmt: skip
 
@@ -63,6 +71,8 @@ def words(conn: Connection, request: pytest.FixtureRequest) -> Connection:
     conn.execute("select enqueue_jobs('{x,x,y}', queues => '{default,other,default}', job_ids => '{a,b,c}')")
     conn.execute("insert into scheduled (execute_at, queue, lane, job_id) values (now(), 'default', -5, 'c')")
     conn.execute("select add_jobs('{x,x,x}', job_ids => '{d,e,f}', unique_keys => '{w,x,y}')")
+    conn.execute("select create_schedule('nightly', 'x', '@daily'), create_schedule('a', 'x', '@daily')")
+    conn.execute("update scheduled set execute_at = now() where schedule_id is not null")
     conn.execute("insert into floors values ('default', -5, 1, now()), ('other', -5, 1, now())")
     conn.execute("select set_worker_state(register_worker('w'), 'polling', queues => '{default}')")
     conn.execute("select set_worker_state(register_worker('w'), 'asleep', queues => '{default}')")

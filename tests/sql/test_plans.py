@@ -393,3 +393,33 @@ def test_hot_statements_are_not_planned_again(connect: Callable[..., Connection]
     calls = conn.execute(told).fetchall()
     assert len(calls) > 20
     assert [row for row in calls if row[0]] == []
+
+
+@pytest.mark.parametrize("analyzed", [True, False])
+def test_schedule_that_is_due_costs_the_same_among_thousands(
+    connect: Callable[..., Connection], analyzed: bool
+) -> None:
+    """It goes by the key to its own row, whatever the statistics say of the table."""
+    conn = connect()
+    conn.execute("select register_worker('by hand')")
+    if not analyzed:
+        conn.execute("analyze schedules, scheduled")  # when they are empty
+    conn.execute(
+        """insert into schedules (id, type, expression, next_run, place, place_at)
+           select 's' || n, 't', '0 9 * * *', now() + interval '1 day', n, now() + interval '1 day' from generate_series(1, 10000) as n"""
+    )
+    conn.execute(
+        "insert into scheduled (execute_at, seq, queue, lane, schedule_id) select place_at, place, queue, -5, id from schedules"
+    )
+    if analyzed:
+        conn.execute("analyze schedules, scheduled")
+    plan = ""
+    for n in (5000, 6000):  # the first call reads the catalogs
+        conn.execute("update schedules set next_run = now(), place_at = now() where place = %s", [n])
+        conn.execute("update scheduled set execute_at = now() where seq = %s", [n])
+        plan = plans_of(conn, "select from claim_jobs(1, '{default}', 5)")
+    assert conn.execute("select count(*), count(distinct id) from jobs").fetchone() == (2, 2)
+    assert walked(plan) == []
+    assert "Seq Scan on schedules" not in plan
+    assert "Index Scan using schedules_pkey on schedules" in plan
+    assert pages_read(plan) < 150

@@ -26,8 +26,8 @@ $(STAMP): pyproject.toml requirements-dev.txt
 	@echo "Installing into $(VENV) ..."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@# pip says little for a minute, so count what it collects.
-	@{ $(BIN)/python -m pip install --progress-bar=off --disable-pip-version-check --no-warn-script-location \
-	    -r requirements-dev.txt; echo "status $$?"; } | awk -v all=$$(grep -c == requirements-dev.txt) ' \
+	@{ $(BIN)/python -m pip install --progress-bar=off --disable-pip-version-check --no-warn-script-location -r requirements-dev.txt ; \
+	    echo "status $$?"; } | awk -v all=$$(grep -c == requirements-dev.txt) ' \
 	  /^(Collecting|Requirement already)/ { if (++n % 10 == 0) { print "  " n " of about " all " packages"; fflush() } } \
 	  /^Installing collected/ { print "  all are there; installing them"; fflush() } \
 	  /^status / { exit $$2 }'

@@ -53,7 +53,7 @@ def check_text(field: str, value: object) -> None:
 def check_reason(value: object) -> None:
     """Check for None or a text of 1 to MAX_REASON characters."""
     if value is not None:
-        check_name("reason", value, "why the job is cancelled, or leave it out", MAX_REASON)
+        check_name("reason", value, "a text that says why, or leave it out", MAX_REASON)
 
 
 def check_moment(field: str, value: object) -> None:

@@ -20,27 +20,33 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job failed for good."""
+    """The job failed for good. ended: how the try ended, "raised", "timed out" or "worker died"."""
 
     job: Job
     error: str
+    ended: str = "raised"
 
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """The job failed and gets another try after delay seconds."""
+    """The job failed and gets another try after delay seconds. ended: as in Failed."""
 
     job: Job
     delay: float
     error: str | None  # None: the job keeps the error it has
+    ended: str = "raised"
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The worker gives the job back. It is due again after delay seconds, and the start is not counted."""
+    """The worker gives the job back. It is due again after delay seconds, and the start is not counted.
+
+    ran: the handler has begun.
+    """
 
     job: Job
     delay: float = 0.0
+    ran: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.handlers import Registry, default_registry
 from pgjobq.ids import JobId
 from pgjobq.models import NewJob, Which
+from pgjobq.operating import Operating
 from pgjobq.plain import seconds_of
 from pgjobq.reads import QueueReads, in_thread
 from pgjobq.storage.base import BaseStorage
@@ -45,7 +46,7 @@ class JobOptions(TypedDict, total=False):
 _OPTIONS = JobOptions.__annotations__.keys()
 
 
-class JobQueue(QueueReads):
+class JobQueue(QueueReads, Operating):
     """Enqueues and manages jobs on any storage. Thread-safe; create one and share it.
 
     Takes a storage, or a URL and the options of its storage. It connects at the first call.

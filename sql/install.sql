@@ -61,16 +61,21 @@ insert into schema_version (version) values (3);
 \ir functions/count_jobs.sql
 \ir functions/create_schedule.sql
 \ir functions/delete_schedule.sql
+\ir functions/edit_job.sql
 \ir functions/enable_schedule.sql
 \ir functions/enqueue_job.sql
 \ir functions/enqueue_jobs.sql
+\ir functions/error_class.sql
+\ir functions/error_line.sql
 \ir functions/export_jobs.sql
 \ir functions/fail_job.sql
+\ir functions/fingerprint.sql
 \ir functions/get_job.sql
 \ir functions/get_schedule.sql
 \ir functions/heartbeat_worker.sql
 \ir functions/held_jobs.sql
 \ir functions/import_jobs.sql
+\ir functions/job_attempts.sql
 \ir functions/leave_types.sql
 \ir functions/list_jobs.sql
 \ir functions/list_schedules.sql
@@ -96,6 +101,7 @@ insert into schema_version (version) values (3);
 \ir functions/resume_type.sql
 \ir functions/retire_worker.sql
 \ir functions/retry_job.sql
+\ir functions/retry_jobs.sql
 \ir functions/run_schedule.sql
 \ir functions/set_worker_state.sql
 \ir functions/unserved_types.sql
@@ -103,6 +109,7 @@ insert into schema_version (version) values (3);
 \ir functions/private/add_unique_job.sql
 \ir functions/private/check_floors.sql
 \ir functions/private/check_new_job.sql
+\ir functions/private/check_redrive.sql
 \ir functions/private/check_schedule.sql
 \ir functions/private/check_time_zone.sql
 \ir functions/private/cron_days.sql
@@ -117,9 +124,12 @@ insert into schema_version (version) values (3);
 \ir functions/private/due_ticks.sql
 \ir functions/private/end_pauses.sql
 \ir functions/private/enter_doorbell.sql
+\ir functions/private/failed_jobs.sql
+\ir functions/private/filter_text.sql
 \ir functions/private/fire_one_by_one.sql
 \ir functions/private/fire_schedules.sql
 \ir functions/private/forget_claims.sql
+\ir functions/private/forget_jobs.sql
 \ir functions/private/give_away_worker.sql
 \ir functions/private/give_back_claims.sql
 \ir functions/private/held_schedule.sql
@@ -129,6 +139,8 @@ insert into schema_version (version) values (3);
 \ir functions/private/lock_class.sql
 \ir functions/private/lock_unique_key.sql
 \ir functions/private/next_places.sql
+\ir functions/private/note_action.sql
+\ir functions/private/note_attempt.sql
 \ir functions/private/notify_workers.sql
 \ir functions/private/pause.sql
 \ir functions/private/place_changed_job.sql
@@ -136,17 +148,21 @@ insert into schema_version (version) values (3);
 \ir functions/private/place_schedule.sql
 \ir functions/private/ready_lanes.sql
 \ir functions/private/ready_queues.sql
+\ir functions/private/refuse_taken_key.sql
 \ir functions/private/reject_job.sql
 \ir functions/private/replace_schedules.sql
 \ir functions/private/resume.sql
 \ir functions/private/schedule_next.sql
 \ir functions/private/schedule_step.sql
 \ir functions/private/schedule_ticks.sql
+\ir functions/private/sweep_attempts.sql
+\ir functions/private/sweep_orphans.sql
 \ir functions/private/sweep_unique_keys.sql
 \ir functions/private/take_line.sql
 \ir functions/private/take_places.sql
 \ir functions/private/take_unique_key.sql
 \ir functions/private/tick_id.sql
+\ir functions/private/try_unique_key.sql
 \ir functions/private/was_settled.sql
 \ir functions/private/without_paused.sql
 \ir ours.sql
@@ -155,6 +171,8 @@ set local search_path = pg_temp, :"schema";
 
 select has_database_privilege(current_database(), 'temp') as needed \gset
 \if :needed
+\ir views/actions.sql
+\ir views/failures.sql
 \ir views/job_stats.sql
 \ir views/paused_types.sql
 \ir views/queues.sql
@@ -164,25 +182,28 @@ select has_database_privilege(current_database(), 'temp') as needed \gset
 set local search_path = :"schema", pg_temp;
 
 select exists (
-  select from unnest('{job_stats,paused_types,queues,worker_status}'::text[]) as view (name),
+  select from unnest('{actions,failures,job_stats,paused_types,queues,worker_status}'::text[]) as view (name),
        lateral (values (to_regclass(format('%I.%I', current_schema(), view.name)),
                         to_regclass('pg_temp.' || view.name))) as pair (found, wanted)
    where pair.wanted is null
       or pg_get_viewdef(pair.found) is distinct from pg_get_viewdef(pair.wanted)
       or obj_description(pair.found, 'pg_class') is distinct from obj_description(pair.wanted, 'pg_class')) as needed \gset
 \if :needed
+\ir views/actions.sql
+\ir views/failures.sql
 \ir views/job_stats.sql
 \ir views/paused_types.sql
 \ir views/queues.sql
 \ir views/worker_status.sql
 \endif
 
-select to_regclass('pg_temp.job_stats') is not null as needed \gset
+select to_regclass('pg_temp.actions') is not null as needed \gset
 \if :needed
-drop view pg_temp.job_stats, pg_temp.paused_types, pg_temp.queues, pg_temp.worker_status;
+drop view pg_temp.actions, pg_temp.failures, pg_temp.job_stats, pg_temp.paused_types, pg_temp.queues, pg_temp.worker_status;
 \endif
 
 \ir comments.sql
+\ir comments_kept.sql
 \ir public.sql
 \ir roles.sql
 

@@ -15,7 +15,7 @@ import click
 
 from pgjobq import __version__
 from pgjobq.cli.text import in_a_line, in_json, in_lines
-from pgjobq.errors import ConfigurationError
+from pgjobq.errors import ConfigurationError, InvalidJob, JobNotFound, PgjobqError
 from pgjobq.storage.base import BaseStorage
 
 EXIT_ERROR, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -123,6 +123,33 @@ def age(name: str, text: str) -> timedelta:
         return timedelta(**{units[found[2]]: float(found[1])}) if found[2] else timedelta(0)
     except OverflowError:
         raise ConfigurationError(f"{name}: {text!r} is too long; leave it out to keep all jobs") from None
+
+
+def each(ids: tuple[str, ...], act: Any) -> None:
+    """Call act for each id and report the errors. If there are any, exit with the highest status at the end."""
+    status = 0
+    for job_id in ids:
+        try:
+            act(job_id)
+        except JobNotFound as error:
+            fail(str(error))
+            status = max(status, EXIT_NOT_FOUND)
+        except PgjobqError as error:
+            if isinstance(error, InvalidJob):
+                raise  # wrong for every id
+            fail(str(error))
+            status = max(status, EXIT_ERROR)
+        else:
+            click.echo(in_a_line(job_id))
+    if status:
+        sys.exit(status)
+
+
+def ask(question: str) -> None:
+    """Ask for a confirmation. Without a terminal, refuse: --yes is needed."""
+    if not sys.stdin.isatty():
+        refuse("--yes: use this option if there is no terminal on which to confirm")
+    click.confirm(question, abort=True)
 
 
 def print_json(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Commands that manage jobs: enqueue, list, show, retry, cancel."""
+"""Commands that manage jobs: enqueue, list, show, cancel."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import click
 
 from pgjobq.cli import common
-from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, age, app, fail, opened, print_json, print_table, refuse
+from pgjobq.cli.common import EXIT_NOT_FOUND, age, app, ask, each, fail, opened, print_json, print_table, refuse
 from pgjobq.cli.shell import data_of, moment
 from pgjobq.cli.text import in_a_line, in_json, in_lines
-from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError
+from pgjobq.errors import InvalidJob, PgjobqError, Unsupported
 from pgjobq.models import Job, JobStatus, NewJob, Which
+from pgjobq.storage.base import BaseStorage
 
 *_BUT_LAST, _LAST = JobStatus
 STATUSES = f"{', '.join(_BUT_LAST)} or {_LAST}"
-ids_of_jobs = click.argument("ids", metavar="ID...", nargs=-1, required=True)
 
 
 @app.command()
@@ -119,27 +119,22 @@ def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
     """Show everything about one job."""
     with opened(dsn, schema) as storage:
         job = storage.get_job(job_id)
+        tries = _tries(storage, job_id)
     if job is None:
         fail(f"there is no job {job_id!r}")
         sys.exit(EXIT_NOT_FOUND)
     if as_json:
-        print_json(job.to_dict())
+        print_json(job.to_dict() | {"tries": tries})
         return
     for name, value in job.to_dict().items():
         text = in_json(value) if isinstance(value, dict) else in_lines("" if value is None else str(value))
         # Indent the further lines of a text, because they could look like another field.
         click.echo(f"{name:12} {text}".replace("\n", f"\n{'':13}"))
-
-
-@app.command()
-@ids_of_jobs
-@click.option("--delay", type=float, default=0, help="Run them this many seconds from now.")
-@common.dsn
-@common.schema
-def retry(*, ids: tuple[str, ...], delay: float, dsn: str, schema: str) -> None:
-    """Give failed or cancelled jobs another try."""
-    with opened(dsn, schema) as storage:
-        _each(ids, lambda job_id: storage.retry(job_id, delay))
+    if tries:
+        click.echo()
+        columns = ("attempt", "outcome", "worker", "started_at", "ended_at", "error")
+        rows = [[_first_line(row[key]) if key == "error" else row[key] for key in columns] for row in tries]
+        print_table(columns, rows, title="Tries that did not succeed")
 
 
 @app.command()
@@ -180,7 +175,7 @@ def cancel(
             before = moment("--created-before", created_before)
             which = Which(queue=queue, type=job_type, unique_key=unique_key, created_before=before)
             if not yes:
-                _ask(f"Cancel all pending and running jobs with {', '.join(given)}?")
+                ask(f"Cancel all pending and running jobs with {', '.join(given)}?")
             click.echo(f"{storage.cancel_jobs(which, max_jobs, reason)} jobs cancelled")
             return
 
@@ -188,33 +183,7 @@ def cancel(
             if not JobQueue(storage).cancel(job_id, reason):
                 raise PgjobqError(f"job {job_id!r} is already finished")
 
-        _each(ids, one)
-
-
-def _each(ids: tuple[str, ...], act: Any) -> None:
-    """Call act for each id and report the errors. If there are any, exit with the highest status at the end."""
-    status = 0
-    for job_id in ids:
-        try:
-            act(job_id)
-        except JobNotFound as error:
-            fail(str(error))
-            status = max(status, EXIT_NOT_FOUND)
-        except PgjobqError as error:
-            if isinstance(error, InvalidJob):
-                raise  # wrong for every id
-            fail(str(error))
-            status = max(status, EXIT_ERROR)
-        else:
-            click.echo(in_a_line(job_id))
-    if status:
-        sys.exit(status)
-
-
-def _ask(question: str) -> None:
-    if not sys.stdin.isatty():
-        refuse("--yes: use this option if there is no terminal on which to confirm")
-    click.confirm(question, abort=True)
+        each(ids, one)
 
 
 def _seconds(option: str, text: str | None) -> float | None:
@@ -223,9 +192,13 @@ def _seconds(option: str, text: str | None) -> float | None:
 
 def _brief(job: Job, name: str) -> Any:
     value = getattr(job, name)
-    if name != "error" or not value:
-        return value
-    first, *more = value.splitlines()
+    return _first_line(value) if name == "error" else value
+
+
+def _first_line(error: str | None) -> str | None:
+    if not error:
+        return error
+    first, *more = error.splitlines()
     return f"{first[:59]}…" if len(first) > 60 else f"{first} …" if more else first
 
 
@@ -236,3 +209,11 @@ def _in_lines(row: Sequence[str]) -> list[str]:
     if execute_at:
         lines[-1] += f", execute_at {execute_at}"
     return [*lines, f"  {error}"] if error else lines
+
+
+def _tries(storage: BaseStorage, job_id: str) -> list[dict[str, Any]]:
+    """Return the tries that did not succeed; none if the storage keeps none."""
+    try:
+        return storage.attempts(job_id)
+    except Unsupported:
+        return []

@@ -8,12 +8,14 @@ import os
 import signal
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 import click
 
+from pgjobq.arrival import FINISHED
 from pgjobq.cli import common
 from pgjobq.cli.common import EXIT_ERROR, app, check_stays, fail, opened, refuse
 from pgjobq.cli.importing import import_handlers
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
 @click.option("--processes", default=1, help="How many worker processes run, each with that concurrency.")
 @click.option("--grace", type=float, default=30, help="How many seconds running jobs have to end after SIGTERM.")
 @click.option(
-    "--keep", help="Delete completed and cancelled jobs after this time: 7d, 12h, 30m; 0 deletes them as they complete."
+    "--keep",
+    help="Delete completed and cancelled jobs after this time: 7d, 12h, 30m; 0 deletes them as they complete."
+    " Or by status: completed=7d,failed=30d,cancelled=7d; a status that is left out is kept.",
 )
 @click.option("--fail-unknown", is_flag=True, help="Fail jobs whose type has no handler.")
 @click.option("--pooled", is_flag=True, help="The DSN leads through a transaction pooler.")
@@ -67,7 +71,7 @@ def worker(
     MODULE... are modules that define handlers, by name or by file: app.tasks or app/tasks.py.
     """
     configure(as_json=log_json, level=log_level)
-    age = None if keep is None else common.age("keep", keep)
+    age = None if keep is None else _keep(keep)
     line = _fork(processes, preload=dsn) if processes != 1 else None
     if line is not None:
         configure(as_json=log_json, level=log_level, worker=line.number)
@@ -90,6 +94,24 @@ def worker(
         served.run()
     end_is_near()
     _end_without(EXIT_TIME)
+
+
+def _keep(text: str) -> timedelta | dict[str, timedelta]:
+    """Parse an age, or an age for each status. Exits with the status for wrong usage if it is neither."""
+    by_status: dict[str, timedelta] = {}
+    try:
+        if "=" not in text:
+            return common.age("--keep", text)
+        for part in text.split(","):
+            status, _, age = part.strip().partition("=")
+            if status not in FINISHED:
+                refuse(f"--keep: {status!r} is not a final status; use completed=7d,failed=30d,cancelled=7d")
+            if status in by_status:
+                refuse(f"--keep: {status} is given twice; give it once")
+            by_status[status] = common.age(f"--keep: {status}", age)
+    except ConfigurationError as error:
+        refuse(str(error))
+    return by_status
 
 
 def _end_without(seconds: float) -> None:

@@ -11,12 +11,13 @@ from pgjobq.models import Job, JobStatus
 from pgjobq.postgres import callers
 from pgjobq.postgres.database import Database
 from pgjobq.postgres.errors import translated
+from pgjobq.postgres.history import PostgresHistory
 from pgjobq.postgres.pausing import Pauses
 from pgjobq.postgres.repairing import Repaired, repair
 from pgjobq.postgres.transfer import exported
 
 
-class PostgresOperations:
+class PostgresOperations(PostgresHistory):
     """The part of PostgresStorage for operators."""
 
     _database: Database

@@ -74,12 +74,12 @@ def _settle_others(conn: Connection, calls: Calls, outcomes: Sequence[Outcome]) 
         for outcome in outcomes:
             job = outcome.job
             match outcome:
-                case Failed(_, error):
-                    call = calls.fail_job(job.id, job.claim_id, storable(error, encoding))
-                case Retried(_, delay, error):
-                    call = calls.retry_held_job(job.id, delay, storable(error, encoding), job.claim_id)
-                case Released(_, delay):
-                    call = calls.release_job(job.id, job.claim_id, delay)
+                case Failed(_, error, ended):
+                    call = calls.fail_job(job.id, job.claim_id, storable(error, encoding), ended)
+                case Retried(_, delay, error, ended):
+                    call = calls.retry_held_job(job.id, delay, storable(error, encoding), job.claim_id, ended)
+                case Released(_, delay, ran):
+                    call = calls.release_job(job.id, job.claim_id, delay, ran)
                 case Completed():
                     continue
             asked.append((job, call, PlainCursor(conn).execute(call.statement, call.arguments)))

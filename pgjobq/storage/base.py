@@ -35,6 +35,7 @@ from pgjobq.outcomes import (
     Retried,
     status_after,
 )
+from pgjobq.storage.history import OptionalHistory
 from pgjobq.storage.optional import OptionalFeatures
 
 __all__ = [
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 
-class BaseStorage(OptionalFeatures, ABC):
+class BaseStorage(OptionalFeatures, OptionalHistory, ABC):
     """Abstract base class of storages. The module's docstring has the rules that every storage keeps."""
 
     keep_completed = True  # False: delete completed jobs, if the storage supports that; a Worker may set it

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pgjobq.arrival import FINISHED
@@ -16,6 +16,7 @@ from pgjobq.checks import check_age, check_delay, check_name, check_names, check
 from pgjobq.errors import InvalidJob, JobNotFound, LostJob, Unsupported
 from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob, Which
 from pgjobq.outcomes import Completed, Failed, Outcome, Pruned, Released, Retried
+from pgjobq.redrive import Redrive
 from pgjobq.storage.base import BaseStorage
 
 OLDEST = timedelta(days=365_000)  # no job is older, and databases cannot represent earlier times
@@ -89,9 +90,9 @@ class FencedStorage(BaseStorage):
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
         """Delete old jobs of these final statuses and these queues (None: all). Return how many."""
 
-    def _prune_some(self, older_than: timedelta, queues: list[str] | None) -> Pruned:
-        """Delete some of the completed and cancelled jobs. A subclass may delete one batch at a time."""
-        return Pruned(jobs=self.prune(older_than, queues=queues))
+    def _prune_some(self, older_than: timedelta, queues: list[str] | None, statuses: list[str]) -> Pruned:
+        """Delete some of the jobs of these final statuses. A subclass may delete one batch at a time."""
+        return Pruned(jobs=self.prune(older_than, statuses, queues=queues))
 
     # -- adding, starting and settling --------------------------------------------------------------------
 
@@ -223,6 +224,18 @@ class FencedStorage(BaseStorage):
             self._cancelled()
         return done
 
+    def retry_jobs(self, redrive: Redrive) -> int:
+        """Retry the failed jobs that match, the oldest first; return how many. Here by a walk over all jobs."""
+        for name in ("fingerprint", "data_patch"):
+            if getattr(redrive, name) is not None:
+                raise Unsupported(f"{name}: {type(self).__name__} has none; leave it out")
+        found = [job.id for page in self.export_jobs() for job in page if redrive.matches(job)][: redrive.max_jobs]
+        if redrive.dry_run:
+            return len(found)
+        begin = 0.0 if redrive.starting_at is None else (redrive.starting_at - datetime.now(UTC)).total_seconds()
+        delays = (max(begin + redrive.spread * (n + 0.5) / len(found), 0.0) for n in range(len(found)))
+        return sum(self._put_back(job_id, delay) for job_id, delay in zip(found, delays, strict=True))
+
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back, in the thread that cancels, when a job was cancelled through this object."""
         self._cancelled = callback
@@ -245,11 +258,17 @@ class FencedStorage(BaseStorage):
         final = _final_statuses(statuses)
         return 0 if older_than > OLDEST else self._prune(older_than, final, _each_once(queues), batch)
 
-    def prune_some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
-        """Delete some of the completed and cancelled jobs that are older, for a worker's background pruning."""
+    def prune_some(
+        self,
+        older_than: timedelta,
+        queues: Sequence[str] | None = None,
+        statuses: Sequence[str] = ("completed", "cancelled"),
+    ) -> Pruned:
+        """Delete some of the jobs of these final statuses that are older, for a worker's background pruning."""
         check_age(older_than)
         check_names("queues", queues)
-        return Pruned() if older_than > OLDEST else self._prune_some(older_than, _each_once(queues))
+        final = _final_statuses(statuses)
+        return Pruned() if older_than > OLDEST else self._prune_some(older_than, _each_once(queues), final)
 
     @staticmethod
     def _can_be(job_id: str) -> bool:

@@ -81,12 +81,18 @@ class OptionalFeatures:
         """Delete jobs that finished longer ago than older_than, of these queues or of all. Return how many."""
         raise Unsupported(f"{type(self).__name__} cannot prune jobs")
 
-    def prune_some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
-        """Delete some of the completed and cancelled jobs that are older, for a worker's background pruning.
+    def prune_some(
+        self,
+        older_than: timedelta,
+        queues: Sequence[str] | None = None,
+        statuses: Sequence[str] = ("completed", "cancelled"),
+    ) -> Pruned:
+        """Delete some of the jobs of these final statuses that are older, for a worker's background pruning.
 
         The default deletes all of them. queues: the queues that the worker serves; only their jobs are deleted.
         """
-        return Pruned(jobs=self.prune(older_than) if queues is None else self.prune(older_than, queues=queues))
+        served = {} if queues is None else {"queues": queues}
+        return Pruned(jobs=self.prune(older_than, statuses, **served))
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
         """Add jobs with their state, all or none. Return how many were added. Leave jobs whose id exists unchanged.

@@ -254,9 +254,9 @@ class PostgresStorage(PostgresOperations, FencedStorage):
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
         return self._pruning.all(older_than, statuses, batch, queues)
 
-    def _prune_some(self, older_than: timedelta, queues: list[str] | None) -> Pruned:
+    def _prune_some(self, older_than: timedelta, queues: list[str] | None, statuses: list[str]) -> Pruned:
         # Only one worker prunes at a time, in small batches, so that claims do not slow down.
-        return self._pruning.some(older_than, queues)
+        return self._pruning.some(older_than, queues, statuses)
 
     def ping(self) -> None:
         """Connect and check the schema. Raises StorageUnavailable, NotMigrated or SchemaTooNew."""

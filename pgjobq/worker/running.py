@@ -11,7 +11,7 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Protocol
 
 from pgjobq.definitions import place_of
-from pgjobq.errors import MAX_DELAY, Cancelled, ConfigurationError, JobTimeout
+from pgjobq.errors import MAX_DELAY, Cancelled, ConfigurationError, JobTimeout, ProcessDied
 from pgjobq.events import EventLog
 from pgjobq.explaining import class_name
 from pgjobq.handlers import Handler
@@ -22,6 +22,8 @@ from pgjobq.worker.interrupting import interrupt
 from pgjobq.worker.raised import Raised, raised_by
 
 log = EventLog("pgjobq.worker")
+
+_ENDS: dict[type, str] = {JobTimeout: "timed out", ProcessDied: "worker died"}  # how a try ended; see Failed
 
 
 class OpensTransactions(Protocol):
@@ -135,6 +137,7 @@ class Run:
 
 def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
     """Return Retried if tries are left and the error is not final, else Failed. Never raises, whatever it is."""
+    ended = _ENDS.get(type(error), "raised")
     try:
         raised = raised_by(error)
         fields = log_fields(job) | {"error": raised.headline}
@@ -144,13 +147,13 @@ def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
         trace = None if raised.on_purpose else raised.text
         if raised.final or handler is None or job.tries > job.max_retries:
             log.warning("job.failed", extra=fields, trace=trace)
-            return Failed(job, raised.text)
+            return Failed(job, raised.text, ended)
         delay, text = _delay(job, handler, raised)
         log.info("job.retried", extra=fields | {"delay": round(delay, 3)}, trace=trace)
-        return Retried(job, delay, text)
+        return Retried(job, delay, text, ended)
     except BaseException as broken:
         log.error("job.failed", extra=log_fields(job) | {"error": class_name(error)}, exc_info=broken)
-        return Failed(job, class_name(error))
+        return Failed(job, class_name(error), ended)
 
 
 def _delay(job: Job, handler: Handler, raised: Raised) -> tuple[float, str]:

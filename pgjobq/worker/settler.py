@@ -152,7 +152,7 @@ class Settler(Loop):
         while self._deferred:
             outcome = self._deferred[-1]
             try:
-                self._storage.settle([Released(outcome.job)])
+                self._storage.settle([Released(outcome.job, ran=True)])
                 log.warning("job.given_back", extra=_outcome_fields(outcome))
             except AWAY_ERRORS:
                 raise

@@ -28,7 +28,7 @@ from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.inline import run_jobs
 from pgjobq.worker.maintenance import MaintenanceLoop
 from pgjobq.worker.on_loop import RunsOnLoop
-from pgjobq.worker.prune import PruneLoop, check_keep
+from pgjobq.worker.prune import Keep, PruneLoop, check_keep, completed_age
 from pgjobq.worker.queue_limits import InFlightByQueue, LimitedFetcher, Limits, check_limits
 from pgjobq.worker.settler import Settler
 from pgjobq.worker.tasks import TaskRunner
@@ -62,7 +62,8 @@ class Worker(RunsOnLoop):
     fail_unknown: fail jobs that have no handler. By default the worker leaves them to other workers, and logs this
     once for each type.
     keep: how long completed and cancelled jobs are kept; None keeps them forever. The worker deletes older ones in the
-    background. With timedelta(0) a completed job is deleted at once. Failed jobs are never deleted.
+    background. With timedelta(0) a completed job is deleted at once. Failed jobs are kept. A dict has an age for each
+    status, {"completed": ..., "failed": ..., "cancelled": ...}; jobs of a status that it leaves out are kept.
 
     If a worker is killed, other workers run its jobs. If it loses the database, it continues when the database answers
     again. A job whose handler raises is retried after its backoff until its tries are used up.
@@ -77,7 +78,7 @@ class Worker(RunsOnLoop):
         registry: Registry = default_registry,
         grace: float | timedelta = 30.0,
         fail_unknown: bool = False,
-        keep: timedelta | None = None,
+        keep: Keep | None = None,
     ) -> None:
         if not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency: {concurrency!r} is not allowed; use a whole number above 0")
@@ -90,7 +91,7 @@ class Worker(RunsOnLoop):
         self.storage = queue if isinstance(queue, BaseStorage) else queue.storage
         if keep is not None:
             check_keep(keep, self.storage)
-            self.storage.keep_completed = keep > timedelta(0)
+            self.storage.keep_completed = completed_age(keep) != timedelta(0)
         self.storage.suspects_alone = True
         if limits and "queue" not in inspect.signature(self.storage.list_jobs).parameters:
             raise Unsupported(f"queues: {type(self.storage).__name__} has no queues; leave them out")

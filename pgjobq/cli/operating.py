@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,9 +9,8 @@ import click
 
 from pgjobq.cli import common
 from pgjobq.cli.common import age, app, ask, each, opened, print_json, print_table, refuse
-from pgjobq.cli.shell import moment
+from pgjobq.cli.shell import data_of, moment
 from pgjobq.cli.text import in_a_line
-from pgjobq.errors import InvalidJob
 from pgjobq.queue import JobQueue
 
 _FILTERS = ("--queue", "--type", "--fingerprint", "--failed-since", "--failed-until")
@@ -83,7 +81,7 @@ def retry(
         "max_jobs": max_jobs,
         "spread": 0.0 if spread is None else age("--spread", spread).total_seconds(),
         "starting_at": moment("--starting-at", starting_at),
-        "data_patch": None if data_patch is None else _json("--data-patch", data_patch),
+        "data_patch": None if data_patch is None else data_of(data_patch, "--data-patch"),
         "reason": reason,
     }
     with opened(dsn, schema) as storage:
@@ -122,7 +120,7 @@ def edit(
     def change(job_id: str) -> None:
         JobQueue(storage).edit_job(
             job_id,
-            data=None if data is None else _json("--data", data),
+            data=None if data is None else data_of(data, "--data"),
             queue=queue,
             priority=priority,
             execute_at=moment("--execute-at", execute_at),
@@ -168,11 +166,3 @@ def actions(*, limit: int, as_json: bool, dsn: str, schema: str) -> None:
 
 def _brief(message: str | None) -> str:
     return in_a_line(message or "")[:80]
-
-
-def _json(option: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        field = option.removeprefix("--").replace("-", "_")
-        raise InvalidJob(f"{option}: {error}; use a JSON object in single quotes", field=field) from None

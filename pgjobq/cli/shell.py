@@ -44,15 +44,15 @@ def moment(option: str, text: str | None) -> datetime | None:
     return found
 
 
-def data_of(text: str) -> dict[str, Any]:
-    """Parse a job's data. Raises InvalidJob."""
+def data_of(text: str, field: str = "data") -> dict[str, Any]:
+    """Parse a job's data. Raises InvalidJob with the name of the field, which may be an option."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidJob(f"data: {error}; use a JSON object in single quotes", field="data") from None
+        raise InvalidJob(f"{field}: {error}; use a JSON object in single quotes", field="data") from None
     if not isinstance(data, dict):
         raise InvalidJob(
-            f"data: {text[:40]!r} is no JSON object; use one whose keys are the handler's arguments, in single quotes:"
+            f"{field}: {text[:40]!r} is no JSON object; use one whose keys are the handler's arguments, as in"
             """ '{"to": "a@b.c"}'""",
             field="data",
         )

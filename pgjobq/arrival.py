@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from pgjobq.checks import check_name, check_names, check_whole_number, encode_data, encode_json
+from pgjobq.checks import check_name, check_names, check_whole_number
+from pgjobq.encoding import encode_data, encode_json
 from pgjobq.errors import InvalidJob
 from pgjobq.models import MAX_NAME, Job, JobStatus, UnreadableData, utc_now
 

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from pgjobq.checks import check_delay, check_execute_at, check_moment, check_name, check_whole_number, encode_data
+from pgjobq.checks import check_delay, check_execute_at, check_moment, check_name, check_whole_number
+from pgjobq.encoding import encode_new_data
 from pgjobq.errors import InvalidJob
 from pgjobq.ids import new_job_id
+from pgjobq.plain import seconds_of
 from pgjobq.unique import MAX_KEY, OPTIONS, check_unique
 
 MAX_NAME = 255  # characters of an id, a type or a queue
@@ -166,9 +168,11 @@ def _in_utc(name: str, value: object) -> datetime:
 class NewJob:
     """A job to enqueue. The constructor checks the fields; InvalidJob names the field and says what to use instead.
 
-    type, queue and id have 1 to 255 characters. data is a dict that JSON can store, without NaN and NUL characters.
-    execute_at is an aware datetime. delay, which excludes execute_at, is in seconds from the storage's current time.
-    JobQueue.enqueue explains unique_key and the fields after it. `json` is the encoded data.
+    type, queue and id have 1 to 255 characters. data is a dict that JSON can store, without NaN and NUL characters; a
+    UUID, Decimal, datetime, date or time in it becomes a string, and an Enum its value. execute_at is an aware
+    datetime. delay, which excludes execute_at, is in seconds from the storage's current time. It and the other
+    durations may be timedeltas, which become seconds. JobQueue.enqueue explains unique_key and the fields after it.
+    `json` is the encoded data.
     """
 
     type: str
@@ -194,6 +198,8 @@ class NewJob:
         check_whole_number("priority", self.priority, -(2**31), 2**31 - 1)
         check_whole_number("max_retries", self.max_retries, 0, 2**31 - 2)
         check_execute_at(self.execute_at)
+        if self.delay is not None:
+            object.__setattr__(self, "delay", seconds_of(self.delay))
         check_delay(self.delay, "execute_at" if self.execute_at is not None else None)
         # Jobs without a key are many, and this is quicker than to build the dict.
         if (
@@ -203,6 +209,8 @@ class NewJob:
             or self.on_conflict is not None
             or self.debounce_ceiling is not None
         ):
+            for name in ("unique_for", "debounce_ceiling"):
+                object.__setattr__(self, name, seconds_of(getattr(self, name)))
             options = {name: getattr(self, name) for name in OPTIONS}
             delayed = self.execute_at is not None or self.delay is not None
             check_unique(self.unique_key, options, delayed=delayed, delay=self.delay)
@@ -211,7 +219,10 @@ class NewJob:
             raise InvalidJob(
                 f"expires_at: {self.expires_at} is not after execute_at; use a later time", field="expires_at"
             )
-        object.__setattr__(self, "json", encode_data(self.data))
+        text, data = encode_new_data(self.data)
+        object.__setattr__(self, "json", text)
+        if data is not self.data:
+            object.__setattr__(self, "data", data)
 
     @classmethod
     def from_enqueue(

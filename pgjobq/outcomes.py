@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from pgjobq.checks import encode_json
+from pgjobq.encoding import encode_json
 from pgjobq.models import Job, JobStatus
 
 
@@ -50,6 +50,11 @@ class Released:
     job: Job
     delay: float = 0.0
     ran: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snoozed(Released):
+    """The handler ran and asked to run again after delay seconds. Storages settle it as Released."""
 
 
 Outcome = Completed | Failed | Retried | Released

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pgjobq.checks import check_execute_at, check_moment, check_name, check_reason, check_whole_number, encode_data
+from pgjobq.checks import check_execute_at, check_moment, check_name, check_reason, check_whole_number
+from pgjobq.encoding import encode_data
 from pgjobq.errors import MAX_DELAY, InvalidJob
 from pgjobq.models import MAX_NAME, Job, JobStatus
 

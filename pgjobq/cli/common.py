@@ -6,13 +6,14 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 import click
 
+from pgjobq import __version__
 from pgjobq.cli.text import in_a_line, in_json, in_lines
 from pgjobq.errors import ConfigurationError, InvalidJob, JobNotFound, PgjobqError
 from pgjobq.storage.base import BaseStorage
@@ -24,6 +25,7 @@ CLOSE_TIME = 1.0  # seconds
 
 
 @click.group(context_settings={"show_default": True, "max_content_width": 120})
+@click.version_option(__version__, prog_name="pgjobq", message="%(prog)s %(version)s")
 def app() -> None:
     """A job queue whose engine is SQL in PostgreSQL. It also runs on other databases."""
 
@@ -124,16 +126,6 @@ def age(name: str, text: str) -> timedelta:
         raise ConfigurationError(f"{name}: {text!r} is too long; leave it out to keep all jobs") from None
 
 
-def moment(field: str, text: str | None) -> datetime | None:
-    """Parse a time, or None. Raises InvalidJob with the name of the field."""
-    try:
-        return None if text is None else datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidJob(
-            f"{field}: {text!r} is not a time; use a time such as 2030-01-31T09:00+01:00", field=field
-        ) from None
-
-
 def each(ids: tuple[str, ...], act: Any) -> None:
     """Call act for each id and report the errors. If there are any, exit with the highest status at the end."""
     status = 0
@@ -144,6 +136,8 @@ def each(ids: tuple[str, ...], act: Any) -> None:
             fail(str(error))
             status = max(status, EXIT_NOT_FOUND)
         except PgjobqError as error:
+            if isinstance(error, InvalidJob):
+                raise  # wrong for every id
             fail(str(error))
             status = max(status, EXIT_ERROR)
         else:
@@ -164,21 +158,41 @@ def print_json(value: Any) -> None:
     click.echo(in_json(value, indent=2))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """Print a table. Columns of numbers are right-aligned. rich does not interpret markup or emoji names in cells."""
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    title: str | None = None,
+    *,
+    narrow: Callable[[Sequence[str]], list[str]] | None = None,
+) -> None:
+    """Print a table. Columns of numbers are right-aligned. rich does not interpret markup or emoji names in cells.
+
+    narrow: if the terminal is too narrow for the table, prints each row as the lines that this returns for it.
+    """
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):
         numbers = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold", no_wrap=name == "id")
+        widest = max((len(_cell(row[index])) for row in rows), default=0) if name == "id" else None
+        # Whatever does not fit is cut with an ellipsis, except the id.
+        table.add_column(name, justify="right" if numbers else "left", no_wrap=True, min_width=widest)
     for row in rows:
-        table.add_row(*(Text("" if cell is None else _cell(cell)) for cell in row))
+        table.add_row(*(Text(_cell(cell)) for cell in row))
     # In a pipe each row is one line of any width, which suits grep and awk.
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    if narrow is None or Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
+        console.print(table)
+        return
+    for row in rows:
+        for line in narrow([_cell(cell) for cell in row]):
+            console.print(Text(line), no_wrap=True, overflow="ellipsis")
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else in_a_line(str(value))

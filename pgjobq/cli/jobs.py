@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -18,12 +18,12 @@ from pgjobq.cli.common import (
     ask,
     each,
     fail,
-    moment,
     opened,
     print_json,
     print_table,
     refuse,
 )
+from pgjobq.cli.shell import data_of, moment
 from pgjobq.cli.text import in_a_line, in_json, in_lines
 from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError, Unsupported, WaitTimeout
 from pgjobq.models import Job, JobStatus, NewJob, Which
@@ -79,18 +79,18 @@ def enqueue(
     fields: dict[str, Any] = {} if job_id is None else {"id": job_id}
     new = NewJob(
         type=job_type,
-        data=_json(sys.stdin.read() if data == "-" else data),
+        data=data_of(sys.stdin.read() if data == "-" else data),
         priority=priority,
         queue=queue,
         delay=delay,
-        execute_at=moment("execute_at", execute_at),
+        execute_at=moment("--execute-at", execute_at),
         max_retries=max_retries,
         unique_key=unique_key,
         unique_while=unique_while,
         unique_for=_seconds("--unique-for", unique_for),
         on_conflict=on_conflict,
         debounce_ceiling=_seconds("--debounce-ceiling", debounce_ceiling),
-        expires_at=moment("expires_at", expires_at),
+        expires_at=moment("--expires-at", expires_at),
         **fields,
     )
     with opened(dsn, schema) as storage:
@@ -118,8 +118,9 @@ def list_(*, status: str | None, queue: str | None, limit: int, as_json: bool, d
     if as_json:
         print_json([job.to_dict() for job in jobs])
         return
-    columns = ("id", "type", "queue", "status", "attempts", "created_at", "error")
-    print_table(columns, [[_brief(job, name) for name in columns] for job in jobs])
+    columns = ("id", "type", "queue", "status", "attempts", "created_at", "execute_at", "error")
+    rows = [[_brief(job, name) for name in columns] for job in jobs]
+    print_table(columns, rows, narrow=_in_lines)
 
 
 @app.command()
@@ -218,7 +219,7 @@ def cancel(
 
     with opened(dsn, schema) as storage:
         if given:
-            before = moment("created_before", created_before)
+            before = moment("--created-before", created_before)
             which = Which(queue=queue, type=job_type, unique_key=unique_key, created_before=before)
             if not yes:
                 ask(f"Cancel all pending and running jobs with {', '.join(given)}?")
@@ -232,13 +233,6 @@ def cancel(
         each(ids, one)
 
 
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidJob(f"data: {error}; use a JSON object in single quotes", field="data") from None
-
-
 def _seconds(option: str, text: str | None) -> float | None:
     return None if text is None else age(option, text).total_seconds()
 
@@ -249,7 +243,19 @@ def _brief(job: Job, name: str) -> Any:
 
 
 def _first_line(error: str | None) -> str | None:
-    return error.splitlines()[0][:60] if error else error
+    if not error:
+        return error
+    first, *more = error.splitlines()
+    return f"{first[:59]}…" if len(first) > 60 else f"{first} …" if more else first
+
+
+def _in_lines(row: Sequence[str]) -> list[str]:
+    """Return a job in lines for a terminal that is too narrow for the table."""
+    job_id, type_, queue, status, attempts, created_at, execute_at, error = row
+    lines = [job_id, f"  {status}, {type_}, queue {queue}, attempts {attempts}", f"  created_at {created_at}"]
+    if execute_at:
+        lines[-1] += f", execute_at {execute_at}"
+    return [*lines, f"  {error}"] if error else lines
 
 
 def _tries(storage: BaseStorage, job_id: str) -> list[dict[str, Any]]:

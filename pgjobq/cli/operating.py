@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from pgjobq.cli import common
-from pgjobq.cli.common import age, app, ask, each, moment, opened, print_json, print_table, refuse
+from pgjobq.cli.common import age, app, ask, each, opened, print_json, print_table, refuse
+from pgjobq.cli.shell import data_of, moment
 from pgjobq.cli.text import in_a_line
-from pgjobq.errors import InvalidJob
 from pgjobq.queue import JobQueue
 
 _FILTERS = ("--queue", "--type", "--fingerprint", "--failed-since", "--failed-until")
@@ -72,17 +71,17 @@ def retry(
     if delay:
         refuse("--delay: this option goes with ids; use --starting-at")
     # Without a filter: all that have failed until now.
-    until = moment("failed_until", failed_until) if given else datetime.now(UTC)
+    until = moment("--failed-until", failed_until) if given else datetime.now(UTC)
     options: dict[str, Any] = {
         "queue": queue,
         "type": job_type,
         "fingerprint": fingerprint,
-        "failed_since": moment("failed_since", failed_since),
+        "failed_since": moment("--failed-since", failed_since),
         "failed_until": until,
         "max_jobs": max_jobs,
         "spread": 0.0 if spread is None else age("--spread", spread).total_seconds(),
-        "starting_at": moment("starting_at", starting_at),
-        "data_patch": None if data_patch is None else _json("--data-patch", data_patch),
+        "starting_at": moment("--starting-at", starting_at),
+        "data_patch": None if data_patch is None else data_of(data_patch, "--data-patch"),
         "reason": reason,
     }
     with opened(dsn, schema) as storage:
@@ -121,10 +120,10 @@ def edit(
     def change(job_id: str) -> None:
         JobQueue(storage).edit_job(
             job_id,
-            data=None if data is None else _json("--data", data),
+            data=None if data is None else data_of(data, "--data"),
             queue=queue,
             priority=priority,
-            execute_at=moment("execute_at", execute_at),
+            execute_at=moment("--execute-at", execute_at),
             max_retries=max_retries,
             reason=reason,
         )
@@ -167,11 +166,3 @@ def actions(*, limit: int, as_json: bool, dsn: str, schema: str) -> None:
 
 def _brief(message: str | None) -> str:
     return in_a_line(message or "")[:80]
-
-
-def _json(option: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        field = option.removeprefix("--").replace("-", "_")
-        raise InvalidJob(f"{option}: {error}; use a JSON object in single quotes", field=field) from None

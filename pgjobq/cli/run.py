@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import importlib
 import logging
 import os
 import signal
@@ -19,10 +18,10 @@ import click
 from pgjobq.arrival import FINISHED
 from pgjobq.cli import common
 from pgjobq.cli.common import EXIT_ERROR, app, check_stays, fail, opened, refuse
+from pgjobq.cli.importing import import_handlers
 from pgjobq.cli.logs import configure
 from pgjobq.errors import ConfigurationError
 from pgjobq.events import EventLog
-from pgjobq.handlers import default_registry
 from pgjobq.signals import SIGNALS, end_is_near
 
 log = EventLog("pgjobq.worker")
@@ -69,7 +68,7 @@ def worker(
 ) -> None:
     """Run jobs until SIGTERM or Ctrl-C. A second signal, at least a second later, stops the worker at once.
 
-    MODULE... are modules that define handlers, such as app.tasks.
+    MODULE... are modules that define handlers, by name or by file: app.tasks or app/tasks.py.
     """
     configure(as_json=log_json, level=log_level)
     age = None if keep is None else _keep(keep)
@@ -79,14 +78,14 @@ def worker(
     from pgjobq.worker import Worker
     from pgjobq.worker.queue_limits import parse_queues
 
-    _import_handlers(modules)
+    import_handlers(modules)
     names = None if queues is None else parse_queues(queues)
     with opened(dsn, schema, "pgjobq worker", pooled=pooled, listen_dsn=listen_dsn) as storage:
-        storage.ping()
-        storage.rescue()  # fails here, and not in the log, if the database user lacks the rights of a worker
         served = Worker(
             storage, concurrency=concurrency, queues=names, grace=grace, fail_unknown=fail_unknown, keep=age
         )
+        storage.ping()
+        storage.rescue()  # fails here, and not in the log, if the database user lacks the rights of a worker
         # Handle signals before and after run() too, because a late signal must not kill the process.
         for number in SIGNALS:
             signal.signal(number, lambda *_: served.ask_to_stop())
@@ -154,19 +153,6 @@ def _fork(processes: int, *, preload: str) -> Line:
         end_is_near()
         sys.exit(supervisor.status)
     return line
-
-
-def _import_handlers(modules: tuple[str, ...]) -> None:
-    sys.path.insert(0, str(Path.cwd()))
-    for name in modules:
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not (name + ".").startswith(error.name + "."):
-                raise
-            refuse(f"module: {error.name!r} is neither here nor installed; use a dotted name, such as app.tasks")
-    if not len(default_registry):
-        refuse(f"{', '.join(modules)}: no handlers found; decorate functions with @job from pgjobq")
 
 
 @app.command()

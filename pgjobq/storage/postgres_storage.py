@@ -106,9 +106,9 @@ class PostgresStorage(PostgresOperations, PostgresWaits, FencedStorage):
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """Add jobs in one statement, all or none, and return their ids in order.
 
-        connection: a psycopg or SQLAlchemy connection. The jobs exist once its transaction commits. If a job has a
-        unique key or an expiry, the ids are JobIds, whose outcome distinguishes a new job from one that has the key
-        already. The options of the keys must be the same for all jobs of a call.
+        connection: one that JobQueue.enqueue takes. The jobs exist once its transaction commits. If a job has a unique
+        key or an expiry, the ids are JobIds, whose outcome distinguishes a new job from one that has the key already.
+        The options of the keys must be the same for all jobs of a call.
         """
         if not jobs:
             return []

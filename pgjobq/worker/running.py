@@ -10,13 +10,14 @@ from dataclasses import fields
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Protocol
 
-from pgjobq.checks import encode_json
 from pgjobq.definitions import place_of
+from pgjobq.encoding import encode_json
 from pgjobq.errors import MAX_DELAY, Cancelled, ConfigurationError, InvalidJob, JobTimeout, ProcessDied
 from pgjobq.events import EventLog
 from pgjobq.explaining import class_name
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
+from pgjobq.outcomes import Snoozed
 from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Retried
 from pgjobq.worker.interrupting import interrupt
 from pgjobq.worker.raised import Raised, raised_by
@@ -169,6 +170,9 @@ def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
     try:
         raised = raised_by(error)
         fields = log_fields(job) | {"error": raised.headline}
+        if raised.snoozed is not None and handler is not None:
+            log.info("job.snoozed", extra=fields | {"delay": round(raised.snoozed, 3)})
+            return Snoozed(job, raised.snoozed)
         trace = None if raised.on_purpose else raised.text
         if raised.final or handler is None or job.tries > job.max_retries:
             log.warning("job.failed", extra=fields, trace=trace)

@@ -156,10 +156,10 @@ def test_retry_with_a_spread_and_a_patch(cli: Cli, queue: JobQueue) -> None:
         (("x", "--failed"), USAGE, "use the ids of jobs, or else --failed"),
         (("x", "--spread", "1h"), USAGE, "--spread: this option goes with --failed"),
         (("--failed", "--delay", "5"), USAGE, "--delay: this option goes with ids"),
-        (("--failed", "--type", "x", "--spread", "soon"), NOT_DONE, "--spread: 'soon' is not a time"),
-        (("--failed", "--type", "x", "--data-patch", "[]", "--yes"), NOT_DONE, "data_patch: list is not a dict"),
-        (("--failed", "--type", "x", "--data-patch", "{", "--yes"), NOT_DONE, "--data-patch: "),
-        (("--failed", "--failed-since", "soon", "--yes"), NOT_DONE, "failed_since: 'soon' is not a time"),
+        (("--failed", "--type", "x", "--spread", "soon"), USAGE, "--spread: 'soon' is not a time"),
+        (("--failed", "--type", "x", "--data-patch", "[]", "--yes"), USAGE, "--data-patch: '[]' is no JSON object"),
+        (("--failed", "--type", "x", "--data-patch", "{", "--yes"), USAGE, "--data-patch: "),
+        (("--failed", "--failed-since", "soon", "--yes"), USAGE, "--failed-since: 'soon' is not a time"),
     ],
 )
 def test_retry_refuses(cli: Cli, words: tuple[str, ...], status: int, says: str) -> None:
@@ -207,7 +207,7 @@ def test_edit(cli: Cli, queue: JobQueue) -> None:
     assert (edited.data, edited.queue, edited.priority) == ({"b": 2}, "mail", 3)
     assert queue.actions()[0]["reason"] == "wrong"
     assert cli.complaint(NOT_FOUND, "edit", "none", "--priority", "1") == "pgjobq: there is no job 'none'\n"
-    assert cli.complaint(NOT_DONE, "edit", job_id).startswith("pgjobq: data: nothing to change; give data, queue")
+    assert cli.complaint(USAGE, "edit", job_id).startswith("pgjobq: --data: nothing to change; give data, queue")
     queue.cancel(job_id)
     says = f"pgjobq: job {job_id} is cancelled; only a pending job can be edited; "
     assert cli.complaint(NOT_DONE, "edit", job_id, "--priority", "1").startswith(says)

@@ -105,6 +105,7 @@ insert into schema_version (version) values (3);
 \ir functions/retry_job.sql
 \ir functions/retry_jobs.sql
 \ir functions/run_schedule.sql
+\ir functions/set_progress.sql
 \ir functions/set_worker_state.sql
 \ir functions/stop_waiting.sql
 \ir functions/unserved_types.sql
@@ -165,6 +166,7 @@ insert into schema_version (version) values (3);
 \ir functions/private/schedule_ticks.sql
 \ir functions/private/sweep_attempts.sql
 \ir functions/private/sweep_orphans.sql
+\ir functions/private/sweep_progress.sql
 \ir functions/private/sweep_results.sql
 \ir functions/private/sweep_unique_keys.sql
 \ir functions/private/take_line.sql
@@ -184,6 +186,7 @@ select has_database_privilege(current_database(), 'temp') as needed \gset
 \if :needed
 \ir views/actions.sql
 \ir views/failures.sql
+\ir views/job_progress.sql
 \ir views/job_stats.sql
 \ir views/paused_types.sql
 \ir views/queues.sql
@@ -193,7 +196,7 @@ select has_database_privilege(current_database(), 'temp') as needed \gset
 set local search_path = :"schema", pg_temp;
 
 select exists (
-  select from unnest('{actions,failures,job_stats,paused_types,queues,worker_status}'::text[]) as view (name),
+  select from unnest('{actions,failures,job_progress,job_stats,paused_types,queues,worker_status}'::text[]) as view (name),
        lateral (values (to_regclass(format('%I.%I', current_schema(), view.name)),
                         to_regclass('pg_temp.' || view.name))) as pair (found, wanted)
    where pair.wanted is null
@@ -202,6 +205,7 @@ select exists (
 \if :needed
 \ir views/actions.sql
 \ir views/failures.sql
+\ir views/job_progress.sql
 \ir views/job_stats.sql
 \ir views/paused_types.sql
 \ir views/queues.sql
@@ -210,7 +214,7 @@ select exists (
 
 select to_regclass('pg_temp.actions') is not null as needed \gset
 \if :needed
-drop view pg_temp.actions, pg_temp.failures, pg_temp.job_stats, pg_temp.paused_types, pg_temp.queues, pg_temp.worker_status;
+drop view pg_temp.actions, pg_temp.failures, pg_temp.job_progress, pg_temp.job_stats, pg_temp.paused_types, pg_temp.queues, pg_temp.worker_status;
 \endif
 
 \ir comments.sql

@@ -81,3 +81,17 @@ create unlogged table waits (
 with (vacuum_truncate = off);
 -- Serves notify_waiters, which looks for the jobs that have ended.
 create index waits_job_id on waits (job_id);
+
+-- Progress. Unlogged and one row a job, because it is written again and again while the job runs, and is worth nothing
+-- after that. A crash of the server empties it. claim_id is the start that reported it.
+create unlogged table progress (
+  job_id     text        collate "C" not null primary key,
+  claim_id   bigint      not null,
+  fraction   float8      not null,
+  message    text,
+  meta       jsonb,
+  updated_at timestamptz not null default clock_timestamp(),
+  constraint fraction_is_from_0_to_1 check (fraction between 0 and 1)
+)
+with (fillfactor = 70, vacuum_truncate = off);
+create unlogged sequence progress_swept as bigint minvalue 0;

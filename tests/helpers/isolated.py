@@ -174,3 +174,7 @@ def raise_after_transaction(job: RunningJob) -> None:
 async def complete_async(statement: str, job: RunningJob) -> None:
     async with job.transaction() as conn:
         await conn.execute(statement)
+
+
+def report(job: RunningJob) -> None:
+    job.progress(0.5, "half")

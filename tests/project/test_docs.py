@@ -421,6 +421,7 @@ def test_sql_views_and_columns(conn: Connection) -> None:
         "paused_types",
         "failures",
         "actions",
+        "job_progress",
     }
     for relation, column in columns:
         assert f"`{column}`" in section(SQL, "The table jobs" if relation == "jobs" else relation)

@@ -54,6 +54,7 @@ CALLS = {
     "register_worker": "words.word, words.queues",
     "release_jobs": "words.ids, array[1, 2]",
     "retry_job": "words.id, 1, words.word, 1, words.raised, words.word",
+    "set_progress": "words.id, 1, 0.5, words.word",
     "set_worker_state": "1, words.asleep, false, words.queues, 30, words.word",
     "wait_for_job": "words.word",
     "wait_for_jobs": "words.ids, words.types",

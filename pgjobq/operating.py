@@ -34,6 +34,13 @@ class Operating:
         """
         return self.storage.progress([job_id]).get(job_id)
 
+    def logs(self, job_id: str) -> list[dict[str, Any]]:
+        """Return what the tries of a job have logged, if its handler has capture_logs, in the order of the lines.
+
+        A dict each: attempt, logged_at, level, logger and line, and claim_id and seq, which name the line.
+        """
+        return self.storage.logs(job_id)
+
     def failures(self, limit: int = 100) -> list[dict[str, Any]]:
         """Return the failed jobs, grouped by type and by error without numbers, ids and quoted strings.
 

@@ -1,7 +1,8 @@
-"""What a running job reports of itself: its progress."""
+"""What a running job reports of itself: its progress, and what its handler logs."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, NamedTuple, Self
 
 from pgjobq.checks import check_name
@@ -10,6 +11,7 @@ from pgjobq.errors import InvalidJob
 
 MAX_MESSAGE = 1000  # characters
 MAX_META = 10_000  # bytes
+MAX_LOG = 65_536  # bytes of lines that a try keeps
 
 
 class Report(NamedTuple):
@@ -32,3 +34,13 @@ class Report(NamedTuple):
         if text is not None and (size := len(text.encode())) > MAX_META:
             raise InvalidJob(f"meta: it has {size} bytes; use at most {MAX_META}", field="meta")
         return cls(float(fraction), message, text)  # type: ignore[arg-type]  # it is a number
+
+
+class Line(NamedTuple):
+    """What a handler has logged: a record as text, with its number in the try."""
+
+    seq: int
+    logged_at: datetime
+    level: str
+    logger: str
+    text: str

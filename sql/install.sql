@@ -50,6 +50,7 @@ insert into schema_version (version) values (3);
 
 \ir functions/add_job.sql
 \ir functions/add_jobs.sql
+\ir functions/add_log_lines.sql
 \ir functions/advance_floors.sql
 \ir functions/backfill_schedule.sql
 \ir functions/call_workers.sql
@@ -165,6 +166,7 @@ insert into schema_version (version) values (3);
 \ir functions/private/schedule_step.sql
 \ir functions/private/schedule_ticks.sql
 \ir functions/private/sweep_attempts.sql
+\ir functions/private/sweep_log_lines.sql
 \ir functions/private/sweep_orphans.sql
 \ir functions/private/sweep_progress.sql
 \ir functions/private/sweep_results.sql
@@ -186,6 +188,7 @@ select has_database_privilege(current_database(), 'temp') as needed \gset
 \if :needed
 \ir views/actions.sql
 \ir views/failures.sql
+\ir views/job_logs.sql
 \ir views/job_progress.sql
 \ir views/job_stats.sql
 \ir views/paused_types.sql
@@ -196,7 +199,7 @@ select has_database_privilege(current_database(), 'temp') as needed \gset
 set local search_path = :"schema", pg_temp;
 
 select exists (
-  select from unnest('{actions,failures,job_progress,job_stats,paused_types,queues,worker_status}'::text[]) as view (name),
+  select from unnest('{actions,failures,job_logs,job_progress,job_stats,paused_types,queues,worker_status}'::text[]) as view (name),
        lateral (values (to_regclass(format('%I.%I', current_schema(), view.name)),
                         to_regclass('pg_temp.' || view.name))) as pair (found, wanted)
    where pair.wanted is null
@@ -205,6 +208,7 @@ select exists (
 \if :needed
 \ir views/actions.sql
 \ir views/failures.sql
+\ir views/job_logs.sql
 \ir views/job_progress.sql
 \ir views/job_stats.sql
 \ir views/paused_types.sql
@@ -214,7 +218,7 @@ select exists (
 
 select to_regclass('pg_temp.actions') is not null as needed \gset
 \if :needed
-drop view pg_temp.actions, pg_temp.failures, pg_temp.job_progress, pg_temp.job_stats, pg_temp.paused_types, pg_temp.queues, pg_temp.worker_status;
+drop view pg_temp.actions, pg_temp.failures, pg_temp.job_logs, pg_temp.job_progress, pg_temp.job_stats, pg_temp.paused_types, pg_temp.queues, pg_temp.worker_status;
 \endif
 
 \ir comments.sql

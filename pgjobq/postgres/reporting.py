@@ -11,7 +11,7 @@ from pgjobq.postgres.database import Database
 from pgjobq.postgres.fetching import fetch
 from pgjobq.postgres.settling import database_encoding, storable
 from pgjobq.postgres.statements import FunctionCall, InSchema
-from pgjobq.reports import Report
+from pgjobq.reports import Line, Report
 
 # Nothing is lost if the server crashes before this commit is on disk, because the table is empty then. By the id, so
 # that two workers lock the rows in the same order.
@@ -22,6 +22,15 @@ _SAVE = """select {schema}.set_progress(report.id, report.claim_id, report.fract
               as given (id, claim_id, fraction, message, meta)
       order by given.id collate "C"
      offset 0) as report"""
+# The worker writes the lines again if it does not get the answer, and a crash of the server loses those of a moment.
+_ADD = """select {schema}.add_log_lines(%s::text[], %s::bigint[], %s::integer[], %s::integer[], %s::timestamptz[],
+                                        %s::text[], %s::text[], %s::text[])
+    from (select set_config('synchronous_commit', 'off', true)) as asynchronous (setting)"""
+_LOGS = ("attempt", "claim_id", "seq", "logged_at", "level", "logger", "line")
+_TAIL = """select attempt, claim_id, seq, logged_at, level, logger, line
+    from {schema}.job_logs
+   where job_id = %s and (claim_id, seq) > (%s::bigint, %s::integer)
+   order by claim_id, seq"""
 _PROGRESS = ("fraction", "message", "meta", "updated_at")
 _READ = "select job_id, fraction, message, meta, updated_at from {schema}.job_progress where job_id = any (%s::text[])"
 
@@ -47,3 +56,24 @@ class PostgresReports:
         """Read the view job_progress for these jobs."""
         call = FunctionCall(InSchema(self.schema)[_READ], [list(job_ids)], answers.rows)
         return {job_id: dict(zip(_PROGRESS, row, strict=True)) for job_id, *row in self._database.run(call)}
+
+    def save_lines(self, lines: Sequence[tuple[Job, Line]]) -> None:
+        """Write these lines. Those of starts that are over are dropped."""
+        with self._database.connection() as conn:
+            encoding = database_encoding(conn)
+            rows = [
+                (job.id, job.claim_id, job.attempts, line.seq, line.logged_at, *_texts(line, encoding))
+                for job, line in lines
+            ]
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            fetch(conn, FunctionCall(InSchema(self.schema)[_ADD], columns, answers.rows))
+
+    def logs(self, job_id: str, after: tuple[int, int] | None = None) -> list[dict[str, Any]]:
+        """Read the view job_logs for this job."""
+        arguments = [job_id, *(after or (0, 0))]
+        call = FunctionCall(InSchema(self.schema)[_TAIL], arguments, answers.dicts(*_LOGS), large=True)
+        return self._database.run(call)
+
+
+def _texts(line: Line, encoding: str) -> list[str | None]:
+    return [storable(text, encoding) for text in (line.level, line.logger, line.text)]

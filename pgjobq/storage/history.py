@@ -8,7 +8,7 @@ from typing import Any
 from pgjobq.errors import Unsupported
 from pgjobq.models import Job
 from pgjobq.redrive import Redrive
-from pgjobq.reports import Report
+from pgjobq.reports import Line, Report
 
 
 class OptionalHistory:
@@ -40,3 +40,11 @@ class OptionalHistory:
     def progress(self, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return what the last start of each of these jobs has reported, by id. See JobQueue.progress."""
         raise Unsupported(f"progress: {type(self).__name__} does not keep what jobs report")
+
+    def save_lines(self, lines: Sequence[tuple[Job, Line]]) -> None:
+        """Keep what the handlers of these starts have logged. Can be repeated. The default drops it."""
+        del lines
+
+    def logs(self, job_id: str, after: tuple[int, int] | None = None) -> list[dict[str, Any]]:
+        """Return what the tries of a job have logged, after this claim_id and seq. See JobQueue.logs."""
+        raise Unsupported(f"logs: {type(self).__name__} does not keep what handlers log")

@@ -11,7 +11,7 @@ from typing import Any
 from pgjobq.errors import StorageUnavailable
 from pgjobq.events import EventLog
 from pgjobq.models import Job
-from pgjobq.reports import Report
+from pgjobq.reports import Line, Report
 from pgjobq.storage.base import BaseStorage, Outcome
 from pgjobq.worker.running import log_fields
 
@@ -23,19 +23,21 @@ EVERY = 1.0  # seconds between two writes for a job
 class Note:
     """What one start of a job has reported and the settler has not written."""
 
-    __slots__ = ("due_at", "job", "report", "reported_at")
+    __slots__ = ("due_at", "job", "lines", "report", "reported_at")
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.report: Report | None = None
+        self.lines: list[Line] = []
         self.reported_at = -math.inf  # when a report was last written
         self.due_at = math.inf
 
 
 class Notes:
-    """Keeps the last report of each job. The first is due at once, and later ones a second after the one before.
+    """Keeps the last report of each job, and the lines that it has logged.
 
-    The handlers' threads add reports, and the settler writes them, so that no handler waits for the database. A job
+    The first report is due at once, later ones a second after the one before, and lines a second after the first.
+    The handlers' threads add them, and the settler writes them, so that no handler waits for the database. A job
     that reports nothing costs nothing.
     """
 
@@ -58,6 +60,13 @@ class Notes:
         if is_due:
             self._wake()
 
+    def line(self, job: Job, line: Line) -> None:
+        """Take a line that a handler has logged. Any thread may call it."""
+        with self._lock:
+            note = self._note(job)
+            note.lines.append(line)
+            note.due_at = min(note.due_at, time.monotonic() + EVERY)
+
     def patience(self, longest: float) -> float:
         """Return the seconds until something is due, at most these."""
         with self._lock:
@@ -69,7 +78,15 @@ class Notes:
 
         While the database does not answer, everything is kept for a later call.
         """
-        self._write(self._take([outcome.job for outcome in outcomes], everything), storage)
+        reports, lines = self._take([outcome.job for outcome in outcomes], everything)
+        left = each_that_can(storage.save_progress, reports, "progress.unwritten")
+        lines_left = each_that_can(storage.save_lines, lines, "logs.unwritten")
+        with self._lock:
+            for job, report in left:
+                note = self._keep(job)
+                note.report = note.report or report
+            for job, line in reversed(lines_left):
+                self._keep(job).lines.insert(0, line)
 
     def _note(self, job: Job) -> Note:
         note = self._notes.get(id(job))
@@ -77,8 +94,10 @@ class Notes:
             note = self._notes[id(job)] = Note(job)
         return note
 
-    def _take(self, ended: Sequence[Job], everything: bool) -> list[tuple[Job, Report]]:
-        now, reports = time.monotonic(), []
+    def _take(self, ended: Sequence[Job], everything: bool) -> tuple[list[tuple[Job, Report]], list[tuple[Job, Line]]]:
+        now = time.monotonic()
+        reports: list[tuple[Job, Report]] = []
+        lines: list[tuple[Job, Line]] = []
         with self._lock:
             last = [note for job in ended if (note := self._notes.pop(id(job), None)) is not None]
             due = [note for note in self._notes.values() if everything or note.due_at <= now]
@@ -86,18 +105,18 @@ class Notes:
                 if note.report is not None:
                     reports.append((note.job, note.report))
                     note.report, note.reported_at = None, now
-                note.due_at = math.inf
+                lines += [(note.job, line) for line in note.lines]
+                note.lines, note.due_at = [], math.inf
             for note in [note for note in self._notes.values() if note.due_at == math.inf]:
                 if note.reported_at + EVERY < now:  # a later report makes another note, which is due at once, too
                     del self._notes[id(note.job)]
-        return reports
+        return reports, lines
 
-    def _write(self, reports: list[tuple[Job, Report]], storage: BaseStorage) -> None:
-        for job, report in each_that_can(storage.save_progress, reports, "progress.unwritten"):
-            with self._lock:
-                note = self._note(job)
-                note.report = note.report or report
-                note.due_at = time.monotonic() + EVERY
+    def _keep(self, job: Job) -> Note:
+        """Return the note of a job whose report or lines could not be written; they are due again in a second."""
+        note = self._note(job)
+        note.due_at = time.monotonic() + EVERY
+        return note
 
 
 def each_that_can(

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import fields
+from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Protocol
 
@@ -18,8 +19,9 @@ from pgjobq.explaining import class_name
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
 from pgjobq.outcomes import Snoozed
-from pgjobq.reports import Report
+from pgjobq.reports import Line, Report
 from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Retried
+from pgjobq.worker.capturing import start_capture
 from pgjobq.worker.interrupting import interrupt
 from pgjobq.worker.raised import Raised, raised_by
 
@@ -40,6 +42,9 @@ class TakesReports(Protocol):
 
     def report(self, job: Job, report: Report) -> None:
         """Take what the handler of a job reports."""
+
+    def line(self, job: Job, line: Line) -> None:
+        """Take what the handler of a job logs."""
 
 
 class RunningJob(Job):
@@ -119,6 +124,10 @@ class Run:
     def report(self, report: Report) -> None:
         """Take what the handler reports."""
         self._notes.report(self.job, report)
+
+    def capture_logs(self) -> None:
+        """Take what is logged in this context."""
+        start_capture(partial(self._notes.line, self.job))
 
     def ended(self, result: object, error: BaseException | None, *, logs_each: bool) -> Outcome | None:
         """Return the outcome of a run that returned or raised, or None if the job is settled already. Never raises.

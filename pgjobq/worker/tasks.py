@@ -149,6 +149,8 @@ class TaskRunner(Runner):
 
     async def _run_handler(self, run: Run) -> None:
         running_job.set(run.job)
+        if run.handler.capture_logs:
+            run.capture_logs()
         if self._logs_each:
             log.debug("job.started", extra=log_fields(run.job))
         result: object = None

@@ -114,6 +114,8 @@ class ThreadRunner(Runner):
 def _call_handler(run: Run, storage: BaseStorage, logs_each: bool) -> Any:
     job, handler = run.job, run.handler
     running_job.set(job)
+    if handler.capture_logs:
+        run.capture_logs()
     if logs_each:
         log.debug("job.started", extra=log_fields(job))
     if run.handle is not None:

@@ -178,3 +178,8 @@ async def complete_async(statement: str, job: RunningJob) -> None:
 
 def report(job: RunningJob) -> None:
     job.progress(0.5, "half")
+
+
+def log_twice() -> None:
+    logging.getLogger("app.tasks").info("one of %s", 2)
+    logging.getLogger("app.tasks").error("two")

@@ -422,6 +422,7 @@ def test_sql_views_and_columns(conn: Connection) -> None:
         "failures",
         "actions",
         "job_progress",
+        "job_logs",
     }
     for relation, column in columns:
         assert f"`{column}`" in section(SQL, "The table jobs" if relation == "jobs" else relation)

@@ -11,6 +11,7 @@ Connection = psycopg.Connection[Any]
 
 # The arguments of each function that takes text. The columns of the row `words` have another collation.
 CALLS = {
+    "add_log_lines": "words.ids, array[1, 2], array[1, 1], array[1, 2], array[now(), now()], words.types, words.types, words.types",
     "add_job": "words.word, job_id => words.id, unique_key => words.word, unique_while => words.status, on_conflict => words.keep",
     "add_jobs": "words.types, job_ids => words.ids, unique_keys => words.types, on_conflict => words.keep",
     "call_workers": "1, words.help",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -28,7 +29,7 @@ from pgjobq import (
     job,
 )
 from pgjobq.outcomes import Completed
-from pgjobq.reports import Report
+from pgjobq.reports import Line, Report
 from pgjobq.storage.postgres_storage import PostgresStorage
 from pgjobq.worker.notes import Notes
 
@@ -250,3 +251,29 @@ def test_a_report_that_cannot_be_written_does_not_stop_the_others(
     kept.write(storage)
     assert storage.calls == [[0.1], [0.3]]
     assert [record.job_id for record in caplog.records if "progress.unwritten" in record.message] == ["b"]  # type: ignore[attr-defined]
+
+
+def a_line(seq: int) -> Line:
+    return Line(seq, datetime.now(UTC), "INFO", "app", f"line {seq}")
+
+
+def test_lines_keep_their_order_while_the_database_is_away(clock: list[float]) -> None:
+    class Keeps(Writes):
+        def save_lines(self, lines: Any) -> None:
+            if self.error is not None:
+                raise self.error
+            kept.line(other, a_line(99))  # as if the driver logged in the context of a handler
+            self.calls.append([line.seq for _, line in lines])
+
+    storage, kept, one, other = Keeps(), Notes(lambda: None), Job(id="a", type="x"), Job(id="b", type="x")
+    kept.line(one, a_line(1))
+    kept.line(one, a_line(2))
+    kept.write(storage)
+    assert storage.calls == []  # a second after the first line
+    storage.error = StorageUnavailable("away")
+    kept.write(storage, [Completed(one)])
+    kept.line(one, a_line(3))
+    storage.error = None
+    clock[0] += 1
+    kept.write(storage)
+    assert storage.calls == [[1, 2, 3]]

@@ -369,7 +369,7 @@ def test_commands() -> None:
 @pytest.mark.parametrize("name", commands())
 def test_options(name: str) -> None:
     lines = re.findall(r"^- (`.*?)(?::|$)", section(CLI, name), re.MULTILINE)
-    assert set(re.findall(r"`(--[a-z-]+)`", "\n".join(lines))) == commands()[name] - {"--help"}
+    assert set(re.findall(r"`(--?[a-z-]+)`", "\n".join(lines))) == commands()[name] - {"--help"}
 
 
 def test_environment() -> None:

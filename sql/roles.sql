@@ -40,7 +40,7 @@ begin
            retire_worker, heartbeat_worker, leave_types, held_jobs, lost_jobs, release_unknown_jobs, set_worker_state, call_workers, watch_workers,
            open_transactions, notifiers_waiting, advance_floors, prune_jobs, repair_jobs, create_schedule}'),
         ('pgjobq_read, pgjobq_work, pgjobq_admin', '{get_job, list_jobs, count_jobs, live_workers, next_due, queue_names, export_jobs, unserved_types,
-          misplaced_jobs, next_tick, next_ticks, get_schedule, list_schedules}'),
+          misplaced_jobs, next_tick, next_ticks, get_schedule, list_schedules, why_job, waiting_jobs}'),
         ('pgjobq_admin', '{cancel_job, cancel_jobs, import_jobs, pause_queue, resume_queue, pause_type, resume_type, enable_schedule, delete_schedule,
                           run_schedule, backfill_schedule}')
       ) as may (roles, names)

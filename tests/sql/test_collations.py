@@ -48,6 +48,7 @@ CALLS = {
     "retry_job": "words.id, 1, words.word, 1",
     "set_worker_state": "1, words.asleep, false, words.queues, 30, words.word",
     "watch_workers": "1, words.queues",
+    "why_job": "words.id",
 }
 WORDS = {
     "id": "a", "word": "w", "queue": "default", "status": "pending", "asleep": "asleep", "alive": "alive", "help": "help",

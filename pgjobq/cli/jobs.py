@@ -1,4 +1,4 @@
-"""Commands that manage jobs: enqueue, list, show, retry, cancel."""
+"""Commands that manage jobs: enqueue, list, show, why, retry, cancel."""
 
 from __future__ import annotations
 
@@ -128,6 +128,21 @@ def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
         text = in_json(value) if isinstance(value, dict) else in_lines("" if value is None else str(value))
         # Indent the further lines of a text, because they could look like another field.
         click.echo(f"{name:12} {text}".replace("\n", f"\n{'':13}"))
+
+
+@app.command()
+@click.argument("job_id", metavar="ID")
+@common.as_json
+@common.dsn
+@common.schema
+def why(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
+    """Say why a job is not running, or what became of it. Only for PostgreSQL."""
+    with opened(dsn, schema) as storage:
+        reason = storage.why(job_id)
+    if as_json:
+        print_json({"id": job_id, "why": reason})
+    else:
+        click.echo(in_a_line(reason))
 
 
 @app.command()

@@ -61,7 +61,11 @@ def test_id_of_a_job_that_was_folded_into_another(conn: Connection) -> None:
     for job_id in ("first", "second"):
         conn.execute("select add_job('t', job_id => %s, unique_key => 'key')", [job_id])
     assert why(conn, "second").startswith("There is no job 'second'")
-    says(conn, r"There is no job 'key', but the job 'first', which is pending, was the last to get this unique key\.", "key")
+    says(
+        conn,
+        r"There is no job 'key', but the job 'first', which is pending, was the last to get this unique key\.",
+        "key",
+    )
 
 
 def test_id_of_a_schedule_and_of_its_tick(conn: Connection) -> None:
@@ -129,7 +133,9 @@ def test_job_whose_type_no_worker_knows(conn: Connection, connect: Connect, me: 
     add(conn)
     conn.execute("select leave_types(%s, '{x,t}')", [me])
     register(connect(), queues=["mail"])
-    says(conn, r"No live worker that serves the queue 'default' has a handler for the type 't' \(of 1 that serve it\)\.")
+    says(
+        conn, r"No live worker that serves the queue 'default' has a handler for the type 't' \(of 1 that serve it\)\."
+    )
     conn.execute("select leave_types(%s, '{x}')", [me])
     assert "handler" not in why(conn)
 
@@ -139,7 +145,9 @@ def test_job_that_is_the_next(conn: Connection, sleeper: NewSleeper) -> None:
     worker = sleeper()
     for state in (worker.arm, worker.poll):
         state()
-        says(conn, r"Nothing keeps the job from starting: it is the next in the queue 'default', and a worker that .*\.")
+        says(
+            conn, r"Nothing keeps the job from starting: it is the next in the queue 'default', and a worker that .*\."
+        )
 
 
 def test_workers_without_room(conn: Connection, sleeper: NewSleeper) -> None:
@@ -172,7 +180,9 @@ def test_jobs_ahead(conn: Connection, sleeper: NewSleeper) -> None:
     add(conn, "urgent", "priority => 9")
     add(conn, "elsewhere", "priority => 9, queue => 'mail'")
     add(conn, "late", "priority => 1")
-    ahead = r"{} ahead of it in the queue 'default', {} of them of higher priority; live workers that serve the queue: 1\."
+    ahead = (
+        r"{} ahead of it in the queue 'default', {} of them of higher priority; live workers that serve the queue: 1\."
+    )
     says(conn, ahead.format("3 jobs are", 1))
     says(conn, ahead.format("1 job is", 1), "j000000")
     says(conn, ahead.format("4 jobs are", 4), "late")
@@ -193,7 +203,10 @@ def test_suspect_that_is_claimed_alone(conn: Connection, connect: Connect, me: i
     conn.execute("update jobs set crashes = 1 where id = 'a'")
     assert "crashes" not in why(conn)
     claim(conn, me)
-    says(conn, r"Workers died while they held the job \(crashes: 1\), so .* and all workers that serve its queue hold jobs\.")
+    says(
+        conn,
+        r"Workers died while they held the job \(crashes: 1\), so .* and all workers that serve its queue hold jobs\.",
+    )
 
 
 @pytest.mark.parametrize("later", [False, True])
@@ -212,8 +225,14 @@ def test_urgent_job_without_a_place_in_a_long_queue(conn: Connection, sleeper: N
     enqueue(conn, 10_050)
     without_triggers(conn, "insert into jobs (id, type, priority) values ('a', 't', 9), ('later', 't', 1)")
     assert "no place" in why(conn)
-    says(conn, r"10,000\+ jobs are ahead of it in the queue 'default', all of them of higher priority; live .*: 1\.", "later")
-    says(conn, r"10,000\+ jobs are ahead of it in the queue 'default', 0 of them of higher priority; live .*", "j010040")
+    says(
+        conn,
+        r"10,000\+ jobs are ahead of it in the queue 'default', all of them of higher priority; live .*: 1\.",
+        "later",
+    )
+    says(
+        conn, r"10,000\+ jobs are ahead of it in the queue 'default', 0 of them of higher priority; live .*", "j010040"
+    )
     assert why(conn, "j010000").startswith("10,000 jobs are")
 
 
@@ -228,7 +247,9 @@ def test_locked_row(conn: Connection, connect: Connect, me: int, before: str, lo
     other.execute("set application_name = 'psql'")
     other.execute(before.encode())
     other.execute(lock.encode())
-    locked = rf"The row of the job is locked by the session with pid {other.info.backend_pid} \(psql\), so claims skip it\."
+    locked = (
+        rf"The row of the job is locked by the session with pid {other.info.backend_pid} \(psql\), so claims skip it\."
+    )
     says(conn, locked)
     conn.execute("begin read only")
     says(conn, locked)
@@ -301,7 +322,9 @@ def test_running_job_without_a_claim(conn: Connection, me: int) -> None:
     add(conn)
     claim(conn, me)
     conn.execute("delete from claims")
-    says(conn, r"The job is running, but no claim holds it, so .*; repair_jobs \(pgjobq repair\) puts it back in line\.")
+    says(
+        conn, r"The job is running, but no claim holds it, so .*; repair_jobs \(pgjobq repair\) puts it back in line\."
+    )
 
 
 # -- ended -------------------------------------------------------------------------------------------
@@ -341,7 +364,9 @@ def test_oldest_due_job_of_each_queue(conn: Connection, sleeper: NewSleeper) -> 
     conn.execute("select cancel_job('gone'), pause_queue('mail')")
     rows = conn.execute("select queue, job_id, due_at <= now(), why from waiting_jobs()").fetchall()
     assert [row[:3] for row in rows] == [("default", "old", True), ("mail", "letter", True), ("due", "due", True)]
-    for row, beginning in zip(rows, ("2 jobs are ahead", "The queue 'mail' has been paused", "No live worker"), strict=True):
+    for row, beginning in zip(
+        rows, ("2 jobs are ahead", "The queue 'mail' has been paused", "No live worker"), strict=True
+    ):
         assert row[3].startswith(beginning)
     assert len(conn.execute("select from waiting_jobs(1)").fetchall()) == 1
 

@@ -24,7 +24,7 @@ def oldest(dsn: str) -> str:
 
 def test_why(cli: Cli, queue: JobQueue) -> None:
     job_id = queue.enqueue("t", queue="mail")
-    told = "No live worker serves the queue 'mail' (of 0 that are alive)."
+    told = "No live worker serves the queue 'mail' (live workers: 0)."
     assert queue.why(job_id) == told
     assert cli.said("why", job_id) == f"{told}\n"
     assert cli.json("why", job_id) == {"id": job_id, "why": told}
@@ -42,7 +42,7 @@ def test_check_says_why_the_oldest_job_of_each_queue_waits(cli: Cli, queue: JobQ
     queue.enqueue("t", queue="mail")
     queue.enqueue("t", queue="later", delay=3600)
     assert f"ok    oldest jobs: queue mail, job {first}, due for " in cli.run("check").stdout
-    assert oldest(dsn).endswith("No live worker serves the queue 'mail' (of 0 that are alive).")
+    assert oldest(dsn).endswith("No live worker serves the queue 'mail' (live workers: 0).")
     for n in range(waiting.QUEUES):
         queue.enqueue("t", queue=f"queue{n}")
     assert oldest(dsn).endswith("more queues have due jobs; see waiting_jobs")

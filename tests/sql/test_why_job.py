@@ -11,6 +11,9 @@ import pytest
 from helpers.calls import claim, end, enqueue, one, register
 from helpers.sleeper import Sleeper
 
+from pgjobq.devserver import DevServer
+from pgjobq.postgres.schema import migrate
+
 Connection = psycopg.Connection[Any]
 Connect = Callable[..., Connection]
 NewSleeper = Callable[..., Sleeper]
@@ -110,23 +113,23 @@ def test_job_of_a_paused_queue_or_type(conn: Connection, sleeper: NewSleeper, ki
     conn.execute("select set_config('pgjobq.actor', 'ada', false)")
     add(conn)
     conn.execute(f"select pause_{kind}('{name}', now() + interval '1 h', 'the provider is down.')".encode())
-    says(conn, rf"The {kind} '{name}' has been paused by ada since AGO until IN, because: the provider is down\.")
+    says(conn, rf"The {kind} '{name}' is paused until IN; ada paused it at AGO, because: the provider is down\.")
     conn.execute(f"select pause_{kind}('{name}')".encode())
-    says(conn, rf"The {kind} '{name}' has been paused by ada since AGO, until it is resumed\.")
+    says(conn, rf"The {kind} '{name}' is paused until it is resumed; ada paused it at AGO\.")
     conn.execute("update pauses set paused_until = now() - interval '1 s'")
     assert why(conn).startswith("Nothing keeps the job")
 
 
 def test_job_whose_queue_no_worker_serves(conn: Connection, connect: Connect) -> None:
     add(conn)
-    says(conn, r"No live worker serves the queue 'default' \(of 0 that are alive\)\.")
+    says(conn, r"No live worker serves the queue 'default' \(live workers: 0\)\.")
     register(conn, queues=["mail"])
-    says(conn, r"No live worker serves the queue 'default' \(of 1 that are alive\)\.")
+    says(conn, r"No live worker serves the queue 'default' \(live workers: 1\)\.")
     other = connect()
     register(other)
     assert "No live worker" not in why(conn)
     end(other, conn)
-    says(conn, r"No live worker serves the queue 'default' \(of 1 that are alive\)\.")
+    says(conn, r"No live worker serves the queue 'default' \(live workers: 1\)\.")
 
 
 def test_job_whose_type_no_worker_knows(conn: Connection, connect: Connect, me: int) -> None:
@@ -134,7 +137,8 @@ def test_job_whose_type_no_worker_knows(conn: Connection, connect: Connect, me: 
     conn.execute("select leave_types(%s, '{x,t}')", [me])
     register(connect(), queues=["mail"])
     says(
-        conn, r"No live worker that serves the queue 'default' has a handler for the type 't' \(of 1 that serve it\)\."
+        conn,
+        r"No live worker that serves the queue 'default' has a handler for the type 't' \(workers that serve it: 1\)\.",
     )
     conn.execute("select leave_types(%s, '{x}')", [me])
     assert "handler" not in why(conn)
@@ -156,12 +160,12 @@ def test_workers_without_room(conn: Connection, sleeper: NewSleeper) -> None:
     worker = sleeper()
     claim(conn, worker.id, 3)
     busy = (
-        r"No worker that serves the queue 'default' has room "
+        r"No worker that serves the queue 'default' is waiting for jobs "
         r"\(workers: 1, jobs that they hold: 3, jobs ahead of this one: 1\)\."
     )
     says(conn, busy)
     worker.arm()
-    assert "has room" not in why(conn)
+    assert "waiting for jobs (" not in why(conn)
     worker.queues = ["mail"]  # the worker is at its limit for the queue
     worker.arm()
     says(conn, busy)
@@ -184,8 +188,8 @@ def test_jobs_ahead(conn: Connection, sleeper: NewSleeper) -> None:
         r"{} ahead of it in the queue 'default', {} of them of higher priority; live workers that serve the queue: 1\."
     )
     says(conn, ahead.format("3 jobs are", 1))
-    says(conn, ahead.format("1 job is", 1), "j000000")
-    says(conn, ahead.format("4 jobs are", 4), "late")
+    says(conn, ahead.format("1 job is", "all"), "j000000")
+    says(conn, ahead.format("4 jobs are", "all"), "late")
     assert why(conn, "urgent").startswith("Nothing keeps the job")
 
 
@@ -231,7 +235,9 @@ def test_urgent_job_without_a_place_in_a_long_queue(conn: Connection, sleeper: N
         "later",
     )
     says(
-        conn, r"10,000\+ jobs are ahead of it in the queue 'default', 0 of them of higher priority; live .*", "j010040"
+        conn,
+        r"10,000\+ jobs are ahead of it in the queue 'default', none of them of higher priority; live .*",
+        "j010040",
     )
     assert why(conn, "j010000").startswith("10,000 jobs are")
 
@@ -293,13 +299,24 @@ def test_row_that_changed_after_the_snapshot(conn: Connection, connect: Connect,
     assert "locked" not in why(reader)
 
 
+def test_row_that_a_prepared_transaction_locks() -> None:
+    with DevServer(settings={"max_prepared_transactions": "2"}) as server:
+        migrate(server.dsn)
+        with psycopg.connect(server.dsn, autocommit=True, options="-c search_path=pgjobq") as conn:
+            add(conn)
+            conn.execute("begin; select from jobs for update; prepare transaction 'order 7'")
+            says(conn, r"The row of the job is locked by the prepared transaction 'order 7', so claims skip it\.")
+            conn.execute("rollback prepared 'order 7'")
+            assert "locked" not in why(conn)
+
+
 # -- running -----------------------------------------------------------------------------------------
 
 
 def test_running_job(conn: Connection, connect: Connect, me: int) -> None:
     add(conn)
     claim(conn, me)
-    running = rf"The job is running: worker {me} \(w\) has held it since AGO, its start 1"
+    running = rf"The job is running: worker {me} \(w\) claimed it at AGO, for start 1"
     says(conn, rf"{running}\.")
     other = connect(autocommit=False)
     other.execute("select from jobs for update")
@@ -312,7 +329,7 @@ def test_running_job_of_a_dead_worker(conn: Connection, connect: Connect) -> Non
     worker = register(other)
     claim(other, worker)
     end(other, conn)
-    dead = rf"The job is held by worker {worker} \(w\) since AGO, which is dead; "
+    dead = rf"The job is held by worker {worker} \(w\), which claimed it at AGO and is dead; "
     says(conn, rf"{dead}no worker is alive to rescue the job\.")
     register(conn)
     says(conn, rf"{dead}a live worker rescues the job in a few seconds\.")
@@ -364,11 +381,27 @@ def test_oldest_due_job_of_each_queue(conn: Connection, sleeper: NewSleeper) -> 
     conn.execute("select cancel_job('gone'), pause_queue('mail')")
     rows = conn.execute("select queue, job_id, due_at <= now(), why from waiting_jobs()").fetchall()
     assert [row[:3] for row in rows] == [("default", "old", True), ("mail", "letter", True), ("due", "due", True)]
-    for row, beginning in zip(
-        rows, ("2 jobs are ahead", "The queue 'mail' has been paused", "No live worker"), strict=True
-    ):
+    for row, beginning in zip(rows, ("2 jobs are ahead", "The queue 'mail' is paused", "No live worker"), strict=True):
         assert row[3].startswith(beginning)
     assert len(conn.execute("select from waiting_jobs(1)").fetchall()) == 1
+
+
+# -- what changes meanwhile -------------------------------------------------------------------------
+
+
+def test_job_that_was_claimed_meanwhile_does_not_count_as_misplaced(conn: Connection, me: int) -> None:
+    add(conn)
+    conn.execute(
+        f"""do $$ declare v_job jobs; begin
+            select * from jobs into v_job;
+            perform from claim_jobs({me});
+            assert (places_ahead(v_job)).placed;
+            select * from jobs into v_job;
+            perform complete_jobs({me}, array[v_job.id], array[v_job.claim_id], array[v_job.claim_id]);
+            assert not exists (select from claims);
+            assert why_running(v_job) not like '%no claim%';
+        end $$""".encode()
+    )
 
 
 # -- rights and cost ---------------------------------------------------------------------------------

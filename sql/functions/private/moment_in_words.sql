@@ -10,10 +10,10 @@ as $$
     from (select extract(epoch from moment_in_words.at - clock_timestamp())) as away (seconds)
    cross join lateral (
      select case when abs(away.seconds) < 1      then 'less than a second'
-                 when abs(away.seconds) < 2      then '1 second'
-                 when abs(away.seconds) < 120    then floor(abs(away.seconds)) || ' seconds'
-                 when abs(away.seconds) < 7200   then floor(abs(away.seconds) / 60) || ' minutes'
-                 when abs(away.seconds) < 172800 then floor(abs(away.seconds) / 3600) || ' hours'
-                 else floor(abs(away.seconds) / 86400) || ' days' end) as span (told);
+                 when abs(away.seconds) < 1.5    then '1 second'
+                 when abs(away.seconds) < 120    then round(abs(away.seconds)) || ' seconds'
+                 when abs(away.seconds) < 7200   then round(abs(away.seconds) / 60) || ' minutes'
+                 when abs(away.seconds) < 172800 then round(abs(away.seconds) / 3600) || ' hours'
+                 else round(abs(away.seconds) / 86400) || ' days' end) as span (told);
 $$;
 comment on function moment_in_words(timestamptz) is 'Private: write a moment, with its distance from now.';

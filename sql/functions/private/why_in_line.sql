@@ -23,12 +23,13 @@ begin
       format('Workers died while they held the job (crashes: %s), so a worker claims it only when it holds no other job, and %s',
              why_in_line.job.crashes, 'all workers that serve its queue hold jobs.')
     when not v_worker.some_wait then
-      format('No worker that serves the queue %L has room (workers: %s, jobs that they hold: %s, jobs ahead of this one: %s).',
+      format('No worker that serves the queue %L is waiting for jobs (workers: %s, jobs that they hold: %s, jobs ahead of this one: %s).',
              why_in_line.job.queue, v_worker.takers, v_worker.held, v_counted)
     when v_jobs > 0 then
       format('%s ahead of it in the queue %L, %s of them of higher priority; live workers that serve the queue: %s.',
              case when v_jobs = 1 then '1 job is' else v_counted || ' jobs are' end, why_in_line.job.queue,
-             case when v_ahead.more and v_ahead.earlier = 0 then 'all' else to_char(v_ahead.higher, 'FM999,999') end, v_worker.takers)
+             case when v_ahead.higher = 0 then 'none' when v_ahead.earlier = 0 then 'all'
+                  else to_char(v_ahead.higher, 'FM999,999') end, v_worker.takers)
     else
       format('Nothing keeps the job from starting: it is the next in the queue %L, and a worker that serves the queue waits for jobs.',
              why_in_line.job.queue)

@@ -5,9 +5,9 @@ create or replace function why_paused(kind text, name text)
   volatile
   set search_path from current
 as $$
-  select format('The %s %L has been paused by %s since %s%s%s.', pauses.kind, pauses.name, pauses.paused_by,
-                moment_in_words(pauses.paused_at),
-                coalesce(' until ' || moment_in_words(pauses.paused_until), ', until it is resumed'),
+  select format('The %s %L is paused until %s; %s paused it at %s%s.', pauses.kind, pauses.name,
+                coalesce(moment_in_words(pauses.paused_until), 'it is resumed'),
+                pauses.paused_by, moment_in_words(pauses.paused_at),
                 ', because: ' || nullif(rtrim(pauses.reason, '. '), ''))
     from pauses
    where pauses.kind = why_paused.kind collate "C" and pauses.name = why_paused.name collate "C"

@@ -25,12 +25,12 @@ begin
   end if;
   v_worker := format('worker %s%s', v_id, (select format(' (%s)', workers.name) from workers where workers.id = v_id));
   if v_id <> all (v_alive) then
-    return format('The job is held by %s since %s, which is dead; %s.', v_worker, v_since,
+    return format('The job is held by %s, which claimed it at %s and is dead; %s.', v_worker, v_since,
                   case when v_alive = '{}' then 'no worker is alive to rescue the job'
                        else 'a live worker rescues the job in a few seconds' end);
   end if;
   v_holder := row_holder(why_running.job.id);
-  return format('The job is running: %s has held it since %s, its start %s%s.', v_worker, v_since, why_running.job.attempts,
+  return format('The job is running: %s claimed it at %s, for start %s%s.', v_worker, v_since, why_running.job.attempts,
                 '; its row is locked by ' || v_holder || ', which may be its handler''s transaction');
 end;
 $$;

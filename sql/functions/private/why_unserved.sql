@@ -16,11 +16,11 @@ begin
   if v_takers > 0 then
     return null;
   elsif v_serve > 0 then
-    return format('No live worker that serves the queue %L has a handler for the type %L (of %s that serve it).',
+    return format('No live worker that serves the queue %L has a handler for the type %L (workers that serve it: %s).',
                   why_unserved.job.queue, why_unserved.job.type, v_serve);
   end if;
   select count(*) from live_workers() into v_alive;
-  return format('No live worker serves the queue %L (of %s that are alive).', why_unserved.job.queue, v_alive);
+  return format('No live worker serves the queue %L (live workers: %s).', why_unserved.job.queue, v_alive);
 end;
 $$;
 comment on function why_unserved(jobs) is 'Private: say that no live worker takes a job''s queue or type; null: one does.';

@@ -10,7 +10,9 @@ create or replace function waiting_jobs(max_queues integer default 20)
   security definer
   set search_path from current
   set jit = off
+  set plan_cache_mode = force_generic_plan
   set enable_seqscan = off
+  set enable_bitmapscan = off
 as $$
   with place as materialized (
     select head.job_id

@@ -23,9 +23,9 @@ begin
     begin
       perform from jobs where jobs.id = row_holder.job_id collate "C" for no key update skip locked;
       v_free := found;
-      raise exception using errcode = 'JQ000', message = 'release the row';
+      raise exception 'release the row';
     exception
-      when sqlstate 'JQ000' then null;
+      when raise_exception then null;
       when serialization_failure then v_free := true;  -- the other transaction has committed
     end;
     if v_free then

@@ -15,6 +15,7 @@ from pgjobq.errors import (
     DuplicateJob,
     Fail,
     InvalidJob,
+    JobFailed,
     JobNotFound,
     JobsHeld,
     JobTimeout,
@@ -26,10 +27,12 @@ from pgjobq.errors import (
     Retry,
     SchemaConflict,
     SchemaTooNew,
+    Snooze,
     StorageError,
     StorageUnavailable,
     UnknownJobType,
     Unsupported,
+    WaitTimeout,
 )
 from pgjobq.handlers import Handler, Registry, job
 from pgjobq.ids import JobId
@@ -38,7 +41,8 @@ from pgjobq.models import Job, JobStatus, NewJob
 if TYPE_CHECKING:
     from pgjobq.connect import open_storage
     from pgjobq.events import JobLogFilter, current_job
-    from pgjobq.queue import JobOptions, JobQueue
+    from pgjobq.options import JobOptions
+    from pgjobq.queue import JobQueue
     from pgjobq.storage.base import BaseStorage
     from pgjobq.worker import RunningJob, Worker
 
@@ -55,6 +59,7 @@ __all__ = [
     "Handler",
     "InvalidJob",
     "Job",
+    "JobFailed",
     "JobId",
     "JobLogFilter",
     "JobNotFound",
@@ -74,10 +79,12 @@ __all__ = [
     "RunningJob",
     "SchemaConflict",
     "SchemaTooNew",
+    "Snooze",
     "StorageError",
     "StorageUnavailable",
     "UnknownJobType",
     "Unsupported",
+    "WaitTimeout",
     "Worker",
     "current_job",
     "job",
@@ -87,7 +94,7 @@ __all__ = [
 _LATE = {
     "BaseStorage": "pgjobq.storage.base",
     "JobLogFilter": "pgjobq.events",
-    "JobOptions": "pgjobq.queue",
+    "JobOptions": "pgjobq.options",
     "JobQueue": "pgjobq.queue",
     "Worker": "pgjobq.worker",
     "RunningJob": "pgjobq.worker",

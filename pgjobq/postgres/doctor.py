@@ -14,7 +14,7 @@ from pgjobq.postgres.errors import translated
 from pgjobq.postgres.pool import Connection, parameters
 from pgjobq.postgres.schema import check_schema, command_for, migrate_command, newest_version
 from pgjobq.postgres.script import sql_dir
-from pgjobq.postgres.waiting import oldest_waiting
+from pgjobq.postgres.oldest import oldest_due
 
 OLD_SNAPSHOT = 60.0  # seconds; vacuum cannot remove the dead rows behind an older snapshot
 HEARD_WITHIN = 2.0  # seconds to wait for a notification
@@ -56,7 +56,7 @@ def examine(conninfo: str, schema: str) -> list[Finding]:
             _pauses(conn, schema),
             _unserved(conn, schema),
             _unserved_types(conn, schema),
-            _waiting(conn, schema),
+            _oldest(conn, schema),
         ]
 
 
@@ -280,9 +280,9 @@ def _unserved_types(conn: Connection, schema: str) -> Finding:
     )
 
 
-def _waiting(conn: Connection, schema: str) -> Finding:
+def _oldest(conn: Connection, schema: str) -> Finding:
     # A job that waits is no fault in itself; the other checks report the faults that make it wait.
-    waiting = oldest_waiting(conn, schema)
+    waiting = oldest_due(conn, schema)
     return Finding(name="oldest jobs", ok=True, detail="no due job is waiting" if waiting is None else waiting)
 
 

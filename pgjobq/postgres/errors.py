@@ -13,6 +13,7 @@ from pgjobq.errors import (
     InvalidJob,
     JobsHeld,
     KeyTaken,
+    LostJob,
     NotMigrated,
     PgjobqError,
     SchemaConflict,
@@ -37,6 +38,7 @@ _BY_STATE: dict[str, type[PgjobqError]] = {
     "JQ005": SchemaConflict,
     "JQ006": NotRegistered,
     "JQ008": KeyTaken,
+    "JQ012": LostJob,
     "55P03": JobsHeld,  # lock_not_available
 }
 _MISSING = (pg.UndefinedFunction, pg.UndefinedTable, pg.UndefinedColumn, pg.InvalidSchemaName)

@@ -10,13 +10,13 @@ import pytest
 from helpers.cli import NOT_DONE, Cli
 
 from pgjobq import JobQueue, Unsupported, open_storage
-from pgjobq.postgres import waiting
+from pgjobq.postgres import oldest
 from pgjobq.postgres.doctor import examine
 
 Connection = psycopg.Connection[Any]
 
 
-def oldest(dsn: str) -> str:
+def told_by_check(dsn: str) -> str:
     (found,) = [found for found in examine(dsn, "pgjobq") if found.name == "oldest jobs"]
     assert found.ok
     return found.detail
@@ -37,25 +37,25 @@ def test_why_escapes_control_characters(cli: Cli, queue: JobQueue) -> None:
 
 
 def test_check_says_why_the_oldest_job_of_each_queue_waits(cli: Cli, queue: JobQueue, dsn: str) -> None:
-    assert oldest(dsn) == "no due job is waiting"
+    assert told_by_check(dsn) == "no due job is waiting"
     first = queue.enqueue("t", queue="mail")
     queue.enqueue("t", queue="mail")
     queue.enqueue("t", queue="later", delay=3600)
     assert f"ok    oldest jobs: queue mail, job {first}, due for " in cli.run("check").stdout
-    assert oldest(dsn).endswith("No live worker serves the queue 'mail' (live workers: 0).")
-    for n in range(waiting.QUEUES):
+    assert told_by_check(dsn).endswith("No live worker serves the queue 'mail' (live workers: 0).")
+    for n in range(oldest.QUEUES):
         queue.enqueue("t", queue=f"queue{n}")
-    assert oldest(dsn).endswith("more queues have due jobs; see waiting_jobs")
+    assert told_by_check(dsn).endswith("more queues have due jobs; see oldest_jobs")
 
 
 def test_check_gives_up_in_time(
     queue: JobQueue, dsn: str, connect: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "TIMEOUT", 0.1)
+    monkeypatch.setattr(oldest, "TIMEOUT", 0.1)
     other = connect(autocommit=False)
     other.execute("lock table ready")
     with psycopg.connect(dsn, autocommit=True) as conn:
-        told = waiting.oldest_waiting(conn, "pgjobq")
+        told = oldest.oldest_due(conn, "pgjobq")
     assert told is not None
     assert told.startswith("unknown, because they could not be read")
 

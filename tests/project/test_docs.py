@@ -413,7 +413,15 @@ def test_sql_views_and_columns(conn: Connection) -> None:
          where relnamespace = 'pgjobq'::regnamespace and (relkind = 'v' or relname = 'jobs' and relkind = 'r')
     """
     columns = conn.execute(query).fetchall()
-    assert {relation for relation, _ in columns} == {"jobs", "job_stats", "worker_status", "queues", "paused_types"}
+    assert {relation for relation, _ in columns} == {
+        "jobs",
+        "job_stats",
+        "worker_status",
+        "queues",
+        "paused_types",
+        "failures",
+        "actions",
+    }
     for relation, column in columns:
         assert f"`{column}`" in section(SQL, "The table jobs" if relation == "jobs" else relation)
 

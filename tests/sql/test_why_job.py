@@ -98,7 +98,7 @@ def test_job_that_waits_for_its_next_try(conn: Connection, me: int) -> None:
     claim(conn, me)
     claim_id = one(conn, "select claim_id from jobs")
     conn.execute("select retry_job('a', 90, E'ValueError: no\nTraceback', %s)", [claim_id])
-    says(conn, r"The job waits until IN for its next start, because start 1 failed: ValueError: no\.")
+    says(conn, r"The job waits until IN for start 2, after the error: ValueError: no\.")
 
 
 def test_job_that_expired(conn: Connection) -> None:
@@ -379,11 +379,11 @@ def test_oldest_due_job_of_each_queue(conn: Connection, sleeper: NewSleeper) -> 
     add(conn, "later", "queue => 'later', execute_at => now() + interval '2 h'")
     fall_due(conn)
     conn.execute("select cancel_job('gone'), pause_queue('mail')")
-    rows = conn.execute("select queue, job_id, due_at <= now(), why from waiting_jobs()").fetchall()
+    rows = conn.execute("select queue, job_id, due_at <= now(), why from oldest_jobs()").fetchall()
     assert [row[:3] for row in rows] == [("default", "old", True), ("mail", "letter", True), ("due", "due", True)]
     for row, beginning in zip(rows, ("2 jobs are ahead", "The queue 'mail' is paused", "No live worker"), strict=True):
         assert row[3].startswith(beginning)
-    assert len(conn.execute("select from waiting_jobs(1)").fetchall()) == 1
+    assert len(conn.execute("select from oldest_jobs(1)").fetchall()) == 1
 
 
 # -- what changes meanwhile -------------------------------------------------------------------------
@@ -417,12 +417,12 @@ def test_roles_that_may_ask(conn: Connection, connect: Connect, role: str) -> No
     assert f"pid {other.info.backend_pid}" in told
     conn.execute(f"set role {role}".encode())
     assert why(conn) == told
-    assert conn.execute("select job_id, why from waiting_jobs()").fetchall() == [("a", told)]
+    assert conn.execute("select job_id, why from oldest_jobs()").fetchall() == [("a", told)]
 
 
 def test_role_that_may_only_enqueue_may_not_ask(conn: Connection) -> None:
     conn.execute("set role pgjobq_enqueue")
-    for call in ("why_job('a')", "waiting_jobs()"):
+    for call in ("why_job('a')", "oldest_jobs()"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute(f"select {call}".encode())
 
@@ -436,7 +436,7 @@ def test_a_long_queue_is_not_read_to_its_end(conn: Connection, sleeper: NewSleep
     )
     read = "select relname, seq_tup_read + coalesce(idx_tup_fetch, 0) from pg_stat_xact_user_tables where schemaname = 'pgjobq'"
     conn.execute("analyze")
-    for call in ("why_job('j99999')", "why_job('j1')", "why_job('j100001')", "waiting_jobs()"):
+    for call in ("why_job('j99999')", "why_job('j1')", "why_job('j100001')", "oldest_jobs()"):
         with conn.transaction():
             before: dict[str, int] = dict(conn.execute(read).fetchall())
             conn.execute(f"select {call}".encode())

@@ -7,7 +7,7 @@ create or replace function moment_in_words(at timestamptz)
 as $$
   select to_char(moment_in_words.at, 'YYYY-MM-DD HH24:MI:SSOF')
          || format(case when away.seconds > 0 then ' (in %s)' else ' (%s ago)' end, span.told)
-    from (select extract(epoch from moment_in_words.at - clock_timestamp())) as away (seconds)
+    from (select extract(epoch from moment_in_words.at) - extract(epoch from clock_timestamp())) as away (seconds)
    cross join lateral (
      select case when abs(away.seconds) < 1      then 'less than a second'
                  when abs(away.seconds) < 1.5    then '1 second'

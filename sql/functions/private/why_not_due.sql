@@ -13,7 +13,7 @@ begin
   elsif not (places_ahead(why_not_due.job)).placed then
     return format('The job is due at %s, but %s.', v_at, misplaced_in_words());
   elsif why_not_due.job.attempts > 0 and last_error(why_not_due.job) is not null then
-    return format('The job waits until %s for its next start, because start %s failed: %s.', v_at, why_not_due.job.attempts,
+    return format('The job waits until %s for start %s, after the error: %s.', v_at, why_not_due.job.attempts + 1,
                   last_error(why_not_due.job));
   end if;
   return format('The job is due at %s.', v_at);

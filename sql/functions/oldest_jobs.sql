@@ -1,9 +1,9 @@
--- waiting_jobs: return the oldest due job of each queue, and say why it is not running (see why_job).
+-- oldest_jobs: return the oldest due job of each queue, and say why it is not running (see why_job).
 --
 -- It returns at most max_queues jobs, those that have been due longest. It finds a job by its place, and looks at the
 -- first 100 places of each lane, because the jobs of these may have been cancelled; and at the first 10,000 due places
 -- in scheduled. A job that has lost its place is not found, see misplaced_jobs.
-create or replace function waiting_jobs(max_queues integer default 20)
+create or replace function oldest_jobs(max_queues integer default 20)
   returns table (queue text, job_id text, due_at timestamptz, why text)
   language sql
   volatile
@@ -42,8 +42,8 @@ as $$
        offset 0) as job
      order by job.queue, job.due_at, job.id
   ), oldest as materialized (
-    select due.* from due order by due.due_at, due.queue limit waiting_jobs.max_queues
+    select due.* from due order by due.due_at, due.queue limit oldest_jobs.max_queues
   )
   select oldest.queue, oldest.id, oldest.due_at, why_job(oldest.id) from oldest order by oldest.due_at, oldest.queue;
 $$;
-comment on function waiting_jobs(integer) is 'Return the oldest due job of each queue, and say why it is not running.';
+comment on function oldest_jobs(integer) is 'Return the oldest due job of each queue, and say why it is not running.';

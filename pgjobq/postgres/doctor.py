@@ -11,10 +11,10 @@ from psycopg import sql
 
 from pgjobq.errors import NotMigrated, SchemaTooNew
 from pgjobq.postgres.errors import translated
+from pgjobq.postgres.oldest import oldest_due
 from pgjobq.postgres.pool import Connection, parameters
 from pgjobq.postgres.schema import check_schema, command_for, migrate_command, newest_version
 from pgjobq.postgres.script import sql_dir
-from pgjobq.postgres.oldest import oldest_due
 
 OLD_SNAPSHOT = 60.0  # seconds; vacuum cannot remove the dead rows behind an older snapshot
 HEARD_WITHIN = 2.0  # seconds to wait for a notification

@@ -107,6 +107,12 @@ def test_job_that_expired(conn: Connection) -> None:
     says(conn, r"The job expired at AGO; a claim cancels it when its turn comes\.")
 
 
+def test_infinite_times(conn: Connection) -> None:
+    add(conn)
+    conn.execute("update jobs set expires_at = '-infinity'")
+    assert why(conn).startswith("The job expired at ")
+
+
 @pytest.mark.parametrize(("kind", "name"), [("queue", "default"), ("type", "t")])
 def test_job_of_a_paused_queue_or_type(conn: Connection, sleeper: NewSleeper, kind: str, name: str) -> None:
     sleeper().arm()
@@ -159,9 +165,10 @@ def test_workers_without_room(conn: Connection, sleeper: NewSleeper) -> None:
     add(conn)
     worker = sleeper()
     claim(conn, worker.id, 3)
+    conn.execute("select cancel_job('j000000')")
     busy = (
         r"No worker that serves the queue 'default' is waiting for jobs "
-        r"\(workers: 1, jobs that they hold: 3, jobs ahead of this one: 1\)\."
+        r"\(workers: 1, jobs that they hold: 2, jobs ahead of this one: 1\)\."
     )
     says(conn, busy)
     worker.arm()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 from helpers.cli import NOT_DONE, Cli
+from helpers.until import until
 
-from pgjobq import JobQueue, Unsupported, open_storage
+from pgjobq import JobQueue, Registry, Unsupported, Worker, job, open_storage
 from pgjobq.postgres import oldest
 from pgjobq.postgres.doctor import examine
+from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
 
@@ -67,3 +70,27 @@ def test_other_storages_cannot_say_why(cli: Cli) -> None:
     ):
         queue.why("a")
     assert "cannot say why" in cli.complaint(NOT_DONE, "why", "a", "--dsn", "sqlite:///jobs.db")
+
+
+def test_why_while_a_worker_is_busy(
+    queue: JobQueue, make_storage: Callable[[], PostgresStorage], registry: Registry
+) -> None:
+    """A worker whose only thread is busy is not waiting for jobs, and then completes them all."""
+    go = threading.Event()
+
+    @job(registry=registry)
+    def hold() -> None:
+        go.wait(30)
+
+    ids = [queue.enqueue(hold) for _ in range(2)]
+    worker = Worker(make_storage(), registry=registry, concurrency=1)
+    worker.start()
+    try:
+        until(lambda: queue.why(ids[0]).startswith("The job is running: worker "))
+        waits = "No worker that serves the queue 'default' is waiting for jobs (workers: 1, jobs that they hold: 1, "
+        until(lambda: queue.why(ids[1]).startswith(waits))
+        go.set()
+        until(lambda: queue.why(ids[1]).startswith("The job was completed at "))
+    finally:
+        go.set()
+        worker.stop(grace=5)

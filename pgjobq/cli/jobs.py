@@ -1,4 +1,4 @@
-"""Commands that manage jobs: enqueue, list, show, wait, cancel."""
+"""Commands that manage jobs: enqueue, list, show, why, wait, cancel."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from pgjobq.cli.common import (
     print_table,
     refuse,
 )
+from pgjobq.cli.progress import progress_of, share_of
 from pgjobq.cli.shell import data_of, moment
 from pgjobq.cli.text import in_a_line, in_json, in_lines
 from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError, Unsupported, WaitTimeout
@@ -115,7 +116,7 @@ def list_(*, status: str | None, queue: str | None, limit: int, as_json: bool, d
 
     with opened(dsn, schema) as storage:
         jobs = JobQueue(storage).list_jobs(status, limit, queue)
-        progress = _progress(storage, [job.id for job in jobs if job.status is JobStatus.RUNNING])
+        progress = progress_of(storage, [job.id for job in jobs if job.status is JobStatus.RUNNING])
     if as_json:
         print_json([job.to_dict() | ({"progress": progress[job.id]} if job.id in progress else {}) for job in jobs])
         return
@@ -123,7 +124,7 @@ def list_(*, status: str | None, queue: str | None, limit: int, as_json: bool, d
     rows = [[_brief(job, name) for name in columns] for job in jobs]
     if progress:
         columns.append("progress")
-        rows = [[*row, _share(progress.get(row[0]))] for row in rows]
+        rows = [[*row, share_of(progress.get(row[0]))] for row in rows]
     print_table(columns, rows, narrow=_in_lines)
 
 
@@ -137,7 +138,7 @@ def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
     with opened(dsn, schema) as storage:
         job = storage.get_job(job_id)
         tries = _tries(storage, job_id)
-        progress = _progress(storage, [job_id])
+        progress = progress_of(storage, [job_id])
     if job is None:
         fail(f"there is no job {job_id!r}")
         sys.exit(EXIT_NOT_FOUND)
@@ -150,12 +151,27 @@ def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
         # Indent the further lines of a text, because they could look like another field.
         click.echo(f"{name:12} {text}".replace("\n", f"\n{'':13}"))
     if job_id in progress:
-        click.echo(f"{'progress':12} {_share(progress[job_id], whole=True)}")
+        click.echo(f"{'progress':12} {share_of(progress[job_id], whole=True)}")
     if tries:
         click.echo()
         columns = ("attempt", "outcome", "worker", "started_at", "ended_at", "error")
         rows = [[_first_line(row[key]) if key == "error" else row[key] for key in columns] for row in tries]
         print_table(columns, rows, title="Tries that did not succeed")
+
+
+@app.command()
+@click.argument("job_id", metavar="ID")
+@common.as_json
+@common.dsn
+@common.schema
+def why(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
+    """Say why a job is not running, or what became of it. Only for PostgreSQL."""
+    with opened(dsn, schema) as storage:
+        reason = storage.why(job_id)
+    if as_json:
+        print_json({"id": job_id, "why": reason})
+    else:
+        click.echo(in_a_line(reason))
 
 
 @app.command()
@@ -271,21 +287,3 @@ def _tries(storage: BaseStorage, job_id: str) -> list[dict[str, Any]]:
         return storage.attempts(job_id)
     except Unsupported:
         return []
-
-
-def _progress(storage: BaseStorage, ids: list[str]) -> dict[str, dict[str, Any]]:
-    """Return what these jobs have reported, by id; nothing if the storage does not keep it."""
-    try:
-        return storage.progress(ids) if ids else {}
-    except Unsupported:
-        return {}
-
-
-def _share(progress: dict[str, Any] | None, *, whole: bool = False) -> str | None:
-    """Return a report in a line: its share and its message; whole: also the rest, and when it was written."""
-    if progress is None:
-        return None
-    parts = [f"{100 * progress['fraction']:.0f}%", progress["message"] or ""]
-    if whole:
-        parts += [in_json(progress["meta"]) if progress["meta"] else "", f"({progress['updated_at']})"]
-    return in_a_line(" ".join(part for part in parts if part))

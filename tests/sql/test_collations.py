@@ -60,6 +60,7 @@ CALLS = {
     "wait_for_job": "words.word",
     "wait_for_jobs": "words.ids, words.types",
     "watch_workers": "1, words.queues",
+    "why_job": "words.id",
 }
 WORDS = {
     "id": "a", "word": "w", "queue": "default", "status": "pending", "asleep": "asleep", "alive": "alive", "raised": "raised", "help": "help",

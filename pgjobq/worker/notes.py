@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pgjobq.errors import StorageUnavailable
+from pgjobq.errors import JobsHeld, StorageUnavailable
 from pgjobq.events import EventLog
 from pgjobq.models import Job
 from pgjobq.reports import Line, Report
@@ -124,15 +124,18 @@ def each_that_can(
 ) -> list[tuple[Job, Any]]:
     """Save these items; if that fails, one by one, and log those that fail again. Return those to try again later."""
     parts = [items] if items else []
+    held: list[tuple[Job, Any]] = []
     while parts:
         part = parts.pop()
         try:
             save(part)
         except (StorageUnavailable, OSError):
-            return [item for some in (part, *reversed(parts)) for item in some]
+            return held + [item for some in (part, *reversed(parts)) for item in some]
         except Exception as error:
             if len(part) > 1:
                 parts += [[item] for item in reversed(part)]
+            elif isinstance(error, JobsHeld):
+                held += part
             else:
                 log.warning(event, extra={**log_fields(part[0][0]), "error": error})
-    return []
+    return held

@@ -2,7 +2,8 @@
 --
 -- The arrays are parallel, an element a line. A line is kept if its start is the job's last one: the claim still belongs
 -- to the job, or something other than the worker has ended the start, and the job was not started again. seqs number the
--- lines of a start. A line whose number is there already is left out, so it is safe to repeat a call.
+-- lines of a start. A line whose number is there already is left out, so it is safe to repeat a call. It raises 55P03 if
+-- another transaction has just added one of the lines.
 create or replace function add_log_lines(ids text[], claim_ids bigint[], attempts integer[], seqs integer[],
                                          logged_ats timestamptz[], levels text[], loggers text[], lines text[])
   returns bigint
@@ -15,6 +16,7 @@ create or replace function add_log_lines(ids text[], claim_ids bigint[], attempt
   set enable_seqscan = off
   set enable_hashjoin = off
   set enable_mergejoin = off
+  set lock_timeout = '100ms'  -- the worker's settles must not wait for it
 as $$
 declare
   v_rows bigint;

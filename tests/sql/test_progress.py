@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.until import until
 
 Connection = psycopg.Connection[Any]
 Start = tuple[str, int, int]  # the job's id, the claim, and the worker's id
@@ -99,25 +100,58 @@ def test_a_rescued_start_reports_nothing(connect: Callable[..., Connection]) -> 
     assert shown(conn) == []
 
 
-def test_a_report_that_waits_while_the_job_is_started_again_leaves_the_row_of_the_new_start(
+def test_a_report_does_not_wait_for_the_row_and_leaves_that_of_the_new_start(
     connect: Callable[..., Connection],
 ) -> None:
-    """The stale start has looked before the job was started again, and has to wait for the row of the new start."""
+    """The stale start sees that it still has the job, while the new start reports in an open transaction."""
     conn, other, stale = connect(), connect(), connect()
     job_id, claim, worker = start(conn)
     report(conn, job_id, claim, 0.5)
-    conn.autocommit = False
-    conn.execute("select release_jobs(array[%s], array[%s]::bigint[])", [job_id, claim])
-    second = one(conn, "select claim_id from claim_jobs(%s)", worker)
-    assert report(conn, job_id, second, 0.1)
-    with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(report, stale, job_id, claim, 0.9)
-        pid = stale.info.backend_pid
-        while not one(other, "select cardinality(pg_blocking_pids(%s)) > 0", pid):
-            pass
-        conn.commit()
-        assert not waiting.result()
+    with conn.transaction():
+        conn.execute("select release_jobs(array[%s], array[%s]::bigint[])", [job_id, claim])
+        second = one(conn, "select claim_id from claim_jobs(%s)", worker)
+        assert report(conn, job_id, second, 0.1)
+        assert not report(stale, job_id, claim, 0.9)
+    assert not report(stale, job_id, claim, 0.9)
     assert shown(other) == [(job_id, 0.1, None, None)]
+
+
+def test_a_stale_start_that_has_looked_before_the_new_one_reports_changes_nothing(
+    connect: Callable[..., Connection],
+) -> None:
+    """A trigger stops the stale start between its look at the job and its insert, until the new start has reported."""
+    conn, stale = connect(), connect()
+    job_id, claim, worker = start(conn)
+    conn.execute(
+        "create function stop() returns trigger language plpgsql as"
+        " 'begin if new.fraction = 0.9 then perform pg_advisory_xact_lock(42); end if; return new; end'"
+    )
+    conn.execute("create trigger stop before insert on progress for each row execute function stop()")
+    conn.execute("alter function set_progress reset lock_timeout")
+    conn.execute("select pg_advisory_lock(42)")
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(report, stale, job_id, claim, 0.9)
+        try:
+            pid = stale.info.backend_pid
+            until(lambda: one(conn, "select cardinality(pg_blocking_pids(%s)) > 0", pid))
+            conn.execute("select release_jobs(array[%s], array[%s]::bigint[])", [job_id, claim])
+            second = one(conn, "select claim_id from claim_jobs(%s)", worker)
+            assert report(conn, job_id, second, 0.1)
+        finally:
+            conn.execute("select pg_advisory_unlock(42)")
+        assert not late.result(20)
+    assert shown(conn) == [(job_id, 0.1, None, None)]
+
+
+def test_a_first_report_that_another_transaction_holds_is_refused_soon(connect: Callable[..., Connection]) -> None:
+    conn, other = connect(), connect()
+    job_id, claim, _ = start(conn)
+    with conn.transaction():
+        report(conn, job_id, claim, 0.1)
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            report(other, job_id, claim, 0.2)
+    assert report(other, job_id, claim, 0.2)
+    assert shown(conn) == [(job_id, 0.2, None, None)]
 
 
 def test_a_job_without_progress_has_no_row(conn: Connection) -> None:

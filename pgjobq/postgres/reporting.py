@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from psycopg.errors import FeatureNotSupported
+
+from pgjobq.errors import StorageError, Unsupported
 from pgjobq.models import Job
 from pgjobq.postgres import answers
 from pgjobq.postgres.database import Database
@@ -55,7 +58,13 @@ class PostgresReports:
     def progress(self, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Read the view job_progress for these jobs."""
         call = FunctionCall(InSchema(self.schema)[_READ], [list(job_ids)], answers.rows)
-        return {job_id: dict(zip(_PROGRESS, row, strict=True)) for job_id, *row in self._database.run(call)}
+        try:
+            rows = self._database.run(call)
+        except StorageError as error:
+            if isinstance(error.__cause__, FeatureNotSupported):  # an unlogged table during recovery
+                raise Unsupported("progress: a standby does not have it; read it on the primary server") from error
+            raise
+        return {job_id: dict(zip(_PROGRESS, row, strict=True)) for job_id, *row in rows}
 
     def save_lines(self, lines: Sequence[tuple[Job, Line]]) -> None:
         """Write these lines. Those of starts that are over are dropped."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import psycopg
+import pytest
 from helpers.cli import Cli
 
-from pgjobq import JobQueue
+from pgjobq import JobQueue, Unsupported
 from pgjobq.reports import Report
+
+Connection = psycopg.Connection[Any]
 
 
 def test_show_and_list_print_progress(cli: Cli, queue: JobQueue) -> None:
@@ -29,3 +35,22 @@ def test_show_and_list_print_progress(cli: Cli, queue: JobQueue) -> None:
         quiet: None,
         job_id: 0.4,
     }
+
+
+def test_show_and_list_work_where_progress_cannot_be_read(cli: Cli, queue: JobQueue, conn: Connection) -> None:
+    job_id = queue.enqueue("x")
+    queue.storage.dequeue_many(1)
+    # What a standby does when an unlogged table is read.
+    conn.execute(
+        "create function pgjobq.refuse(text) returns text language plpgsql as $$ begin"
+        " raise feature_not_supported using message = 'cannot access unlogged relations during recovery'; end $$"
+    )
+    conn.execute(
+        "create or replace view pgjobq.job_progress as"
+        " select pgjobq.refuse(id) collate \"C\" as job_id, 0.5::float8 as fraction, ''::text as message,"
+        " '{}'::jsonb as meta, now() as updated_at from pgjobq.jobs"
+    )
+    assert "running" in cli.said("show", job_id)
+    assert "running" in cli.said("list")
+    with pytest.raises(Unsupported, match="progress: a standby does not have it"):
+        queue.progress(job_id)

@@ -15,6 +15,7 @@ from pgjobq.errors import (
     DuplicateJob,
     Fail,
     InvalidJob,
+    InvalidSchedule,
     JobNotFound,
     JobsHeld,
     JobTimeout,
@@ -24,6 +25,7 @@ from pgjobq.errors import (
     PgjobqError,
     ProcessDied,
     Retry,
+    ScheduleNotFound,
     SchemaConflict,
     SchemaTooNew,
     StorageError,
@@ -34,6 +36,7 @@ from pgjobq.errors import (
 from pgjobq.handlers import Handler, Registry, job
 from pgjobq.ids import JobId
 from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.schedules import Schedule
 
 if TYPE_CHECKING:
     from pgjobq.connect import open_storage
@@ -54,6 +57,7 @@ __all__ = [
     "Fail",
     "Handler",
     "InvalidJob",
+    "InvalidSchedule",
     "Job",
     "JobId",
     "JobLogFilter",
@@ -72,6 +76,8 @@ __all__ = [
     "Registry",
     "Retry",
     "RunningJob",
+    "Schedule",
+    "ScheduleNotFound",
     "SchemaConflict",
     "SchemaTooNew",
     "StorageError",

@@ -14,6 +14,7 @@ from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.handlers import Registry, default_registry
 from pgjobq.ids import JobId
 from pgjobq.models import Job, JobStatus, NewJob, Which
+from pgjobq.scheduling import QueueSchedules
 from pgjobq.storage.base import BaseStorage
 from pgjobq.unique import OPTIONS
 
@@ -40,7 +41,7 @@ class JobOptions(TypedDict, total=False):
 _OPTIONS = JobOptions.__annotations__.keys()
 
 
-class JobQueue:
+class JobQueue(QueueSchedules):
     """Enqueues and manages jobs on any storage. Thread-safe; create one and share it.
 
     Takes a storage, or a URL and the options of its storage. It connects at the first call.

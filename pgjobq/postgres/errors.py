@@ -11,10 +11,12 @@ from psycopg import errors as pg
 from pgjobq.errors import (
     DuplicateJob,
     InvalidJob,
+    InvalidSchedule,
     JobsHeld,
     KeyTaken,
     NotMigrated,
     PgjobqError,
+    ScheduleNotFound,
     SchemaConflict,
     SchemaTooNew,
     StorageError,
@@ -37,6 +39,7 @@ _BY_STATE: dict[str, type[PgjobqError]] = {
     "JQ005": SchemaConflict,
     "JQ006": NotRegistered,
     "JQ008": KeyTaken,
+    "JQ010": ScheduleNotFound,
     "55P03": JobsHeld,  # lock_not_available
 }
 _MISSING = (pg.UndefinedFunction, pg.UndefinedTable, pg.UndefinedColumn, pg.InvalidSchemaName)
@@ -58,6 +61,8 @@ def translate(error: psycopg.Error) -> PgjobqError:
         message = f"{message}; {error.diag.message_hint[0].lower()}{error.diag.message_hint[1:]}"
     if error.sqlstate == "JQ001":
         return InvalidJob(message, field=message.split(":")[0])
+    if error.sqlstate == "JQ009":
+        return InvalidSchedule(message, field=message.split(":")[0])
     if error.sqlstate in _BY_STATE:
         return _BY_STATE[error.sqlstate](message)
     if isinstance(error, pg.UniqueViolation) and error.diag.constraint_name == "job_id_exists_already":

@@ -36,6 +36,7 @@ from pgjobq.outcomes import (
     status_after,
 )
 from pgjobq.storage.optional import OptionalFeatures
+from pgjobq.storage.scheduling import OptionalSchedules
 
 __all__ = [
     "BaseStorage",
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 
-class BaseStorage(OptionalFeatures, ABC):
+class BaseStorage(OptionalFeatures, OptionalSchedules, ABC):
     """Abstract base class of storages. The module's docstring has the rules that every storage keeps."""
 
     keep_completed = True  # False: delete completed jobs, if the storage supports that; a Worker may set it

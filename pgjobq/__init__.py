@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pgjobq.backoff import Backoff
+from pgjobq.declaring import schedule
 from pgjobq.errors import (
     BadArguments,
     Cancelled,
@@ -88,6 +89,7 @@ __all__ = [
     "current_job",
     "job",
     "open_storage",
+    "schedule",
 ]
 
 _LATE = {

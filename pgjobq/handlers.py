@@ -9,10 +9,12 @@ from typing import Any, Literal, TypeVar, overload
 
 from pgjobq.backoff import Backoff, BackoffFunction
 from pgjobq.checks import check_name, check_whole_number
+from pgjobq.declarations import Declaration
 from pgjobq.definitions import Definition, is_async, location_of, parameters_of, place_of
 from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, UnknownJobType
 from pgjobq.isolation import check_isolation
 from pgjobq.models import MAX_NAME, Job, UnreadableData
+from pgjobq.schedules import Schedule
 from pgjobq.unique import OPTIONS, check_template, key_from
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -147,6 +149,7 @@ class Registry:
         self._by_type: dict[str, Handler] = {}
         self._definitions: dict[str, Definition] = {}
         self._by_function: dict[Callable[..., Any], Handler] = {}
+        self._declared: dict[tuple[str, str | None], Declaration] = {}
 
     def register(self, handler: Handler) -> None:
         """Add a handler. If the same function is defined again, because its module was reloaded, it replaces the first.
@@ -181,6 +184,31 @@ class Registry:
         except KeyError:
             message = f"{place_of(function)} is not a handler; decorate it with @job, or enqueue by type"
             raise UnknownJobType(message) from None
+
+    def declare(self, declaration: Declaration) -> None:
+        """Add a declared schedule. Raises ConfigurationError for a second one of a function without another id."""
+        there = self._declared.get(declaration.key)
+        if there is not None and not declaration.replaces(there):
+            place = place_of(declaration.function)
+            raise ConfigurationError(f"@schedule: {place} has another schedule of this id; give each its own id=...")
+        self._declared[declaration.key] = declaration
+
+    def schedules(self) -> dict[str, Schedule]:
+        """Return the declared schedules by id. Raises ConfigurationError for one that cannot be created."""
+        found: dict[str, Schedule] = {}
+        for declaration in self._declared.values():
+            place = place_of(declaration.function)
+            try:
+                handler = self.for_function(declaration.function)
+                defaults = {name: getattr(handler, name) for name in ("queue", "priority", "max_retries")}
+                made = declaration.resolved(handler.type, defaults)
+                handler.arguments(Job(id=made.id, type=made.job_type, data=made.job_data))
+            except (InvalidJob, UnknownJobType, BadArguments) as error:
+                raise ConfigurationError(f"@schedule of {place}: {error}") from None
+            if made.id in found:
+                raise ConfigurationError(f"@schedule of {place}: id {made.id!r} is taken; give each its own id=...")
+            found[made.id] = made
+        return found
 
     def __contains__(self, job_type: object) -> bool:
         return job_type in self._by_type

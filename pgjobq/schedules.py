@@ -111,6 +111,17 @@ class Schedule:
         if self.starts_at is not None and self.ends_at is not None and self.ends_at < self.starts_at:
             raise InvalidSchedule(f"ends_at: {self.ends_at} is before starts_at; use a later time", field="ends_at")
 
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the SQL function create_schedule without the id, as values that JSON can hold."""
+        values = {name: _plain(getattr(self, name)) for name in _ARGUMENTS if getattr(self, name) is not None}
+        return {_RENAMED.get(name, name): value for name, value in values.items()}
+
+    @classmethod
+    def from_arguments(cls, schedule_id: str, arguments: Mapping[str, Any]) -> Schedule:
+        """Create the schedule whose arguments() these are."""
+        names = {argument: name for name, argument in _RENAMED.items()}
+        return cls(id=schedule_id, **{names.get(name, name): value for name, value in arguments.items()})
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Schedule:
         """Create a schedule from the result of to_dict, or from any mapping with its keys.
@@ -131,6 +142,17 @@ class Schedule:
 
 
 _FIELDS = tuple(one.name for one in fields(Schedule))
+_RENAMED = {
+    "job_type": "type",
+    "job_data": "data",
+    "schedule_type": "kind",
+    "schedule_expression": "expression",
+}
+_ARGUMENTS = (
+    *_RENAMED,
+    *("time_zone", "queue", "priority", "max_retries", "missed", "catch_up", "overlap", "jitter"),
+    *("starts_at", "ends_at", "enabled"),
+)
 _TIMES = ("next_run", "last_run", "created_at", "updated_at", "starts_at", "ends_at")
 
 

@@ -50,7 +50,7 @@ class Schedules:
 
     def __init__(self, database: Database, schema: str) -> None:
         self._database, self._sql = database, InSchema(schema)
-        self._declarations: dict[str, dict[str, Any]] = {}
+        self._declarations: Mapping[str, Schedule] = {}
         self._declared_by: int | None = None  # the worker that the database knows as theirs
 
     def create(self, schedule: Schedule) -> datetime | None:
@@ -92,10 +92,11 @@ class Schedules:
         found: list[datetime] = self._call(_TICKS, answers.values, expression, time_zone, after, n)
         return [tick.astimezone(UTC) for tick in found]
 
-    def declare(self, declarations: Mapping[str, dict[str, Any]], worker_id: int | None) -> list[Declared]:
+    def declare(self, declarations: Mapping[str, Schedule], worker_id: int | None) -> list[Declared]:
         """Create the schedules that this program declares, and record the worker, if it is registered."""
-        self._declarations = dict(declarations)
-        found = self._call(_DECLARE, _declared, Jsonb(self._declarations), worker_id)
+        self._declarations = declarations
+        given = {schedule_id: one.arguments() for schedule_id, one in declarations.items()}
+        found = self._call(_DECLARE, _declared, Jsonb(given), worker_id)
         self._declared_by = worker_id
         return found
 
@@ -103,6 +104,11 @@ class Schedules:
         """Record a worker that has registered since, so that it counts as one that declares them."""
         if self._declarations and worker_id not in {None, self._declared_by}:
             self.declare(self._declarations, worker_id)
+
+    @property
+    def waits_for_worker(self) -> bool:
+        """Whether there are declarations, and the worker was not registered yet."""
+        return bool(self._declarations) and self._declared_by is None
 
     def declared(self) -> set[str]:
         """Return the ids that the programs of live workers declare."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -30,8 +31,10 @@ from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle, settle_free
 from pgjobq.postgres.transaction import PostgresTransaction
 from pgjobq.postgres.transfer import imported
-from pgjobq.schedules import Declared
+from pgjobq.schedules import Declared, Schedule
 from pgjobq.storage.fenced import FencedStorage
+
+SOON = 0.3  # seconds until a worker that has just started is registered
 
 
 class PostgresStorage(PostgresOperations, PostgresSchedules, FencedStorage):
@@ -202,11 +205,13 @@ class PostgresStorage(PostgresOperations, PostgresSchedules, FencedStorage):
             if unknown:
                 self._claiming.release_unknown(self._presence.worker_id)
             self._schedules.declare_again(self._presence.worker_id)
+            if self._schedules.waits_for_worker:
+                found = replace(found, again_in=min(found.again_in, SOON))
             if running or self._claiming.since_floors:
                 self._claiming.advance_floors()
             return found
 
-    def declare_schedules(self, declarations: Mapping[str, dict[str, Any]]) -> list[Declared]:
+    def declare_schedules(self, declarations: Mapping[str, Schedule]) -> list[Declared]:
         """Create the schedules that this program declares; return what became of each. A Worker calls this."""
         return self._schedules.declare(declarations, self._presence.worker_id)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from pgjobq.errors import Unsupported
 from pgjobq.schedules import Declared, Schedule
@@ -69,11 +69,11 @@ class OptionalSchedules:
         """Return the first n ticks of a cron expression after a time (None: now), to preview it."""
         self._refuse_schedules()
 
-    def declare_schedules(self, declarations: Mapping[str, dict[str, Any]]) -> list[Declared]:
+    def declare_schedules(self, declarations: Mapping[str, Schedule]) -> list[Declared]:
         """Create the schedules that this program declares; return what became of each. A Worker calls this.
 
-        declarations: by id, the arguments of the SQL function create_schedule. A schedule that exists is changed only
-        if its declaration is not the one that was applied last.
+        A schedule that exists is changed only if its declaration is not the one that was applied last, which is stored
+        with it. So what an operator has paused or changed stays until the program changes. None is deleted.
         """
         self._refuse_schedules()
 

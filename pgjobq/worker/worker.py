@@ -21,6 +21,7 @@ from pgjobq.isolation import refuse_in_child
 from pgjobq.signals import SIGNALS, StopSignals
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.contact import Contact
+from pgjobq.worker.declaring import Declarer
 from pgjobq.worker.ending import END_TIME, LEAVE_TIME, Step, log_unsettled
 from pgjobq.worker.fetcher import Fetcher
 from pgjobq.worker.in_flight import InFlight
@@ -111,6 +112,7 @@ class Worker:
                 return
             if self.storage in _storages_in_use:
                 raise ConfigurationError("storage: another Worker already uses it; create a storage for each Worker")
+            declarer = Declarer(self.storage, self._registry.schedules())
             _storages_in_use.add(self.storage)
             in_flight, kind_of_fetcher = self._new_in_flight()
             self._in_flight = in_flight
@@ -118,7 +120,9 @@ class Worker:
             self._tasks = TaskRunner(in_flight, self.storage, self.concurrency)
             contact = Contact(lambda: in_flight.unfinished() + len(in_flight.outcomes))
             self._settler = Settler(self.storage, in_flight, contact=contact)
-            self._maintenance = MaintenanceLoop(self.storage, self._threads, self._tasks, contact=contact)
+            self._maintenance = MaintenanceLoop(
+                self.storage, self._threads, self._tasks, declarer=declarer, contact=contact
+            )
             self._fetcher = kind_of_fetcher(
                 self.storage,
                 in_flight,

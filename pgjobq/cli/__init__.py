@@ -13,7 +13,7 @@ from pgjobq.errors import PgjobqError
 
 __all__ = ["load", "main"]
 
-MODULES = ("admin", "jobs", "pausing", "run", "transfer")
+MODULES = ("admin", "jobs", "pausing", "run", "schedules", "transfer")
 
 
 def load(modules: tuple[str, ...] = MODULES) -> click.Group:

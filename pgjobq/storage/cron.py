@@ -16,6 +16,7 @@ from pgjobq.schedules import ALIASES, Schedule, check_expression
 
 LAST = datetime(9998, 12, 31, tzinfo=UTC)
 LONGEST = timedelta(days=36525)
+LATE = timedelta(minutes=1)  # a tick that is later is skipped, if missed is "skip"
 
 
 def check_timing(schedule: Schedule) -> None:
@@ -66,6 +67,26 @@ def ticks_until(schedule: Schedule, first: datetime, until: datetime, most: int)
         if since == first or len(found) >= most:
             break
     return found[-most:]
+
+
+def tick_id(schedule_id: str, tick: datetime) -> str:
+    """Return the id of a schedule's job for a tick, such as nightly@2026-11-25T09:00:00Z."""
+    return f"{schedule_id}@{tick:%Y-%m-%dT%H:%M:%S}{f'.{tick:%f}' if tick.microsecond else ''}Z"
+
+
+def due_ticks(schedule: Schedule, now: datetime) -> tuple[list[datetime], datetime | None]:
+    """Return the ticks that get a job now, by `missed`, and the next run."""
+    first = schedule.next_run
+    assert first is not None  # it is due
+    until = max(first, now - schedule.jitter)
+    ticks, following = [first], next_tick(schedule, first)
+    if following is not None and following <= until:
+        newest = ticks_until(schedule, following, until, schedule.catch_up if schedule.missed == "all" else 1)
+        ticks = (ticks + newest)[-schedule.catch_up :] if schedule.missed == "all" else newest
+        following = next_tick(schedule, until)
+    if schedule.missed == "skip" and ticks[0] < until - LATE:
+        ticks = []
+    return ticks, following
 
 
 def cron_ticks(expression: str, time_zone: str, after: datetime) -> Iterator[datetime]:

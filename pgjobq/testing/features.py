@@ -36,6 +36,7 @@ FEATURES: dict[str, Callable[[type[BaseStorage]], bool]] = {
     "leaves": _overrides("leave_types"),
     "reopens": _overrides("reopener"),
     "transacts": _overrides("transaction"),
+    "schedules": _overrides("create_schedule"),
 }
 
 
@@ -69,6 +70,7 @@ class StorageTests:
     leaves: ClassVar[bool | None] = None
     reopens: ClassVar[bool | None] = None
     transacts: ClassVar[bool | None] = None
+    schedules: ClassVar[bool | None] = None
     processes: ClassVar[bool] = True
 
     jobs: ClassVar[int] = 300

@@ -234,6 +234,11 @@ class Worker:
         """Return whether the worker was paused and not resumed."""
         return self._paused
 
+    def current_job(self) -> str | None:
+        """Return the id of the job that runs; of several, one. None if no job runs."""
+        runs = self._threads.running() + self._tasks.running() if self._running else []
+        return runs[0].job.id if runs else None
+
     def run(self) -> None:
         """Run until SIGTERM or SIGINT, then stop within the grace. A second signal releases the running jobs at once.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -101,6 +102,21 @@ def test_two_workers_run_a_tick_once(queue: JobQueue, start: Start) -> None:
         until(lambda: len(ran) == n + 1)  # noqa: B023  # called at once
     time.sleep(0.2)
     assert sorted(ran) == [f"send_report@{tick:%Y-%m-%dT%H:%M:%SZ}" for tick in ticks]
+
+
+def test_current_job(queue: JobQueue, start: Start) -> None:
+    registry, gate = Registry(), threading.Event()
+
+    @job(registry=registry)
+    def slow() -> None:
+        gate.wait(20)
+
+    worker = start(registry)
+    assert worker.current_job() is None
+    queue.enqueue("slow", job_id="a")
+    until(lambda: worker.current_job() == "a")
+    gate.set()
+    until(lambda: worker.current_job() is None)
 
 
 def test_refused_declaration_is_logged_and_stops_nothing(

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pgjobq.connect import open_storage
     from pgjobq.events import JobLogFilter, current_job
     from pgjobq.queue import JobOptions, JobQueue
+    from pgjobq.scheduling import ScheduleOptions
     from pgjobq.storage.base import BaseStorage
     from pgjobq.worker import RunningJob, Worker
 
@@ -79,6 +80,7 @@ __all__ = [
     "RunningJob",
     "Schedule",
     "ScheduleNotFound",
+    "ScheduleOptions",
     "SchemaConflict",
     "SchemaTooNew",
     "StorageError",
@@ -97,6 +99,7 @@ _LATE = {
     "JobLogFilter": "pgjobq.events",
     "JobOptions": "pgjobq.queue",
     "JobQueue": "pgjobq.queue",
+    "ScheduleOptions": "pgjobq.scheduling",
     "Worker": "pgjobq.worker",
     "RunningJob": "pgjobq.worker",
     "current_job": "pgjobq.events",

@@ -164,6 +164,6 @@ def _cronsim() -> Any:
         import cronsim
     except ImportError:
         raise ConfigurationError(
-            "cronsim: this storage needs it for cron expressions; run: pip install pgjobqueue[schedules]"
+            "cronsim: this storage needs it for cron expressions; run: pip install 'cronsim>=2.8'"
         ) from None
     return cronsim

@@ -287,6 +287,7 @@ def page(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(default_registry, "_by_type", {})
     monkeypatch.setattr(default_registry, "_by_function", {})
+    monkeypatch.setattr(default_registry, "_declared", {})
     modules, roles = set(sys.modules), set(conn.execute("select rolname from pg_roles").fetchall())
     made: list[Page] = []
 

@@ -66,7 +66,7 @@ def test_without_cronsim_the_error_says_what_to_install(url: str, monkeypatch: p
     monkeypatch.setitem(sys.modules, "cronsim", None)
     with JobQueue(url) as queue:
         queue.create_schedule("a", "t", 60)
-        with pytest.raises(ConfigurationError, match=r"pip install pgjobqueue\[schedules\]"):
+        with pytest.raises(ConfigurationError, match=r"pip install 'cronsim"):
             queue.create_schedule("b", "t", "@daily")
 
 

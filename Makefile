@@ -25,7 +25,12 @@ $(STAMP): pyproject.toml requirements-dev.txt
 	  { echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing into $(VENV) ..."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location -r requirements-dev.txt
+	@# pip says little for a minute, so count what it collects.
+	@{ $(BIN)/python -m pip install --progress-bar=off --disable-pip-version-check --no-warn-script-location -r requirements-dev.txt ; \
+	    echo "status $$?"; } | awk -v all=$$(grep -c == requirements-dev.txt) ' \
+	  /^(Collecting|Requirement already)/ { if (++n % 10 == 0) { print "  " n " of about " all " packages"; fflush() } } \
+	  /^Installing collected/ { print "  all are there; installing them"; fflush() } \
+	  /^status / { exit $$2 }'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 

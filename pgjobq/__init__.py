@@ -17,6 +17,7 @@ from pgjobq.errors import (
     Fail,
     InvalidJob,
     InvalidSchedule,
+    JobFailed,
     JobNotFound,
     JobsHeld,
     JobTimeout,
@@ -29,10 +30,12 @@ from pgjobq.errors import (
     ScheduleNotFound,
     SchemaConflict,
     SchemaTooNew,
+    Snooze,
     StorageError,
     StorageUnavailable,
     UnknownJobType,
     Unsupported,
+    WaitTimeout,
 )
 from pgjobq.handlers import Handler, Registry, job
 from pgjobq.ids import JobId
@@ -42,7 +45,8 @@ from pgjobq.schedules import Schedule
 if TYPE_CHECKING:
     from pgjobq.connect import open_storage
     from pgjobq.events import JobLogFilter, current_job
-    from pgjobq.queue import JobOptions, JobQueue
+    from pgjobq.options import JobOptions
+    from pgjobq.queue import JobQueue
     from pgjobq.scheduling import ScheduleOptions
     from pgjobq.storage.base import BaseStorage
     from pgjobq.worker import RunningJob, Worker
@@ -61,6 +65,7 @@ __all__ = [
     "InvalidJob",
     "InvalidSchedule",
     "Job",
+    "JobFailed",
     "JobId",
     "JobLogFilter",
     "JobNotFound",
@@ -83,10 +88,12 @@ __all__ = [
     "ScheduleOptions",
     "SchemaConflict",
     "SchemaTooNew",
+    "Snooze",
     "StorageError",
     "StorageUnavailable",
     "UnknownJobType",
     "Unsupported",
+    "WaitTimeout",
     "Worker",
     "current_job",
     "job",
@@ -97,7 +104,7 @@ __all__ = [
 _LATE = {
     "BaseStorage": "pgjobq.storage.base",
     "JobLogFilter": "pgjobq.events",
-    "JobOptions": "pgjobq.queue",
+    "JobOptions": "pgjobq.options",
     "JobQueue": "pgjobq.queue",
     "ScheduleOptions": "pgjobq.scheduling",
     "Worker": "pgjobq.worker",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from pgjobq.checks import check_name, check_whole_number, encode_data
+from pgjobq.checks import check_name, check_names, check_whole_number
+from pgjobq.encoding import encode_data, encode_json
 from pgjobq.errors import InvalidJob
 from pgjobq.models import MAX_NAME, Job, JobStatus, UnreadableData, utc_now
 
@@ -40,6 +42,15 @@ def arriving(job: Job) -> tuple[Job, str]:
     return replace(job, worker_id=None, finished_at=finished_at, failed_at=failed_at), json
 
 
+def arriving_result(job: Job) -> str | None:
+    """Return the result of a job that is imported, as JSON; None unless the job is completed and has one."""
+    if job.result is None or job.status is not JobStatus.COMPLETED:
+        return None
+    if isinstance(job.result, UnreadableData):
+        raise InvalidJob(f"result: cannot be read: {job.result.reason}", field="result")
+    return encode_json(job.result, "result")
+
+
 def _left_running(job: Job) -> Job:
     tries = f"try {job.tries} of {job.max_retries + 1}"
     error = f"the job was running when it was copied ({tries}); the result of that try is unknown"
@@ -66,3 +77,13 @@ class ArrivalOrder:
 def place_of(moment: datetime) -> int:
     """Return the number of a job that was enqueued at this moment."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def final_statuses(statuses: Sequence[str]) -> list[str]:
+    """Return the statuses without duplicates. Raises InvalidJob for a status that is not final."""
+    check_names("statuses", statuses)
+    found = [JobStatus(status) for status in dict.fromkeys(statuses)]
+    for status in found:
+        if status not in FINISHED:
+            raise InvalidJob(f"statuses: {str(status)!r} is not final; use {', '.join(FINISHED)}", field="statuses")
+    return [str(status) for status in found]

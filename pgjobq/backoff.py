@@ -6,11 +6,12 @@ import math
 import random as _random
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pgjobq.errors import MAX_DELAY, ConfigurationError
 
-BackoffFunction = Callable[[int], float]
-"""A function from the attempt (1 after the first failure) to the seconds to wait."""
+BackoffFunction = Callable[[int], float | timedelta]
+"""A function from the attempt (1 after the first failure) to the seconds, or the timedelta, to wait."""
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from pgjobq.errors import MAX_DELAY, ConfigurationError, InvalidJob
 
 MAX_REASON = 1000  # characters
-MAX_DEPTH = 500  # nested dicts and lists; every JSON parser accepts this depth
 
-# Created once, because json.dumps creates an encoder for each call that has options.
-_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 _FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
-# A whole JSON string, or a number of at least 1e16.
-_LARGE_FLOAT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|(-?[\d.]+e\+\d+)')
 
 
 def check_name(field: str, value: object, what: str, longest: int) -> None:
@@ -54,14 +46,14 @@ def check_text(field: str, value: object) -> None:
     """Check for a string without NUL and lone surrogates, which databases cannot store."""
     if not isinstance(value, str):
         raise InvalidJob(f"{field}: {value!r} is not a string; use a string", field=field)
-    if found := _bad_text(value, field):
+    if found := bad_text(value, field):
         raise InvalidJob(found, field=field)
 
 
 def check_reason(value: object) -> None:
     """Check for None or a text of 1 to MAX_REASON characters."""
     if value is not None:
-        check_name("reason", value, "why the job is cancelled, or leave it out", MAX_REASON)
+        check_name("reason", value, "a text that says why, or leave it out", MAX_REASON)
 
 
 def check_moment(field: str, value: object) -> None:
@@ -145,54 +137,18 @@ def _shown(value: object) -> str:
     return "a number this large" if isinstance(value, int) and abs(value) > 10**100 else repr(value)
 
 
-def encode_data(data: object) -> str:
-    """Return a job's data as JSON. InvalidJob names the path of a value that JSON or PostgreSQL cannot store."""
-    if not isinstance(data, dict):
+def check_result(text: str | None, most: int | None) -> None:
+    """Check that a result, as JSON, has at most this many bytes."""
+    if text is not None and most is not None and (size := len(text.encode())) > most:
         raise InvalidJob(
-            f"data: {type(data).__name__} is not a dict; use a dict whose keys are the handler's arguments",
-            field="data",
+            f"result: it has {size} bytes, more than max_result_bytes = {most}; store the large part elsewhere and"
+            " return a reference to it",
+            field="result",
         )
-    try:
-        text = _encode(data)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidJob(_culprit(data, "data", 1) or f"data: {error}", field="data") from None
-    if "e+" in text:
-        text = _LARGE_FLOAT.sub(_with_point, text)
-    # The encoder turns other keys into strings, and accepts NUL, lone surrogates and any depth.
-    suspect = "\\u0000" in text or not _is_encodable(text) or not _is_plain(data)
-    if suspect and (culprit := _culprit(data, "data", 1)):
-        raise InvalidJob(culprit, field="data")
-    return text
 
 
-def _with_point(found: re.Match[str]) -> str:
-    # Without a decimal point PostgreSQL would return an int, and another number: 1e300 is not 10 ** 300.
-    return f"{float(found[1]):.1f}" if found[1] else found[0]
-
-
-def _is_plain(data: object) -> bool:
-    """Return whether all keys are strings and nothing is nested deeper than MAX_DEPTH."""
-    depth, level = 0, [data]
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            return False
-        below: list[object] = []
-        for value in level:
-            if isinstance(value, dict):
-                for key in value:
-                    if not isinstance(key, str):
-                        return False
-                inner: Iterable[object] = value.values()
-            else:
-                assert isinstance(value, list | tuple)  # a level contains nothing else
-                inner = value
-            below += [item for item in inner if isinstance(item, (dict, list, tuple))]
-        level = below
-    return True
-
-
-def _is_encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
+    """Return whether the text has no half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -201,71 +157,17 @@ def _is_encodable(text: str) -> bool:
 
 
 def _check_encodable(field: str, value: str) -> None:
-    if not _is_encodable(value):
+    if not is_encodable(value):
         raise InvalidJob(
             f"{field}: contains half of a surrogate pair, which is not a character; remove it", field=field
         )
 
 
-def _culprit(data: object, path: str, depth: int) -> str | None:
-    """Describe the first invalid value in the data, with its path. Returns None if there is none."""
-    # Not recursive, because the recursion limit depends on the depth of the caller.
-    left: list[tuple[object, str, int]] = [(data, path, depth)]
-    while left:
-        value, path, depth = left.pop()
-        if isinstance(value, _Key):
-            found = _bad_key(value.key, path)
-        elif depth > MAX_DEPTH and isinstance(value, dict | list | tuple):
-            found = f"{path[:80]}...: nested too deeply, or contains itself; flatten it"
-        else:
-            found = _bad_value(value, path)
-        if found:
-            return found
-        if isinstance(value, dict):
-            for key, inner in reversed(value.items()):
-                left += [(inner, f"{path}.{key!s}", depth + 1), (_Key(key), path, depth)]
-        elif isinstance(value, list | tuple):
-            left += [(inner, f"{path}[{n}]", depth + 1) for n, inner in reversed(list(enumerate(value)))]
-    return None
-
-
-class _Key:
-    """A key of a dict, which is checked before its value."""
-
-    def __init__(self, key: object) -> None:
-        self.key = key
-
-
-def _bad_key(key: object, path: str) -> str | None:
-    if not isinstance(key, str):
-        return f"{path}: key {key!r} is not a string; use strings as keys"
-    return _bad_text(key, f"{path} key {key!r}")
-
-
-def _bad_value(value: object, path: str) -> str | None:
-    if isinstance(value, str):
-        return _bad_text(value, path)
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{path}: {value} is not a JSON number; leave it out or use None"
-    if isinstance(value, int):
-        return _bad_whole_number(value, path)
-    if value is None or isinstance(value, float | dict | list | tuple):
-        return None
-    return f"{path}: {type(value).__name__} cannot be stored as JSON; use a str, int, float, bool, None, list or dict"
-
-
-def _bad_whole_number(value: int, path: str) -> str | None:
-    try:
-        str(value)
-    except ValueError:  # Python formats and parses at most sys.get_int_max_str_digits() digits
-        return f"{path}: has more digits than Python can format; use a string"
-    return None
-
-
-def _bad_text(value: str, path: str) -> str | None:
+def bad_text(value: str, path: str) -> str | None:
+    """Describe why databases cannot store this text. Return None if they can."""
     if "\0" in value:
         return f"{path}: contains a NUL character, which PostgreSQL cannot store; remove it"
-    if not _is_encodable(value):
+    if not is_encodable(value):
         return f"{path}: contains half of a surrogate pair, which is not a character; remove it"
     return None
 

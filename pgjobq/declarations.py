@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pgjobq.definitions import Definition, place_of
+from pgjobq.errors import ConfigurationError, InvalidJob, UnknownJobType
 from pgjobq.schedules import Schedule
 
 
@@ -36,3 +37,35 @@ class Declaration:
         made = Schedule(id=self.id or job_type, job_type=job_type, **(defaults | self.options))
         made.check()
         return made
+
+
+class Declarations:
+    """The schedules that the handlers of one registry declare."""
+
+    def __init__(self) -> None:
+        self._all: dict[tuple[str, str | None], Declaration] = {}
+
+    def add(self, declaration: Declaration) -> None:
+        """Add one. Raises ConfigurationError for a second one of a function without another id."""
+        there = self._all.get(declaration.key)
+        if there is not None and not declaration.replaces(there):
+            place = place_of(declaration.function)
+            raise ConfigurationError(f"@schedule: {place} has another schedule of this id; give each its own id=...")
+        self._all[declaration.key] = declaration
+
+    def resolved(self, handler_of: Callable[[Callable[..., Any]], Any]) -> dict[str, Schedule]:
+        """Return the schedules by id. handler_of: returns the Handler of a function, or raises UnknownJobType."""
+        found: dict[str, Schedule] = {}
+        for declaration in self._all.values():
+            place = place_of(declaration.function)
+            try:
+                handler = handler_of(declaration.function)
+                defaults = {name: getattr(handler, name) for name in ("queue", "priority", "max_retries")}
+                made = declaration.resolved(handler.type, defaults)
+                handler.check_data(made.job_data)
+            except (InvalidJob, UnknownJobType) as error:
+                raise ConfigurationError(f"@schedule of {place}: {error}") from None
+            if made.id in found:
+                raise ConfigurationError(f"@schedule of {place}: id {made.id!r} is taken; give each its own id=...")
+            found[made.id] = made
+        return found

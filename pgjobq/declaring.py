@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from pgjobq.declarations import Declaration
 from pgjobq.errors import ConfigurationError, InvalidJob
 from pgjobq.handlers import Registry, default_registry
-from pgjobq.schedules import check_expression, seconds_text
+from pgjobq.schedules import check_expression, plain_data, seconds_text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,10 +44,11 @@ def schedule(
     Raises ConfigurationError, here for what can be told without the database, or when the worker starts.
     """
     options: dict[str, Any] = {"time_zone": tz, "missed": missed, "overlap": overlap, "enabled": enabled}
-    options |= {"jitter": jitter, "starts_at": starts_at, "ends_at": ends_at, "job_data": data or {}}
+    options |= {"jitter": jitter, "starts_at": starts_at, "ends_at": ends_at}
     given = {"catch_up": catch_up, "queue": queue, "priority": priority, "max_retries": max_retries}
     options |= {name: value for name, value in given.items() if value is not None}
     try:
+        options["job_data"] = plain_data(data or {})
         if isinstance(expression, timedelta | int | float):
             options |= {"schedule_type": "interval", "schedule_expression": seconds_text(expression)}
         else:
@@ -58,7 +59,7 @@ def schedule(
         raise ConfigurationError(f"@schedule: {error}") from None
 
     def declare(function: F) -> F:
-        registry.declare(Declaration(function, id, options))
+        registry.declarations.add(Declaration(function, id, options))
         return function
 
     return declare

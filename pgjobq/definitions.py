@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container, Hashable
 from contextlib import asynccontextmanager, contextmanager
 from types import CodeType
 from typing import Any
 
-from pgjobq.errors import ConfigurationError
+from pgjobq.errors import ConfigurationError, InvalidJob, PgjobqError, UnknownJobType
 
 Function = Callable[..., Any]
 
@@ -61,6 +61,31 @@ def place_of(function: Function) -> str:
     """Return its module and qualified name."""
     function = unwrapped(function)
     return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
+
+
+def not_a_handler(given: Any, handlers: Container[Any]) -> PgjobqError:
+    """Return the error for an object that is not among the handlers, with what the caller most likely meant."""
+    if not callable(given):
+        if inspect.iscoroutine(given):
+            given.close()  # otherwise Python warns that it was never awaited
+        return InvalidJob(
+            f"job: {type(given).__name__} is neither a handler nor the name of a type; if you have called the handler,"
+            " pass the function and its arguments apart: enqueue(send_email, {'to': 'a@b.c'})",
+            field="job",
+        )
+
+    def holds(function: Any) -> bool:
+        return isinstance(function, Hashable) and function in handlers
+
+    name = place_of(given)
+    if isinstance(given, functools.partial) and holds(unwrapped(given)):
+        return UnknownJobType(
+            f"a partial of {name} is not a handler; pass the function itself, and the arguments as data, or register"
+            " the partial under a type of its own: job(type=...)(partial)"
+        )
+    if holds(getattr(given, "__wrapped__", None)):
+        return UnknownJobType(f"{name} wraps a handler and is not one; move @job above the other decorators")
+    return UnknownJobType(f"{name} is not a handler; decorate it with @job, or enqueue by type")
 
 
 class Definition:

@@ -6,7 +6,10 @@ The first line of a class's docstring is its default message.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
+
+from pgjobq.plain import seconds_of
 
 MAX_DELAY = 3.2e9  # seconds, a hundred years; a timestamp can hold the result
 
@@ -77,6 +80,28 @@ class ProcessDied(PgjobqError):
     """The process of an isolated handler ended before the handler did."""
 
 
+class JobFailed(PgjobqError):
+    """The job failed or was cancelled, so there is no result.
+
+    `job` is the job, with its status and error.
+    """
+
+    def __init__(self, message: str | None = None, *, job: Any = None) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class WaitTimeout(PgjobqError, TimeoutError):
+    """The jobs have not ended in time. They are not cancelled.
+
+    `ended` are the jobs that have ended, and `waiting` the ids of the others.
+    """
+
+    def __init__(self, message: str | None = None, *, ended: Sequence[Any] = (), waiting: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.ended, self.waiting = list(ended), list(waiting)
+
+
 class StorageError(PgjobqError):
     """The storage could not do this."""
 
@@ -118,13 +143,14 @@ class ConfigurationError(PgjobqError, ValueError):
 
 
 class Retry(Exception):
-    """A handler raises this to run its job again after `delay` seconds. None means after its backoff.
+    """A handler raises this to run its job again after `delay` seconds, or a timedelta. None means after its backoff.
 
     The run counts as a try. When the tries are used up, the job fails with `reason` as its error. Creating a Retry with
     an invalid delay raises InvalidJob in the handler, which counts like any other error of the job.
     """
 
-    def __init__(self, delay: float | None = None, reason: str = "") -> None:
+    def __init__(self, delay: float | timedelta | None = None, reason: str = "") -> None:
+        delay = seconds_of(delay)
         if delay is not None and (
             isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= MAX_DELAY
         ):
@@ -134,6 +160,29 @@ class Retry(Exception):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[Retry], tuple[float | None, str]]:
+        # Without this, unpickling would pass the message as the delay.
+        return type(self), (self.delay, self.reason)
+
+
+class Snooze(Exception):
+    """A handler raises this to run its job again after `delay` seconds, or a timedelta, at no cost of a try.
+
+    Use it to wait for something. Nothing else bounds how often a job may do this, so a handler that waits for what may
+    never come has to look at `job.created_at` and raise Fail. The job's error stays as it was. A storage with only the
+    seven methods of BaseStorage counts the try. Creating a Snooze with an invalid delay raises InvalidJob.
+    """
+
+    def __init__(self, delay: float | timedelta, reason: str = "") -> None:
+        delay = seconds_of(delay)
+        if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 < delay <= MAX_DELAY:
+            raise InvalidJob(
+                f"delay: {delay!r} is not allowed; use seconds above 0, up to {MAX_DELAY:.0f}", field="delay"
+            )
+        super().__init__(reason or "the handler asked to run later")
+        self.delay = delay
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[Snooze], tuple[float, str]]:
         # Without this, unpickling would pass the message as the delay.
         return type(self), (self.delay, self.reason)
 

@@ -12,7 +12,7 @@ from itertools import islice
 from types import FrameType, TracebackType
 from typing import Any
 
-from pgjobq.errors import BadArguments, Fail, JobTimeout, ProcessDied, Retry, UnknownJobType
+from pgjobq.errors import BadArguments, Fail, JobTimeout, ProcessDied, Retry, Snooze, UnknownJobType
 
 MAX_ERROR = 20_000  # the most characters of an error; the limits of messages and lines are in characters too
 MAX_MESSAGE = 5_000  # of the message of the error
@@ -24,7 +24,7 @@ MAX_MEMBERS = 10  # members of one group
 MAX_DETAILED = 100  # exceptions of one error that are shown with traceback and members
 MAX_WALK = 100_000  # exceptions of one chain that are read
 
-VERDICTS = (Retry, Fail, BadArguments, UnknownJobType, JobTimeout, ProcessDied)  # no traceback is shown
+VERDICTS = (Retry, Snooze, Fail, BadArguments, UnknownJobType, JobTimeout, ProcessDied)  # no traceback is shown
 CAUSED = "The above exception was the direct cause of the following exception:"
 MEANWHILE = "During handling of the above exception, another exception occurred:"
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
 
 from pgjobq.backoff import Backoff, BackoffFunction
 from pgjobq.checks import check_name, check_whole_number
-from pgjobq.declarations import Declaration
-from pgjobq.definitions import Definition, is_async, location_of, parameters_of, place_of
+from pgjobq.declarations import Declarations
+from pgjobq.definitions import Definition, is_async, location_of, not_a_handler, parameters_of, place_of
 from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, UnknownJobType
 from pgjobq.isolation import check_isolation
 from pgjobq.models import MAX_NAME, Job, UnreadableData
+from pgjobq.plain import seconds_of
 from pgjobq.schedules import Schedule
 from pgjobq.unique import OPTIONS, check_template, key_from
 
@@ -37,6 +39,7 @@ class Handler:
     backoff: BackoffFunction = field(default_factory=Backoff)
     timeout: float | None = None  # seconds
     unique: str | None = None  # the key of its jobs, as a format of their data: 'doc:{doc_id}'
+    keep_result: bool = True  # keep what the function returns as the job's result
     unique_while: str | None = None
     unique_for: float | None = None  # seconds
     on_conflict: str | None = None
@@ -52,6 +55,8 @@ class Handler:
     _known: frozenset[str] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        for name in ("timeout", "unique_for", "debounce_ceiling", "kill_grace"):
+            object.__setattr__(self, name, seconds_of(getattr(self, name)))
         self._check()
         parameters = parameters_of(self.function)
         open_ended = any(p.kind is _Kind.VAR_KEYWORD for p in parameters.values())
@@ -90,6 +95,15 @@ class Handler:
             arguments = {**arguments, "job": given or job}
         return arguments
 
+    def check_data(self, data: object) -> None:
+        """Raise InvalidJob if the data of a new job does not fit the parameters, so that its run would fail."""
+        given = {} if data is None else data
+        if self._whole or not isinstance(given, dict):
+            return  # a whole dict always fits, and encode_data refuses what is not a dict
+        fits = self._required.issubset(given) and (self._known is None or self._known.issuperset(given))
+        if not fits or (self.wants_job and "job" in given):
+            raise InvalidJob(self._misfit(given), field="data")
+
     def unique_key(self, data: dict[str, Any] | None) -> str | None:
         """The unique key of a job with this data, or None; InvalidJob if the data lacks a field of it."""
         return None if self.unique is None else key_from(self.unique, data or {}, self.type)
@@ -101,7 +115,7 @@ class Handler:
         because a faulty function must not lose a job.
         """
         try:
-            seconds = float(self.backoff(attempt))
+            seconds = float(seconds_of(self.backoff(attempt)))
             if not 0 <= seconds <= MAX_DELAY:
                 raise ConfigurationError(f"backoff: returned {seconds!r}; return seconds from 0 to {MAX_DELAY:.0f}")
             return seconds
@@ -115,7 +129,8 @@ class Handler:
     def _misfit(self, data: dict[str, Any]) -> str:
         missing = sorted(self._required - data.keys())
         given_by_worker = {"job"} if self.wants_job else frozenset[str]()
-        unexpected = sorted(data.keys() - self._known if self._known is not None else data.keys() & given_by_worker)
+        extra = data.keys() - self._known if self._known is not None else data.keys() & given_by_worker
+        unexpected = sorted(map(str, extra))
         parts = [f"missing: {', '.join(missing)}"] * bool(missing)
         parts += [f"unexpected: {', '.join(unexpected)}"] * bool(unexpected)
         return f"data does not fit the parameters of {place_of(self.function)} ({'; '.join(parts)})"
@@ -136,6 +151,8 @@ class Handler:
             raise ConfigurationError(
                 f"backoff: {self.backoff!r} is not callable; use Backoff(...) or a function from the attempt to seconds"
             )
+        if not isinstance(self.keep_result, bool):
+            raise ConfigurationError(f"keep_result: {self.keep_result!r} is not allowed; use True or False")
         number = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
         if self.timeout is not None and not (number and 0 < self.timeout <= MAX_DELAY):
             raise ConfigurationError(f"timeout: {self.timeout!r} is not allowed; use seconds above 0, or None")
@@ -149,7 +166,7 @@ class Registry:
         self._by_type: dict[str, Handler] = {}
         self._definitions: dict[str, Definition] = {}
         self._by_function: dict[Callable[..., Any], Handler] = {}
-        self._declared: dict[tuple[str, str | None], Declaration] = {}
+        self.declarations = Declarations()
 
     def register(self, handler: Handler) -> None:
         """Add a handler. If the same function is defined again, because its module was reloaded, it replaces the first.
@@ -178,37 +195,18 @@ class Registry:
             raise UnknownJobType(f"no handler for jobs of type {job_type!r}; registered: {known}") from None
 
     def for_function(self, function: Callable[..., Any]) -> Handler:
-        """Return the handler of a decorated function. Raises UnknownJobType if it is not registered here."""
+        """Return the handler of a decorated function. Raises UnknownJobType if it is not registered here.
+
+        Raises InvalidJob for an object that is no function at all.
+        """
         try:
             return self._by_function[function]
-        except KeyError:
-            message = f"{place_of(function)} is not a handler; decorate it with @job, or enqueue by type"
-            raise UnknownJobType(message) from None
-
-    def declare(self, declaration: Declaration) -> None:
-        """Add a declared schedule. Raises ConfigurationError for a second one of a function without another id."""
-        there = self._declared.get(declaration.key)
-        if there is not None and not declaration.replaces(there):
-            place = place_of(declaration.function)
-            raise ConfigurationError(f"@schedule: {place} has another schedule of this id; give each its own id=...")
-        self._declared[declaration.key] = declaration
+        except (KeyError, TypeError):  # TypeError: it is not hashable
+            raise not_a_handler(function, self._by_function) from None
 
     def schedules(self) -> dict[str, Schedule]:
         """Return the declared schedules by id. Raises ConfigurationError for one that cannot be created."""
-        found: dict[str, Schedule] = {}
-        for declaration in self._declared.values():
-            place = place_of(declaration.function)
-            try:
-                handler = self.for_function(declaration.function)
-                defaults = {name: getattr(handler, name) for name in ("queue", "priority", "max_retries")}
-                made = declaration.resolved(handler.type, defaults)
-                handler.arguments(Job(id=made.id, type=made.job_type, data=made.job_data))
-            except (InvalidJob, UnknownJobType, BadArguments) as error:
-                raise ConfigurationError(f"@schedule of {place}: {error}") from None
-            if made.id in found:
-                raise ConfigurationError(f"@schedule of {place}: id {made.id!r} is taken; give each its own id=...")
-            found[made.id] = made
-        return found
+        return self.declarations.resolved(self.for_function)
 
     def __contains__(self, job_type: object) -> bool:
         return job_type in self._by_type
@@ -233,14 +231,15 @@ def job(
     priority: int = 5,
     max_retries: int = 3,
     backoff: BackoffFunction | None = None,
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     unique: str | None = None,
+    keep_result: bool = True,
     unique_while: Literal["unfinished", "pending"] | None = None,
-    unique_for: float | None = None,
+    unique_for: float | timedelta | None = None,
     on_conflict: Literal["keep", "replace", "debounce", "error"] | None = None,
-    debounce_ceiling: float | None = None,
+    debounce_ceiling: float | timedelta | None = None,
     isolate: Literal["process"] | None = None,
-    kill_grace: float | None = None,
+    kill_grace: float | timedelta | None = None,
     memory_limit: int | None = None,
     registry: Registry = default_registry,
 ) -> Callable[[F], F]: ...
@@ -256,10 +255,12 @@ def job(
     """Register a sync or async function as the handler of a type of job, and return it unchanged.
 
     type: by default the function's name. queue, priority, max_retries: the defaults for enqueueing its jobs. backoff:
-    maps the number of the try that failed to the seconds before the next try. timeout: in seconds; a job that runs
-    longer is retried like a job that raised.
+    maps the number of the try that failed to the seconds before the next try, or a timedelta. timeout: in seconds, or a
+    timedelta; a job that runs longer is retried like a job that raised.
     unique: the unique key of its jobs, formatted from their data, such as "doc:{doc_id}". unique_while, unique_for,
     on_conflict, debounce_ceiling: the defaults for enqueueing them; see JobQueue.enqueue.
+    keep_result: keep what the function returns as the job's result, unless it is None. A job whose result JSON cannot
+    hold, or that is too large, fails without another try.
     isolate: "process" runs each job in a process of its own, which imports the function by its name. Its timeout and a
     cancel end that process: SIGTERM, and SIGKILL after kill_grace seconds, 5 by default. memory_limit: the most bytes
     of address space that the process may have.

@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, Unpack
 
 from pgjobq.checks import check_execute_at
 from pgjobq.connect import open_storage
 from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.handlers import Registry, default_registry
 from pgjobq.ids import JobId
-from pgjobq.models import Job, JobStatus, NewJob, Which
+from pgjobq.models import NewJob, Which
+from pgjobq.operating import Operating
+from pgjobq.options import JobOptions, JobType
+from pgjobq.plain import seconds_of
+from pgjobq.reads import QueueReads, in_thread
 from pgjobq.scheduling import QueueSchedules
 from pgjobq.storage.base import BaseStorage
 from pgjobq.unique import OPTIONS
-
-JobType = str | Callable[..., Any]
-
-
-class JobOptions(TypedDict, total=False):
-    """The options of a job, by keyword. JobQueue.enqueue explains them. None is the same as leaving an option out."""
-
-    priority: int | None
-    delay: float | None
-    execute_at: datetime | None
-    max_retries: int | None
-    queue: str | None
-    job_id: str | None
-    unique_key: str | None
-    unique_while: str | None
-    unique_for: float | None
-    on_conflict: str | None
-    debounce_ceiling: float | None
-    expires_at: datetime | None
-
+from pgjobq.waits import WaitsForJobs
 
 _OPTIONS = JobOptions.__annotations__.keys()
 
 
-class JobQueue(QueueSchedules):
+class JobQueue(QueueReads, WaitsForJobs, Operating, QueueSchedules):
     """Enqueues and manages jobs on any storage. Thread-safe; create one and share it.
 
     Takes a storage, or a URL and the options of its storage. It connects at the first call.
@@ -70,9 +55,11 @@ class JobQueue(QueueSchedules):
     ) -> JobId:
         """Add a job and return its id.
 
-        job: a handler, whose settings are the defaults, or the name of a type. delay: seconds from the database's
-        current time. execute_at: an aware datetime. connection: a psycopg or SQLAlchemy connection or session; the job
-        is added in its transaction, and exists only if that commits.
+        job: a handler, whose settings are the defaults and whose parameters must fit the data, or the name of a type.
+        data: what JSON can store; a UUID, Decimal, datetime, date or time becomes a string, and an Enum its value.
+        delay: seconds from the database's current time, or a timedelta. execute_at: an aware datetime. connection: a
+        psycopg or psycopg2 connection or cursor, a SQLAlchemy connection or session, or Django's connection; the job is
+        added in its transaction, and exists only if that commits.
         Raises InvalidJob, DuplicateJob or StorageUnavailable. Nothing was added then, unless the connection was lost
         while the call waited for the answer. To be sure, enqueue again with the same job_id.
 
@@ -96,7 +83,10 @@ class JobQueue(QueueSchedules):
         connection: Any = None,
         **options: Unpack[JobOptions],
     ) -> JobId:
-        """Add a job as enqueue does, without blocking the event loop. connection: an async connection or session."""
+        """Add a job as enqueue does, without blocking the event loop.
+
+        connection: an async connection of psycopg or asyncpg, or a SQLAlchemy AsyncConnection or AsyncSession.
+        """
         new = self.new_job(job, data, **options)
         return _with_outcome((await self.storage.enqueue_many_async([new], connection))[0])
 
@@ -109,6 +99,7 @@ class JobQueue(QueueSchedules):
         values: dict[str, Any] = {"type": job}
         if not isinstance(job, str):
             handler = self._registry.for_function(job)
+            handler.check_data(data)
             values = {key: getattr(handler, key) for key in ("type", "priority", "max_retries", "queue")}
             values |= {name: getattr(handler, name) for name in OPTIONS}
             if options.get("unique_key") is None:
@@ -120,46 +111,16 @@ class JobQueue(QueueSchedules):
             given["id"] = given.pop("job_id")
         return NewJob(**(values | {name: value for name, value in given.items() if value is not None}))
 
-    def get_job(self, job_id: str) -> Job | None:
-        """Return the job with this id, or None."""
-        return self.storage.get_job(job_id)
-
-    def list_jobs(self, status: str | None = None, limit: int | None = None, queue: str | None = None) -> list[Job]:
-        """Return at most limit jobs, newest first. status, queue: only jobs of this status and queue.
-
-        Raises Unsupported if queue is given and the storage has no queues.
-        """
-        status = None if status is None else JobStatus(status)
-        if queue is None:
-            return self.storage.list_jobs(status, limit)
-        list_jobs: Any = self.storage.list_jobs
-        if "queue" not in inspect.signature(list_jobs).parameters:
-            raise Unsupported(f"queue: {type(self.storage).__name__} has no queues; leave the queue out")
-        jobs: list[Job] = list_jobs(status, limit, queue)
-        return jobs
-
-    def get_pending_jobs(self, limit: int | None = None) -> list[Job]:
-        """Return the pending jobs, due or not, newest first."""
-        return self.list_jobs(JobStatus.PENDING, limit)
-
-    def get_running_jobs(self, limit: int | None = None) -> list[Job]:
-        """Return the jobs that workers hold, newest first."""
-        return self.list_jobs(JobStatus.RUNNING, limit)
-
-    def get_completed_jobs(self, limit: int | None = None) -> list[Job]:
-        """Return the completed jobs, newest first."""
-        return self.list_jobs(JobStatus.COMPLETED, limit)
-
-    def get_failed_jobs(self, limit: int | None = None) -> list[Job]:
-        """Return the jobs that failed for good, newest first."""
-        return self.list_jobs(JobStatus.FAILED, limit)
-
-    def retry(self, job_id: str, delay: float = 0) -> None:
-        """Run a failed, cancelled or pending job again after delay seconds.
+    def retry(self, job_id: str, delay: float | timedelta = 0) -> None:
+        """Run a failed, cancelled or pending job again after a delay, in seconds or a timedelta.
 
         Raises JobNotFound, or LostJob if the job is running or completed.
         """
-        self.storage.retry(job_id, delay)
+        self.storage.retry(job_id, seconds_of(delay))
+
+    async def retry_async(self, job_id: str, delay: float | timedelta = 0) -> None:
+        """Do what retry does, without blocking the event loop."""
+        await in_thread(self.retry, job_id, delay)
 
     def cancel(self, job_id: str, reason: str | None = None) -> bool:
         """Cancel a pending or running job. Returns False if the job was already finished. Raises JobNotFound.
@@ -172,6 +133,11 @@ class JobQueue(QueueSchedules):
         if "reason" not in inspect.signature(self.storage.cancel).parameters:
             raise Unsupported(f"reason: {type(self.storage).__name__} keeps no reason; leave it out")
         return self.storage.cancel(job_id, reason)
+
+    async def cancel_async(self, job_id: str, reason: str | None = None) -> bool:
+        """Do what cancel does, without blocking the event loop."""
+        cancelled: bool = await in_thread(self.cancel, job_id, reason)
+        return cancelled
 
     def cancel_jobs(
         self,
@@ -217,10 +183,6 @@ class JobQueue(QueueSchedules):
     def pauses(self) -> list[dict[str, Any]]:
         """What is paused, a dict each: kind (queue or type), name, paused_at, paused_until, paused_by and reason."""
         return self.storage.pauses()
-
-    def counts(self) -> dict[JobStatus, int]:
-        """Return the exact number of jobs of each status."""
-        return self.storage.counts()
 
     def close(self) -> None:
         """Close every connection."""

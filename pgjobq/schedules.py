@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from json import loads
 from typing import Any, NamedTuple
 
-from pgjobq.checks import check_execute_at, check_name, check_whole_number, encode_data, in_utc
+from pgjobq.checks import check_execute_at, check_name, check_whole_number, in_utc
+from pgjobq.encoding import encode_data, encode_new_data
 from pgjobq.errors import InvalidJob, InvalidSchedule
 
 MAX_ID = 200  # characters; the ids of the jobs are longer by an @ and the tick
@@ -154,6 +155,14 @@ _ARGUMENTS = (
     *("starts_at", "ends_at", "enabled"),
 )
 _TIMES = ("next_run", "last_run", "created_at", "updated_at", "starts_at", "ends_at")
+
+
+def plain_data(data: object) -> Any:
+    """Return the data of a schedule as JSON can hold it; see encode_new_data. Raises InvalidSchedule."""
+    try:
+        return encode_new_data(data)[1]
+    except InvalidJob as error:
+        raise InvalidSchedule(str(error), field=error.field) from None
 
 
 def seconds_text(step: timedelta | float) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack
 
 from pgjobq.errors import InvalidSchedule
 from pgjobq.handlers import Registry
-from pgjobq.schedules import Schedule, check_expression, seconds_text
+from pgjobq.schedules import Schedule, check_expression, plain_data, seconds_text
 from pgjobq.storage.base import BaseStorage
 
 
@@ -76,9 +76,10 @@ class QueueSchedules:
         if not isinstance(job, str):
             handler = self._registry.for_function(job)
             values = {name: getattr(handler, name) for name in ("queue", "priority", "max_retries")}
+            handler.check_data(options.get("data"))
             job = handler.type
         values |= {name: value for name, value in options.items() if value is not None}
-        values["job_data"] = values.pop("data", {})
+        values["job_data"] = plain_data(values.pop("data", {}))
         if isinstance(expression, str):
             check_expression(expression)
         else:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pgjobq.checks import check_name
 from pgjobq.errors import MAX_DELAY, ConfigurationError, InvalidJob
+from pgjobq.plain import plain_value
 
 MAX_KEY = 255  # characters
 UNIQUE_WHILE = ("unfinished", "pending")
@@ -78,7 +79,7 @@ def check_template(template: object, parameters: frozenset[str] | None, options:
 def key_from(template: str, data: Mapping[str, Any], job_type: str) -> str:
     """The key that a template gives with this data; InvalidJob if the data lacks a field."""
     try:
-        return template.format_map(data)
+        return template.format_map({name: plain_value(value) for name, value in data.items()})
     except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
         lacks = f"data lacks {error}" if isinstance(error, KeyError) else f"the data does not fit it ({error})"
         raise InvalidJob(

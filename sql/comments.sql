@@ -30,6 +30,10 @@ begin
         ('column',   'jobs.unique_key',        'An enqueue with the same key may end in this job instead of a new one; null: the job has no key.'),
         ('column',   'jobs.expires_at',        'A claim after this time cancels the job and does not start it; null: never.'),
 
+        ('table',    'results',                'Private: what the handlers of completed jobs returned; read it with job_result. A row counts while the job is completed by that claim.'),
+        ('sequence', 'results_swept',          'Private: the page of results at which the next sweep begins.'),
+        ('table',    'waits',                  'Private: the jobs for which sessions wait (see start_waiting). A row of a session without its key means nothing.'),
+        ('column',   'waits.waiter',           'The pg_backend_pid() of the session that waits.'),
         ('table',    'pauses',                 'Private: the queues and types that are paused (see pause_queue and pause_type).'),
         ('column',   'pauses.paused_until',    'When the pause ends by itself; null: when it is resumed.'),
         ('column',   'pauses.paused_by',       'The setting pgjobq.actor of the session that paused it, or its role if that is not set.'),
@@ -38,7 +42,6 @@ begin
 
         ('table',    'unique_keys',            'Private: the job that last took each unique key. A row is a hint: the job it names decides whether the key is taken.'),
         ('sequence', 'unique_keys_swept',      'Private: the page of unique_keys at which the next sweep begins.'),
-
         ('table',    'ready',                  'Private: the places of jobs that may be claimed. A place is a hint, which a claim checks against jobs.'),
 
         ('table',    'scheduled',              'Private: the places of jobs that are not due yet, and of the next runs of schedules. A place is a hint, as in ready.'),

@@ -63,16 +63,23 @@ insert into schema_version (version) values (3);
 \ir functions/declare_schedules.sql
 \ir functions/declared_schedules.sql
 \ir functions/delete_schedule.sql
+\ir functions/edit_job.sql
 \ir functions/enable_schedule.sql
+\ir functions/ended_jobs.sql
 \ir functions/enqueue_job.sql
 \ir functions/enqueue_jobs.sql
+\ir functions/error_class.sql
+\ir functions/error_line.sql
 \ir functions/export_jobs.sql
 \ir functions/fail_job.sql
+\ir functions/fingerprint.sql
 \ir functions/get_job.sql
 \ir functions/get_schedule.sql
 \ir functions/heartbeat_worker.sql
 \ir functions/held_jobs.sql
 \ir functions/import_jobs.sql
+\ir functions/job_attempts.sql
+\ir functions/job_result.sql
 \ir functions/leave_types.sql
 \ir functions/list_jobs.sql
 \ir functions/list_schedules.sql
@@ -84,6 +91,7 @@ insert into schema_version (version) values (3);
 \ir functions/next_tick.sql
 \ir functions/next_ticks.sql
 \ir functions/notifiers_waiting.sql
+\ir functions/oldest_jobs.sql
 \ir functions/open_transactions.sql
 \ir functions/pause_queue.sql
 \ir functions/pause_type.sql
@@ -99,15 +107,22 @@ insert into schema_version (version) values (3);
 \ir functions/resume_type.sql
 \ir functions/retire_worker.sql
 \ir functions/retry_job.sql
+\ir functions/retry_jobs.sql
 \ir functions/run_schedule.sql
 \ir functions/set_worker_state.sql
+\ir functions/stop_waiting.sql
 \ir functions/unserved_types.sql
+\ir functions/wait_for_job.sql
+\ir functions/wait_for_jobs.sql
 \ir functions/watch_workers.sql
+\ir functions/why_job.sql
 \ir functions/private/add_unique_job.sql
 \ir functions/private/check_floors.sql
 \ir functions/private/check_new_job.sql
+\ir functions/private/check_redrive.sql
 \ir functions/private/check_schedule.sql
 \ir functions/private/check_time_zone.sql
+\ir functions/private/complete_with_results.sql
 \ir functions/private/cron_days.sql
 \ir functions/private/cron_field.sql
 \ir functions/private/cron_fields.sql
@@ -120,37 +135,65 @@ insert into schema_version (version) values (3);
 \ir functions/private/due_ticks.sql
 \ir functions/private/end_pauses.sql
 \ir functions/private/enter_doorbell.sql
+\ir functions/private/failed_jobs.sql
+\ir functions/private/filter_text.sql
 \ir functions/private/fire_one_by_one.sql
 \ir functions/private/fire_schedules.sql
 \ir functions/private/forget_claims.sql
+\ir functions/private/forget_jobs.sql
 \ir functions/private/give_away_worker.sql
 \ir functions/private/give_back_claims.sql
 \ir functions/private/held_schedule.sql
 \ir functions/private/hold_keys.sql
 \ir functions/private/hold_unique_key.sql
 \ir functions/private/is_held.sql
+\ir functions/private/is_waited.sql
+\ir functions/private/last_error.sql
 \ir functions/private/lock_class.sql
 \ir functions/private/lock_unique_key.sql
+\ir functions/private/misplaced_in_words.sql
+\ir functions/private/moment_in_words.sql
 \ir functions/private/next_places.sql
+\ir functions/private/note_action.sql
+\ir functions/private/note_attempt.sql
+\ir functions/private/notify_waiters.sql
 \ir functions/private/notify_workers.sql
 \ir functions/private/pause.sql
 \ir functions/private/place_changed_job.sql
 \ir functions/private/place_new_jobs.sql
 \ir functions/private/place_schedule.sql
+\ir functions/private/places_ahead.sql
 \ir functions/private/ready_lanes.sql
 \ir functions/private/ready_queues.sql
+\ir functions/private/refuse_taken_key.sql
 \ir functions/private/reject_job.sql
 \ir functions/private/replace_schedules.sql
 \ir functions/private/resume.sql
+\ir functions/private/row_holder.sql
 \ir functions/private/schedule_next.sql
 \ir functions/private/schedule_step.sql
 \ir functions/private/schedule_ticks.sql
+\ir functions/private/serving_workers.sql
+\ir functions/private/sweep_attempts.sql
+\ir functions/private/sweep_orphans.sql
+\ir functions/private/sweep_results.sql
 \ir functions/private/sweep_unique_keys.sql
 \ir functions/private/take_line.sql
 \ir functions/private/take_places.sql
 \ir functions/private/take_unique_key.sql
 \ir functions/private/tick_id.sql
+\ir functions/private/try_unique_key.sql
+\ir functions/private/waiters.sql
+\ir functions/private/waiting_channel.sql
 \ir functions/private/was_settled.sql
+\ir functions/private/why_ended.sql
+\ir functions/private/why_in_line.sql
+\ir functions/private/why_not_due.sql
+\ir functions/private/why_paused.sql
+\ir functions/private/why_pending.sql
+\ir functions/private/why_running.sql
+\ir functions/private/why_unknown.sql
+\ir functions/private/why_unserved.sql
 \ir functions/private/without_paused.sql
 \ir ours.sql
 
@@ -158,6 +201,8 @@ set local search_path = pg_temp, :"schema";
 
 select has_database_privilege(current_database(), 'temp') as needed \gset
 \if :needed
+\ir views/actions.sql
+\ir views/failures.sql
 \ir views/job_stats.sql
 \ir views/paused_types.sql
 \ir views/queues.sql
@@ -167,25 +212,28 @@ select has_database_privilege(current_database(), 'temp') as needed \gset
 set local search_path = :"schema", pg_temp;
 
 select exists (
-  select from unnest('{job_stats,paused_types,queues,worker_status}'::text[]) as view (name),
+  select from unnest('{actions,failures,job_stats,paused_types,queues,worker_status}'::text[]) as view (name),
        lateral (values (to_regclass(format('%I.%I', current_schema(), view.name)),
                         to_regclass('pg_temp.' || view.name))) as pair (found, wanted)
    where pair.wanted is null
       or pg_get_viewdef(pair.found) is distinct from pg_get_viewdef(pair.wanted)
       or obj_description(pair.found, 'pg_class') is distinct from obj_description(pair.wanted, 'pg_class')) as needed \gset
 \if :needed
+\ir views/actions.sql
+\ir views/failures.sql
 \ir views/job_stats.sql
 \ir views/paused_types.sql
 \ir views/queues.sql
 \ir views/worker_status.sql
 \endif
 
-select to_regclass('pg_temp.job_stats') is not null as needed \gset
+select to_regclass('pg_temp.actions') is not null as needed \gset
 \if :needed
-drop view pg_temp.job_stats, pg_temp.paused_types, pg_temp.queues, pg_temp.worker_status;
+drop view pg_temp.actions, pg_temp.failures, pg_temp.job_stats, pg_temp.paused_types, pg_temp.queues, pg_temp.worker_status;
 \endif
 
 \ir comments.sql
+\ir comments_kept.sql
 \ir public.sql
 \ir roles.sql
 

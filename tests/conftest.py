@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers.progress import Progress
 from helpers.stalling_proxy import StallingProxy
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql import factories
@@ -29,6 +30,12 @@ from pgjobq.storage.postgres_storage import PostgresStorage
 
 Connection = psycopg.Connection[Any]
 OwnServer = Callable[..., Server]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Show what runs, in the process that prints."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Progress(config))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -133,7 +133,9 @@ def prune(*, days: float, failed: bool, dsn: str, schema: str) -> None:
     try:
         age = timedelta(days=days)
     except (ValueError, OverflowError):
-        raise ConfigurationError(f"days: {days} is not allowed; use a number of days, 0 or more") from None
+        age = timedelta(-1)
+    if age < timedelta(0):
+        raise ConfigurationError(f"--days: {days} is not allowed; use a number of days, 0 or more")
     with opened(dsn, schema) as storage:
         pruned = storage.prune(age, ["completed", "cancelled", *["failed"] * failed])
     click.echo(f"{pruned} jobs deleted")

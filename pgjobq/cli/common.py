@@ -6,23 +6,26 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 import click
 
+from pgjobq import __version__
 from pgjobq.cli.text import in_a_line, in_json, in_lines
-from pgjobq.errors import ConfigurationError
+from pgjobq.errors import ConfigurationError, InvalidJob, JobNotFound, PgjobqError
 from pgjobq.storage.base import BaseStorage
 
 EXIT_ERROR, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_INTERRUPTED = 1, 2, 3, 130
+EXIT_TIMEOUT, EXIT_NOT_COMPLETED = 4, 5  # of `pgjobq wait`
 DEFAULT_SCHEMA = "pgjobq"
 CLOSE_TIME = 1.0  # seconds
 
 
 @click.group(context_settings={"show_default": True, "max_content_width": 120})
+@click.version_option(__version__, prog_name="pgjobq", message="%(prog)s %(version)s")
 def app() -> None:
     """A job queue whose engine is SQL in PostgreSQL. It also runs on other databases."""
 
@@ -123,26 +126,73 @@ def age(name: str, text: str) -> timedelta:
         raise ConfigurationError(f"{name}: {text!r} is too long; leave it out to keep all jobs") from None
 
 
+def each(ids: tuple[str, ...], act: Any) -> None:
+    """Call act for each id and report the errors. If there are any, exit with the highest status at the end."""
+    status = 0
+    for job_id in ids:
+        try:
+            act(job_id)
+        except JobNotFound as error:
+            fail(str(error))
+            status = max(status, EXIT_NOT_FOUND)
+        except PgjobqError as error:
+            if isinstance(error, InvalidJob):
+                raise  # wrong for every id
+            fail(str(error))
+            status = max(status, EXIT_ERROR)
+        else:
+            click.echo(in_a_line(job_id))
+    if status:
+        sys.exit(status)
+
+
+def ask(question: str) -> None:
+    """Ask for a confirmation. Without a terminal, refuse: --yes is needed."""
+    if not sys.stdin.isatty():
+        refuse("--yes: use this option if there is no terminal on which to confirm")
+    click.confirm(question, abort=True)
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON, with times in ISO format."""
     click.echo(in_json(value, indent=2))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """Print a table. Columns of numbers are right-aligned. rich does not interpret markup or emoji names in cells."""
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    title: str | None = None,
+    *,
+    narrow: Callable[[Sequence[str]], list[str]] | None = None,
+) -> None:
+    """Print a table. Columns of numbers are right-aligned. rich does not interpret markup or emoji names in cells.
+
+    narrow: if the terminal is too narrow for the table, prints each row as the lines that this returns for it.
+    """
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):
         numbers = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold", no_wrap=name == "id")
+        widest = max((len(_cell(row[index])) for row in rows), default=0) if name == "id" else None
+        # Whatever does not fit is cut with an ellipsis, except the id.
+        table.add_column(name, justify="right" if numbers else "left", no_wrap=True, min_width=widest)
     for row in rows:
-        table.add_row(*(Text("" if cell is None else _cell(cell)) for cell in row))
+        table.add_row(*(Text(_cell(cell)) for cell in row))
     # In a pipe each row is one line of any width, which suits grep and awk.
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    if narrow is None or Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
+        console.print(table)
+        return
+    for row in rows:
+        for line in narrow([_cell(cell) for cell in row]):
+            console.print(Text(line), no_wrap=True, overflow="ellipsis")
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else in_a_line(str(value))

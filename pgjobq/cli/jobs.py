@@ -1,23 +1,36 @@
-"""Commands that manage jobs: enqueue, list, show, retry, cancel."""
+"""Commands that manage jobs: enqueue, list, show, why, wait, cancel."""
 
 from __future__ import annotations
 
-import json
 import sys
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from pgjobq.cli import common
-from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, age, app, fail, opened, print_json, print_table, refuse
+from pgjobq.cli.common import (
+    EXIT_NOT_COMPLETED,
+    EXIT_NOT_FOUND,
+    EXIT_TIMEOUT,
+    age,
+    app,
+    ask,
+    each,
+    fail,
+    opened,
+    print_json,
+    print_table,
+    refuse,
+)
+from pgjobq.cli.shell import data_of, moment
 from pgjobq.cli.text import in_a_line, in_json, in_lines
-from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError
+from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError, Unsupported, WaitTimeout
 from pgjobq.models import Job, JobStatus, NewJob, Which
+from pgjobq.storage.base import BaseStorage
 
 *_BUT_LAST, _LAST = JobStatus
 STATUSES = f"{', '.join(_BUT_LAST)} or {_LAST}"
-ids_of_jobs = click.argument("ids", metavar="ID...", nargs=-1, required=True)
 
 
 @app.command()
@@ -66,18 +79,18 @@ def enqueue(
     fields: dict[str, Any] = {} if job_id is None else {"id": job_id}
     new = NewJob(
         type=job_type,
-        data=_json(sys.stdin.read() if data == "-" else data),
+        data=data_of(sys.stdin.read() if data == "-" else data),
         priority=priority,
         queue=queue,
         delay=delay,
-        execute_at=_moment("execute_at", execute_at),
+        execute_at=moment("--execute-at", execute_at),
         max_retries=max_retries,
         unique_key=unique_key,
         unique_while=unique_while,
         unique_for=_seconds("--unique-for", unique_for),
         on_conflict=on_conflict,
         debounce_ceiling=_seconds("--debounce-ceiling", debounce_ceiling),
-        expires_at=_moment("expires_at", expires_at),
+        expires_at=moment("--expires-at", expires_at),
         **fields,
     )
     with opened(dsn, schema) as storage:
@@ -105,8 +118,9 @@ def list_(*, status: str | None, queue: str | None, limit: int, as_json: bool, d
     if as_json:
         print_json([job.to_dict() for job in jobs])
         return
-    columns = ("id", "type", "queue", "status", "attempts", "created_at", "error")
-    print_table(columns, [[_brief(job, name) for name in columns] for job in jobs])
+    columns = ("id", "type", "queue", "status", "attempts", "created_at", "execute_at", "error")
+    rows = [[_brief(job, name) for name in columns] for job in jobs]
+    print_table(columns, rows, narrow=_in_lines)
 
 
 @app.command()
@@ -118,27 +132,71 @@ def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
     """Show everything about one job."""
     with opened(dsn, schema) as storage:
         job = storage.get_job(job_id)
+        tries = _tries(storage, job_id)
     if job is None:
         fail(f"there is no job {job_id!r}")
         sys.exit(EXIT_NOT_FOUND)
     if as_json:
-        print_json(job.to_dict())
+        print_json(job.to_dict() | {"tries": tries})
         return
     for name, value in job.to_dict().items():
-        text = in_json(value) if isinstance(value, dict) else in_lines("" if value is None else str(value))
+        is_json = isinstance(value, dict) or (name == "result" and value is not None)
+        text = in_json(value) if is_json else in_lines("" if value is None else str(value))
         # Indent the further lines of a text, because they could look like another field.
         click.echo(f"{name:12} {text}".replace("\n", f"\n{'':13}"))
+    if tries:
+        click.echo()
+        columns = ("attempt", "outcome", "worker", "started_at", "ended_at", "error")
+        rows = [[_first_line(row[key]) if key == "error" else row[key] for key in columns] for row in tries]
+        print_table(columns, rows, title="Tries that did not succeed")
 
 
 @app.command()
-@ids_of_jobs
-@click.option("--delay", type=float, default=0, help="Run them this many seconds from now.")
+@click.argument("job_id", metavar="ID")
+@common.as_json
 @common.dsn
 @common.schema
-def retry(*, ids: tuple[str, ...], delay: float, dsn: str, schema: str) -> None:
-    """Give failed or cancelled jobs another try."""
+def why(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
+    """Say why a job is not running, or what became of it. Only for PostgreSQL."""
     with opened(dsn, schema) as storage:
-        _each(ids, lambda job_id: storage.retry(job_id, delay))
+        reason = storage.why(job_id)
+    if as_json:
+        print_json({"id": job_id, "why": reason})
+    else:
+        click.echo(in_a_line(reason))
+
+
+@app.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--timeout", default="60s", help="How long to wait for all of them: 90s, 5m, 1h.")
+@common.as_json
+@common.dsn
+@common.schema
+def wait(*, ids: tuple[str, ...], timeout: str, as_json: bool, dsn: str, schema: str) -> None:
+    """Wait until jobs have ended, and print how: the id, the status and the result.
+
+    Exit status: 0 all have completed; 3 there is no such job; 4 the time is over; 5 a job failed or was cancelled.
+    """
+    seconds = age("--timeout", timeout).total_seconds()
+    with opened(dsn, schema) as storage:
+        try:
+            jobs, missed = storage.wait_for_many(ids, seconds), None
+        except JobNotFound as error:
+            fail(str(error))
+            sys.exit(EXIT_NOT_FOUND)
+        except WaitTimeout as error:
+            jobs, missed = error.ended, error
+    if as_json:
+        print_json([job.to_dict() for job in jobs])
+    else:
+        for job in jobs:
+            result = "" if job.result is None else f"  {in_a_line(in_json(job.result))}"
+            click.echo(f"{in_a_line(job.id)}  {job.status}{result}")
+    if missed is not None:
+        fail(str(missed))
+        sys.exit(EXIT_TIMEOUT)
+    if any(job.status is not JobStatus.COMPLETED for job in jobs):
+        sys.exit(EXIT_NOT_COMPLETED)
 
 
 @app.command()
@@ -176,10 +234,10 @@ def cancel(
 
     with opened(dsn, schema) as storage:
         if given:
-            before = _moment("created_before", created_before)
+            before = moment("--created-before", created_before)
             which = Which(queue=queue, type=job_type, unique_key=unique_key, created_before=before)
             if not yes:
-                _ask(f"Cancel all pending and running jobs with {', '.join(given)}?")
+                ask(f"Cancel all pending and running jobs with {', '.join(given)}?")
             click.echo(f"{storage.cancel_jobs(which, max_jobs, reason)} jobs cancelled")
             return
 
@@ -187,47 +245,7 @@ def cancel(
             if not JobQueue(storage).cancel(job_id, reason):
                 raise PgjobqError(f"job {job_id!r} is already finished")
 
-        _each(ids, one)
-
-
-def _each(ids: tuple[str, ...], act: Any) -> None:
-    """Call act for each id and report the errors. If there are any, exit with the highest status at the end."""
-    status = 0
-    for job_id in ids:
-        try:
-            act(job_id)
-        except JobNotFound as error:
-            fail(str(error))
-            status = max(status, EXIT_NOT_FOUND)
-        except PgjobqError as error:
-            fail(str(error))
-            status = max(status, EXIT_ERROR)
-        else:
-            click.echo(in_a_line(job_id))
-    if status:
-        sys.exit(status)
-
-
-def _ask(question: str) -> None:
-    if not sys.stdin.isatty():
-        refuse("--yes: use this option if there is no terminal on which to confirm")
-    click.confirm(question, abort=True)
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidJob(f"data: {error}; use a JSON object in single quotes", field="data") from None
-
-
-def _moment(field: str, text: str | None) -> datetime | None:
-    try:
-        return None if text is None else datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidJob(
-            f"{field}: {text!r} is not a time; use a time such as 2030-01-31T09:00+01:00", field=field
-        ) from None
+        each(ids, one)
 
 
 def _seconds(option: str, text: str | None) -> float | None:
@@ -236,4 +254,28 @@ def _seconds(option: str, text: str | None) -> float | None:
 
 def _brief(job: Job, name: str) -> Any:
     value = getattr(job, name)
-    return value.splitlines()[0][:60] if name == "error" and value else value
+    return _first_line(value) if name == "error" else value
+
+
+def _first_line(error: str | None) -> str | None:
+    if not error:
+        return error
+    first, *more = error.splitlines()
+    return f"{first[:59]}…" if len(first) > 60 else f"{first} …" if more else first
+
+
+def _in_lines(row: Sequence[str]) -> list[str]:
+    """Return a job in lines for a terminal that is too narrow for the table."""
+    job_id, type_, queue, status, attempts, created_at, execute_at, error = row
+    lines = [job_id, f"  {status}, {type_}, queue {queue}, attempts {attempts}", f"  created_at {created_at}"]
+    if execute_at:
+        lines[-1] += f", execute_at {execute_at}"
+    return [*lines, f"  {error}"] if error else lines
+
+
+def _tries(storage: BaseStorage, job_id: str) -> list[dict[str, Any]]:
+    """Return the tries that did not succeed; none if the storage keeps none."""
+    try:
+        return storage.attempts(job_id)
+    except Unsupported:
+        return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import UTC, datetime
 
@@ -9,6 +10,7 @@ import click
 
 from pgjobq.cli import common
 from pgjobq.cli.common import EXIT_ERROR, age, app, fail, opened
+from pgjobq.cli.shell import MOMENT, moment
 from pgjobq.cli.text import in_a_line
 from pgjobq.errors import ConfigurationError
 from pgjobq.queue import JobQueue
@@ -54,13 +56,11 @@ def resume(*, name: str, is_type: bool, dsn: str, schema: str) -> None:
 def _end(text: str | None) -> datetime | None:
     if text is None:
         return None
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        pass
+    if re.match(r"\d{4}-?\d\d", text):
+        return moment("--until", text)
     try:
         return datetime.now(UTC) + age("--until", text)
     except ConfigurationError:
         raise ConfigurationError(
-            f"--until: {text!r} is not a time; use 2030-01-31T09:00+01:00, or a duration such as 30m, 12h or 7d"
+            f"--until: {text!r} is not a time; use {MOMENT}, or a duration such as 30m, 12h or 7d"
         ) from None

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import atexit
-import importlib
 import logging
 import os
 import signal
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 import click
 
+from pgjobq.arrival import FINISHED
 from pgjobq.cli import common
 from pgjobq.cli.common import EXIT_ERROR, app, check_stays, fail, opened, refuse
+from pgjobq.cli.importing import import_handlers
 from pgjobq.cli.logs import configure
 from pgjobq.errors import ConfigurationError
 from pgjobq.events import EventLog
-from pgjobq.handlers import default_registry
 from pgjobq.signals import SIGNALS, end_is_near
 
 log = EventLog("pgjobq.worker")
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 @click.option("--processes", default=1, help="How many worker processes run, each with that concurrency.")
 @click.option("--grace", type=float, default=30, help="How many seconds running jobs have to end after SIGTERM.")
 @click.option(
-    "--keep", help="Delete completed and cancelled jobs after this time: 7d, 12h, 30m; 0 deletes them as they complete."
+    "--keep",
+    help="Delete completed and cancelled jobs after this time: 7d, 12h, 30m; 0 deletes them as they complete."
+    " Or by status: completed=7d,failed=30d,cancelled=7d; a status that is left out is kept.",
 )
 @click.option("--fail-unknown", is_flag=True, help="Fail jobs whose type has no handler.")
 @click.option("--pooled", is_flag=True, help="The DSN leads through a transaction pooler.")
@@ -65,24 +68,24 @@ def worker(
 ) -> None:
     """Run jobs until SIGTERM or Ctrl-C. A second signal, at least a second later, stops the worker at once.
 
-    MODULE... are modules that define handlers, such as app.tasks.
+    MODULE... are modules that define handlers, by name or by file: app.tasks or app/tasks.py.
     """
     configure(as_json=log_json, level=log_level)
-    age = None if keep is None else common.age("keep", keep)
+    age = None if keep is None else _keep(keep)
     line = _fork(processes, preload=dsn) if processes != 1 else None
     if line is not None:
         configure(as_json=log_json, level=log_level, worker=line.number)
     from pgjobq.worker import Worker
     from pgjobq.worker.queue_limits import parse_queues
 
-    _import_handlers(modules)
+    import_handlers(modules)
     names = None if queues is None else parse_queues(queues)
     with opened(dsn, schema, "pgjobq worker", pooled=pooled, listen_dsn=listen_dsn) as storage:
-        storage.ping()
-        storage.rescue()  # fails here, and not in the log, if the database user lacks the rights of a worker
         served = Worker(
             storage, concurrency=concurrency, queues=names, grace=grace, fail_unknown=fail_unknown, keep=age
         )
+        storage.ping()
+        storage.rescue()  # fails here, and not in the log, if the database user lacks the rights of a worker
         # Handle signals before and after run() too, because a late signal must not kill the process.
         for number in SIGNALS:
             signal.signal(number, lambda *_: served.ask_to_stop())
@@ -91,6 +94,24 @@ def worker(
         served.run()
     end_is_near()
     _end_without(EXIT_TIME)
+
+
+def _keep(text: str) -> timedelta | dict[str, timedelta]:
+    """Parse an age, or an age for each status. Exits with the status for wrong usage if it is neither."""
+    by_status: dict[str, timedelta] = {}
+    try:
+        if "=" not in text:
+            return common.age("--keep", text)
+        for part in text.split(","):
+            status, _, age = part.strip().partition("=")
+            if status not in FINISHED:
+                refuse(f"--keep: {status!r} is not a final status; use completed=7d,failed=30d,cancelled=7d")
+            if status in by_status:
+                refuse(f"--keep: {status} is given twice; give it once")
+            by_status[status] = common.age(f"--keep: {status}", age)
+    except ConfigurationError as error:
+        refuse(str(error))
+    return by_status
 
 
 def _end_without(seconds: float) -> None:
@@ -132,19 +153,6 @@ def _fork(processes: int, *, preload: str) -> Line:
         end_is_near()
         sys.exit(supervisor.status)
     return line
-
-
-def _import_handlers(modules: tuple[str, ...]) -> None:
-    sys.path.insert(0, str(Path.cwd()))
-    for name in modules:
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not (name + ".").startswith(error.name + "."):
-                raise
-            refuse(f"module: {error.name!r} is neither here nor installed; use a dotted name, such as app.tasks")
-    if not len(default_registry):
-        refuse(f"{', '.join(modules)}: no handlers found; decorate functions with @job from pgjobq")
 
 
 @app.command()

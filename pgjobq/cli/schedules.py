@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ import click
 
 from pgjobq.cli import common
 from pgjobq.cli.common import EXIT_ERROR, EXIT_NOT_FOUND, age, app, fail, opened, print_json, print_table
+from pgjobq.cli.shell import data_of
 from pgjobq.cli.text import in_a_line, in_json, in_lines
 from pgjobq.errors import ConfigurationError, InvalidSchedule, ScheduleNotFound
 from pgjobq.queue import JobQueue
@@ -86,7 +86,7 @@ def show(*, schedule_id: str, as_json: bool, dsn: str, schema: str) -> None:
 @click.argument("job_type", metavar="TYPE")
 @click.argument("expression", metavar="EXPRESSION")
 @click.argument("data", metavar="[DATA]", default="{}")
-@click.option("--tz", default="UTC", help="The time zone whose clock a cron expression follows.")
+@click.option("--tz", "time_zone", default="UTC", help="The time zone whose clock a cron expression follows.")
 @click.option("--queue", default="default", help="The queue of the jobs.")
 @click.option("--priority", default=5, help="Jobs of higher priority run first.")
 @click.option("--max-retries", default=3, help="How many tries are allowed after the first.")
@@ -102,7 +102,7 @@ def create(
     job_type: str,
     expression: str,
     data: str,
-    tz: str,
+    time_zone: str,
     queue: str,
     priority: int,
     max_retries: int,
@@ -118,17 +118,13 @@ def create(
     EXPRESSION is a cron expression, such as '0 9 * * 1-5' or @daily, or an interval, such as 90s, 15m or 12h. DATA is a
     JSON object.
     """
-    try:
-        job_data = json.loads(data)
-    except ValueError as error:
-        raise InvalidSchedule(f'data: it is not JSON ({error}); use an object such as \'{{"to": "a@b.c"}}\'') from None
     with opened(dsn, schema) as storage:
         made = JobQueue(storage).new_schedule(
             schedule_id,
             job_type,
             _expression(expression),
-            data=job_data,
-            time_zone=tz,
+            data=data_of(data),
+            time_zone=time_zone,
             queue=queue,
             priority=priority,
             max_retries=max_retries,
@@ -191,15 +187,15 @@ def delete(*, ids: tuple[str, ...], dsn: str, schema: str) -> None:
 
 @schedules.command()
 @click.argument("expression", metavar="ID|EXPRESSION")
-@click.option("--tz", default="UTC", help="The time zone, for a cron expression.")
+@click.option("--tz", "time_zone", default="UTC", help="The time zone, for a cron expression.")
 @click.option("--count", "-n", default=NEXT, help="How many ticks to print.")
 @common.dsn
 @common.schema
-def preview(*, expression: str, tz: str, count: int, dsn: str, schema: str) -> None:
+def preview(*, expression: str, time_zone: str, count: int, dsn: str, schema: str) -> None:
     """Print the next ticks of a schedule, or of a cron expression before you use it."""
     with opened(dsn, schema) as storage:
         if expression.startswith("@") or len(expression.split()) > 1:
-            given = Schedule("preview", "preview", schedule_expression=expression, time_zone=tz)
+            given = Schedule("preview", "preview", schedule_expression=expression, time_zone=time_zone)
         else:
             given = _get(storage, expression)
         ticks = _next_runs(storage, given, count)

@@ -57,7 +57,7 @@ def as_bytes(jobs: Sequence[NewJob]) -> bytes:
     return f"[{','.join(map(_object, jobs))}]".encode()
 
 
-def added(rows: Sequence[tuple[Any, ...]]) -> list[str]:
+def added(rows: Sequence[Sequence[Any]]) -> list[str]:
     """The ids that ADD returned, with their outcomes, in order."""
     return [JobId.with_outcome(job_id, outcome) for job_id, outcome in json.loads(bytes.fromhex(rows[0][0]))]
 

@@ -1,26 +1,21 @@
-"""Enqueue on the caller's own connection, so that the jobs commit or roll back with the caller's data.
+"""Enqueue and read on the caller's own connection.
 
-The connection may be a psycopg Connection or AsyncConnection, or a SQLAlchemy Connection, Session, AsyncConnection or
-AsyncSession on the psycopg dialect. This module recognizes SQLAlchemy's objects by their attributes and does not import
-SQLAlchemy.
+The jobs that are enqueued there commit or roll back with the caller's data, and what is read there is what the caller's
+transaction sees. See drivers for the connections that can be used.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-import psycopg
-from psycopg import sql
-
-from pgjobq.errors import ConfigurationError
-from pgjobq.models import NewJob
+from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.postgres import drivers
 from pgjobq.postgres.adding import ADD, added, arguments_to_add, as_bytes, told
-from pgjobq.postgres.fetching import PlainAsyncCursor, PlainCursor
-from pgjobq.postgres.statements import placeable
+from pgjobq.postgres.rows import stored_job
+from pgjobq.postgres.statements import JOB_COLUMNS
 
-# The statement takes one bytes value and returns one number, because the caller's adapters, encoding and settings
-# change neither of them.
 _ENQUEUE = """
 select count(*)
   from (select array_agg(type order by place) as types, array_agg(data order by place) as datas,
@@ -35,64 +30,67 @@ select count(*)
             as job (type, data, priority, execute_at, delay, max_retries, queue, id, place)) as jobs,
        {schema}.enqueue_jobs(types, datas, priorities, times, retries, queues, ids)
 """
-_WANTED = (
-    "a supported connection; use a psycopg Connection or AsyncConnection, or a SQLAlchemy Connection, Session, "
-    "AsyncConnection or AsyncSession on postgresql+psycopg"
+# The rows as JSON, and that in hexadecimal digits, because ASCII survives every setting of the connection.
+_READ = f"""
+select encode(convert_to(coalesce(json_agg(json_build_array({JOB_COLUMNS}) order by created_at desc, id desc),
+                                  '[]')::text, 'UTF8'), 'hex')
+  from """  # noqa: S608  # the columns are a constant
+_GET = _READ + "{schema}.get_job(convert_from(%b, 'UTF8'))"
+_LIST = (
+    _READ
+    + """json_to_record(convert_from(%b, 'UTF8')::json)
+         as wanted (wanted_status text, at_most integer, wanted_queue text),
+       {schema}.list_jobs(wanted_status, at_most, wanted_queue)"""
 )
 
 
 def enqueue(connection: Any, schema: str, jobs: Sequence[NewJob]) -> list[str]:
     """Add jobs in a sync connection's current transaction, change no other setting of it, and return their ids."""
-    if isinstance(connection, psycopg.AsyncConnection) or _is_async_alchemy(connection):
-        raise ConfigurationError("connection: it is async; use `await queue.enqueue_async(...)`")
-    raw = _raw(connection)
-    if not isinstance(raw, psycopg.Connection):
-        raise ConfigurationError(f"connection: {type(connection).__name__} is not {_WANTED}")
-    with PlainCursor(raw) as cursor:
-        return _ids(jobs, cursor.execute(*_statement(raw, schema, jobs)).fetchall())
+    return _ids(jobs, drivers.execute(connection, schema, *_statement(jobs)))
 
 
 async def enqueue_async(connection: Any, schema: str, jobs: Sequence[NewJob]) -> list[str]:
-    """Do what enqueue does, on a psycopg or SQLAlchemy AsyncConnection or an AsyncSession."""
-    raw = connection
-    if hasattr(raw, "sync_session"):
-        raw = await raw.connection()
-    if hasattr(raw, "get_raw_connection"):
-        if not raw.in_transaction():
-            await raw.begin()  # SQLAlchemy's commit() does nothing unless SQLAlchemy began the transaction
-        raw = (await raw.get_raw_connection()).driver_connection
-    if isinstance(raw, psycopg.AsyncConnection):
-        async with PlainAsyncCursor(raw) as cursor:
-            return _ids(jobs, await (await cursor.execute(*_statement(raw, schema, jobs))).fetchall())
-    if isinstance(_raw(raw), psycopg.Connection):
-        raise ConfigurationError("connection: it is sync and would block the event loop; use queue.enqueue(...)")
-    raise ConfigurationError(f"connection: {type(connection).__name__} is not {_WANTED}")
+    """Do what enqueue does, on an async connection."""
+    return _ids(jobs, await drivers.execute_async(connection, schema, *_statement(jobs)))
 
 
-def _statement(
-    raw: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], schema: str, jobs: Sequence[NewJob]
-) -> tuple[bytes, list[bytes]]:
-    # The connection's encoding matters only for the name of the schema.
-    with_key = told(jobs)
-    text = sql.SQL(ADD if with_key else _ENQUEUE).format(schema=placeable(schema)).as_bytes(raw)
-    return text, arguments_to_add(jobs) if with_key else [as_bytes(jobs)]
+def get_job(connection: Any, schema: str, job_id: str) -> Job | None:
+    """Return the job with this id as the connection's transaction sees it, or None."""
+    found = _jobs(drivers.execute(connection, schema, _GET, [job_id.encode()]))
+    return found[0] if found else None
 
 
-def _ids(jobs: Sequence[NewJob], rows: list[tuple[Any, ...]]) -> list[str]:
+async def get_job_async(connection: Any, schema: str, job_id: str) -> Job | None:
+    """Do what get_job does, on an async connection."""
+    found = _jobs(await drivers.execute_async(connection, schema, _GET, [job_id.encode()]))
+    return found[0] if found else None
+
+
+def list_jobs(
+    connection: Any, schema: str, status: JobStatus | None, limit: int | None, queue: str | None
+) -> list[Job]:
+    """Return the jobs that the connection's transaction sees, newest first."""
+    return _jobs(drivers.execute(connection, schema, _LIST, [_wanted(status, limit, queue)]))
+
+
+async def list_jobs_async(
+    connection: Any, schema: str, status: JobStatus | None, limit: int | None, queue: str | None
+) -> list[Job]:
+    """Do what list_jobs does, on an async connection."""
+    return _jobs(await drivers.execute_async(connection, schema, _LIST, [_wanted(status, limit, queue)]))
+
+
+def _statement(jobs: Sequence[NewJob]) -> tuple[str, list[bytes]]:
+    return (ADD, arguments_to_add(jobs)) if told(jobs) else (_ENQUEUE, [as_bytes(jobs)])
+
+
+def _ids(jobs: Sequence[NewJob], rows: drivers.Rows) -> list[str]:
     return added(rows) if told(jobs) else [job.id for job in jobs]
 
 
-def _is_async_alchemy(connection: Any) -> bool:
-    return hasattr(connection, "sync_session") or hasattr(connection, "sync_connection")
+def _wanted(status: JobStatus | None, limit: int | None, queue: str | None) -> bytes:
+    return json.dumps({"wanted_status": status, "at_most": limit, "wanted_queue": queue}).encode()
 
 
-def _raw(connection: Any) -> Any:
-    """Return the psycopg connection of a SQLAlchemy Connection or Session. Return any other object unchanged."""
-    if callable(getattr(connection, "get_bind", None)) and callable(getattr(connection, "connection", None)):
-        connection = connection.connection()  # a SQLAlchemy Session
-    raw = getattr(getattr(connection, "connection", None), "driver_connection", None)
-    if raw is None:
-        return connection
-    if not connection.in_transaction():
-        connection.begin()  # SQLAlchemy's commit() does nothing unless SQLAlchemy began the transaction
-    return raw
+def _jobs(rows: drivers.Rows) -> list[Job]:
+    return [stored_job(row) for row in json.loads(bytes.fromhex(rows[0][0]))]

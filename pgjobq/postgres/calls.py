@@ -77,29 +77,48 @@ class Calls(WorkerCalls):
         return FunctionCall(self._sql[text], arguments, lambda rows: claimed_jobs(rows, worker_id), binary=True)
 
     def complete_jobs(
-        self, worker_id: int | None, job_ids: list[str], claim_ids: list[int | None], finished: list[int], keep: bool
+        self,
+        worker_id: int | None,
+        job_ids: list[str],
+        claim_ids: list[int | None],
+        finished: list[int],
+        keep: bool,
+        results: list[str | None] | None = None,
     ) -> FunctionCall[set[str]]:
-        """Complete jobs and forget the finished claims. Return the ids of the jobs that were lost."""
+        """Complete jobs and forget the finished claims. Return the ids of the jobs that were lost.
+
+        results: as JSON; None if no job has one.
+        """
+        if results is not None:
+            text = """select {schema}.complete_jobs(%s, %b::text[], %b::bigint[], %b::bigint[], %s,
+                %b::text[]::jsonb[])"""
+            arguments = [worker_id, job_ids, claim_ids, finished, keep, results]
+            return FunctionCall(self._sql[text], arguments, answers.value_set)
         statement = self._sql["select {schema}.complete_jobs(%s, %b::text[], %b::bigint[], %b::bigint[], %s)"]
         return FunctionCall(statement, [worker_id, job_ids, claim_ids, finished, keep], answers.value_set)
 
-    def fail_job(self, job_id: str, claim_id: int | None, error: str | None) -> FunctionCall[bool]:
-        """Fail a start for good. Return False if it was not held any more."""
-        return FunctionCall(self._sql["select {schema}.fail_job(%s, %s, %s)"], [job_id, claim_id, error], answers.value)
+    def fail_job(
+        self, job_id: str, claim_id: int | None, error: str | None, ended: str = "raised"
+    ) -> FunctionCall[bool]:
+        """Fail a start for good. Return False if it was not held any more. ended: how the try ended."""
+        statement = self._sql["select {schema}.fail_job(%s, %s, %s, %s)"]
+        return FunctionCall(statement, [job_id, claim_id, error, ended], answers.value)
 
-    def retry_held_job(self, job_id: str, delay: float, error: str | None, claim_id: int | None) -> FunctionCall[bool]:
+    def retry_held_job(
+        self, job_id: str, delay: float, error: str | None, claim_id: int | None, ended: str = "raised"
+    ) -> FunctionCall[bool]:
         """Call retry_job for a start. Return True if the start was still held, so that the job is pending now."""
-        statement = self._sql["select {schema}.retry_job(%s, %s, %s, %s)"]
-        return FunctionCall(statement, [job_id, float(delay), error, claim_id], answers.value)
+        statement = self._sql["select {schema}.retry_job(%s, %s, %s, %s, %s)"]
+        return FunctionCall(statement, [job_id, float(delay), error, claim_id, ended], answers.value)
 
     def retry_job(self, job_id: str, delay: float) -> FunctionCall[bool]:
         """Make a failed, cancelled or pending job pending. Return False if it had another status."""
         return FunctionCall(self._sql["select {schema}.retry_job(%s, %s)"], [job_id, float(delay)], answers.value)
 
-    def release_job(self, job_id: str, claim_id: int | None, delay: float) -> FunctionCall[bool]:
+    def release_job(self, job_id: str, claim_id: int | None, delay: float, ran: bool = False) -> FunctionCall[bool]:
         """Call release_jobs for one start. Return True if the start was still held, so that the job is pending now."""
-        statement = self._sql["select {schema}.release_jobs(%b::text[], %b::bigint[], %s)"]
-        return FunctionCall(statement, [[job_id], [claim_id], float(delay)], lambda lost: not lost)
+        statement = self._sql["select {schema}.release_jobs(%b::text[], %b::bigint[], %s, %s)"]
+        return FunctionCall(statement, [[job_id], [claim_id], float(delay), ran], lambda lost: not lost)
 
     def release_unknown_jobs(self, worker_id: int | None, known: list[int]) -> FunctionCall[Rows]:
         """Release the starts of a worker that belong to none of the known claims."""
@@ -169,6 +188,10 @@ class Calls(WorkerCalls):
         """Return the types of due jobs that no live worker takes."""
         text = "select queue, type, jobs from {schema}.unserved_types()"
         return FunctionCall(self._sql[text], [], answers.dicts("queue", "type", "jobs"))
+
+    def why_job(self, job_id: str) -> FunctionCall[str]:
+        """Return a sentence that says why a job is not running."""
+        return FunctionCall(self._sql["select {schema}.why_job(%s)"], [job_id], answers.value)
 
     # -- maintenance ------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from pgjobq.errors import (
     InvalidSchedule,
     JobsHeld,
     KeyTaken,
+    LostJob,
     NotMigrated,
     PgjobqError,
     ScheduleNotFound,
@@ -40,6 +41,7 @@ _BY_STATE: dict[str, type[PgjobqError]] = {
     "JQ006": NotRegistered,
     "JQ008": KeyTaken,
     "JQ010": ScheduleNotFound,
+    "JQ012": LostJob,
     "55P03": JobsHeld,  # lock_not_available
 }
 _MISSING = (pg.UndefinedFunction, pg.UndefinedTable, pg.UndefinedColumn, pg.InvalidSchemaName)

@@ -8,17 +8,45 @@ from typing import Any
 
 from pgjobq.checks import check_whole_number
 from pgjobq.models import Job, JobStatus
+from pgjobq.postgres import callers
 from pgjobq.postgres.database import Database
+from pgjobq.postgres.errors import translated
+from pgjobq.postgres.history import PostgresHistory
 from pgjobq.postgres.pausing import Pauses
 from pgjobq.postgres.repairing import Repaired, repair
 from pgjobq.postgres.transfer import exported
 
 
-class PostgresOperations:
+class PostgresOperations(PostgresHistory):
     """The part of PostgresStorage for operators."""
 
     _database: Database
     _pauses: Pauses
+    schema: str
+
+    def get_job_in(self, connection: Any, job_id: str) -> Job | None:
+        """Return the job with this id as the transaction of the caller's connection sees it, or None."""
+        with translated():
+            return callers.get_job(connection, self.schema, job_id)
+
+    async def get_job_in_async(self, connection: Any, job_id: str) -> Job | None:
+        """Do what get_job_in does, on an async connection."""
+        with translated():
+            return await callers.get_job_async(connection, self.schema, job_id)
+
+    def list_jobs_in(
+        self, connection: Any, status: JobStatus | None, limit: int | None, queue: str | None
+    ) -> list[Job]:
+        """Return the jobs that the transaction of the caller's connection sees, newest first."""
+        with translated():
+            return callers.list_jobs(connection, self.schema, status, limit, queue)
+
+    async def list_jobs_in_async(
+        self, connection: Any, status: JobStatus | None, limit: int | None, queue: str | None
+    ) -> list[Job]:
+        """Do what list_jobs_in does, on an async connection."""
+        with translated():
+            return await callers.list_jobs_async(connection, self.schema, status, limit, queue)
 
     def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
         """Yield every job in pages, oldest first."""
@@ -55,6 +83,10 @@ class PostgresOperations:
     def pauses(self) -> list[dict[str, Any]]:
         """What is paused: kind, name, paused_at, paused_until, paused_by, reason."""
         return self._pauses.now()
+
+    def why(self, job_id: str) -> str:
+        """Return a sentence that says why a job is not running, or what became of it. See JobQueue.why."""
+        return self._database.run(self._database.calls.why_job(job_id))
 
     def unserved_types(self) -> list[dict[str, Any]]:
         """Return the types of due jobs that no live worker takes: queue, type, jobs.

@@ -27,7 +27,9 @@ class Pruning:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._position, self._swept_at = OLDEST, -math.inf
+        # By statuses, because each kind of job has an age of its own.
+        self._positions: dict[tuple[str, ...], Position] = {}
+        self._swept_at: dict[tuple[str, ...], float] = {}
 
     def all(
         self, older_than: timedelta, statuses: Sequence[str], batch: int, queues: Sequence[str] | None = None
@@ -43,16 +45,16 @@ class Pruning:
             if some < batch:
                 return pruned
 
-    def some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
+    def some(self, older_than: timedelta, queues: Sequence[str] | None, statuses: Sequence[str]) -> Pruned:
         """Delete one batch, unless another worker is pruning."""
-        began = time.monotonic()
-        if began - self._swept_at >= SWEEP:
+        began, kind = time.monotonic(), tuple(statuses)
+        if began - self._swept_at.get(kind, -math.inf) >= SWEEP:
             # Begin at the oldest job, because jobs that were skipped may have finished since.
-            self._position, self._swept_at = OLDEST, began
-        some, position = self._batch(older_than, ("completed", "cancelled"), BATCH, self._position, queues)
+            self._positions[kind], self._swept_at[kind] = OLDEST, began
+        some, position = self._batch(older_than, kind, BATCH, self._positions[kind], queues)
         if some is None:
             return Pruned(again_in=OTHERS_TURN * random.uniform(0.5, 1.5))  # noqa: S311  # jitter need not be secret
-        self._position = position
+        self._positions[kind] = position
         if some < BATCH:
             return Pruned(jobs=some, again_in=ROUND)
         return Pruned(jobs=some, again_in=(time.monotonic() - began) * (1 / SHARE - 1))

@@ -10,7 +10,8 @@ from pgjobq.errors import InvalidJob
 from pgjobq.models import Job, JobStatus, NewJob, UnreadableData, trusted_job
 from pgjobq.postgres.statements import JOB_COLUMNS
 
-_COLUMNS = JOB_COLUMNS.replace("::text", "").split(", ")
+*_COLUMNS, _ = JOB_COLUMNS.replace("::text", "").split(", ")
+_COLUMNS.append("result")
 _ORDER = ("type", "json", "priority", "execute_at", "delay", "max_retries", "queue", "id")
 _DELAY = _ORDER.index("delay")
 # json.loads without its checks for encodings and spaces, which take longer than the parsing.
@@ -44,7 +45,7 @@ def lists_of(jobs: Sequence[NewJob]) -> list[Any]:
 def stored_job(row: Sequence[Any]) -> Job:
     """Convert a row of get_job or list_jobs."""
     values = dict(zip(_COLUMNS, row, strict=True))
-    return Job(**values | {"data": read_data(values["data"])})
+    return Job(**values | {"data": read_data(values["data"]), "result": read_result(values["result"])})
 
 
 def claimed_jobs(rows: Sequence[Sequence[Any]], worker_id: int) -> tuple[list[Job], str]:
@@ -93,3 +94,8 @@ def read_data(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         return UnreadableData(f"{type(error).__name__}: {error}")
     return data
+
+
+def read_result(text: str | None) -> Any:
+    """Parse a job's result. Return UnreadableData, as read_data does, if Python cannot parse it."""
+    return None if text is None else read_data(text)

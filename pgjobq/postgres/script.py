@@ -85,7 +85,7 @@ def steps(*, public_function: bool = True) -> Iterator[Step]:
         yield Step(files=(file,), text=inserted, condition=condition)
     yield Step(files=(*(file for file in _files("functions") if file != first), "ours.sql"))
     yield from _views()
-    yield Step(files=("comments.sql", *["public.sql"] * public_function, "roles.sql"))
+    yield Step(files=("comments.sql", "comments_kept.sql", *["public.sql"] * public_function, "roles.sql"))
     yield Step(files=(*_files("triggers"), "stale.sql"))
     yield Step(text="commit;\n")
 

@@ -30,7 +30,7 @@ def settle(
 
     claims: for each worker, the claims that the database may forget. keep: keep completed jobs rather than delete them.
     """
-    completed = [outcome.job for outcome in outcomes if isinstance(outcome, Completed)]
+    completed = [outcome for outcome in outcomes if isinstance(outcome, Completed)]
     others = [outcome for outcome in outcomes if not isinstance(outcome, Completed)]
     if others:
         with conn.transaction():
@@ -53,15 +53,16 @@ def settle_free(
 
 
 def _complete(
-    conn: Connection, calls: Calls, jobs: Sequence[Job], claims: Mapping[int, list[int]], keep: bool
+    conn: Connection, calls: Calls, completed: Sequence[Completed], claims: Mapping[int, list[int]], keep: bool
 ) -> set[Start]:
     lost: set[Start] = set()
     # There are two workers only if this process got a new worker id when it reconnected.
-    for worker_id in {job.worker_id for job in jobs} | set(claims):
-        mine = [job for job in jobs if job.worker_id == worker_id]
+    for worker_id in {outcome.job.worker_id for outcome in completed} | set(claims):
+        mine = [outcome.job for outcome in completed if outcome.job.worker_id == worker_id]
+        results = [outcome.result for outcome in completed if outcome.job.worker_id == worker_id]
         finished = claims.get(worker_id, []) if worker_id is not None else []
         ids, claim_ids = [job.id for job in mine], [job.claim_id for job in mine]
-        gone = fetch(conn, calls.complete_jobs(worker_id, ids, claim_ids, finished, keep))
+        gone = fetch(conn, calls.complete_jobs(worker_id, ids, claim_ids, finished, keep, results_of(results)))
         if gone:
             lost.update((job.id, job.claim_id) for job in mine if job.id in gone)
     return lost
@@ -74,17 +75,22 @@ def _settle_others(conn: Connection, calls: Calls, outcomes: Sequence[Outcome]) 
         for outcome in outcomes:
             job = outcome.job
             match outcome:
-                case Failed(_, error):
-                    call = calls.fail_job(job.id, job.claim_id, storable(error, encoding))
-                case Retried(_, delay, error):
-                    call = calls.retry_held_job(job.id, delay, storable(error, encoding), job.claim_id)
-                case Released(_, delay):
-                    call = calls.release_job(job.id, job.claim_id, delay)
+                case Failed(_, error, ended):
+                    call = calls.fail_job(job.id, job.claim_id, storable(error, encoding), ended)
+                case Retried(_, delay, error, ended):
+                    call = calls.retry_held_job(job.id, delay, storable(error, encoding), job.claim_id, ended)
+                case Released(_, delay, ran):
+                    call = calls.release_job(job.id, job.claim_id, delay, ran)
                 case Completed():
                     continue
             asked.append((job, call, PlainCursor(conn).execute(call.statement, call.arguments)))
         still_held = [(job, call.read(cursor.fetchall())) for job, call, cursor in asked]
     return {(job.id, job.claim_id) for job, held in still_held if not held}
+
+
+def results_of(results: list[str | None]) -> list[str | None] | None:
+    """Return the results, or None if there are none, so that complete_jobs need not look at them."""
+    return results if results.count(None) < len(results) else None
 
 
 def storable(text: str | None, encoding: str = "utf8") -> str | None:

@@ -13,7 +13,7 @@ Rows = list[Any]  # tuples
 JOB_COLUMNS = (
     "id, queue, type, data::text, status, priority, attempts, max_retries, execute_at, error, created_at, updated_at,"
     " started_at, finished_at, failed_at, worker_id, claim_id, crashes,"
-    " unique_key, expires_at"
+    " unique_key, expires_at, case when status = 'completed' then {schema}.job_result(id)::text end"
 )
 
 
@@ -38,7 +38,7 @@ class InSchema(dict[str, bytes]):
 
     def __init__(self, schema: str) -> None:
         super().__init__()
-        self._parts = {"schema": placeable(schema), "columns": sql.SQL(JOB_COLUMNS)}
+        self._parts = {"schema": placeable(schema), "columns": sql.SQL(JOB_COLUMNS).format(schema=placeable(schema))}
 
     def __missing__(self, text: str) -> bytes:
         ready = self[text] = sql.SQL(text).format(**self._parts).as_bytes(None)

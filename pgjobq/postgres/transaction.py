@@ -124,7 +124,8 @@ class PostgresTransaction(JobTransaction):
     def _completion(self) -> FunctionCall[set[str]]:
         job = self._job
         # Keep the job even if completed jobs are deleted, so that a missing job always means a lost one.
-        return self._database.calls.complete_jobs(job.worker_id, [job.id], [job.claim_id], [], keep=True)
+        results: list[str | None] | None = None if self._result is None else [self._result]
+        return self._database.calls.complete_jobs(job.worker_id, [job.id], [job.claim_id], [], True, results)
 
     def _check(self, lost: set[str]) -> None:
         if lost:

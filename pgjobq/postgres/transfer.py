@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from pgjobq.arrival import arriving
+from pgjobq.arrival import arriving, arriving_result
 from pgjobq.models import Job
 from pgjobq.postgres.database import Database
 
@@ -27,5 +27,5 @@ def imported(database: Database, jobs: Sequence[Job]) -> int:
 
 def _as_json(job: Job, data: str) -> str:
     values = job.to_dict()
-    del values["data"], values["worker_id"]
-    return f'{json.dumps(values)[:-1]}, "data": {data}}}'
+    del values["data"], values["worker_id"], values["result"]
+    return f'{json.dumps(values)[:-1]}, "data": {data}, "result": {arriving_result(job) or "null"}}}'

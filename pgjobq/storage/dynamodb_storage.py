@@ -21,6 +21,7 @@ from pgjobq.storage.dynamodb.leases import Leases
 from pgjobq.storage.dynamodb.location import Location
 from pgjobq.storage.dynamodb.rows import (
     MAX_DATA,
+    MAX_RESULT,
     Clock,
     Item,
     arrived_item,
@@ -64,6 +65,9 @@ class DynamoDBStorage(LeasedStorage):
     """
 
     max_data_bytes = MAX_DATA
+
+    keeps_results = True
+    max_result_bytes = MAX_RESULT  # bytes
 
     def __init__(
         self,

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pgjobq.arrival import FINISHED
-from pgjobq.checks import check_age, check_delay, check_name, check_names, check_reason, check_whole_number, is_name
+from pgjobq.arrival import FINISHED, final_statuses
+from pgjobq.checks import (
+    check_age,
+    check_delay,
+    check_name,
+    check_names,
+    check_reason,
+    check_result,
+    check_whole_number,
+    is_name,
+)
 from pgjobq.errors import InvalidJob, JobNotFound, LostJob, Unsupported
 from pgjobq.models import MAX_NAME, Job, JobStatus, NewJob, Which
 from pgjobq.outcomes import Completed, Failed, Outcome, Pruned, Released, Retried
+from pgjobq.redrive import Redrive
 from pgjobq.storage.base import BaseStorage
 
 OLDEST = timedelta(days=365_000)  # no job is older, and databases cannot represent earlier times
@@ -27,6 +37,8 @@ class FencedStorage(BaseStorage):
     A subclass implements the methods below that begin with an underscore. They get only valid arguments, must be
     atomic, and must raise StorageUnavailable when the database does not answer.
     """
+
+    max_result_bytes: int | None = 1_000_000  # of a result, as JSON; None: the database limits it
 
     def __init__(self) -> None:
         self._left_types: list[str] = []
@@ -89,9 +101,9 @@ class FencedStorage(BaseStorage):
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
         """Delete old jobs of these final statuses and these queues (None: all). Return how many."""
 
-    def _prune_some(self, older_than: timedelta, queues: list[str] | None) -> Pruned:
-        """Delete some of the completed and cancelled jobs. A subclass may delete one batch at a time."""
-        return Pruned(jobs=self.prune(older_than, queues=queues))
+    def _prune_some(self, older_than: timedelta, queues: list[str] | None, statuses: list[str]) -> Pruned:
+        """Delete some of the jobs of these final statuses. A subclass may delete one batch at a time."""
+        return Pruned(jobs=self.prune(older_than, statuses, queues=queues))
 
     # -- adding, starting and settling --------------------------------------------------------------------
 
@@ -165,8 +177,12 @@ class FencedStorage(BaseStorage):
 
         After an error, it is safe to call this again: a job that is settled already does not count as lost and is not
         settled twice. On a database with row locks, raises JobsHeld if another transaction has locked some of the jobs;
-        the others are settled.
+        the others are settled. Raises InvalidJob for a result that is too large; nothing is settled then.
         """
+        if self.max_result_bytes is not None:
+            for outcome in outcomes:
+                if isinstance(outcome, Completed) and outcome.result is not None:
+                    check_result(outcome.result, self.max_result_bytes)
         return self._settle(outcomes) if outcomes else []
 
     def _settle_held(self, job_id: str, outcome: Callable[[Job], Outcome]) -> None:
@@ -223,6 +239,18 @@ class FencedStorage(BaseStorage):
             self._cancelled()
         return done
 
+    def retry_jobs(self, redrive: Redrive) -> int:
+        """Retry the failed jobs that match, the oldest first; return how many. Here by a walk over all jobs."""
+        for name in ("fingerprint", "data_patch"):
+            if getattr(redrive, name) is not None:
+                raise Unsupported(f"{name}: {type(self).__name__} has none; leave it out")
+        found = [job.id for page in self.export_jobs() for job in page if redrive.matches(job)][: redrive.max_jobs]
+        if redrive.dry_run:
+            return len(found)
+        begin = 0.0 if redrive.starting_at is None else (redrive.starting_at - datetime.now(UTC)).total_seconds()
+        delays = (max(begin + redrive.spread * (n + 0.5) / len(found), 0.0) for n in range(len(found)))
+        return sum(self._put_back(job_id, delay) for job_id, delay in zip(found, delays, strict=True))
+
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back, in the thread that cancels, when a job was cancelled through this object."""
         self._cancelled = callback
@@ -242,14 +270,20 @@ class FencedStorage(BaseStorage):
         check_age(older_than)
         check_names("queues", queues)
         check_whole_number("batch", batch, 1, 2**31 - 1)
-        final = _final_statuses(statuses)
+        final = final_statuses(statuses)
         return 0 if older_than > OLDEST else self._prune(older_than, final, _each_once(queues), batch)
 
-    def prune_some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
-        """Delete some of the completed and cancelled jobs that are older, for a worker's background pruning."""
+    def prune_some(
+        self,
+        older_than: timedelta,
+        queues: Sequence[str] | None = None,
+        statuses: Sequence[str] = ("completed", "cancelled"),
+    ) -> Pruned:
+        """Delete some of the jobs of these final statuses that are older, for a worker's background pruning."""
         check_age(older_than)
         check_names("queues", queues)
-        return Pruned() if older_than > OLDEST else self._prune_some(older_than, _each_once(queues))
+        final = final_statuses(statuses)
+        return Pruned() if older_than > OLDEST else self._prune_some(older_than, _each_once(queues), final)
 
     @staticmethod
     def _can_be(job_id: str) -> bool:
@@ -259,16 +293,6 @@ class FencedStorage(BaseStorage):
 
 def _each_once(names: Sequence[str] | None) -> list[str] | None:
     return None if names is None else list(dict.fromkeys(names))
-
-
-def _final_statuses(statuses: Sequence[str]) -> list[str]:
-    """Return the statuses without duplicates. Raises InvalidJob for a status that is not final."""
-    check_names("statuses", statuses)
-    found = [JobStatus(status) for status in dict.fromkeys(statuses)]
-    for status in found:
-        if status not in FINISHED:
-            raise InvalidJob(f"statuses: {str(status)!r} is not final; use {', '.join(FINISHED)}", field="statuses")
-    return [str(status) for status in found]
 
 
 def _no_such_job(job_id: str) -> JobNotFound:

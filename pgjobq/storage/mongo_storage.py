@@ -20,7 +20,7 @@ from pgjobq.storage.mongo.connection import Database
 from pgjobq.storage.mongo.enqueueing import insert_all, insert_unknown
 from pgjobq.storage.mongo.errors import duplicate_id
 from pgjobq.storage.mongo.leases import Leases
-from pgjobq.storage.mongo.rows import Document, arrived_document, new_document, stored_job
+from pgjobq.storage.mongo.rows import MAX_RESULT, Document, arrived_document, new_document, stored_job
 from pgjobq.storage.mongo.schema import HOLDERS
 from pgjobq.storage.mongo.settling import cleared, due_after, mark, updates
 
@@ -45,6 +45,9 @@ class MongoStorage(LeasedStorage):
     your own write concern w=1, or on a standalone server without a journal, a failover or crash may undo a completion,
     so that the job runs again. A handler cannot complete its job in its own transaction. Workers poll.
     """
+
+    keeps_results = True
+    max_result_bytes = MAX_RESULT  # bytes
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pgjobq.errors import Unsupported
-from pgjobq.models import Job, NewJob, Which
+from pgjobq.models import Job, JobStatus, NewJob, Which
 from pgjobq.outcomes import JobTransaction, Pruned
 
 
@@ -21,6 +21,29 @@ class OptionalFeatures:
                 raise Unsupported(f"unique_key: {type(self).__name__} has no unique keys; leave it out")
             if job.expires_at is not None:
                 raise Unsupported(f"expires_at: {type(self).__name__} has no expiry; leave it out")
+
+    def check_threads(self) -> None:
+        """Raise ConfigurationError if the threads of a Worker must not use this storage."""
+
+    def get_job_in(self, connection: Any, job_id: str) -> Job | None:
+        """Return the job with this id as the transaction of the caller's connection sees it, or None."""
+        raise Unsupported(f"{type(self).__name__} cannot read on the caller's connection; leave out connection")
+
+    async def get_job_in_async(self, connection: Any, job_id: str) -> Job | None:
+        """Do what get_job_in does, on an async connection."""
+        raise Unsupported(f"{type(self).__name__} cannot read on the caller's connection; leave out connection")
+
+    def list_jobs_in(
+        self, connection: Any, status: JobStatus | None, limit: int | None, queue: str | None
+    ) -> list[Job]:
+        """Return the jobs that the transaction of the caller's connection sees, newest first."""
+        raise Unsupported(f"{type(self).__name__} cannot read on the caller's connection; leave out connection")
+
+    async def list_jobs_in_async(
+        self, connection: Any, status: JobStatus | None, limit: int | None, queue: str | None
+    ) -> list[Job]:
+        """Do what list_jobs_in does, on an async connection."""
+        raise Unsupported(f"{type(self).__name__} cannot read on the caller's connection; leave out connection")
 
     def cancel(self, job_id: str, reason: str | None = None) -> bool:
         """Cancel a pending or running job. Return False if it was finished already. Raises JobNotFound.
@@ -58,12 +81,18 @@ class OptionalFeatures:
         """Delete jobs that finished longer ago than older_than, of these queues or of all. Return how many."""
         raise Unsupported(f"{type(self).__name__} cannot prune jobs")
 
-    def prune_some(self, older_than: timedelta, queues: Sequence[str] | None = None) -> Pruned:
-        """Delete some of the completed and cancelled jobs that are older, for a worker's background pruning.
+    def prune_some(
+        self,
+        older_than: timedelta,
+        queues: Sequence[str] | None = None,
+        statuses: Sequence[str] = ("completed", "cancelled"),
+    ) -> Pruned:
+        """Delete some of the jobs of these final statuses that are older, for a worker's background pruning.
 
         The default deletes all of them. queues: the queues that the worker serves; only their jobs are deleted.
         """
-        return Pruned(jobs=self.prune(older_than) if queues is None else self.prune(older_than, queues=queues))
+        served = {} if queues is None else {"queues": queues}
+        return Pruned(jobs=self.prune(older_than, statuses, **served))
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
         """Add jobs with their state, all or none. Return how many were added. Leave jobs whose id exists unchanged.
@@ -86,6 +115,10 @@ class OptionalFeatures:
         The default returns an empty list, because it does not know the workers.
         """
         return []
+
+    def why(self, job_id: str) -> str:
+        """Return a sentence that says why a job is not running, or what became of it. See JobQueue.why."""
+        raise Unsupported(f"{type(self).__name__} cannot say why a job waits; read its fields with get_job")
 
     def transaction(self, job: Job) -> JobTransaction:
         """Return a transaction that completes the job when it commits; see Job.transaction in the worker."""

@@ -31,13 +31,16 @@ from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle, settle_free
 from pgjobq.postgres.transaction import PostgresTransaction
 from pgjobq.postgres.transfer import imported
+from pgjobq.postgres.wait_calls import WaitCalls
+from pgjobq.postgres.waiting import Waiting
 from pgjobq.schedules import Declared, Schedule
 from pgjobq.storage.fenced import FencedStorage
+from pgjobq.storage.postgres_waits import PostgresWaits
 
 SOON = 0.3  # seconds until a worker that has just started is registered
 
 
-class PostgresStorage(PostgresOperations, PostgresSchedules, FencedStorage):
+class PostgresStorage(PostgresOperations, PostgresWaits, PostgresSchedules, FencedStorage):
     """Jobs in PostgreSQL >= 15, in a schema created by `pgjobq migrate`.
 
     conninfo is a DSN or a psycopg_pool ConnectionPool. Nothing is connected before the first call. The first dequeue
@@ -54,6 +57,8 @@ class PostgresStorage(PostgresOperations, PostgresSchedules, FencedStorage):
     Thread-safe. Threads that dequeue take turns, and at most one thread may dequeue and wait. The storage retries
     nothing itself; the caller may safely repeat a settle. Every settle is fenced by the start that was dequeued.
     """
+
+    max_result_bytes = None  # complete_jobs checks it, by the setting pgjobq.max_result_bytes
 
     def __init__(
         self,
@@ -89,6 +94,8 @@ class PostgresStorage(PostgresOperations, PostgresSchedules, FencedStorage):
         beside = None if pooled else self._database.parameters
         listen = beside if listen_dsn is None else connection_parameters(listen_dsn, application_name)
         presence: dict[str, Any] = {"listen": listen, "schema": schema, "poll_interval": poll_interval}
+        self._wait_calls = WaitCalls(schema)
+        self._waiting = None if listen is None else Waiting(listen, self._wait_calls)
         self._new_presence = partial(Presence, self._database, **presence)
         self.after_fork()
         renew_in_child(self)
@@ -105,9 +112,9 @@ class PostgresStorage(PostgresOperations, PostgresSchedules, FencedStorage):
     def enqueue_many(self, jobs: Sequence[NewJob], connection: Any = None) -> list[str]:
         """Add jobs in one statement, all or none, and return their ids in order.
 
-        connection: a psycopg or SQLAlchemy connection. The jobs exist once its transaction commits. If a job has a
-        unique key or an expiry, the ids are JobIds, whose outcome distinguishes a new job from one that has the key
-        already. The options of the keys must be the same for all jobs of a call.
+        connection: one that JobQueue.enqueue takes. The jobs exist once its transaction commits. If a job has a unique
+        key or an expiry, the ids are JobIds, whose outcome distinguishes a new job from one that has the key already.
+        The options of the keys must be the same for all jobs of a call.
         """
         if not jobs:
             return []
@@ -244,6 +251,8 @@ class PostgresStorage(PostgresOperations, PostgresSchedules, FencedStorage):
 
     def close(self) -> None:
         """Close the listener, and the pool unless it is the caller's. Without leave(), the worker is taken for dead."""
+        if self._waiting is not None:
+            self._waiting.close()
         self._presence.close()
         self._database.close()
 
@@ -267,9 +276,9 @@ class PostgresStorage(PostgresOperations, PostgresSchedules, FencedStorage):
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
         return self._pruning.all(older_than, statuses, batch, queues)
 
-    def _prune_some(self, older_than: timedelta, queues: list[str] | None) -> Pruned:
+    def _prune_some(self, older_than: timedelta, queues: list[str] | None, statuses: list[str]) -> Pruned:
         # Only one worker prunes at a time, in small batches, so that claims do not slow down.
-        return self._pruning.some(older_than, queues)
+        return self._pruning.some(older_than, queues, statuses)
 
     def ping(self) -> None:
         """Connect and check the schema. Raises StorageUnavailable, NotMigrated or SchemaTooNew."""

@@ -47,6 +47,8 @@ class RedisStorage(LeasedStorage):
     completed jobs may run again. A handler cannot complete its job in its own transaction.
     """
 
+    keeps_results = True
+
     def __init__(
         self,
         url: str | Client,

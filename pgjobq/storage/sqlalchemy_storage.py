@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import URL, Engine, make_url
+from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from pgjobq.checks import check_seconds
+from pgjobq.errors import ConfigurationError
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.outcomes import JobTransaction, Outcome
 from pgjobq.storage.holds import Claimant, Start
@@ -35,6 +36,8 @@ from pgjobq.storage.sqlalchemy.table import JobRecord, WorkerRecord
 from pgjobq.storage.sqlalchemy.transaction import SQLAlchemyTransaction
 
 __all__ = ["JobRecord", "SQLAlchemyStorage", "WorkerRecord"]
+
+T = TypeVar("T")
 
 
 class SQLAlchemyStorage(KeptSchedules, LeasedStorage):
@@ -61,6 +64,8 @@ class SQLAlchemyStorage(KeptSchedules, LeasedStorage):
     limited number of times after a conflict (deadlock, lock timeout, serialization failure), and once if its connection
     is dead. Every settle is fenced by the start that was dequeued.
     """
+
+    keeps_results = True
 
     def __init__(
         self,
@@ -130,6 +135,15 @@ class SQLAlchemyStorage(KeptSchedules, LeasedStorage):
     def _add(self, jobs: Sequence[NewJob]) -> None:
         enqueueing.add_all(self._database, jobs)
 
+    def check_threads(self) -> None:
+        """Raise ConfigurationError if the program's Engine has one connection for all threads."""
+        if self._database.shares_connection and not self._database.own:
+            raise ConfigurationError(
+                "engine: a Worker's threads and the program would run in each other's transactions, because the Engine"
+                " has one connection for all threads; create the queue from the URL sqlite:///:memory: and use"
+                " queue.storage.engine in the program, or run jobs by worker.run_once()"
+            )
+
     # -- working --------------------------------------------------------------------------------------
 
     def _claim(
@@ -177,6 +191,37 @@ class SQLAlchemyStorage(KeptSchedules, LeasedStorage):
 
     def _list(self, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
         return self._database.read(lambda conn: queries.newest(conn, status, limit, queue))
+
+    def get_job_in(self, connection: Any, job_id: str) -> Job | None:
+        """Return the job with this id as the transaction of the caller's connection sees it, or None."""
+        return self._read_in(connection, lambda conn: queries.get(conn, job_id))
+
+    async def get_job_in_async(self, connection: Any, job_id: str) -> Job | None:
+        """Do what get_job_in does, on an AsyncConnection or AsyncSession."""
+        found: Job | None = await callers.run_sync(connection, lambda given: self.get_job_in(given, job_id))
+        return found
+
+    def list_jobs_in(
+        self, connection: Any, status: JobStatus | None, limit: int | None, queue: str | None
+    ) -> list[Job]:
+        """Return the jobs that the transaction of the caller's connection sees, newest first."""
+        return self._read_in(connection, lambda conn: queries.newest(conn, status, limit, queue))
+
+    async def list_jobs_in_async(
+        self, connection: Any, status: JobStatus | None, limit: int | None, queue: str | None
+    ) -> list[Job]:
+        """Do what list_jobs_in does, on an AsyncConnection or AsyncSession."""
+        found: list[Job] = await callers.run_sync(
+            connection, lambda given: self.list_jobs_in(given, status, limit, queue)
+        )
+        return found
+
+    def _read_in(self, connection: Any, work: Callable[[Connection], T]) -> T:
+        conn = callers.sync_connection(connection, self.engine.dialect.name, writes=False)
+        with self._database.translated():
+            self._database.join(conn)
+            schema.prepare_beside(self._database, conn)
+            return work(conn)
 
     def export_jobs(self, batch: int = 1000) -> Iterator[list[Job]]:
         """Yield every job in pages, oldest first."""

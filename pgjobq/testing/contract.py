@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgjobq.testing.batching import BatchingTests
 from pgjobq.testing.claiming import ClaimingTests
 from pgjobq.testing.concurrency import ConcurrencyTests
+from pgjobq.testing.ending import EndingTests
 from pgjobq.testing.isolating import IsolatingTests
 from pgjobq.testing.keeping import KeepingTests
 from pgjobq.testing.machine import MachineTests
@@ -22,6 +23,7 @@ class StorageContract(
     StartsTests,
     MoreTests,
     MovingTests,
+    EndingTests,
     WorkingTests,
     IsolatingTests,
     SchedulingTests,
@@ -52,6 +54,7 @@ class StorageContract(
     - reopens: the function of reopener opens the same jobs in another process.
     - transacts: transaction completes its job.
     - schedules: create_schedule and its kin; the jobs of ticks are added by maintain or by a claim.
+    - results: what handlers return is kept.
     - rescues: if a worker dies, or a storage is closed without leave(), its jobs become pending again.
     - processes: make_storage can be pickled and opens the same database in another process.
 

@@ -34,6 +34,7 @@ FEATURES: dict[str, Callable[[type[BaseStorage]], bool]] = {
     "notices": _overrides("maintain"),
     "imports": _overrides("import_jobs"),
     "leaves": _overrides("leave_types"),
+    "results": lambda cls: cls.keeps_results,
     "reopens": _overrides("reopener"),
     "transacts": _overrides("transaction"),
     "schedules": _overrides("create_schedule"),
@@ -68,6 +69,7 @@ class StorageTests:
     notices: ClassVar[bool | None] = None
     imports: ClassVar[bool | None] = None
     leaves: ClassVar[bool | None] = None
+    results: ClassVar[bool | None] = None
     reopens: ClassVar[bool | None] = None
     transacts: ClassVar[bool | None] = None
     schedules: ClassVar[bool | None] = None

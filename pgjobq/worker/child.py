@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pgjobq.definitions import place_of
-from pgjobq.errors import ConfigurationError, Unsupported
+from pgjobq.errors import ConfigurationError, InvalidJob, Unsupported
 from pgjobq.events import running_job
 from pgjobq.handlers import Handler
 from pgjobq.isolation import become_child
@@ -33,7 +33,7 @@ from pgjobq.models import Job
 from pgjobq.outcomes import JobTransaction
 from pgjobq.worker.raised import raised_by
 from pgjobq.worker.relay import CHUNK, Answers, relay_logs
-from pgjobq.worker.running import RunningJob, problem_with_result
+from pgjobq.worker.running import RunningJob, kept_result, problem_with_result
 
 if TYPE_CHECKING:
     from pgjobq.storage.base import BaseStorage
@@ -74,21 +74,20 @@ def _run(parcel: dict[str, Any], storage: _Storage) -> dict[str, Any]:
         result = function(**handler.arguments(job, job))
         if handler.is_async:
             result = asyncio.run(result)
-        answer = _returned(function, result)
+        answer = _returned(function, result, keep=parcel["keep_result"])
     except BaseException as error:  # anything that a handler raises, even SystemExit, fails only its job
         answer = {"raised": asdict(raised_by(error))}
     return {**answer, "settled": job is not None and any(t.settled for t in job.transactions)}
 
 
-def _returned(function: Callable[..., Any], result: object) -> dict[str, Any]:
+def _returned(function: Callable[..., Any], result: object, *, keep: bool) -> dict[str, Any]:
     if result is not None and (wrong := problem_with_result(result)):
         raised = raised_by(ConfigurationError(f"handler {place_of(function)}: {wrong}"))
         return {"raised": asdict(replace(raised, final=True))}
-    try:
-        json.dumps(result, allow_nan=False)
-    except Exception:  # the value of a handler is not kept, so any is good enough
-        result = None
-    return {"returned": result}
+    text, problem = kept_result(result, keep=keep)
+    if problem:
+        return {"raised": asdict(raised_by(InvalidJob(problem, field="result")))}
+    return {"returned": None if text is None else result}
 
 
 def _imported(named: dict[str, str]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""The thread that runs the event loop for async handlers."""
+"""The event loop for async handlers: a thread's own loop, or that of the application."""
 
 from __future__ import annotations
 
@@ -29,21 +29,14 @@ class Blocked(NamedTuple):
     at: str
 
 
-class LoopThread:
-    """An event loop in its own thread. It keeps running whatever its tasks and callbacks do.
+class WatchedLoop:
+    """An event loop that other threads call, and whose answers they watch."""
 
-    A SystemExit or KeyboardInterrupt in a task or callback ends asyncio's run_forever(), and any handler can stop the
-    loop. The thread then runs the loop again. After an error it first calls blame, with the error and the job in whose
-    context the error was raised, or None if that is not known.
-    """
+    replaceable = False  # whether another loop can take its place
 
-    def __init__(self, blame: Callable[[BaseException, Job | None], None]) -> None:
-        self._blame = blame
-        self._ending = False
+    def __init__(self, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+        self._loop, self._thread = loop, thread
         self._asked_at: float | None = None  # when blocked() asked the loop to answer; None after the answer
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._main, name="pgjobq-loop", daemon=True)
-        self._thread.start()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Schedule a call of the function on the loop. Does nothing if the loop has ended."""
@@ -73,6 +66,30 @@ class LoopThread:
         self._asked_at = None
 
     def end(self) -> None:
+        """Ask the loop to cancel the tasks of jobs and end. Does not wait."""
+
+    def stop(self) -> None:
+        """End the loop, and wait for it for a short time."""
+
+
+class LoopThread(WatchedLoop):
+    """An event loop in its own thread. It keeps running whatever its tasks and callbacks do.
+
+    A SystemExit or KeyboardInterrupt in a task or callback ends asyncio's run_forever(), and any handler can stop the
+    loop. The thread then runs the loop again. After an error it first calls blame, with the error and the job in whose
+    context the error was raised, or None if that is not known.
+    """
+
+    replaceable = True
+
+    def __init__(self, blame: Callable[[BaseException, Job | None], None]) -> None:
+        self._blame = blame
+        self._ending = False
+        thread = threading.Thread(target=self._main, name="pgjobq-loop", daemon=True)
+        super().__init__(asyncio.new_event_loop(), thread)
+        thread.start()
+
+    def end(self) -> None:
         """Ask the loop to cancel its tasks and end. Does not wait."""
         self._ending = True
         self.call(self._loop.stop)
@@ -99,6 +116,38 @@ class LoopThread:
         with suppress(BaseException):
             self._loop.run_until_complete(asyncio.wait_for(self._loop.shutdown_asyncgens(), 0.5))
         self._loop.close()
+
+
+class CallersLoop(WatchedLoop):
+    """The loop on which it is created, such as that of a web application. It is the application's: nothing ends it."""
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop(), threading.current_thread())
+        self._asked_to_stop = asyncio.Event()
+
+    def ask_to_stop(self) -> None:
+        """Make serve() stop. Any thread and a signal handler may call it."""
+        self.call(self._asked_to_stop.set)
+
+    async def serve(self, stop: Callable[[], None], hurry: Callable[[], None]) -> None:
+        """Wait until ask_to_stop() or a cancel, call stop in a thread, and wait for it.
+
+        hurry: called at a cancel while stop runs, to make it return soon.
+        """
+        try:
+            await self._asked_to_stop.wait()
+        finally:
+            stopping = asyncio.ensure_future(asyncio.to_thread(stop))
+            cancelled: asyncio.CancelledError | None = None
+            while not stopping.done():
+                try:
+                    await asyncio.shield(stopping)  # the loop must go on, because running handlers need it to end
+                except asyncio.CancelledError as again:
+                    cancelled = again
+                    hurry()
+            stopping.result()
+            if cancelled is not None:
+                raise cancelled
 
 
 def _place(frames: list[FrameType]) -> str:

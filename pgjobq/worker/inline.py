@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pgjobq.handlers import Registry
-from pgjobq.storage.base import BaseStorage, Released
+from pgjobq.outcomes import Released, Snoozed
+from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.fetcher import Fetcher
 from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.tasks import TaskRunner
@@ -34,7 +35,7 @@ def run_jobs(
             tasks.running()
         outcomes = in_flight.take_outcomes(1)
         storage.settle(outcomes)
-        done += not any(isinstance(outcome, Released) for outcome in outcomes)
+        done += not any(isinstance(outcome, Released) and not isinstance(outcome, Snoozed) for outcome in outcomes)
     threads.stop()
     tasks.stop()
     storage.leave_types(())

@@ -172,6 +172,7 @@ def _parcel(run: Run, storage: BaseStorage) -> dict[str, Any]:
         "job": run.job.to_dict(),
         "function": {"kind": kind, "name": name, "qualname": handler.function.__qualname__},
         "memory_limit": handler.memory_limit,
+        "keep_result": handler.keep_result,
         "levels": levels(),
         "storage": type(storage).__name__,
         "reopen": _reopener(storage) if handler.wants_job else None,

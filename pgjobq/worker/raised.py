@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pgjobq.errors import MAX_DELAY, BadArguments, Fail, Retry, UnknownJobType
+from pgjobq.errors import MAX_DELAY, BadArguments, Fail, InvalidJob, Retry, Snooze, UnknownJobType
 from pgjobq.explaining import VERDICTS, class_name, explain, headline, safe_text
 
 
@@ -19,6 +19,7 @@ class Raised:
     on_purpose: bool = False  # the traceback says nothing
     delay: float | None = None  # seconds until the next try, if a Retry asks for a valid delay
     bad_delay: str = ""  # the delay of a Retry, if it is invalid
+    snoozed: float | None = None  # seconds until the next start, if a Snooze asks for a valid delay
 
 
 class RaisedElsewhere(Exception):
@@ -37,11 +38,17 @@ def raised_by(error: BaseException) -> Raised:
     return Raised(
         text=explain(error),
         headline=headline(error),
-        final=isinstance(error, Fail | BadArguments | UnknownJobType),
+        final=isinstance(error, Fail | BadArguments | UnknownJobType) or _is_of_result(error),
         on_purpose=isinstance(error, VERDICTS),
         delay=delay,
         bad_delay=bad_delay,
+        snoozed=_snoozed_for(error) if isinstance(error, Snooze) else None,
     )
+
+
+def _is_of_result(error: BaseException) -> bool:
+    """Return whether this error is about a result that cannot be kept, which another try would not change."""
+    return isinstance(error, InvalidJob) and error.field == "result"
 
 
 def _delay_of(error: Retry) -> tuple[float | None, str]:
@@ -54,3 +61,10 @@ def _delay_of(error: Retry) -> tuple[float | None, str]:
         return None, safe_text(repr(asked), 100)
     except BaseException as broken:
         return None, class_name(broken)
+
+
+def _snoozed_for(error: Snooze) -> float | None:
+    """Return the delay of a Snooze, or None if it has no valid one. The error then counts as any other."""
+    asked: Any = getattr(error, "delay", None)  # a subclass may not have called __init__
+    number = isinstance(asked, int | float) and not isinstance(asked, bool)
+    return float(asked) if number and 0 < asked <= MAX_DELAY else None

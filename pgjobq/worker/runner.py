@@ -45,7 +45,7 @@ class Runner(ABC):
         if self._runs.pop(run, None) is not None:
             run.mark_lost()
             log.warning("job.released" if release else "job.lost", extra=log_fields(run.job))
-            self._in_flight.add_outcome(Released(run.job) if release else None, run.job)
+            self._in_flight.add_outcome(Released(run.job, ran=True) if release else None, run.job)
             self._detach(run, replace=not release)
 
     @abstractmethod

@@ -11,16 +11,20 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Protocol
 
 from pgjobq.definitions import place_of
-from pgjobq.errors import MAX_DELAY, Cancelled, ConfigurationError, JobTimeout
+from pgjobq.encoding import encode_json
+from pgjobq.errors import MAX_DELAY, Cancelled, ConfigurationError, InvalidJob, JobTimeout, ProcessDied
 from pgjobq.events import EventLog
 from pgjobq.explaining import class_name
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
+from pgjobq.outcomes import Snoozed
 from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Retried
 from pgjobq.worker.interrupting import interrupt
 from pgjobq.worker.raised import Raised, raised_by
 
 log = EventLog("pgjobq.worker")
+
+_ENDS: dict[type, str] = {JobTimeout: "timed out", ProcessDied: "worker died"}  # how a try ended; see Failed
 
 
 class OpensTransactions(Protocol):
@@ -101,15 +105,18 @@ class Run:
                     raised = raised_by(error)
                     told = log_fields(self.job) | {"error": raised.headline}
                     log.error("job.error_after_settling", extra=told, trace=raised.text)
+                elif result is not None and self.handler.keep_result and not self._has_result():
+                    log.warning("job.result_dropped", extra=log_fields(self.job))
                 # The storage of this process does not know yet what happened in the handler's process.
                 return Completed(self.job) if self.running_job and self.running_job.settled_elsewhere else None
             if wrong:
                 misused = ConfigurationError(f"handler {place_of(self.handler.function)}: {wrong}")
                 return verdict(self.job, None, misused)
             if error is None:
-                if logs_each:
+                outcome = completion(self.job, self.handler, result)
+                if logs_each and isinstance(outcome, Completed):
                     log.debug("job.completed", extra=log_fields(self.job))
-                return Completed(self.job)
+                return outcome
         except BaseException as broken:
             error = error or broken
         return verdict(self.job, self.handler, error)
@@ -131,22 +138,51 @@ class Run:
         job = self.running_job
         return job is not None and (job.settled_elsewhere or any(t.settled for t in job.transactions))
 
+    def _has_result(self) -> bool:
+        """Return whether the transaction that completed the job has a result, or may have one in another process."""
+        job = self.running_job
+        return job is not None and (job.settled_elsewhere or any(t.result is not None for t in job.transactions))
+
+
+def completion(job: Job, handler: Handler, result: object) -> Outcome:
+    """Return Completed, with what the handler returned as its result; or Failed if that cannot be kept.
+
+    The job gets no other try then, because the handler has done its work, and would only do it again to return such a
+    value again.
+    """
+    text, problem = kept_result(result, keep=handler.keep_result)
+    return verdict(job, None, InvalidJob(problem, field="result")) if problem else Completed(job, text)
+
+
+def kept_result(result: object, *, keep: bool) -> tuple[str | None, str]:
+    """Return what a handler returned as JSON, None for nothing; and what is wrong with it, or ''."""
+    if result is None or not keep:
+        return None, ""
+    try:
+        return encode_json(result, "result"), ""
+    except InvalidJob as error:  # not passed on, because its traceback would keep the result alive
+        return None, f"{error}; or drop what the handler returns, with @job(keep_result=False)"
+
 
 def verdict(job: Job, handler: Handler | None, error: BaseException) -> Outcome:
     """Return Retried if tries are left and the error is not final, else Failed. Never raises, whatever it is."""
+    ended = _ENDS.get(type(error), "raised")
     try:
         raised = raised_by(error)
         fields = log_fields(job) | {"error": raised.headline}
+        if raised.snoozed is not None and handler is not None:
+            log.info("job.snoozed", extra=fields | {"delay": round(raised.snoozed, 3)})
+            return Snoozed(job, raised.snoozed)
         trace = None if raised.on_purpose else raised.text
         if raised.final or handler is None or job.tries > job.max_retries:
             log.warning("job.failed", extra=fields, trace=trace)
-            return Failed(job, raised.text)
+            return Failed(job, raised.text, ended)
         delay, text = _delay(job, handler, raised)
         log.info("job.retried", extra=fields | {"delay": round(delay, 3)}, trace=trace)
-        return Retried(job, delay, text)
+        return Retried(job, delay, text, ended)
     except BaseException as broken:
         log.error("job.failed", extra=log_fields(job) | {"error": class_name(error)}, exc_info=broken)
-        return Failed(job, class_name(error))
+        return Failed(job, class_name(error), ended)
 
 
 def _delay(job: Job, handler: Handler, raised: Raised) -> tuple[float, str]:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pgjobq.errors import JobsHeld, StorageUnavailable
+from pgjobq.errors import InvalidJob, JobsHeld, StorageUnavailable
 from pgjobq.events import EventLog
 from pgjobq.storage.base import BaseStorage, Completed, Outcome, Released
 from pgjobq.worker.contact import Contact
 from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.loop import Loop
-from pgjobq.worker.running import log_fields
+from pgjobq.worker.running import log_fields, verdict
 
 log = EventLog("pgjobq.worker")
 
@@ -128,8 +128,8 @@ class Settler(Loop):
                 if len(part) > 1:
                     half = len(part) // 2
                     parts += [part[half:], part[:half]]
-                elif (in_ascii := _in_ascii(part[0])) is not None:
-                    parts.append([in_ascii])
+                elif (other := _in_ascii(part[0]) or _without_result(part[0], error)) is not None:
+                    parts.append([other])
                 else:
                     culprits.append((part[0], error))
                 continue
@@ -152,7 +152,7 @@ class Settler(Loop):
         while self._deferred:
             outcome = self._deferred[-1]
             try:
-                self._storage.settle([Released(outcome.job)])
+                self._storage.settle([Released(outcome.job, ran=True)])
                 log.warning("job.given_back", extra=_outcome_fields(outcome))
             except AWAY_ERRORS:
                 raise
@@ -167,6 +167,13 @@ def _in_ascii(outcome: Outcome) -> Outcome | None:
         return None
     plain = outcome.error.replace("\0", "\\0").encode("ascii", "backslashreplace").decode()
     return None if plain == outcome.error else replace(outcome, error=plain)
+
+
+def _without_result(outcome: Outcome, error: Exception) -> Outcome | None:
+    """Return the failure of a job whose result the storage refuses; None if that is not what is wrong."""
+    if isinstance(outcome, Completed) and outcome.result is not None and isinstance(error, InvalidJob):
+        return verdict(outcome.job, None, InvalidJob(str(error), field="result"))  # without its traceback
+    return None
 
 
 def _outcome_fields(outcome: Outcome) -> dict[str, object]:

@@ -14,7 +14,7 @@ from pgjobq.handlers import Handler
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage, Completed, Released
 from pgjobq.worker.deadlines import Deadlines
-from pgjobq.worker.event_loop import LoopThread
+from pgjobq.worker.event_loop import LoopThread, WatchedLoop
 from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.runner import Runner, log
 from pgjobq.worker.running import Run, log_fields
@@ -25,16 +25,20 @@ REPLACED_AFTER = 3.0  # seconds for which a timed-out or lost job may block the 
 
 
 class TaskRunner(Runner):
-    """Runs at most `concurrency` async handlers at once, each in a task, on one event loop in its own thread.
+    """Runs at most `concurrency` async handlers at once, each in a task, on one event loop.
+
+    loop: the application's, which is never replaced; by default a loop in its own thread.
 
     The runner cancels a handler that is past its timeout or whose job was lost. It does not wait for the handler, which
     may continue to run. Another thread checks the deadlines, because a handler may block the loop. If a timed-out or
     lost job blocks the loop, the runner abandons that loop and starts another.
     """
 
-    def __init__(self, in_flight: InFlight, storage: BaseStorage, concurrency: int) -> None:
+    def __init__(
+        self, in_flight: InFlight, storage: BaseStorage, concurrency: int, loop: WatchedLoop | None = None
+    ) -> None:
         super().__init__(in_flight, storage, concurrency)
-        self._loop: LoopThread | None = None
+        self._loop = loop
         self._backlog: deque[tuple[Job, Handler]] = deque()
         self._deadlines = Deadlines(self.check_deadlines)
         self._next_look_at = 0.0  # when to check again that the loop answers
@@ -85,7 +89,11 @@ class TaskRunner(Runner):
         told = {} if blocked.culprit is None else log_fields(blocked.culprit)
         told |= {"at": blocked.at, "seconds": round(blocked.seconds, 1)}
         # A block that is not known to come from a job may end soon.
-        if blocked.culprit is None or any(run.job is blocked.culprit for run in list(self._runs)):
+        if (
+            not loop.replaceable
+            or blocked.culprit is None
+            or any(run.job is blocked.culprit for run in list(self._runs))
+        ):
             self._overdue_since = None
         elif self._overdue_since is None:
             self._overdue_since = now
@@ -97,10 +105,11 @@ class TaskRunner(Runner):
             self._told_blocked = True
             log.warning("loop.blocked", extra=told)
 
-    def _replace(self, old: LoopThread) -> None:
+    def _replace(self, old: WatchedLoop) -> None:
         """Replace a blocked loop, which ends when it can, and release the other runs on it."""
         stranded = super().running()
-        self._loop, self._told_blocked, self._overdue_since = LoopThread(self._blame), False, None
+        self._loop = LoopThread(self._blame)
+        self._told_blocked, self._overdue_since = False, None
         old.end()
         for run in stranded:
             self.abandon(run, release=True)
@@ -113,7 +122,7 @@ class TaskRunner(Runner):
                 loop.call(self._start_tasks)
 
     @staticmethod
-    def _cancel(run: Run, loop: LoopThread | None = None) -> None:
+    def _cancel(run: Run, loop: WatchedLoop | None = None) -> None:
         """Cancel the task of a run. With loop, only if the task is on it and not on a loop that was replaced."""
         if run.handle is not None and (loop is None or loop.has(run.handle)):
             run.handle.cancel()

@@ -62,7 +62,7 @@ class ThreadRunner(Runner):
         elif self._runs.pop(run, None) is not None:
             run.mark_lost()
             log.warning("job.released" if release else "job.lost", extra=log_fields(run.job))
-            outcome = Released(run.job) if release else None
+            outcome = Released(run.job, ran=True) if release else None
             then = partial(self._in_flight.add_outcome, outcome, run.job)
             run.handle.stop(STOP_TIME if release else None, then)
             self._detach(run, replace=not release)

@@ -18,6 +18,7 @@ from pgjobq.errors import ConfigurationError, Unsupported
 from pgjobq.events import EventLog
 from pgjobq.handlers import Registry, default_registry
 from pgjobq.isolation import refuse_in_child
+from pgjobq.plain import seconds_of
 from pgjobq.signals import SIGNALS, StopSignals
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.contact import Contact
@@ -27,7 +28,8 @@ from pgjobq.worker.fetcher import Fetcher
 from pgjobq.worker.in_flight import InFlight
 from pgjobq.worker.inline import run_jobs
 from pgjobq.worker.maintenance import MaintenanceLoop
-from pgjobq.worker.prune import PruneLoop, check_keep
+from pgjobq.worker.on_loop import RunsOnLoop
+from pgjobq.worker.prune import Keep, PruneLoop, check_keep, completed_age
 from pgjobq.worker.queue_limits import InFlightByQueue, LimitedFetcher, Limits, check_limits
 from pgjobq.worker.settler import Settler
 from pgjobq.worker.tasks import TaskRunner
@@ -48,7 +50,7 @@ class HasStorage(Protocol):
     def storage(self) -> BaseStorage: ...
 
 
-class Worker:
+class Worker(RunsOnLoop):
     """Claims jobs and runs their handlers: sync handlers in threads, async handlers on an event loop.
 
     concurrency: the most sync handlers, and the most async handlers, that run at once.
@@ -56,12 +58,13 @@ class Worker:
     means the concurrency. The worker claims nothing from a queue while that many of its jobs are in flight here; they
     stay in line for other workers.
     registry: where the worker finds handlers.
-    grace: how many seconds running jobs have to end when the worker stops. Jobs that still run after that are
-    released, and their start does not count.
+    grace: how many seconds, or which timedelta, running jobs have to end when the worker stops. Jobs that still run
+    after that are released, and their start does not count.
     fail_unknown: fail jobs that have no handler. By default the worker leaves them to other workers, and logs this
     once for each type.
     keep: how long completed and cancelled jobs are kept; None keeps them forever. The worker deletes older ones in the
-    background. With timedelta(0) a completed job is deleted at once. Failed jobs are never deleted.
+    background. With timedelta(0) a completed job is deleted at once. Failed jobs are kept. A dict has an age for each
+    status, {"completed": ..., "failed": ..., "cancelled": ...}; jobs of a status that it leaves out are kept.
 
     If a worker is killed, other workers run its jobs. If it loses the database, it continues when the database answers
     again. A job whose handler raises is retried after its backoff until its tries are used up.
@@ -74,9 +77,9 @@ class Worker:
         concurrency: int = 8,
         queues: Sequence[str] | Limits | None = None,
         registry: Registry = default_registry,
-        grace: float = 30.0,
+        grace: float | timedelta = 30.0,
         fail_unknown: bool = False,
-        keep: timedelta | None = None,
+        keep: Keep | None = None,
     ) -> None:
         if not isinstance(concurrency, int) or concurrency < 1:
             raise ConfigurationError(f"concurrency: {concurrency!r} is not allowed; use a whole number above 0")
@@ -84,21 +87,20 @@ class Worker:
             raise ConfigurationError(f"queues: {queues!r} is not a list of names; use a list such as ['mail'], or None")
         limits = queues if isinstance(queues, Mapping) else {}
         check_limits(limits, concurrency)
-        if not grace >= 0:
+        if not seconds_of(grace) >= 0:
             raise ConfigurationError(f"grace: {grace!r} is not allowed; use a number of seconds, 0 or more")
         self.storage = queue if isinstance(queue, BaseStorage) else queue.storage
         if keep is not None:
             check_keep(keep, self.storage)
-            self.storage.keep_completed = keep > timedelta(0)
+            self.storage.keep_completed = completed_age(keep) != timedelta(0)
         self.storage.suspects_alone = True
         if limits and "queue" not in inspect.signature(self.storage.list_jobs).parameters:
             raise Unsupported(f"queues: {type(self.storage).__name__} has no queues; leave them out")
-        self.concurrency, self.grace = concurrency, grace
+        self.concurrency, self.grace = concurrency, float(seconds_of(grace))
         self.queues = queues if queues is None else list(queues)
         self._limits = {} if all(limit is None for limit in limits.values()) else limits
         self._registry, self._fail_unknown, self._keep = registry, fail_unknown, keep
-        self._running, self._paused = False, False
-        self._lock = threading.Lock()
+        self._running, self._paused, self._lock = False, False, threading.Lock()
         # Not an Event, because Event.set() takes a lock, and a signal handler must not wait for a lock.
         self._stop_requests: SimpleQueue[None] = SimpleQueue()
         self._hurry = False
@@ -107,6 +109,7 @@ class Worker:
     def start(self) -> None:
         """Start the worker's threads and return at once. Does nothing if the worker already runs."""
         refuse_in_child("Worker")
+        self.storage.check_threads()
         with self._lock:
             if self._running:
                 return
@@ -117,7 +120,7 @@ class Worker:
             in_flight, kind_of_fetcher = self._new_in_flight()
             self._in_flight = in_flight
             self._threads = ThreadRunner(in_flight, self.storage, self.concurrency)
-            self._tasks = TaskRunner(in_flight, self.storage, self.concurrency)
+            self._tasks = TaskRunner(in_flight, self.storage, self.concurrency, self._callers_loop)
             contact = Contact(lambda: in_flight.unfinished() + len(in_flight.outcomes))
             self._settler = Settler(self.storage, in_flight, contact=contact)
             self._maintenance = MaintenanceLoop(
@@ -143,7 +146,7 @@ class Worker:
             for loop in (self._settler, self._maintenance, self._pruner, self._fetcher):
                 if loop is not None:
                     loop.start()
-        limits = {queue: f":{limit}" for queue, limit in self._limits.items() if limit is not None}
+        limits = {name: f":{limit}" for name, limit in self._limits.items() if limit is not None}
         queues = "all" if self.queues is None else ",".join(queue + limits.get(queue, "") for queue in self.queues)
         log.info("worker.started", extra={"concurrency": self.concurrency, "queues": queues})
 
@@ -251,11 +254,6 @@ class Worker:
             self._tell_signals()
             self.stop()
         self._stop_requests = SimpleQueue()
-
-    def ask_to_stop(self, *, hurry: bool = False) -> None:
-        """Make run(), in another thread, stop as after a signal. hurry: stop at once, as after a second signal."""
-        self._hurry = self._hurry or hurry
-        self._stop_requests.put(None)
 
     def run_once(self, limit: int | None = None) -> int:
         """Run the due jobs one after another, at most limit of them, and return how many ran. For tests and scripts.

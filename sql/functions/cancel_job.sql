@@ -6,6 +6,8 @@
 --
 --   reason  why, kept in the job's error; null: the error stays as it is
 --
+-- Records the action, and in attempts the try of a running job.
+--
 -- Waits for a transaction that has locked the job's row. Returns false if the job had already finished, or is unknown.
 create or replace function cancel_job(id text, reason text default null)
   returns boolean
@@ -15,15 +17,14 @@ create or replace function cancel_job(id text, reason text default null)
   set search_path from current
 as $$
 declare
-  v_status    text;
-  v_worker_id integer;
+  v_job jobs;
 begin
-  select jobs.status, jobs.worker_id
+  select *
     from jobs
    where jobs.id = cancel_job.id collate "C"
      and jobs.status in ('pending', 'running')
      for no key update
-    into v_status, v_worker_id;
+    into v_job;
   if not found then
     return false;
   end if;
@@ -34,9 +35,14 @@ begin
          finished_at = clock_timestamp(),
          updated_at  = clock_timestamp()
    where jobs.id = cancel_job.id collate "C";
-  if v_status = 'running' and v_worker_id is not null then
-    perform pg_notify(cancel_channel(v_worker_id), '');
+  if v_job.status = 'running' then
+    perform note_attempt(v_job, 'cancelled', cancel_job.reason);
+    if v_job.worker_id is not null then
+      perform pg_notify(cancel_channel(v_job.worker_id), '');
+    end if;
   end if;
+  perform note_action('cancel', 'job ' || v_job.id, cancel_job.reason);
+  perform notify_waiters(array[cancel_job.id]);
   return true;
 end;
 $$;

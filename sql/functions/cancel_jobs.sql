@@ -1,7 +1,8 @@
 -- cancel_jobs: cancel one batch of pending and running jobs, oldest first: of a queue, a type, a unique key or an age.
 --
 -- At least one of the four is needed, and a job must match all that are given. It waits for nothing: it skips jobs that
--- another transaction holds, such as a claim or a settle. The workers of running jobs are notified as by cancel_job.
+-- another transaction holds, such as a claim or a settle. The workers of running jobs are notified, and their tries are
+-- recorded, as by cancel_job. All batches of one call by a program are one row of the view actions.
 --
 --   max_jobs   at most so many, 1 to 10000, because a batch keeps its rows locked until it commits
 --   reason     why, kept in the jobs' error; null: the error stays as it is
@@ -22,10 +23,9 @@ create or replace function cancel_jobs(queue text default null, type text defaul
   set enable_seqscan = off
   set enable_bitmapscan = off
   set enable_sort = off
-as $$
-#variable_conflict use_column
+as $$ #variable_conflict use_column
 declare
-  v_workers integer[];
+  v_workers integer[]; v_tries bigint; v_ids text[];
 begin
   if num_nonnulls(cancel_jobs.queue, cancel_jobs.type, cancel_jobs.unique_key, cancel_jobs.created_before) = 0 then
     raise exception using errcode = 'JQ001',
@@ -37,7 +37,8 @@ begin
       hint    = 'Call the function again for more jobs.';
   end if;
   with wanted as materialized (
-    select jobs.created_at, jobs.id, case when jobs.status = 'running' then jobs.worker_id end as worker_id
+    select jobs.created_at, jobs.id, case when jobs.status = 'running' then jobs.worker_id end as worker_id,
+           case when jobs.status = 'running' then jobs end as run
       from jobs
      where (jobs.created_at, jobs.id)
            > (coalesce(cancel_jobs.after_created_at, '-infinity'), coalesce(cancel_jobs.after_id collate "C", ''))
@@ -49,23 +50,29 @@ begin
      order by jobs.created_at, jobs.id
      limit cancel_jobs.max_jobs
        for no key update skip locked
+  ), noted as materialized (
+    select note_attempt(wanted.run, 'cancelled', cancel_jobs.reason) from wanted where (wanted.run).id is not null
   ), done as (
     update jobs
-       set status      = 'cancelled',
-           error       = coalesce(cancel_jobs.reason, jobs.error),
-           claim_id    = null,
-           finished_at = clock_timestamp(),
-           updated_at  = clock_timestamp()
+       set status = 'cancelled', error = coalesce(cancel_jobs.reason, jobs.error), claim_id = null,
+           finished_at = clock_timestamp(), updated_at = clock_timestamp()
      where jobs.id = any (array(select wanted.id from wanted))
+    returning jobs.id
   )
   select count(*) over (), wanted.created_at, wanted.id,
-         (select array_agg(distinct runs.worker_id) from wanted as runs where runs.worker_id is not null)
+         (select array_agg(distinct runs.worker_id) from wanted as runs where runs.worker_id is not null),
+         (select count(*) from noted), array(select done.id from done)
     from wanted
    order by wanted.created_at desc, wanted.id desc
    limit 1
-    into cancelled, reached_created_at, reached_id, v_workers;
+    into cancelled, reached_created_at, reached_id, v_workers, v_tries, v_ids;
   cancelled := coalesce(cancelled, 0);
+  if cancelled > 0 then
+    perform note_action('cancel', filter_text(cancel_jobs.queue, cancel_jobs.type, cancel_jobs.unique_key, null, null, null,
+                        cancel_jobs.created_before), cancel_jobs.reason, cancelled, cancel_jobs.after_id is not null);
+  end if;
   perform pg_notify(cancel_channel(worker.id), '') from unnest(v_workers) as worker (id);
+  perform notify_waiters(v_ids);
 end;
 $$;
 comment on function cancel_jobs(text, text, text, timestamptz, integer, text, timestamptz, text) is

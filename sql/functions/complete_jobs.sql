@@ -7,10 +7,13 @@
 --   claim_ids        parallel to ids
 --   finished_claims  claims of this worker that have no running job left after this call; their rows are deleted. If it
 --                    is null, the function finds these claims itself.
---   keep             If it is false, the jobs are deleted. An id that does not exist is then not returned, because an
---                    earlier call may have deleted the job.
+--   keep             If it is false, the jobs are deleted, with their results. An id that does not exist is then not
+--                    returned, because an earlier call may have deleted the job.
+--   results          parallel to ids: what the handlers returned, null for nothing. Raises JQ001, and changes nothing,
+--                    if a result has more than pgjobq.max_result_bytes (1000000) as text.
 create or replace function complete_jobs(worker_id integer, ids text[], claim_ids bigint[],
-                                         finished_claims bigint[] default null, keep boolean default true)
+                                         finished_claims bigint[] default null, keep boolean default true,
+                                         results jsonb[] default null)
   returns setof text
   language plpgsql
   volatile
@@ -29,7 +32,9 @@ declare
   v_rows integer;
 begin
   -- The rows are found by their ids through the primary key, and joined to the starts by a hash.
-  if complete_jobs.keep then
+  if complete_jobs.keep and complete_jobs.results is not null then
+    v_rows := complete_with_results(complete_jobs.ids, complete_jobs.claim_ids, complete_jobs.results);
+  elsif complete_jobs.keep then
     update jobs
        set status      = 'completed',
            error       = null,
@@ -41,6 +46,7 @@ begin
        and jobs.id = start.id
        and jobs.claim_id = start.claim_id
        and jobs.status = 'running';
+    get diagnostics v_rows = row_count;
   else
     delete from jobs
      using unnest(complete_jobs.ids collate "C", complete_jobs.claim_ids) as start (id, claim_id)
@@ -48,9 +54,11 @@ begin
        and jobs.id = start.id
        and jobs.claim_id = start.claim_id
        and jobs.status = 'running';
+    get diagnostics v_rows = row_count;
   end if;
-  get diagnostics v_rows = row_count;
-
+  if is_waited() then
+    perform notify_waiters(complete_jobs.ids);
+  end if;
   if complete_jobs.finished_claims is null then
     perform forget_claims(complete_jobs.worker_id, complete_jobs.claim_ids);
   elsif cardinality(complete_jobs.finished_claims) > 0 then
@@ -68,5 +76,5 @@ begin
   end if;
 end;
 $$;
-comment on function complete_jobs(integer, text[], bigint[], bigint[], boolean) is
+comment on function complete_jobs(integer, text[], bigint[], bigint[], boolean, jsonb[]) is
   'Mark running jobs as completed, if their starts still belong to these claims; returns the ids whose start is over.';

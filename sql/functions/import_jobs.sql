@@ -4,7 +4,8 @@
 -- them or none; null adds none. A job whose id exists already is skipped. attempts, crashes, error and times are stored
 -- as given; worker_id and claim_id are ignored. A missing key means the default, except that a finished job without
 -- finished_at or failed_at gets its updated_at there. A running job is refused, because no worker here runs it.
--- A job keeps its unique key, even if another unfinished job here has the same one.
+-- A job keeps its unique key, even if another unfinished job here has the same one. A completed job that is given with
+-- its id also keeps its `result`, see job_result.
 create or replace function import_jobs(jobs jsonb)
   returns integer
   language plpgsql
@@ -41,6 +42,13 @@ begin
          array_agg(added.id order by added.unique_key, added.created_at)
     from added
     into v_added, v_keys, v_ids;
+  delete from results where results.job_id = any (v_ids);
+  insert into results (job_id, result)
+  select given.job ->> 'id', given.job -> 'result'
+    from jsonb_array_elements(import_jobs.jobs) as given (job)
+   where given.job ->> 'status' = 'completed'
+     and jsonb_typeof(given.job -> 'result') <> 'null'
+     and given.job ->> 'id' = any (v_ids);
   perform check_new_job('', '{}', 0, null, 0, '', given.key, null, null, null, null, null),
           take_unique_key(given.key, given.id)
      from unnest(v_keys, v_ids) as given (key, id)

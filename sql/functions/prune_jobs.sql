@@ -2,8 +2,9 @@
 --
 -- It walks the jobs in the order of created_at, up to older_than ago, because no job finishes before it is created. It
 -- skips jobs that another transaction holds. Only one caller can prune at a time, and pruned is null for the others,
--- but a transaction that is left open excludes them for no longer than a minute. Each call also deletes some of the
--- unique keys whose jobs no longer exist.
+-- but a transaction that is left open excludes them for no longer than a minute. What belongs to the jobs is deleted with
+-- them. Each call also deletes some rows of jobs that were deleted in another way, and the actions that are older than
+-- the setting pgjobq.keep_actions (90 days).
 --
 --   queues     delete only jobs of these queues; null: of all queues
 --   pruned     how many jobs were deleted; fewer than max_jobs means that no more are left
@@ -27,7 +28,7 @@ create or replace function prune_jobs(older_than interval default '7 days',
 as $$
 #variable_conflict use_column
 declare
-  v_until timestamptz;
+  v_until timestamptz; v_ids text[];
 begin
   if not coalesce(prune_jobs.statuses <@ '{completed,failed,cancelled}', false) then
     raise exception using errcode = 'JQ001',
@@ -61,17 +62,18 @@ begin
     delete from jobs
      where jobs.id = any (array(select old.id from old))
   )
-  select count(*) over (), old.created_at, old.id
+  select count(*) over (), old.created_at, old.id, array(select old.id from old)
     from old
    order by old.created_at desc, old.id desc
    limit 1
-    into prune_jobs.pruned, prune_jobs.reached_created_at, prune_jobs.reached_id;
-  if coalesce(prune_jobs.pruned, 0) < prune_jobs.max_jobs then
-    prune_jobs.pruned             := coalesce(prune_jobs.pruned, 0);
+    into prune_jobs.pruned, prune_jobs.reached_created_at, prune_jobs.reached_id, v_ids;
+  prune_jobs.pruned := coalesce(prune_jobs.pruned, 0);
+  if prune_jobs.pruned < prune_jobs.max_jobs then
     prune_jobs.reached_created_at := v_until;
     prune_jobs.reached_id         := '';
   end if;
-  perform sweep_unique_keys(prune_jobs.max_jobs);
+  perform forget_jobs(v_ids);
+  perform sweep_orphans(prune_jobs.max_jobs);
 end;
 $$;
 comment on function prune_jobs(interval, text[], integer, timestamptz, text, text[]) is

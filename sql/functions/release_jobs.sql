@@ -1,9 +1,12 @@
--- release_jobs: give back claimed jobs that were not run.
+-- release_jobs: give back claimed jobs that were not run, or not to their end.
 --
 -- The running jobs become pending again, due at once or after the delay, and their starts are subtracted from attempts.
 -- ids and claim_ids are parallel. Returns the ids whose start is over; those jobs are not changed. It is safe to repeat
 -- a call. Raises 55P03 (lock_not_available), and changes nothing, if another transaction holds a row for half a second.
-create or replace function release_jobs(ids text[], claim_ids bigint[], delay_seconds double precision default 0)
+--
+--   ran  The handlers have run, but not to their end, for example because the worker stops. Each try is recorded in attempts.
+create or replace function release_jobs(ids text[], claim_ids bigint[], delay_seconds double precision default 0,
+                                        ran boolean default false)
   returns setof text
   language plpgsql
   volatile
@@ -19,7 +22,17 @@ as $$
 #variable_conflict use_column
 declare
   v_rows integer;
+  v_ran  text[];
 begin
+  if release_jobs.ran then
+    v_ran := array(
+      select jobs.id
+        from unnest(release_jobs.ids collate "C", release_jobs.claim_ids) as start (id, claim_id)
+        join jobs on jobs.id = start.id and jobs.claim_id = start.claim_id and jobs.status = 'running'
+       where jobs.id = any (release_jobs.ids collate "C")
+         for no key update of jobs);
+    perform note_attempt(jobs, 'released', null) from jobs where jobs.id = any (v_ran collate "C");
+  end if;
   update jobs
      set status     = 'pending',
          attempts   = jobs.attempts - 1,
@@ -42,5 +55,5 @@ begin
   end if;
 end;
 $$;
-comment on function release_jobs(text[], bigint[], double precision) is
-  'Give back claimed jobs that were not run; returns the ids whose start is over.';
+comment on function release_jobs(text[], bigint[], double precision, boolean) is
+  'Give back claimed jobs that were not run, or not to their end; returns the ids whose start is over.';

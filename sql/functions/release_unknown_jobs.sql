@@ -15,7 +15,7 @@ create or replace function release_unknown_jobs(worker_id integer, claim_ids big
   set enable_seqscan = off
 as $$
 begin
-  return (give_back_claims(release_unknown_jobs.worker_id, release_unknown_jobs.claim_ids, 'unknown')).rescued;
+  return (give_back_claims(release_unknown_jobs.worker_id, release_unknown_jobs.claim_ids, 'unknown', null)).rescued;
 end;
 $$;
 comment on function release_unknown_jobs(integer, bigint[]) is

@@ -66,7 +66,7 @@ begin
       into v_worker;
     -- This transaction holds the worker's lock to its end, so that the worker, if it comes back, gets a new id.
     if pg_try_advisory_xact_lock(lock_class('alive'), v_dead) and give_away_worker(v_dead) then
-      v_given := give_back_claims(v_dead, '{}', 'crashed');
+      v_given := give_back_claims(v_dead, '{}', 'crashed', v_worker ->> 'name');
       rescued := rescued + v_given.rescued;
       failed  := failed + v_given.failed;
       job_ids := job_ids || v_given.job_ids;

@@ -12,10 +12,12 @@ create or replace function retire_worker(worker_id integer)
   set jit = off
   set enable_seqscan = off
 as $$
+declare
+  v_name constant text := (select workers.name from workers where workers.id = retire_worker.worker_id);
 begin
   perform set_worker_state(retire_worker.worker_id, 'awake');
   if give_away_worker(retire_worker.worker_id) then
-    perform give_back_claims(retire_worker.worker_id, '{}', 'left');
+    perform give_back_claims(retire_worker.worker_id, '{}', 'left', v_name);
   end if;
   perform hold_keys(retire_worker.worker_id, '{}');
 end;

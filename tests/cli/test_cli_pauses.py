@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from helpers.cli import DONE, NOT_DONE, Cli
+from helpers.cli import DONE, NOT_DONE, USAGE, Cli
 
 from pgjobq import InvalidJob, JobQueue, Unsupported, open_storage
 
@@ -36,10 +36,10 @@ def test_check_ignores_jobs_of_a_paused_queue(cli: Cli, dsn: str) -> None:
 
 @pytest.mark.parametrize(
     ("until", "says"),
-    [("soon", "--until: 'soon' is not a time; use "), ("2001-01-01T00:00Z", "until: "), ("2001-01-01", "until: ")],
+    [("soon", "--until: 'soon' is not a time; use "), ("2001-01-01T00:00Z", "--until: "), ("2001-01-01", "--until: ")],
 )
 def test_invalid_until_is_refused(cli: Cli, until: str, says: str) -> None:
-    assert cli.complaint(NOT_DONE, "pause", "mail", "--until", until).startswith(f"pgjobq: {says}")
+    assert cli.complaint(USAGE, "pause", "mail", "--until", until).startswith(f"pgjobq: {says}")
     assert cli.json("stats")["pauses"] == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from helpers.cli import DONE, NOT_DONE, Cli
+from helpers.cli import DONE, NOT_DONE, USAGE, Cli
 from helpers.until import until
 
 from pgjobq import JobQueue
@@ -72,14 +72,14 @@ def test_preview(cli: Cli) -> None:
     [
         (("create", "a", "t", "0 9 * *"), "expression: "),
         (("create", "a", "t", "soon"), "expression: 'soon' is not allowed; use five fields"),
-        (("create", "a", "t", "@daily", "{"), "data: it is not JSON"),
-        (("create", "a", "t", "@daily", "--tz", "Mars"), "time_zone: "),
-        (("create", "a", "t", "@daily", "--missed", "x"), "missed: 'x' is not allowed; use once, skip or all"),
+        (("create", "a", "t", "@daily", "{"), "data: "),
+        (("create", "a", "t", "@daily", "--tz", "Mars"), "--tz: "),
+        (("create", "a", "t", "@daily", "--missed", "x"), "--missed: 'x' is not allowed; use once, skip or all"),
         (("preview", "61 9 * * *"), "expression: '61' is not a minute"),
     ],
 )
 def test_refusals(cli: Cli, words: tuple[str, ...], says: str) -> None:
-    assert cli.complaint(NOT_DONE, "schedules", *words).startswith(f"pgjobq: {says}")
+    assert cli.complaint(USAGE, "schedules", *words).startswith(f"pgjobq: {says}")
     assert cli.json("schedules") == []
 
 

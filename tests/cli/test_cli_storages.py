@@ -96,10 +96,8 @@ def test_list_filters(cli: Cli, storage: BaseStorage) -> None:
     assert ids("--queue", "none") == []
     assert ids("--queue", "default", "--status", "pending", "--limit", "1") == ["d2"]
     assert "ValueError: [bold]no luck[/]" in cli.said("list")
-    assert "--status: 'done' is not a status; use pending, running" in cli.complaint(
-        NOT_DONE, "list", "--status", "done"
-    )
-    assert "limit: " in cli.complaint(NOT_DONE, "list", "--limit", "-1")
+    assert "--status: 'done' is not a status; use pending, running" in cli.complaint(USAGE, "list", "--status", "done")
+    assert "limit: " in cli.complaint(USAGE, "list", "--limit", "-1")
 
 
 def test_retry_and_cancel(cli: Cli, storage: BaseStorage) -> None:
@@ -136,7 +134,7 @@ def test_stats_and_prune(cli: Cli, storage: BaseStorage) -> None:
     assert cli.said("prune", "--days", "1") == "0 jobs deleted\n"
     until(lambda: cli.said("prune", "--days", "0") == "1 jobs deleted\n")
     for days in ("-1", "nan", "1e300"):
-        cli.complaint(NOT_DONE, "prune", "--days", days)
+        cli.complaint(USAGE, "prune", "--days", days)
     assert len(cli.json("list")) == 2
 
 
@@ -207,7 +205,7 @@ def test_schema_in_the_environment_is_ignored(lone: Cli, tmp_path: Path) -> None
 @pytest.mark.parametrize("dsn", ["sqlite://", "sqlite:///:memory:", "sqlite+pysqlite:///:memory:"])
 def test_database_in_memory_is_refused(lone: Cli, dsn: str) -> None:
     assert "dsn: a database in memory ends with this command; use a file" in lone.complaint(
-        NOT_DONE, "enqueue", "t", "--dsn", dsn
+        USAGE, "enqueue", "t", "--dsn", dsn
     )
 
 

@@ -131,12 +131,12 @@ def test_ctrl_c_stops_a_worker_cleanly(cli: Cli) -> None:
     ("words", "status", "message"),
     [
         (["nothing.here"], USAGE, "module: 'nothing' is neither here nor installed; use a dotted name"),
-        (["handlers.py"], USAGE, "module: 'handlers.py' is neither here nor installed; use a dotted name"),
+        (["missing.py"], USAGE, "module: 'missing.py' does not exist; use a dotted name"),
         (["json"], USAGE, "json: no handlers found; decorate functions with @job from pgjobq"),
-        (["handlers", "--concurrency", "0"], NOT_DONE, "concurrency: 0 is not allowed"),
-        (["handlers", "--grace", "-1"], NOT_DONE, "grace: -1.0 is not allowed"),
-        (["handlers", "--queues", ","], NOT_DONE, r"queues: \[\] is not a list of names"),
-        (["handlers", "--log-level", "loud"], NOT_DONE, "log-level: 'loud' is not a level; use debug, info"),
+        (["handlers", "--concurrency", "0"], USAGE, "--concurrency: 0 is not allowed"),
+        (["handlers", "--grace", "-1"], USAGE, "--grace: -1.0 is not allowed"),
+        (["handlers", "--queues", ","], USAGE, r"--queues: \[\] is not a list of names"),
+        (["handlers", "--log-level", "loud"], USAGE, "--log-level: 'loud' is not a level; use debug, info"),
     ],
 )
 def test_worker_with_invalid_options_says_how_to_correct_them(

@@ -144,7 +144,7 @@ def test_invalid_options_are_refused_with_a_remedy(
     parts = conninfo_to_dict(dsn)
     url = "postgresql://{user}:{password}@{host}:{port}/{dbname}".format_map(parts)
     status, output, complaints = cli.run(*(word.format(dsn=url) for word in words))
-    assert status == (USAGE if "--src-schema" in words else NOT_DONE)
+    assert status == (NOT_DONE if "migrate" in message or "answer" in message else USAGE)
     assert output == ""
     assert complaints.count("\n") == 1
     assert re.match(f"pgjobq: .*{re.escape(message)}", complaints)

@@ -15,7 +15,7 @@ from helpers.memory_storages import MemoryStorage
 from helpers.places import KINDS, place
 
 from pgjobq import BaseStorage, InvalidJob, Job, JobNotFound, LostJob, NewJob, open_storage
-from pgjobq.checks import encode_data
+from pgjobq.encoding import encode_data
 from pgjobq.outcomes import Completed, Outcome, Released
 from pgjobq.storage.holds import Claimant, claim_of
 

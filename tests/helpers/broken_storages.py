@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import helpers.broken_endings  # noqa: F401  # fills CASES
 from helpers.broken_cases import CASES, Case, breaks
 from helpers.broken_elsewhere import (
     FailsElsewhere,

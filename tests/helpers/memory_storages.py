@@ -15,7 +15,7 @@ from json import loads
 from typing import Any, ClassVar
 
 from pgjobq import BaseStorage, DuplicateJob, Job, JobNotFound, JobStatus, LostJob, NewJob
-from pgjobq.arrival import arriving
+from pgjobq.arrival import arriving, arriving_result
 from pgjobq.checks import check_delay
 from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried, status_after
 from pgjobq.storage.holds import Claimant, start
@@ -167,6 +167,8 @@ class DictStorage(BaseStorage):
 class MemoryStorage(KeptSchedules, LeasedStorage):
     """Has all optional methods, and holds its jobs on a lease."""
 
+    keeps_results = True
+
     def __init__(self, memory: Memory | None = None, *, lease: float = 1.0, poll_interval: float = 0.1) -> None:
         super().__init__(lease=lease, poll_interval=poll_interval)
         self.memory = memory or Memory()
@@ -203,7 +205,7 @@ class MemoryStorage(KeptSchedules, LeasedStorage):
             return len(old)
 
     def import_jobs(self, jobs: Sequence[Job]) -> int:
-        arrivals = [arriving(job)[0] for job in jobs]
+        arrivals = [replace(arriving(job)[0], result=loads(arriving_result(job) or "null")) for job in jobs]
         with self.memory.lock:
             new = [job for job in arrivals if job.id not in self.memory.jobs]
             for job in new:
@@ -241,14 +243,16 @@ class MemoryStorage(KeptSchedules, LeasedStorage):
             return job.status == status_after(outcome)
         now = datetime.now(UTC)
         match outcome:
-            case Completed():
-                self.memory.change(job, status=JobStatus.COMPLETED, finished_at=now, crashes=0)
+            case Completed(_, result):
+                kept = None if result is None else loads(result)
+                self.memory.change(job, status=JobStatus.COMPLETED, finished_at=now, crashes=0, result=kept)
             case Failed(_, error):
                 ended = {"error": error, "finished_at": now, "failed_at": now}
                 self.memory.change(job, status=JobStatus.FAILED, **ended, **self.memory.cleared(job))
             case Retried(_, delay, error):
-                kept = job.error if error is None else error
-                self.memory.put_back(job, delay, error=kept, **self.memory.cleared(job))
+                self.memory.put_back(
+                    job, delay, error=job.error if error is None else error, **self.memory.cleared(job)
+                )
             case Released(_, delay):
                 self.memory.put_back(job, delay, attempts=job.attempts - 1)
         return True

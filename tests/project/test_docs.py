@@ -29,6 +29,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import pgjobq
 from pgjobq.cli import load
+from pgjobq.declarations import Declarations
 from pgjobq.devserver import find_bindir
 from pgjobq.handlers import default_registry
 
@@ -287,7 +288,7 @@ def page(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(default_registry, "_by_type", {})
     monkeypatch.setattr(default_registry, "_by_function", {})
-    monkeypatch.setattr(default_registry, "_declared", {})
+    monkeypatch.setattr(default_registry, "declarations", Declarations())
     modules, roles = set(sys.modules), set(conn.execute("select rolname from pg_roles").fetchall())
     made: list[Page] = []
 
@@ -414,7 +415,15 @@ def test_sql_views_and_columns(conn: Connection) -> None:
          where relnamespace = 'pgjobq'::regnamespace and (relkind = 'v' or relname = 'jobs' and relkind = 'r')
     """
     columns = conn.execute(query).fetchall()
-    assert {relation for relation, _ in columns} == {"jobs", "job_stats", "worker_status", "queues", "paused_types"}
+    assert {relation for relation, _ in columns} == {
+        "jobs",
+        "job_stats",
+        "worker_status",
+        "queues",
+        "paused_types",
+        "failures",
+        "actions",
+    }
     for relation, column in columns:
         assert f"`{column}`" in section(SQL, "The table jobs" if relation == "jobs" else relation)
 

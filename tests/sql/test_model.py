@@ -185,7 +185,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(worker=st.integers(1, 3))
     def die(self, worker: int) -> None:
-        self.conn.execute("select give_away_worker(%s), give_back_claims(%s, '{}', 'crashed')", [worker, worker])
+        self.conn.execute("select give_away_worker(%s), give_back_claims(%s, '{}', 'crashed', null)", [worker, worker])
         self.conn.execute("insert into workers (id, name) overriding system value values (%s, 'again')", [worker])
         mine = [(id_, job) for id_, job in self.model.items() if job["status"] == "running" and job["worker"] == worker]
         places = self.conn.execute("select job_id from ready order by seq desc limit %s", [len(mine)]).fetchall()

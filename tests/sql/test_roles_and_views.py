@@ -56,7 +56,7 @@ MAY = {
 }
 MAY_NOT = {
     "pgjobq_enqueue": ["select * from export_jobs()", "select import_jobs('[]')", "select * from jobs", "select * from list_jobs()", "select * from claim_jobs(1)", "select cancel_job('x')", "select * from job_stats", "insert into jobs (type) values ('t')"],
-    "pgjobq_work": ["select * from jobs", "delete from ready", "select cancel_job('x')", "select give_away_worker(1)", "select give_back_claims(1, '{}', 'left')", "select import_jobs('[]')"],
+    "pgjobq_work": ["select * from jobs", "delete from ready", "select cancel_job('x')", "select give_away_worker(1)", "select give_back_claims(1, '{}', 'left', null)", "select import_jobs('[]')"],
     "pgjobq_read": ["select * from jobs", "select enqueue_job('t')", "select * from claim_jobs(1)", "update jobs set status = 'failed'"],
     "pgjobq_admin": ["select * from jobs", "truncate jobs"],
 }  # fmt: skip

@@ -113,13 +113,13 @@ def test_a_process_that_closes_everything_fails_the_try(run: Run) -> None:
     assert run(isolated.close_all).error.startswith("ProcessDied: the process ended with exit status ")
 
 
-@pytest.mark.parametrize("function", [isolated.write_rubbish, isolated.return_odd, isolated.print_much])
+@pytest.mark.parametrize("function", [isolated.write_rubbish, isolated.print_much])
 def test_odd_output_does_no_harm(run: Run, function: Callable[..., Any]) -> None:
     assert run(function).status == JobStatus.COMPLETED
 
 
 def test_errors_are_told_as_of_threads(run: Run, queue: JobQueue) -> None:
-    for function in (isolated.raise_odd, isolated.raise_much, isolated.return_forever):
+    for function in (isolated.raise_odd, isolated.raise_much, isolated.return_forever, isolated.return_odd):
         told = run(function).error
         registry = Registry()
         job(registry=registry, max_retries=0)(function)

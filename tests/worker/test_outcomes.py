@@ -347,11 +347,13 @@ def test_task_that_an_async_handler_returns_fails_the_job(
     assert "which nothing awaits" in str(finished(queue, queue.enqueue(leaves)).error)
 
 
-def test_any_other_result_is_ignored(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
+def test_any_other_result_is_not_closed(queue: JobQueue, registry: Registry, start: StartWorker) -> None:
     with contextlib.closing(open(__file__, encoding="utf-8")) as file:  # noqa: PTH123  # a file is a context manager too
         start()
         for kind in both(registry, lambda: file):
-            assert finished(queue, queue.enqueue(kind)).status == JobStatus.COMPLETED
+            found = finished(queue, queue.enqueue(kind))
+            assert (found.status, found.attempts) == (JobStatus.FAILED, 1)
+            assert "result: TextIOWrapper cannot be stored as JSON" in str(found.error)
         assert not file.closed
 
 

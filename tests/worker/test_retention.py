@@ -274,6 +274,77 @@ def test_command_with_keep_deletes_jobs(storage: PostgresStorage, tmp_path: Path
 @pytest.mark.parametrize("keep", ["7", "d", "-1d", "7 d", "", "7dd", "9999999999d", "1e3s"])
 def test_command_refuses_an_invalid_keep(tmp_path: Path, keep: str) -> None:
     with command(tmp_path, "postgresql://127.0.0.1:1/x", f"--keep={keep}") as process:
-        assert process.wait(20) == 1
+        assert process.wait(20) == 2
         assert process.stderr is not None
-        assert process.stderr.read().startswith(f"pgjobq: keep: {keep!r} is ")
+        assert process.stderr.read().startswith(f"pgjobq: --keep: {keep!r} is ")
+
+
+@pytest.mark.parametrize(
+    ("keep", "says"),
+    [
+        ("failed=7", "failed: '7' is not a time"),
+        ("running=7d", "'running' is not a final status; use completed=7d,failed=30d,cancelled=7d"),
+        ("failed=7d,", "'' is not a final status"),
+        ("failed=7d,failed=8d", "failed is given twice; give it once"),
+    ],
+)
+def test_command_refuses_what_is_no_time_of_a_status(tmp_path: Path, keep: str, says: str) -> None:
+    with command(tmp_path, "postgresql://127.0.0.1:1/x", f"--keep={keep}") as process:
+        assert process.wait(20) == 2
+        assert process.stderr is not None
+        assert process.stderr.read().startswith(f"pgjobq: --keep: {says}")
+
+
+def test_command_keeps_by_status(dsn: str, storage: PostgresStorage, conn: Connection, tmp_path: Path) -> None:
+    finish(storage, completed=1, failed=1, cancelled=1)
+    conn.execute(AGED)
+    with command(tmp_path, dsn, "--keep=completed=30d,failed=7d") as process:
+        until(lambda: ids(storage) == ["cancelled-0", "done-0"])
+        process.terminate()
+        assert process.wait(20) == 0
+        process.communicate()
+
+
+# -- by status --------------------------------------------------------------------------------------
+
+
+def test_a_worker_keeps_each_status_for_its_own_time(
+    storage: PostgresStorage, start: Callable[..., Worker], conn: Connection
+) -> None:
+    finish(storage, completed=1, failed=2, cancelled=1)
+    conn.execute(AGED)
+    conn.execute("update jobs set finished_at = now() where id = 'failed-0'")
+    keep = {"failed": timedelta(days=7), "completed": timedelta(days=30)}
+    start(keep=keep)
+    until(lambda: ids(storage) == ["cancelled-0", "done-0", "failed-0"])
+    assert conn.execute("select array_agg(job_id) from attempts").fetchall() == [(["failed-0"],)]
+
+
+def test_completed_0_deletes_them_as_they_complete(storage: PostgresStorage, registry: Registry) -> None:
+    Worker(storage, registry=registry, keep={"failed": timedelta(0)})
+    assert storage.keep_completed
+    Worker(storage, registry=registry, keep={"completed": timedelta(0)})
+    assert not storage.keep_completed
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        ({"running": timedelta(1)}, "keep: 'running' is not a final status; use completed, failed, cancelled"),
+        ({"failed": 7}, "keep: 7 is not allowed"),
+        ({"failed": timedelta(-1)}, "keep: .* is not allowed"),
+        ({}, "keep: {} is not allowed"),
+    ],
+)
+def test_bad_keep_by_status_is_refused(storage: PostgresStorage, keep: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Worker(storage, keep=keep)
+
+
+def test_keep_by_status_needs_a_storage_that_can(registry: Registry) -> None:
+    class Plain(DictStorage):
+        def prune_some(self, older_than: timedelta, queues: Any = None) -> Any:  # type: ignore[override]  # an old one
+            raise AssertionError
+
+    with pytest.raises(ConfigurationError, match="keep: Plain cannot prune by status"):
+        Worker(Plain(), registry=registry, keep={"failed": timedelta(1)})

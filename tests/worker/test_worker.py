@@ -110,7 +110,7 @@ def test_data_that_does_not_fit_fails_the_job_at_once_and_names_the_keys(
     def mail(to: str, subject: str) -> None:
         raise AssertionError("must not run")
 
-    job_id = queue.enqueue(mail, {"to": "a", "sbject": "typo"})
+    job_id = queue.enqueue("mail", {"to": "a", "sbject": "typo"})
     unknown = queue.enqueue("nobody_knows")
     start(fail_unknown=True)
     failed = finished(queue, job_id)

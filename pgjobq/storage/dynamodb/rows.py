@@ -16,16 +16,20 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pgjobq.arrival import arriving_result
+from pgjobq.checks import check_result
 from pgjobq.errors import InvalidJob
 from pgjobq.forks import renew_in_child
 from pgjobq.models import Job, JobStatus, NewJob, UnreadableData
 from pgjobq.storage.errortext import storable_error
 from pgjobq.storage.holds import Claimant
+from pgjobq.storage.results import read_result
 
 Item = dict[str, Any]
 
 MAX_DATA = 350_000  # bytes; an item has at most 400 kB, its keys and error included
 MAX_ERROR = 30_000  # bytes
+MAX_RESULT = 30_000  # bytes; a completed job has no error
 SCHEDULED = "scheduled"
 
 _TIMES = ("execute_at", "created_at", "updated_at", "started_at", "finished_at", "failed_at")
@@ -147,6 +151,7 @@ def arrived_item(job: Job, encoded: str, number: int, now: datetime) -> Item:
         "crashes": job.crashes,
         "error": None if job.error is None else storable_error(job.error, MAX_ERROR),
         "seq": seq,
+        "result": _checked_result(arriving_result(job)),
     }
     item |= {name: in_text(moment) for name in _TIMES if (moment := getattr(job, name)) is not None}
     if job.status == "pending":
@@ -159,6 +164,8 @@ def stored_job(item: Item) -> Job:
     values: dict[str, Any] = {name: datetime.fromisoformat(item[name]) for name in _TIMES if name in item}
     values |= {name: item[name] for name in _OTHERS if name in item}
     values["worker_id"] = Claimant.stored(item.get("worker_id"), item.get("claim"))
+    if item["status"] == "completed":
+        values["result"] = read_result(item.get("result"))
     return Job(id=item["id"], type=item["type"], data=_read_data(item["data"]), **values)
 
 
@@ -177,6 +184,11 @@ def _checked(encoded: str) -> str:
             " store the large part elsewhere and enqueue a reference to it",
             field="data",
         )
+    return encoded
+
+
+def _checked_result(encoded: str | None) -> str | None:
+    check_result(encoded, MAX_RESULT)
     return encoded
 
 

@@ -50,8 +50,8 @@ def pending_after(queue: str, priority: int, delay: float, clock: Clock) -> dict
 def _changes(outcome: Outcome, clock: Clock) -> tuple[dict[str, Value | None], int]:
     """Return the new values, and the number of starts to subtract from attempts."""
     match outcome:
-        case Completed():
-            return {**finished("completed"), "error": None}, 0
+        case Completed(_, result):
+            return {**finished("completed"), "error": None, "result": result}, 0
         case Failed(_, error):
             values = finished("failed")
             return {**values, "failed_at": values["finished_at"], "error": storable_error(error, MAX_ERROR)}, 0

@@ -1,10 +1,10 @@
 """Convert jobs to documents, and documents to jobs.
 
-A document has the fields of Job, with `_id` for the id, and five more: `due` and `sub` are the due time; `seq` is the
-place in the order of enqueueing; `claim` is the number of the claim that started the job last, which is never used
-again; `settled` is the claim of the last start that was settled, and its outcome. MongoDB stores milliseconds. `due` is
-rounded up, so that no job starts early, and `sub` has the microseconds below the millisecond, so that the order and
-execute_at are exact.
+A document has the fields of Job, with `_id` for the id and the result as JSON text, and five more: `due` and `sub` are
+the due time; `seq` is the place in the order of enqueueing; `claim` is the number of the claim that started the job
+last, which is never used again; `settled` is the claim of the last start that was settled, and its outcome. MongoDB
+stores milliseconds. `due` is rounded up, so that no job starts early, and `sub` has the microseconds below the
+millisecond, so that the order and execute_at are exact.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from typing import Any
 import bson
 from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 
+from pgjobq.arrival import arriving_result
 from pgjobq.errors import InvalidJob
 from pgjobq.models import Job, NewJob, UnreadableData
 from pgjobq.storage.errortext import storable_error
 from pgjobq.storage.holds import Claimant
+from pgjobq.storage.results import read_result
 
 Document = dict[str, Any]
 
 MAX_DOCUMENT = 16 * 2**20  # bytes; MongoDB's limit
 ROOM = 2**18  # bytes of a document that are reserved for later fields: times, an error
 MAX_ERROR = 2**17  # bytes
+MAX_RESULT = 2**17  # bytes; a completed job has no error
 SMALL_JSON = 2**20  # characters; a document of this many is smaller than MAX_DOCUMENT in any encoding
 MAX_LEVELS = 90  # nested documents and arrays; MongoDB's limit is 100
 WHOLE = 1000  # `sub` of a time without microseconds, which sorts after the times rounded up to the same millisecond
@@ -81,10 +84,11 @@ def arrived_document(job: Job, encoded: str, seq: int) -> Document:
         "seq": seq,
         "created_at": job.created_at,
         "updated_at": job.updated_at,
+        "result": arriving_result(job),
     }
     times = {name: getattr(job, name) for name in ("started_at", "finished_at", "failed_at")}
     document |= {name: value for name, value in times.items() if value is not None}
-    _check_size(document, len(encoded))
+    _check_size(document, len(encoded) + len(document["result"] or ""))
     return document
 
 
@@ -112,6 +116,7 @@ def stored_job(document: Document) -> Job:
         finished_at=get("finished_at"),
         failed_at=get("failed_at"),
         worker_id=Claimant.stored(get("worker_id"), get("claim")),
+        result=read_result(get("result")) if document["status"] == "completed" else None,
     )
 
 

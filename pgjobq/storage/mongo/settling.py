@@ -30,9 +30,9 @@ def updates(outcomes: Sequence[Outcome]) -> list[Update]:
     same: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         match outcome:
-            case Completed(job) if job.crashes:
+            case Completed(job, result) if job.crashes or result is not None:
                 change = _finished("completed", outcome, error=None)
-                change["$set"]["crashes"] = 0
+                change["$set"] |= {"crashes": 0, "result": result}
                 found.append(_one(job, change))
             case Completed() | Released(_, 0):
                 same[mark(outcome)].append(outcome)

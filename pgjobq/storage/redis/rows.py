@@ -6,9 +6,11 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pgjobq.arrival import arriving_result
 from pgjobq.errors import InvalidJob
 from pgjobq.models import Job, JobStatus, NewJob, UnreadableData, trusted_job
 from pgjobq.storage.holds import Claimant
+from pgjobq.storage.results import read_result
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -54,6 +56,7 @@ def arriving_row(job: Job, encoded: str) -> bytes:
         "max_retries": job.max_retries,
         "crashes": job.crashes or None,
         "error": job.error,
+        "result": arriving_result(job),
     }
     times = ("created_at", "updated_at", "execute_at", "started_at", "finished_at", "failed_at")
     for name in times:
@@ -68,7 +71,7 @@ def job_of(row: bytes | str) -> Job:
     """Convert a row that a script returned to a job."""
     (
         id_, type_, data, status, queue, priority, attempts, max_retries, execute_at, error, created_at, updated_at,
-        started_at, finished_at, failed_at, worker_id, claim, crashes,
+        started_at, finished_at, failed_at, worker_id, claim, crashes, result,
     ) = text_of(row).split("\0")  # fmt: skip
     return trusted_job(
         id_,
@@ -88,6 +91,7 @@ def job_of(row: bytes | str) -> Job:
         moment_of(failed_at),
         Claimant.stored(int(worker_id) if worker_id else None, int(claim) if claim else None),
         crashes=int(crashes or 0),
+        result=read_result(result or None),
     )
 
 

@@ -22,10 +22,10 @@ def settle(server: Server, outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 def _outcome_row(outcome: Outcome) -> bytes:
     """Return the row of an outcome for settle.lua."""
-    job, delay, error = outcome.job, 0.0, None
+    job, delay, error, result = outcome.job, 0.0, None, None
     match outcome:
         case Completed():
-            what = "completed"
+            what, result = "completed", outcome.result
         case Failed():
             what, error = "failed", outcome.error
         case Retried():
@@ -33,4 +33,4 @@ def _outcome_row(outcome: Outcome) -> bytes:
         case Released():
             what, delay = "released", outcome.delay
     told = "" if error is None else "=" + storable_error(error, MAX_ERROR)
-    return f"{what}\0{job.id}\0{claim_of(job)}\0{job.worker_id}\0{delay_of(delay)}\0{told}".encode()
+    return f"{what}\0{job.id}\0{claim_of(job)}\0{job.worker_id}\0{delay_of(delay)}\0{told}\0{result or ''}".encode()

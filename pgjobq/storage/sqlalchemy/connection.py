@@ -98,7 +98,7 @@ class Database:
         self._timeout, self._prepare = timeout, prepare
         self._gate = _gate_of(self.engine)
         # A single connection serves all threads, so a reader must wait until a writer has finished.
-        self._shares_connection = isinstance(self.engine.pool, StaticPool)
+        self.shares_connection = isinstance(self.engine.pool, StaticPool)
         self._preparing, self._door = threading.Lock(), threading.RLock()
         self._torn = False
         self._traits: Traits | None = None
@@ -107,7 +107,7 @@ class Database:
         self._same: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
         self._only: Any = None  # the driver's connection, if one serves all threads
         event.listen(self.engine, "connect", close_socket_in_child)
-        if self._shares_connection:
+        if self.shares_connection:
             event.listen(self.engine, "checkout", self._note_only)
         self.room = room_in(self.engine, timeout)
         renew_in_child(self)
@@ -147,13 +147,14 @@ class Database:
     def join(self, conn: Connection) -> None:
         """Prepare to work on the caller's connection. Raises ConfigurationError if it leads to another database."""
         if conn.engine.pool is self.engine.pool:
-            if self._shares_connection and self._traits is None:
+            if self.shares_connection and self._traits is None:
                 self._traits = traits_of(conn.dialect)  # a check on a connection of pgjobq would end the transaction
             return
         if conn.engine not in self._same:
-            if self._identity is None:
+            its = identity_of(conn)
+            if self._identity != its:  # not read yet, or the server has restarted
                 self._identity = self.run(identity_of, writes=False)
-            self._same[conn.engine] = identity_of(conn) == self._identity
+            self._same[conn.engine] = its == self._identity
         if not self._same[conn.engine]:
             raise ConfigurationError(f"connection: it leads to another database; use a connection to {self.server}")
 
@@ -161,7 +162,8 @@ class Database:
     def traits(self) -> Traits:
         """What the database can do. The first use connects."""
         if self._traits is None:
-            with self.translated(), self.engine.connect() as conn:
+            # Not in the middle of another thread's transaction on the same connection, which this would roll back.
+            with self.translated(), self._passed(writes=False), self.engine.connect() as conn:
                 if commits_by_itself(conn):
                     raise ConfigurationError(
                         "engine: its isolation_level is AUTOCOMMIT, and without transactions two workers could"
@@ -258,13 +260,13 @@ class Database:
     @contextmanager
     def _passed(self, *, writes: bool) -> Iterator[None]:
         gate = self._gate
-        if gate is None or not (writes or self._shares_connection):
+        if gate is None or not (writes or self.shares_connection):
             yield
             return
         if not gate.lock.acquire(timeout=self._timeout):
             raise StorageUnavailable(f"{self.server} is locked by another thread for {self._timeout:g} s")
         try:
-            if self._shares_connection:
+            if self.shares_connection:
                 self._wait_for_its_transaction()
             yield
         finally:

@@ -80,17 +80,20 @@ def _skips_locked(dialect: Dialect) -> bool:
 def identity_of(conn: Connection) -> object:
     """Return a value that identifies a database among others of its kind, or () if there is no such value.
 
-    It does not depend on the name of the server.
+    It does not depend on the name under which the server is reached. It may change when the server restarts.
     """
     match conn.dialect.name:
         case "sqlite":
             file = next((row[2] for row in conn.exec_driver_sql("PRAGMA database_list") if row[1] == "main"), "")
             return os.path.realpath(file) if file else object()  # every database in memory is different
         case "postgresql":
-            found = conn.exec_driver_sql("select oid, datname from pg_database where datname = current_database()")
+            # Two servers often have databases with the same name and the same oid.
+            found = conn.exec_driver_sql(
+                "select oid, datname, pg_postmaster_start_time() from pg_database where datname = current_database()"
+            )
             return tuple(found.one())
         case "mysql" | "mariadb":
-            return conn.exec_driver_sql("select database()").scalar_one()
+            return tuple(conn.exec_driver_sql("select database(), @@hostname, @@port, @@datadir").one())
     return ()
 
 

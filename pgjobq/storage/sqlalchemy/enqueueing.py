@@ -18,11 +18,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from pgjobq.arrival import arriving
+from pgjobq.arrival import arriving, arriving_result
 from pgjobq.errors import DuplicateJob, InvalidJob, StorageUnavailable
 from pgjobq.models import Job, NewJob
 from pgjobq.storage.sqlalchemy.conditions import AMONG_IDS, chunks
 from pgjobq.storage.sqlalchemy.connection import Database, Overtaken
+from pgjobq.storage.sqlalchemy.results import keep_results
 from pgjobq.storage.sqlalchemy.rows import NEW_COLUMNS, new_row, new_rows, row_of
 from pgjobq.storage.sqlalchemy.table import jobs
 from pgjobq.storage.sqlalchemy.types import MYSQL
@@ -105,6 +106,7 @@ def existing(conn: Connection, ids: Sequence[str]) -> set[str]:
 def take_in(database: Database, arrivals: Sequence[Job]) -> int:
     """Add the jobs whose ids do not exist, with their state. Return how many were added. Raises InvalidJob."""
     rows = {job.id: row_of(*arriving(job)) for job in reversed(arrivals)}  # of two jobs with one id, keep the first
+    found = {job.id: text for job in reversed(arrivals) if (text := arriving_result(job)) is not None}
 
     def work(conn: Connection) -> int:
         there = existing(conn, list(rows))
@@ -112,6 +114,7 @@ def take_in(database: Database, arrivals: Sequence[Job]) -> int:
         try:
             if fresh:
                 conn.execute(insert(jobs), fresh)
+                keep_results(conn, {row["id"]: found.get(row["id"]) for row in fresh}, None)
         except IntegrityError as error:
             conn.rollback()
             if existing(conn, list(rows)) == there:
@@ -119,5 +122,5 @@ def take_in(database: Database, arrivals: Sequence[Job]) -> int:
             raise Overtaken from error
         return len(fresh)
 
-    with refusing_oversized(database, [str(row["data"]) for row in rows.values()]):
+    with refusing_oversized(database, [*(str(row["data"]) for row in rows.values()), *found.values()]):
         return database.write(work)

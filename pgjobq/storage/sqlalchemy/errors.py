@@ -18,6 +18,10 @@ _TOO_LARGE_MYSQL = {1153, 1406, 1301}
 _READ_ONLY_MYSQL = {1290, 1792, 1836}
 
 
+# What SQLite says when two threads run transactions on one connection.
+_MIXED = re.compile("no such savepoint|no transaction is active|within a transaction|SQL statements in progress")
+
+
 def shown(engine: Engine) -> str:
     """Return the database's URL without its password and options."""
     url = engine.url
@@ -95,6 +99,11 @@ def _of_sqlite(name: str, words: str, server: str) -> PgjobqError:
         return StorageUnavailable(f"{server} cannot be opened; check that its folder exists: {words}")
     if name.startswith("SQLITE_NOTADB"):
         return StorageError(f"{server} is not a SQLite database; use another file: {words}")
+    if _MIXED.search(words):
+        return StorageError(
+            f"{server}: another thread used the same connection at the same time ({words}); create the queue from a"
+            " URL, such as sqlite:///:memory:, and use queue.storage.engine in the program, or use separate Engines"
+        )
     if name.startswith("SQLITE_TOOBIG"):
         return InvalidJob(f"data: {server} does not take a value so large: {words}", field="data")
     return StorageError(f"{server}: {words}")

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, exists, select
 
 from pgjobq.errors import StorageError
 from pgjobq.events import EventLog
 from pgjobq.storage.sqlalchemy.apart import each_apart
 from pgjobq.storage.sqlalchemy.conditions import AMONG_IDS, chunks, met
 from pgjobq.storage.sqlalchemy.connection import Database
-from pgjobq.storage.sqlalchemy.table import jobs
+from pgjobq.storage.sqlalchemy.table import jobs, results
 
 log = EventLog("pgjobq.storage")
 
@@ -56,4 +56,14 @@ def prune(
 
 
 def _delete(conn: Connection, ids: Sequence[str], old: Any) -> int:
-    return sum(conn.execute(delete(jobs).where(AMONG_IDS, met(old)), {"ids": some}).rowcount for some in chunks(ids))
+    deleted = 0
+    for some in chunks(ids):
+        deleted += conn.execute(delete(jobs).where(AMONG_IDS, met(old)), {"ids": some}).rowcount
+        conn.execute(_RESULTS, {"ids": some})
+    return deleted
+
+
+# The results of those that were deleted.
+_RESULTS = delete(results).where(
+    results.c.job_id.in_(bindparam("ids", expanding=True)), ~exists().where(jobs.c.id == results.c.job_id)
+)

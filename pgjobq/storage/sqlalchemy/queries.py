@@ -11,23 +11,30 @@ from sqlalchemy import Connection, Select, case, func, select
 from pgjobq.models import Job, JobStatus
 from pgjobq.storage.sqlalchemy.connection import Database
 from pgjobq.storage.sqlalchemy.rows import COLUMNS, job_of
-from pgjobq.storage.sqlalchemy.table import jobs
+from pgjobq.storage.sqlalchemy.table import jobs, results
+
+
+def _jobs() -> Select[Any]:
+    """Return the query for jobs, with their results as the last column."""
+    same = (results.c.claim_id == jobs.c.claim_id) | (results.c.claim_id.is_(None) & jobs.c.claim_id.is_(None))
+    its = (results.c.job_id == jobs.c.id) & (jobs.c.status == "completed") & same
+    return select(*COLUMNS, results.c.result).select_from(jobs.outerjoin(results, its))
 
 
 def get(conn: Connection, job_id: str) -> Job | None:
     """Return the job with this id, or None."""
-    row = conn.execute(select(*COLUMNS).where(jobs.c.id == job_id)).one_or_none()
-    return None if row is None else job_of(row)
+    row = conn.execute(_jobs().where(jobs.c.id == job_id)).one_or_none()
+    return None if row is None else job_of(row[:-1], row[-1])
 
 
 def newest(conn: Connection, status: JobStatus | None, limit: int | None, queue: str | None) -> list[Job]:
     """Return jobs, newest first."""
-    query = select(*COLUMNS).order_by(jobs.c.created_at.desc()).limit(limit)
+    query = _jobs().order_by(jobs.c.created_at.desc()).limit(limit)
     if status is not None:
         query = query.where(jobs.c.status == str(status))
     if queue is not None:
         query = query.where(jobs.c.queue == queue)
-    return [job_of(row) for row in conn.execute(query)]
+    return [job_of(row[:-1], row[-1]) for row in conn.execute(query)]
 
 
 def counts(conn: Connection) -> dict[JobStatus, int]:
@@ -66,12 +73,12 @@ def pages(database: Database, size: int) -> Iterator[list[Job]]:
 
 def _page(conn: Connection, after: datetime | None, size: int) -> list[Job]:
     """Return the next jobs, and by id all jobs that were created at the same moment as the last of them."""
-    query: Select[Any] = select(*COLUMNS).order_by(jobs.c.created_at).limit(size)
+    query = _jobs().order_by(jobs.c.created_at).limit(size)
     if after is not None:
         query = query.where(jobs.c.created_at > after)
     rows = list(conn.execute(query).all())
     if len(rows) == size:
         last = rows[-1].created_at
-        ties = conn.execute(select(*COLUMNS).where(jobs.c.created_at == last)).all()
+        ties = conn.execute(_jobs().where(jobs.c.created_at == last)).all()
         rows = [row for row in rows if row.created_at < last] + list(ties)
-    return [job_of(row) for row in sorted(rows, key=lambda row: (row.created_at, row.id))]
+    return [job_of(row[:-1], row[-1]) for row in sorted(rows, key=lambda row: (row.created_at, row.id))]

@@ -10,6 +10,7 @@ from typing import Any
 
 from pgjobq.models import Job, JobStatus, NewJob, UnreadableData, trusted_job
 from pgjobq.storage.holds import Claimant
+from pgjobq.storage.results import read_result
 from pgjobq.storage.sqlalchemy.table import jobs
 
 # The columns are in the order of Job's fields. claim_id is part of the worker's id.
@@ -37,8 +38,8 @@ _STATUSES = {str(status): status for status in JobStatus}
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def job_of(row: Sequence[Any]) -> Job:
-    """Convert a row of COLUMNS to a job. Raises InvalidJob for an invalid status."""
+def job_of(row: Sequence[Any], result: str | None = None) -> Job:
+    """Convert a row of COLUMNS to a job, and its result, which is JSON. Raises InvalidJob for an invalid status."""
     id_, type_, data, status, queue, priority, attempts, max_retries, execute_at, error, created_at, *rest = row
     *times, worker_id, claim_id, crashes = rest
     return trusted_job(
@@ -56,6 +57,7 @@ def job_of(row: Sequence[Any]) -> Job:
         *times,
         Claimant.stored(worker_id, claim_id),
         crashes=crashes,
+        result=read_result(result),
     )
 
 

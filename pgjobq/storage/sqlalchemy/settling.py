@@ -16,6 +16,7 @@ from pgjobq.storage.errortext import storable_error
 from pgjobq.storage.holds import Start, claim_of, start
 from pgjobq.storage.sqlalchemy.conditions import AMONG_IDS, NOW, chunks, met
 from pgjobq.storage.sqlalchemy.connection import Database
+from pgjobq.storage.sqlalchemy.results import keep_results
 from pgjobq.storage.sqlalchemy.table import jobs
 
 Values = tuple[tuple[str, Any], ...]
@@ -53,12 +54,15 @@ def settle(conn: Connection, outcomes: Sequence[Outcome], database: Database) ->
             if conn.execute(statement, {**values, "ids": some}).rowcount < len(some):
                 kept = _settled(conn, some, change.status, claim)
                 lost.update((id_, claim) for id_ in some if id_ not in kept)
+        found = {o.job.id: o.result for o in group if isinstance(o, Completed) and o.result is not None}
+        if found:
+            keep_results(conn, {id_: text for id_, text in found.items() if (id_, claim) not in lost}, claim)
     return [outcome for outcome in outcomes if start(outcome.job) in lost] if lost else []
 
 
-def complete(conn: Connection, job: Job, database: Database) -> bool:
-    """Complete one start. Return False if its worker did not hold it any more."""
-    return not settle(conn, [Completed(job)], database)
+def complete(conn: Connection, job: Job, result: str | None, database: Database) -> bool:
+    """Complete one start, with its result as JSON. Return False if its worker did not hold it any more."""
+    return not settle(conn, [Completed(job, result)], database)
 
 
 def cancel(conn: Connection, job_id: str, reason: str | None, now: datetime) -> bool:

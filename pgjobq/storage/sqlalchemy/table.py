@@ -1,4 +1,4 @@
-"""The tables `jobs`, `job_workers` (for the leases) and `job_schedules`, also as mapped classes for users."""
+"""The tables `jobs`, `job_results`, `job_workers` (leases) and `job_schedules`, also as mapped classes for users."""
 
 from __future__ import annotations
 
@@ -51,6 +51,20 @@ class JobRecord(Base):
     crashes: Mapped[int] = mapped_column(Integer, server_default=text("0"))
 
 
+class ResultRecord(Base):
+    """A row of `job_results`: what the handler of a job returned, as JSON text.
+
+    It counts only while the job is completed and has the same claim_id. An imported job has none.
+    """
+
+    __tablename__ = "job_results"
+    __table_args__ = _IN_MYSQL
+
+    job_id: Mapped[str] = mapped_column(Key(MAX_NAME), primary_key=True)
+    claim_id: Mapped[int | None] = mapped_column(BigInteger)
+    result: Mapped[str] = mapped_column(LongText)
+
+
 class WorkerRecord(Base):
     """A row of `job_workers`: a worker, and the end of its lease."""
 
@@ -81,7 +95,8 @@ def _table(record: type[Base]) -> Table:
     return table
 
 
-jobs, workers, schedules = _table(JobRecord), _table(WorkerRecord), _table(ScheduleRecord)
+jobs, workers, results = _table(JobRecord), _table(WorkerRecord), _table(ResultRecord)
+schedules = _table(ScheduleRecord)
 
 # Claims read only pending jobs, in the order of an index. If the database has partial indexes, it holds no other jobs.
 _PENDING = text("status = 'pending'")

@@ -54,7 +54,7 @@ class SQLAlchemyTransaction(JobTransaction):
                     f"job {self._job.id}: the handler ended the transaction itself, so the job could not be"
                     " completed in it; leave commit and rollback to job.transaction()"
                 )
-            if not complete(conn, self._job, self._database):
+            if not complete(conn, self._job, self._result, self._database):
                 conn.rollback()
                 raise LostJob(f"job {self._job.id} was given to another worker, cancelled or settled; rolled back")
             conn.commit()

@@ -18,21 +18,29 @@ create or replace function drop_orphans(places tid[], except_types text[], out d
   set search_path from current
 as $$
 declare
+  v_expired text[];
   v_orphans tid[];
   v_seen    bigint;
 begin
-  update jobs
-     set status = 'cancelled', error = 'expired', claim_id = null,
-         finished_at = clock_timestamp(), updated_at = clock_timestamp()
-   where jobs.id = any (array(
-           select job.id
-             from unnest(drop_orphans.places) as given (tid)
-            cross join lateral (
-              select ready.job_id from ready where ready.ctid = given.tid for update skip locked) as place
-            cross join lateral (
-              select jobs.id from jobs
-               where jobs.id = place.job_id and jobs.status = 'pending' and jobs.expires_at <= clock_timestamp()
-                 for no key update skip locked) as job));
+  with expired as (
+    update jobs
+       set status = 'cancelled', error = 'expired', claim_id = null,
+           finished_at = clock_timestamp(), updated_at = clock_timestamp()
+     where jobs.id = any (array(
+             select job.id
+               from unnest(drop_orphans.places) as given (tid)
+              cross join lateral (
+                select ready.job_id from ready where ready.ctid = given.tid for update skip locked) as place
+              cross join lateral (
+                select jobs.id from jobs
+                 where jobs.id = place.job_id and jobs.status = 'pending' and jobs.expires_at <= clock_timestamp()
+                   for no key update skip locked) as job))
+    returning jobs.id
+  )
+  select array_agg(expired.id) from expired into v_expired;
+  if v_expired is not null then
+    perform notify_waiters(v_expired);
+  end if;
   with found as materialized (
     select place.ctid as tid, job.id, job.crashes, job.type = any (drop_orphans.except_types) as excepted,
            case when job.execute_at > clock_timestamp() then job.execute_at end as later

@@ -7,15 +7,15 @@
 --   left     The worker stopped. Each start counts as a try.
 --   unknown  The worker never learned of the claim. Each start is subtracted from attempts.
 --
+-- worker is the worker's name, for attempts, where each try has a row unless the worker never learned of it.
 -- told is an object for a log: rescued and failed, the first 40 of job_ids and failed_ids, and crashes by id for up to
 -- 40 jobs that have crashed more than once.
-create or replace function give_back_claims(worker_id integer, known bigint[], why text,
+create or replace function give_back_claims(worker_id integer, known bigint[], why text, worker text,
                                             out rescued integer, out failed integer, out job_ids text[], out told jsonb)
   language plpgsql
   volatile
   set search_path from current
-as $$
-#variable_conflict use_column
+as $$ #variable_conflict use_column
 declare
   v_crash constant integer := (give_back_claims.why = 'crashed')::integer;
   v_most  constant integer := coalesce(nullif(current_setting('pgjobq.max_crashes', true), '')::integer, 3);
@@ -50,7 +50,13 @@ begin
            updated_at  = clock_timestamp()
       from held
      where jobs.id = any (array(select held.id from held)) and jobs.id = held.id
-    returning jobs.id, held.fails, jobs.crashes
+    returning jobs.id, held.fails, jobs.crashes, jobs.attempts, jobs.started_at, jobs.error
+  ), noted as (
+    insert into attempts (job_id, attempt, worker_id, worker, started_at, outcome, error_class, error)
+    select given_back.id, given_back.attempts, give_back_claims.worker_id, give_back_claims.worker, given_back.started_at,
+           case v_crash when 1 then 'worker died' else 'released' end, error_class(given_back.error), given_back.error
+      from given_back
+     where give_back_claims.why <> 'unknown'
   )
   select count(*) filter (where not given_back.fails), count(*) filter (where given_back.fails), array_agg(given_back.id),
          jsonb_build_object(
@@ -61,12 +67,14 @@ begin
                          from (select given_back.id, given_back.crashes from given_back where given_back.crashes > 1 limit 40) as often))
     from given_back
     into give_back_claims.rescued, give_back_claims.failed, give_back_claims.job_ids, give_back_claims.told;
+  if give_back_claims.told ->> 'failed' <> '0' then
+    perform notify_waiters(give_back_claims.job_ids);
+  end if;
   perform forget_claims(give_back_claims.worker_id, array(
-            select claims.id
-              from claims
+            select claims.id from claims
              where claims.worker_id = give_back_claims.worker_id and claims.id <> all (give_back_claims.known)
                for update skip locked));
 end;
 $$;
-comment on function give_back_claims(integer, bigint[], text) is
+comment on function give_back_claims(integer, bigint[], text, text) is
   'Private: make the running jobs of a worker''s claims pending again, except those of the known claims.';

@@ -1,7 +1,7 @@
 -- lock_class: return the first of the two numbers of each kind of advisory lock that pgjobq takes.
 --
 -- It is the oid of a table of the schema, so that two schemas in one database share no lock. The locks are the keys by
--- which a worker shows its state (see set_worker_state), and the lock of prune_jobs:
+-- which a worker shows its state (see set_worker_state), the lock of prune_jobs, and the key of start_waiting:
 --
 --   kind     second number   what it shows
 --   alive    worker's id     the worker lives
@@ -11,6 +11,7 @@
 --            0 (everything)  one worker polls, serves every queue and is not busy
 --   busy     worker's id     the worker runs jobs: notify others first
 --   pruning  minute          prune_jobs runs in the current minute
+--   waiting  0, shared       sessions that wait for jobs: notify those that waits names
 --
 -- Without a search_path of its own, this function can be inlined. Its callers have one.
 create or replace function lock_class(key text)
@@ -22,6 +23,7 @@ as $$
                               when 'asleep'  then 'doorbell'::regclass
                               when 'polling' then 'ready'::regclass
                               when 'busy'    then 'claims'::regclass
-                              when 'pruning' then 'jobs'::regclass end)::oid::integer;
+                              when 'pruning' then 'jobs'::regclass
+                              when 'waiting' then 'waits'::regclass end)::oid::integer;
 $$;
 comment on function lock_class(text) is 'Private: return the first of the two numbers of each kind of advisory lock that pgjobq takes.';

@@ -26,6 +26,7 @@ begin
                 paused_until = excluded.paused_until,
                 paused_by    = excluded.paused_by,
                 reason       = excluded.reason;
+  perform note_action('pause', pause.kind || ' ' || pause.name, pause.reason, null);
   if pause.until is not null then
     -- A worker that falls asleep again wakes at that moment, see next_due.
     perform notify_workers(case when pause.kind = 'queue' then array[pause.name] end);

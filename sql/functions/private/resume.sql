@@ -13,6 +13,7 @@ begin
   returning pauses.paused_until is null or pauses.paused_until > clock_timestamp()
     into v_paused;
   if found then
+    perform note_action('resume', resume.kind || ' ' || resume.name, null, null);
     perform notify_workers(case when resume.kind = 'queue' then array[resume.name] end);
   end if;
   return coalesce(v_paused, false);

@@ -133,7 +133,7 @@ def test_late_settle_of_a_lost_job_is_refused(make_storage: MakeStorage, conn: C
     first.enqueue("a", "t", {})
     lost = first.dequeue()
     assert lost is not None
-    conn.execute("select give_back_claims(%s, '{}', 'crashed')", [lost.worker_id])
+    conn.execute("select give_back_claims(%s, '{}', 'crashed', null)", [lost.worker_id])
     again = second.dequeue()
     assert again is not None
     assert again.attempts == 2

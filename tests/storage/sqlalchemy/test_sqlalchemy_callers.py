@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from helpers.sqlalchemy_databases import driven, mariadb_database, postgres_url
-from sqlalchemy import Engine, create_engine, event, text
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from pgjobq import ConfigurationError, JobQueue, StorageUnavailable
+from pgjobq import ConfigurationError, JobQueue, Registry, StorageError, StorageUnavailable, Worker, job
+from pgjobq.devserver import DevServer
 from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 
@@ -50,6 +55,23 @@ def test_connection_to_another_database_is_refused(pair: tuple[str, str]) -> Non
                 queue.enqueue("t", connection=session)
         elsewhere.dispose()
         assert queue.list_jobs() == []
+
+
+def test_database_of_the_same_name_on_another_server_is_refused(empty_dsn: str) -> None:
+    """A session of the staging server, whose database is called app too."""
+    parts = conninfo_to_dict(empty_dsn)
+    with DevServer() as other, psycopg.connect(other.dsn, autocommit=True) as admin:
+        admin.execute(SQL("create database {}").format(Identifier(str(parts["dbname"]))))
+        elsewhere = create_engine(driven(postgres_url(make_conninfo(other.dsn, dbname=parts["dbname"]))))
+        with (
+            JobQueue(SQLAlchemyStorage(driven(postgres_url(empty_dsn)))) as queue,
+            Session(elsewhere) as session,
+            pytest.raises(ConfigurationError, match=r"^connection: it leads to another database"),
+        ):
+            queue.enqueue("t", connection=session)
+        with elsewhere.connect() as conn:
+            assert conn.execute(text("select to_regclass('jobs')")).scalar_one() is None
+        elsewhere.dispose()
 
 
 # Not in memory, because each Engine would have its own database.
@@ -113,4 +135,65 @@ def test_queue_does_not_end_the_programs_transaction(shared: Engine) -> None:
     assert {job.id for job in queue.list_jobs()} == {"first", "second"}
     with shared.connect() as conn:
         assert conn.execute(text("select n from orders")).fetchall() == [(1,), (2,)]
+    queue.close()
+
+
+def test_worker_on_the_programs_only_connection_is_refused(shared: Engine) -> None:
+    """Its threads ran in the middle of the program's transactions: "no such savepoint", and jobs that were lost."""
+    registry = Registry()
+
+    @job(registry=registry)
+    def t() -> None: ...
+
+    queue = JobQueue(SQLAlchemyStorage(shared), registry=registry)
+    worker = Worker(queue, registry=registry)
+    with pytest.raises(ConfigurationError, match=r"^engine: a Worker's threads .*sqlite:///:memory: .*run_once"):
+        worker.start()
+    assert not worker.is_running()
+    with Session(shared) as session:
+        queue.enqueue(t, connection=session)
+        session.commit()
+    assert worker.run_once() == 1  # in this thread
+    queue.close()
+
+
+def test_program_shares_the_queues_own_database_in_memory_with_a_worker() -> None:
+    """What the refusal recommends."""
+    registry = Registry()
+
+    @job(registry=registry)
+    def t() -> None: ...
+
+    with JobQueue("sqlite:///:memory:", registry=registry) as queue:
+        assert isinstance(queue.storage, SQLAlchemyStorage)
+        engine = queue.storage.engine
+        with engine.begin() as conn:
+            conn.execute(text("create table orders (n integer)"))
+        worker = Worker(queue, registry=registry)
+        worker.start()
+        for n in range(200):
+            with Session(engine) as session:
+                session.execute(text("insert into orders values (:n)"), {"n": n})
+                queue.enqueue(t, connection=session)
+                if n % 2:
+                    session.commit()
+        worker.stop()
+        with engine.connect() as conn:
+            assert conn.execute(text("select count(*) from orders")).scalar_one() == 100
+        assert sum(queue.counts().values()) == 100
+
+
+def test_mixed_transactions_on_one_connection_are_explained(shared: Engine) -> None:
+    queue = JobQueue(SQLAlchemyStorage(shared))
+    queue.enqueue("t")
+
+    def end_it(conn: Connection, *_: object) -> None:
+        driver: Any = conn.connection.driver_connection
+        driver.rollback()  # as another thread would, while the queue adds a job
+
+    with Session(shared) as session:
+        event.listen(shared, "savepoint", end_it)
+        event.listen(shared, "release_savepoint", end_it)
+        with pytest.raises(StorageError, match=r"another thread used the same connection .*no such savepoint"):
+            queue.enqueue("t", connection=session)
     queue.close()

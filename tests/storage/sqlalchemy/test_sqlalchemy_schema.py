@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from helpers.sqlalchemy_databases import driven
 from sqlalchemy import Engine, create_engine, inspect, text
 
 from pgjobq.errors import ConfigurationError, NotMigrated, SchemaConflict
+from pgjobq.outcomes import Completed
 from pgjobq.storage.sqlalchemy_storage import SQLAlchemyStorage
 
 COLUMNS = {
@@ -98,7 +100,7 @@ def test_tables_and_indexes_are_as_documented(storage: SQLAlchemyStorage, engine
     assert inspector.get_pk_constraint("jobs")["constrained_columns"] == ["id"]
     found = {one["name"]: one["column_names"] for one in inspector.get_indexes("jobs")}
     assert found == INDEXES
-    assert set(inspector.get_table_names()) == {"jobs", "job_workers", "job_schedules"}
+    assert set(inspector.get_table_names()) == {"jobs", "job_results", "job_workers", "job_schedules"}
 
 
 def test_concurrent_processes_create_the_tables(url: str, engine: Engine) -> None:
@@ -212,3 +214,17 @@ def test_local_times_of_an_older_table(storage: SQLAlchemyStorage, engine: Engin
 def test_upgrade_of_an_empty_database_creates_the_tables(storage: SQLAlchemyStorage) -> None:
     assert not storage.upgrade()
     assert storage.list_jobs() == []
+
+
+def test_table_of_a_version_without_results_goes_on(storage: SQLAlchemyStorage, url: str, engine: Engine) -> None:
+    storage.enqueue("a", "t", {})
+    with engine.begin() as conn:
+        conn.execute(text("drop table job_results"))
+    with closing(SQLAlchemyStorage(url)) as newer:
+        job = newer.dequeue()
+        assert job is not None
+        assert newer.settle([Completed(job, "[1]")]) == []
+        assert [found.result for found in newer.list_jobs()] == [[1]]
+        assert newer.prune(timedelta(0)) == 1
+    with engine.begin() as conn:
+        assert conn.execute(text("select count(*) from job_results")).scalar() == 0

@@ -27,14 +27,14 @@ local NOW = clock[1] * 1000000 + clock[2]
 local STATUSES = {'pending', 'running', 'completed', 'failed', 'cancelled'}
 local FIELDS = {
   'type', 'data', 'status', 'queue', 'priority', 'attempts', 'max_retries', 'execute_at', 'error', 'created_at',
-  'updated_at', 'started_at', 'finished_at', 'failed_at', 'worker_id', 'claim', 'crashes',
+  'updated_at', 'started_at', 'finished_at', 'failed_at', 'worker_id', 'claim', 'crashes', 'result',
   'entry', 'due', 'settled',
 }
-local SHOWN = 17  -- callers get only the first 17 fields
+local SHOWN = 18  -- callers get only the first 18 fields
 local F, WITHOUT_DATA = {}, {}
 for n, name in ipairs(FIELDS) do
   F[name] = n
-  WITHOUT_DATA[n] = name == 'data' and '' or name
+  WITHOUT_DATA[n] = (name == 'data' or name == 'result') and '' or name
 end
 
 local function key(id) return P .. 'job:' .. id end
@@ -60,7 +60,7 @@ local function read(id, fields)
   if job[F.status] and job[F.entry] and job[F.due] then return job end
 end
 
--- Load the fields of a job without its data, which may be large. Returns nil if the key is missing or is not a job.
+-- Load the fields of a job without its data and result, which may be large. Returns nil if the key is missing or is not a job.
 local function load(id) return read(id, WITHOUT_DATA) end
 local function load_whole(id) return read(id, FIELDS) end
 
@@ -138,7 +138,7 @@ end
 -- Make a job pending, due at this time, whatever its status is.
 local function put_in_line(id, job, due, ...)
   set(id, 'status', 'pending', 'due', whole(due), ...)
-  if job[F.finished_at] then redis.call('HDEL', key(id), 'finished_at', 'failed_at') end
+  if job[F.finished_at] then redis.call('HDEL', key(id), 'finished_at', 'failed_at', 'result') end
   if job[F.status] == 'pending' then displace(id, job) else move(id, job, 'pending') end
   place(id, job[F.queue], tonumber(job[F.priority]), due, job[F.entry])
 end

@@ -30,7 +30,7 @@ local jobs, bytes = {''}, 0
 for n = 1, math.min(limit, #entries) do
   local id = string.sub(entries[n], 33)
   local job = load_whole(id)
-  bytes = bytes + (job and #(job[F.data] or '') or 0)
+  bytes = bytes + (job and #(job[F.data] or '') + #(job[F.result] or '') or 0)
   if #jobs > 1 and bytes > most then return jobs end
   if job then jobs[#jobs + 1] = packed(id, job) end
   jobs[1] = entries[n]

@@ -48,6 +48,12 @@ select not exists (select from schema_version where version >= 3) as needed \gse
 insert into schema_version (version) values (3);
 \endif
 
+select not exists (select from schema_version where version >= 4) as needed \gset
+\if :needed
+\ir migrations/0004_left.sql
+insert into schema_version (version) values (4);
+\endif
+
 \ir functions/add_job.sql
 \ir functions/add_jobs.sql
 \ir functions/advance_floors.sql

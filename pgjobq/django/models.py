@@ -7,12 +7,18 @@ from typing import Any, ClassVar
 from django.db import models
 
 from pgjobq.django.conf import current
+from pgjobq.errors import ConfigurationError
 from pgjobq.models import JobStatus
+from pgjobq.postgres.schema import DEFAULT_SCHEMA
 
 
 def table() -> str:
     """Return the quoted name of the table with its schema, in a form that Django does not quote again."""
-    return '"{}"."jobs"'.format(current().schema.replace('"', '""'))
+    try:
+        schema = current().schema
+    except ConfigurationError:  # the system check reports it, which needs the models
+        schema = DEFAULT_SCHEMA
+    return '"{}"."jobs"'.format(schema.replace('"', '""'))
 
 
 def columns() -> dict[str, Any]:

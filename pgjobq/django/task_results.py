@@ -63,24 +63,13 @@ def error_of(error: Exception) -> Any:
 
 
 def _error(name: str | None, text: str | None, outcome: str) -> Any:
-    name = _OWN.get(outcome) or name or ("Cancelled" if outcome == "cancelled" else "Exception")
-    return api.TaskError(exception_class_path=_path(name, text or ""), traceback=text or "")
-
-
-def _path(name: str, text: str) -> str:
-    """Return an importable path for the class of an error.
-
-    A job keeps the name of the class, and the traceback, whose last line has the path if the class is not a builtin.
-    """
-    if hasattr(builtins, name):
-        return f"builtins.{name}"
+    """Return the TaskError for a try. A job keeps the path of an error's class, or the name of a class of Python's."""
+    name = _OWN.get(outcome) or name or "Exception"
     if hasattr(pgjobq.errors, name):
-        return f"pgjobq.errors.{name}"
-    for line in reversed(text.splitlines()):
-        path = line.split(":", 1)[0].strip()
-        if path.endswith(f".{name}") and path.replace(".", "").isidentifier():
-            return path
-    return "builtins.Exception"
+        name = f"pgjobq.errors.{name}"
+    elif "." not in name:
+        name = f"builtins.{name if hasattr(builtins, name) else 'Exception'}"
+    return api.TaskError(exception_class_path=name, traceback=text or "")
 
 
 def _shown(moment: datetime | None) -> datetime | None:

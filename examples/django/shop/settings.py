@@ -2,13 +2,17 @@
 
 import os
 
+import django
+
 SECRET_KEY = "only for the example"  # noqa: S105  # it signs nothing of value
 DEBUG = True
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "shop.urls"
 USE_TZ = True
 TIME_ZONE = "UTC"
+TASKS_APPS = [] if django.VERSION >= (6, 0) else ["django_tasks"]  # the Tasks API, which Django 6.0 has itself
 INSTALLED_APPS = [
+    *TASKS_APPS,
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

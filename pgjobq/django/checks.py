@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from django.conf import settings
 from django.core import checks
 from django.db import connections
 
@@ -14,10 +15,13 @@ from pgjobq.errors import ConfigurationError, PgjobqError
 from pgjobq.postgres.drivers import translated
 from pgjobq.postgres.schema import newest_version
 
+BACKEND = "pgjobq.django.tasks.PgjobqBackend"
+
 
 def register() -> None:
     """Register the checks."""
     checks.register(check_setting, "pgjobq")
+    checks.register(check_tasks, "pgjobq")
     checks.register(check_database, checks.Tags.database)
 
 
@@ -36,6 +40,23 @@ def check_setting(**_: Any) -> list[checks.CheckMessage]:
             )
         ]
     return []
+
+
+def check_tasks(**_: Any) -> list[checks.CheckMessage]:
+    """Check the OPTIONS of the backend for tasks. Django 6 calls no check of a backend by itself."""
+    found: list[checks.CheckMessage] = []
+    for alias, params in (getattr(settings, "TASKS", None) or {}).items():
+        if params.get("BACKEND") != BACKEND:
+            continue
+        options = params.get("OPTIONS", {})
+        for name in options.keys() - {"max_retries"}:
+            hint = "The options are: max_retries."
+            found.append(checks.Error(f"TASKS[{alias!r}]: {name!r} is not an option.", hint=hint, id="pgjobq.E004"))
+        retries = options.get("max_retries", 0)
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            message = f"TASKS[{alias!r}]: max_retries is {retries!r}; use a whole number from 0."
+            found.append(checks.Error(message, id="pgjobq.E005"))
+    return found
 
 
 def check_database(*, databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:

@@ -5,12 +5,10 @@ A task is a job whose type is the path of the task's function, and whose data ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.core import checks
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -22,7 +20,6 @@ from pgjobq.errors import InvalidJob
 from pgjobq.handlers import Registry, default_registry
 from pgjobq.models import Job
 
-OPTIONS = ("max_retries",)
 DEFAULT_PRIORITY = 5  # of a job; a task's priorities are counted from 0
 
 
@@ -92,16 +89,6 @@ class PgjobqBackend(BaseTaskBackend):
     async def aget_result(self, result_id: str) -> Any:
         """Do what get_result does in async code."""
         return await sync_to_async(self.get_result)(result_id)
-
-    def check(self, **_: Any) -> Iterable[checks.CheckMessage]:
-        """Check the OPTIONS."""
-        for name in self.options:
-            if name not in OPTIONS:
-                hint = f"The options are: {', '.join(OPTIONS)}."
-                yield checks.Error(f"TASKS[{self.alias!r}]: {name!r} is not an option.", hint=hint, id="pgjobq.E004")
-        retries = self.options.get("max_retries", 0)
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-            yield checks.Error(f"TASKS[{self.alias!r}]: max_retries must be a whole number from 0.", id="pgjobq.E005")
 
     def _task_of(self, job: Job) -> Any:
         """Return the task of a job as it was enqueued; None if the job is no task's."""

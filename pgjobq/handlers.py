@@ -10,11 +10,13 @@ from typing import Any, Literal, TypeVar, overload
 
 from pgjobq.backoff import Backoff, BackoffFunction
 from pgjobq.checks import check_name, check_whole_number
+from pgjobq.declarations import Declarations
 from pgjobq.definitions import Definition, is_async, location_of, not_a_handler, parameters_of, place_of
 from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, UnknownJobType
 from pgjobq.isolation import check_isolation
 from pgjobq.models import MAX_NAME, Job, UnreadableData
 from pgjobq.plain import seconds_of
+from pgjobq.schedules import Schedule
 from pgjobq.unique import OPTIONS, check_template, key_from
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -164,6 +166,7 @@ class Registry:
         self._by_type: dict[str, Handler] = {}
         self._definitions: dict[str, Definition] = {}
         self._by_function: dict[Callable[..., Any], Handler] = {}
+        self.declarations = Declarations()
 
     def register(self, handler: Handler) -> None:
         """Add a handler. If the same function is defined again, because its module was reloaded, it replaces the first.
@@ -209,6 +212,10 @@ class Registry:
         for job_type, handler in self._by_type.items():
             if handler.isolate is None:
                 self._by_type[job_type] = replace(handler, function=around(handler))
+
+    def schedules(self) -> dict[str, Schedule]:
+        """Return the declared schedules by id. Raises ConfigurationError for one that cannot be created."""
+        return self.declarations.resolved(self.for_function)
 
     def __contains__(self, job_type: object) -> bool:
         return job_type in self._by_type

@@ -92,6 +92,14 @@ class QueueReads:
         """Return the jobs that failed for good, newest first."""
         return self.list_jobs(JobStatus.FAILED, limit)
 
+    def why(self, job_id: str) -> str:
+        """Return a sentence that says why a job is not running, such as "The job is due at ...", for people to read.
+
+        Of several reasons it names the first. For a running job it names the worker, for a finished job the outcome,
+        and for an id without a job it says that there is none. Raises Unsupported on storages other than PostgreSQL.
+        """
+        return self.storage.why(job_id)
+
     def counts(self) -> dict[JobStatus, int]:
         """Return the exact number of jobs of each status."""
         return self.storage.counts()

@@ -48,6 +48,12 @@ select not exists (select from schema_version where version >= 3) as needed \gse
 insert into schema_version (version) values (3);
 \endif
 
+select not exists (select from schema_version where version >= 4) as needed \gset
+\if :needed
+\ir migrations/0004_left.sql
+insert into schema_version (version) values (4);
+\endif
+
 \ir functions/add_job.sql
 \ir functions/add_jobs.sql
 \ir functions/advance_floors.sql
@@ -60,6 +66,8 @@ insert into schema_version (version) values (3);
 \ir functions/complete_jobs.sql
 \ir functions/count_jobs.sql
 \ir functions/create_schedule.sql
+\ir functions/declare_schedules.sql
+\ir functions/declared_schedules.sql
 \ir functions/delete_schedule.sql
 \ir functions/edit_job.sql
 \ir functions/enable_schedule.sql
@@ -84,10 +92,12 @@ insert into schema_version (version) values (3);
 \ir functions/live_workers.sql
 \ir functions/lost_jobs.sql
 \ir functions/misplaced_jobs.sql
+\ir functions/move_schedule.sql
 \ir functions/next_due.sql
 \ir functions/next_tick.sql
 \ir functions/next_ticks.sql
 \ir functions/notifiers_waiting.sql
+\ir functions/oldest_jobs.sql
 \ir functions/open_transactions.sql
 \ir functions/pause_queue.sql
 \ir functions/pause_type.sql
@@ -111,6 +121,7 @@ insert into schema_version (version) values (3);
 \ir functions/wait_for_job.sql
 \ir functions/wait_for_jobs.sql
 \ir functions/watch_workers.sql
+\ir functions/why_job.sql
 \ir functions/private/add_unique_job.sql
 \ir functions/private/check_floors.sql
 \ir functions/private/check_new_job.sql
@@ -143,8 +154,11 @@ insert into schema_version (version) values (3);
 \ir functions/private/hold_unique_key.sql
 \ir functions/private/is_held.sql
 \ir functions/private/is_waited.sql
+\ir functions/private/last_error.sql
 \ir functions/private/lock_class.sql
 \ir functions/private/lock_unique_key.sql
+\ir functions/private/misplaced_in_words.sql
+\ir functions/private/moment_in_words.sql
 \ir functions/private/next_places.sql
 \ir functions/private/note_action.sql
 \ir functions/private/note_attempt.sql
@@ -154,15 +168,18 @@ insert into schema_version (version) values (3);
 \ir functions/private/place_changed_job.sql
 \ir functions/private/place_new_jobs.sql
 \ir functions/private/place_schedule.sql
+\ir functions/private/places_ahead.sql
 \ir functions/private/ready_lanes.sql
 \ir functions/private/ready_queues.sql
 \ir functions/private/refuse_taken_key.sql
 \ir functions/private/reject_job.sql
 \ir functions/private/replace_schedules.sql
 \ir functions/private/resume.sql
+\ir functions/private/row_holder.sql
 \ir functions/private/schedule_next.sql
 \ir functions/private/schedule_step.sql
 \ir functions/private/schedule_ticks.sql
+\ir functions/private/serving_workers.sql
 \ir functions/private/sweep_attempts.sql
 \ir functions/private/sweep_orphans.sql
 \ir functions/private/sweep_results.sql
@@ -175,6 +192,14 @@ insert into schema_version (version) values (3);
 \ir functions/private/waiters.sql
 \ir functions/private/waiting_channel.sql
 \ir functions/private/was_settled.sql
+\ir functions/private/why_ended.sql
+\ir functions/private/why_in_line.sql
+\ir functions/private/why_not_due.sql
+\ir functions/private/why_paused.sql
+\ir functions/private/why_pending.sql
+\ir functions/private/why_running.sql
+\ir functions/private/why_unknown.sql
+\ir functions/private/why_unserved.sql
 \ir functions/private/without_paused.sql
 \ir ours.sql
 

@@ -1,4 +1,4 @@
-"""Commands that manage jobs: enqueue, list, show, wait, cancel."""
+"""Commands that manage jobs: enqueue, list, show, why, wait, cancel."""
 
 from __future__ import annotations
 
@@ -149,6 +149,21 @@ def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
         columns = ("attempt", "outcome", "worker", "started_at", "ended_at", "error")
         rows = [[_first_line(row[key]) if key == "error" else row[key] for key in columns] for row in tries]
         print_table(columns, rows, title="Tries that did not succeed")
+
+
+@app.command()
+@click.argument("job_id", metavar="ID")
+@common.as_json
+@common.dsn
+@common.schema
+def why(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
+    """Say why a job is not running, or what became of it. Only for PostgreSQL."""
+    with opened(dsn, schema) as storage:
+        reason = storage.why(job_id)
+    if as_json:
+        print_json({"id": job_id, "why": reason})
+    else:
+        click.echo(in_a_line(reason))
 
 
 @app.command()

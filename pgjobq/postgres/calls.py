@@ -189,6 +189,10 @@ class Calls(WorkerCalls):
         text = "select queue, type, jobs from {schema}.unserved_types()"
         return FunctionCall(self._sql[text], [], answers.dicts("queue", "type", "jobs"))
 
+    def why_job(self, job_id: str) -> FunctionCall[str]:
+        """Return a sentence that says why a job is not running."""
+        return FunctionCall(self._sql["select {schema}.why_job(%s)"], [job_id], answers.value)
+
     # -- maintenance ------------------------------------------------------------------------------------
 
     def prune_jobs(

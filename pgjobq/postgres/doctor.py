@@ -11,6 +11,7 @@ from psycopg import sql
 
 from pgjobq.errors import NotMigrated, SchemaTooNew
 from pgjobq.postgres.errors import translated
+from pgjobq.postgres.oldest import oldest_due
 from pgjobq.postgres.pool import Connection, parameters
 from pgjobq.postgres.schema import check_schema, command_for, migrate_command, newest_version
 from pgjobq.postgres.script import sql_dir
@@ -55,6 +56,7 @@ def examine(conninfo: str, schema: str) -> list[Finding]:
             _pauses(conn, schema),
             _unserved(conn, schema),
             _unserved_types(conn, schema),
+            _oldest(conn, schema),
         ]
 
 
@@ -276,6 +278,12 @@ def _unserved_types(conn: Connection, schema: str) -> Finding:
         else f"due jobs of types that no worker takes: {types}",
         remedy="Start a worker with a module that has handlers for these types, or cancel the jobs.",
     )
+
+
+def _oldest(conn: Connection, schema: str) -> Finding:
+    # A job that waits is no fault in itself; the other checks report the faults that make it wait.
+    waiting = oldest_due(conn, schema)
+    return Finding(name="oldest jobs", ok=True, detail="no due job is waiting" if waiting is None else waiting)
 
 
 def _row(conn: Connection, query: Any, arguments: list[Any] | None = None) -> Any:

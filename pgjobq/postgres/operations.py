@@ -84,6 +84,10 @@ class PostgresOperations(PostgresHistory):
         """What is paused: kind, name, paused_at, paused_until, paused_by, reason."""
         return self._pauses.now()
 
+    def why(self, job_id: str) -> str:
+        """Return a sentence that says why a job is not running, or what became of it. See JobQueue.why."""
+        return self._database.run(self._database.calls.why_job(job_id))
+
     def unserved_types(self) -> list[dict[str, Any]]:
         """Return the types of due jobs that no live worker takes: queue, type, jobs.
 

@@ -116,6 +116,10 @@ class OptionalFeatures:
         """
         return []
 
+    def why(self, job_id: str) -> str:
+        """Return a sentence that says why a job is not running, or what became of it. See JobQueue.why."""
+        raise Unsupported(f"{type(self).__name__} cannot say why a job waits; read its fields with get_job")
+
     def transaction(self, job: Job) -> JobTransaction:
         """Return a transaction that completes the job when it commits; see Job.transaction in the worker."""
         raise Unsupported(f"{type(self).__name__} cannot complete jobs in a transaction; do not use transaction()")

@@ -377,10 +377,11 @@ def test_check_succeeds_if_nothing_is_wrong(cli: Cli, connect: Callable[..., Con
         "pauses",
         "unserved queues",
         "unserved types",
+        "oldest jobs",
     ]
     assert all(finding["ok"] for finding in findings)
     lines = cli.said("check").splitlines()
-    assert len(lines) == 11
+    assert len(lines) == 12
     assert all(line.startswith("ok    ") for line in lines)
 
 

@@ -26,6 +26,8 @@ def test_every_error_derives_from_its_documented_base() -> None:
         "UnknownJobType": PgjobqError,
         "BadArguments": PgjobqError,
         "JobTimeout": PgjobqError,
+        "JobFailed": PgjobqError,
+        "WaitTimeout": PgjobqError,
         "ProcessDied": PgjobqError,
         "StorageError": PgjobqError,
         "JobsHeld": errors.StorageError,

@@ -29,6 +29,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import pgjobq
 from pgjobq.cli import load
+from pgjobq.declarations import Declarations
 from pgjobq.devserver import find_bindir
 from pgjobq.handlers import default_registry
 
@@ -288,6 +289,7 @@ def page(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(default_registry, "_by_type", {})
     monkeypatch.setattr(default_registry, "_by_function", {})
+    monkeypatch.setattr(default_registry, "declarations", Declarations())
     modules, roles = set(sys.modules), set(conn.execute("select rolname from pg_roles").fetchall())
     made: list[Page] = []
 

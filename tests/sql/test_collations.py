@@ -27,6 +27,7 @@ CALLS = {
     "create_schedule": "words.id, words.word, words.daily, time_zone => words.zone, kind => words.cron, queue => words.queue",
     "enable_schedule": "words.id, false",
     "delete_schedule": "words.id",
+    "move_schedule": "words.id, now()",
     "get_schedule": "words.id",
     "run_schedule": "words.nightly",
     "backfill_schedule": "words.nightly, now() - interval '3 days'",
@@ -58,6 +59,7 @@ CALLS = {
     "wait_for_job": "words.word",
     "wait_for_jobs": "words.ids, words.types",
     "watch_workers": "1, words.queues",
+    "why_job": "words.id",
 }
 WORDS = {
     "id": "a", "word": "w", "queue": "default", "status": "pending", "asleep": "asleep", "alive": "alive", "raised": "raised", "help": "help",

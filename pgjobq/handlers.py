@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
 
@@ -205,6 +205,15 @@ class Registry:
             return self._by_function[function]
         except (KeyError, TypeError):  # TypeError: it is not hashable
             raise not_a_handler(function, self._by_function) from None
+
+    def wrap(self, around: Callable[[Handler], Callable[..., Any]]) -> None:
+        """Replace the function of each handler by what around returns for the handler. Functions stay the keys.
+
+        Handlers that run in processes of their own are left as they are, because those import the function itself.
+        """
+        for job_type, handler in self._by_type.items():
+            if handler.isolate is None:
+                self._by_type[job_type] = replace(handler, function=around(handler))
 
     def schedules(self) -> dict[str, Schedule]:
         """Return the declared schedules by id. Raises ConfigurationError for one that cannot be created."""

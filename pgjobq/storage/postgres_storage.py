@@ -58,6 +58,8 @@ class PostgresStorage(PostgresOperations, PostgresWaits, PostgresSchedules, Fenc
     nothing itself; the caller may safely repeat a settle. Every settle is fenced by the start that was dequeued.
     """
 
+    database_class = Database  # a subclass may run the calls on other connections
+
     max_result_bytes = None  # complete_jobs checks it, by the setting pgjobq.max_result_bytes
 
     def __init__(
@@ -78,7 +80,7 @@ class PostgresStorage(PostgresOperations, PostgresWaits, PostgresSchedules, Fenc
         super().__init__()
         check_seconds("poll_interval", poll_interval)
         self.schema, self.max_data_bytes = schema, max_data_bytes
-        self._database = Database(
+        self._database = self.database_class(
             conninfo,
             schema=schema,
             pooled=pooled,

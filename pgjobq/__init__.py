@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pgjobq.backoff import Backoff
+from pgjobq.declaring import schedule
 from pgjobq.errors import (
     BadArguments,
     Cancelled,
@@ -15,6 +16,7 @@ from pgjobq.errors import (
     DuplicateJob,
     Fail,
     InvalidJob,
+    InvalidSchedule,
     JobFailed,
     JobNotFound,
     JobsHeld,
@@ -25,6 +27,7 @@ from pgjobq.errors import (
     PgjobqError,
     ProcessDied,
     Retry,
+    ScheduleNotFound,
     SchemaConflict,
     SchemaTooNew,
     Snooze,
@@ -37,12 +40,14 @@ from pgjobq.errors import (
 from pgjobq.handlers import Handler, Registry, job
 from pgjobq.ids import JobId
 from pgjobq.models import Job, JobStatus, NewJob
+from pgjobq.schedules import Schedule
 
 if TYPE_CHECKING:
     from pgjobq.connect import open_storage
     from pgjobq.events import JobLogFilter, current_job
     from pgjobq.options import JobOptions
     from pgjobq.queue import JobQueue
+    from pgjobq.scheduling import ScheduleOptions
     from pgjobq.storage.base import BaseStorage
     from pgjobq.worker import RunningJob, Worker
 
@@ -58,6 +63,7 @@ __all__ = [
     "Fail",
     "Handler",
     "InvalidJob",
+    "InvalidSchedule",
     "Job",
     "JobFailed",
     "JobId",
@@ -77,6 +83,9 @@ __all__ = [
     "Registry",
     "Retry",
     "RunningJob",
+    "Schedule",
+    "ScheduleNotFound",
+    "ScheduleOptions",
     "SchemaConflict",
     "SchemaTooNew",
     "Snooze",
@@ -89,6 +98,7 @@ __all__ = [
     "current_job",
     "job",
     "open_storage",
+    "schedule",
 ]
 
 _LATE = {
@@ -96,6 +106,7 @@ _LATE = {
     "JobLogFilter": "pgjobq.events",
     "JobOptions": "pgjobq.options",
     "JobQueue": "pgjobq.queue",
+    "ScheduleOptions": "pgjobq.scheduling",
     "Worker": "pgjobq.worker",
     "RunningJob": "pgjobq.worker",
     "current_job": "pgjobq.events",

@@ -170,3 +170,14 @@ def bad_text(value: str, path: str) -> str | None:
     if not is_encodable(value):
         return f"{path}: contains half of a surrogate pair, which is not a character; remove it"
     return None
+
+
+def in_utc(name: str, value: object) -> datetime:
+    """Return a datetime or an ISO string as a datetime in UTC. A naive one is read as UTC."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        moment = None
+    if not isinstance(moment, datetime):
+        raise InvalidJob(f"{name}: {value!r} is not a time; use a datetime or an ISO string", field=name)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -32,6 +32,10 @@ class InvalidJob(PgjobqError, ValueError):
         self.field = field
 
 
+class InvalidSchedule(InvalidJob):
+    """A value given for a schedule is not allowed."""
+
+
 class DuplicateJob(PgjobqError):
     """A job with this id exists already."""
 
@@ -42,6 +46,10 @@ class KeyTaken(PgjobqError):
 
 class JobNotFound(PgjobqError, LookupError):
     """There is no job with this id."""
+
+
+class ScheduleNotFound(PgjobqError, LookupError):
+    """There is no schedule with this id."""
 
 
 class LostJob(PgjobqError):

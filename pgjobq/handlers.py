@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal, TypeVar, overload
 
 from pgjobq.backoff import Backoff, BackoffFunction
 from pgjobq.checks import check_name, check_whole_number
+from pgjobq.declarations import Declarations
 from pgjobq.definitions import Definition, is_async, location_of, not_a_handler, parameters_of, place_of
 from pgjobq.errors import MAX_DELAY, BadArguments, ConfigurationError, InvalidJob, UnknownJobType
 from pgjobq.isolation import check_isolation
 from pgjobq.models import MAX_NAME, Job, UnreadableData
 from pgjobq.plain import seconds_of
+from pgjobq.schedules import Schedule
 from pgjobq.unique import OPTIONS, check_template, key_from
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -166,6 +168,7 @@ class Registry:
         self._by_type: dict[str, Handler] = {}
         self._definitions: dict[str, Definition] = {}
         self._by_function: dict[Callable[..., Any], Handler] = {}
+        self.declarations = Declarations()
 
     def register(self, handler: Handler) -> None:
         """Add a handler. If the same function is defined again, because its module was reloaded, it replaces the first.
@@ -202,6 +205,19 @@ class Registry:
             return self._by_function[function]
         except (KeyError, TypeError):  # TypeError: it is not hashable
             raise not_a_handler(function, self._by_function) from None
+
+    def wrap(self, around: Callable[[Handler], Callable[..., Any]]) -> None:
+        """Replace the function of each handler by what around returns for the handler. Functions stay the keys.
+
+        Handlers that run in processes of their own are left as they are, because those import the function itself.
+        """
+        for job_type, handler in self._by_type.items():
+            if handler.isolate is None:
+                self._by_type[job_type] = replace(handler, function=around(handler))
+
+    def schedules(self) -> dict[str, Schedule]:
+        """Return the declared schedules by id. Raises ConfigurationError for one that cannot be created."""
+        return self.declarations.resolved(self.for_function)
 
     def __contains__(self, job_type: object) -> bool:
         return job_type in self._by_type

@@ -1,4 +1,4 @@
-"""Job is a job that a storage returns. NewJob is a job to enqueue."""
+"""Job is a job that a storage returns. NewJob is a job to enqueue. Schedule is in pgjobq.schedules."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from pgjobq.checks import check_delay, check_execute_at, check_moment, check_name, check_whole_number
+from pgjobq.checks import check_delay, check_execute_at, check_moment, check_name, check_whole_number, in_utc
 from pgjobq.encoding import encode_new_data
 from pgjobq.errors import InvalidJob
 from pgjobq.ids import new_job_id
 from pgjobq.plain import seconds_of
+from pgjobq.schedules import Schedule
 from pgjobq.unique import MAX_KEY, OPTIONS, check_unique
+
+__all__ = ["Job", "JobStatus", "NewJob", "Schedule", "UnreadableData", "Which", "trusted_job", "utc_now"]
 
 MAX_NAME = 255  # characters of an id, a type or a queue
 
@@ -85,7 +88,7 @@ class Job:
         for name in _TIMES:
             value = getattr(self, name)
             if value is not None and (value.__class__ is not datetime or value.tzinfo is not UTC):
-                object.__setattr__(self, name, _in_utc(name, value))
+                object.__setattr__(self, name, in_utc(name, value))
 
     @property
     def tries(self) -> int:
@@ -152,16 +155,6 @@ def trusted_job(*values: Any, claim_id: int | None = None, crashes: int = 0, res
 
 
 _TIMES = ("created_at", "updated_at", "execute_at", "started_at", "finished_at", "failed_at", "expires_at")
-
-
-def _in_utc(name: str, value: object) -> datetime:
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        moment = None
-    if not isinstance(moment, datetime):
-        raise InvalidJob(f"{name}: {value!r} is not a time; use a datetime or an ISO string", field=name)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 @dataclass(frozen=True, kw_only=True)

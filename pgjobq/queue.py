@@ -18,6 +18,7 @@ from pgjobq.operating import Operating
 from pgjobq.options import JobOptions, JobType
 from pgjobq.plain import seconds_of
 from pgjobq.reads import QueueReads, in_thread
+from pgjobq.scheduling import QueueSchedules
 from pgjobq.storage.base import BaseStorage
 from pgjobq.unique import OPTIONS
 from pgjobq.waits import WaitsForJobs
@@ -25,7 +26,7 @@ from pgjobq.waits import WaitsForJobs
 _OPTIONS = JobOptions.__annotations__.keys()
 
 
-class JobQueue(QueueReads, WaitsForJobs, Operating):
+class JobQueue(QueueReads, WaitsForJobs, Operating, QueueSchedules):
     """Enqueues and manages jobs on any storage. Thread-safe; create one and share it.
 
     Takes a storage, or a URL and the options of its storage. It connects at the first call.

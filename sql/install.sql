@@ -73,6 +73,8 @@ insert into schema_version (version) values (5);
 \ir functions/complete_jobs.sql
 \ir functions/count_jobs.sql
 \ir functions/create_schedule.sql
+\ir functions/declare_schedules.sql
+\ir functions/declared_schedules.sql
 \ir functions/delete_schedule.sql
 \ir functions/edit_job.sql
 \ir functions/enable_schedule.sql
@@ -97,6 +99,7 @@ insert into schema_version (version) values (5);
 \ir functions/live_workers.sql
 \ir functions/lost_jobs.sql
 \ir functions/misplaced_jobs.sql
+\ir functions/move_schedule.sql
 \ir functions/next_due.sql
 \ir functions/next_tick.sql
 \ir functions/next_ticks.sql

@@ -14,7 +14,7 @@ from pgjobq.errors import ConfigurationError, InvalidJob, PgjobqError
 
 __all__ = ["load", "main"]
 
-MODULES = ("admin", "jobs", "operating", "pausing", "run", "transfer")
+MODULES = ("admin", "jobs", "operating", "pausing", "run", "schedules", "transfer")
 
 
 def load(modules: tuple[str, ...] = MODULES) -> click.Group:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pgjobq.cli.common import EXIT_ERROR, fail, refuse
+from pgjobq.errors import PgjobqError
 from pgjobq.explaining import headline
 from pgjobq.handlers import default_registry
 
@@ -17,8 +21,15 @@ _IMPORTLIB = str(Path(importlib.__file__).parent) + "/"
 
 
 def import_handlers(modules: tuple[str, ...]) -> None:
-    """Import modules by name or by the path of their file. Exits if one cannot be imported or none has a handler."""
+    """Import modules by name or by the path of their file. Exits if one cannot be imported or none has a handler.
+
+    In a Django project, set up Django first, and import the modules of its apps too.
+    """
     sys.path.insert(0, str(Path.cwd()))
+    project = _django_project()
+    if project is not None:
+        project.set_up()
+        _run("the apps of the Django project", project.import_handlers)
     for name in modules:
         try:
             if name.endswith(".py") or "/" in name:
@@ -32,8 +43,32 @@ def import_handlers(modules: tuple[str, ...]) -> None:
                     " or the path of a file, such as app/tasks.py"
                 )
             _exit_after(name, error)
+    if not modules and project is None:
+        refuse("MODULE: missing; name the modules with handlers, such as app.tasks")
     if not len(default_registry):
-        refuse(f"{', '.join(modules)}: no handlers found; decorate functions with @job from pgjobq")
+        named = ", ".join(modules) or "the modules `jobs` and `tasks` of the installed apps"
+        refuse(f"{named}: no handlers found; decorate functions with @job from pgjobq")
+    if project is not None:
+        project.keep_connections_clean(default_registry)
+
+
+def _django_project() -> Any:
+    """Return the module for workers in Django projects; None if this is no such project.
+
+    It is imported by its name, because it builds on the command line, and because most programs do not have Django.
+    """
+    if not os.environ.get("DJANGO_SETTINGS_MODULE") or importlib.util.find_spec("django") is None:
+        return None
+    return importlib.import_module("pgjobq.django.working")
+
+
+def _run(name: str, imports: Callable[[], None]) -> None:
+    try:
+        imports()
+    except PgjobqError:
+        raise
+    except Exception as error:
+        _exit_after(name, error)
 
 
 def _import_file(name: str) -> None:

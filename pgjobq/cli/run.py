@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @app.command()
-@click.argument("modules", metavar="MODULE...", nargs=-1, required=True)
+@click.argument("modules", metavar="MODULE...", nargs=-1, required=not os.environ.get("DJANGO_SETTINGS_MODULE"))
 @click.option("--queues", help="The queues to serve: mail,default, or with limits mail:2,default:8; by default all.")
 @click.option("--concurrency", default=8, help="How many jobs run at once.")
 @click.option("--processes", default=1, help="How many worker processes run, each with that concurrency.")
@@ -68,7 +68,8 @@ def worker(
 ) -> None:
     """Run jobs until SIGTERM or Ctrl-C. A second signal, at least a second later, stops the worker at once.
 
-    MODULE... are modules that define handlers, by name or by file: app.tasks or app/tasks.py.
+    MODULE... are modules that define handlers, by name or by file: app.tasks or app/tasks.py. With
+    DJANGO_SETTINGS_MODULE set, the modules `jobs` and `tasks` of the project's apps are imported too.
     """
     configure(as_json=log_json, level=log_level)
     age = None if keep is None else _keep(keep)

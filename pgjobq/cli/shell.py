@@ -19,6 +19,8 @@ def in_shells_words(message: str, commands: click.Group) -> str:
     """Return the message with the name of an argument, with which it begins, replaced by that of its option."""
     found = re.match(r"([a-z_-]+): ", message)
     command = commands.commands.get(next(iter(sys.argv[1:]), ""))
+    if isinstance(command, click.Group):
+        command = command.commands.get(next(iter(sys.argv[2:]), ""))
     if found is None or command is None:
         return message
     names = {str(option.name): option.opts[-1] for option in command.params if isinstance(option, click.Option)}

@@ -12,6 +12,7 @@ import click
 
 from pgjobq.cli.common import DEFAULT_SCHEMA, EXIT_ERROR, app, fail, opened, refuse_given
 from pgjobq.copying import BATCH, CopyReport, copy_jobs
+from pgjobq.copying.schedules import ScheduleReport, copy_schedules
 from pgjobq.errors import ConfigurationError, PgjobqError
 from pgjobq.storage.base import BaseStorage
 
@@ -28,8 +29,9 @@ LINE_EVERY = 5.0  # seconds between two lines of progress if stderr is not a ter
 @click.option("--src-schema", default=DEFAULT_SCHEMA, help="The schema to read. Only for PostgreSQL.")
 @click.option("--dst-schema", default=DEFAULT_SCHEMA, help="The schema to add to. Only for PostgreSQL.")
 @click.option("--batch", default=BATCH, help="How many jobs a transaction copies.")
-def copy(*, src: str, dst: str, src_schema: str, dst_schema: str, batch: int) -> None:
-    """Copy all jobs, with their state, from one database to another.
+@click.option("--tz", default="UTC", help="The time zone of DBJobQ's workers, whose clock its schedules follow.")
+def copy(*, src: str, dst: str, src_schema: str, dst_schema: str, batch: int, tz: str) -> None:
+    """Copy all jobs, with their state, and all schedules from one database to another.
 
     SRC and DST are their URLs. You can run it again after an interrupt, or to copy new jobs.
     """
@@ -38,7 +40,7 @@ def copy(*, src: str, dst: str, src_schema: str, dst_schema: str, batch: int) ->
     if (src, src_schema) == (dst, dst_schema):
         raise ConfigurationError("SRC and DST are the same; use two databases, or two schemas of one database")
     with (
-        _opened_source(src, src_schema) as source,
+        _opened_source(src, src_schema, tz) as source,
         opened(dst, dst_schema, schema_option="dst_schema") as destination,
     ):
         source.ping()
@@ -52,12 +54,16 @@ def copy(*, src: str, dst: str, src_schema: str, dst_schema: str, batch: int) ->
         except (PgjobqError, KeyboardInterrupt):
             fail(f"not all jobs were copied: {_told(report)}; run the command again to continue")
             raise
-    click.echo(_told(report))
+        click.echo(_told(report))
+        schedules = copy_schedules(source, destination)
+    _tell_schedules(schedules)
     _tell_refused(report)
+    if schedules.refused:
+        sys.exit(EXIT_ERROR)
 
 
 @contextmanager
-def _opened_source(src: str, schema: str) -> Iterator[BaseStorage | TableSource]:
+def _opened_source(src: str, schema: str, tz: str) -> Iterator[BaseStorage | TableSource]:
     """Open a storage, or a reader for a table that SQLAlchemy reaches, which creates nothing and reads older tables."""
     from pgjobq.connect import open_storage, sqlalchemy_url
 
@@ -67,7 +73,7 @@ def _opened_source(src: str, schema: str) -> Iterator[BaseStorage | TableSource]
         open_storage(src).close()  # checks it, and does not connect
         from pgjobq.copying.tables import TableSource
 
-        source = TableSource(url)
+        source = TableSource(url, time_zone=tz)
         try:
             source.ping()
             if not source.is_storage:
@@ -91,6 +97,14 @@ def _told(report: CopyReport) -> str:
     if report.refused:
         parts.append(f"{len(report.refused)} were refused")
     return ", ".join(parts)
+
+
+def _tell_schedules(report: ScheduleReport) -> None:
+    if report.added or report.there or report.refused:
+        refused = f", {len(report.refused)} were refused" if report.refused else ""
+        click.echo(f"{report.added} schedules copied, {report.there} were already there{refused}")
+    for schedule_id, reason in report.refused.items():
+        fail(f"schedule {schedule_id!r} was refused: {reason}")
 
 
 def _tell_refused(report: CopyReport) -> None:

@@ -14,9 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pgjobq.errors import ConfigurationError, InvalidJob, SchemaConflict
 from pgjobq.models import Job, UnreadableData
+from pgjobq.schedules import Schedule
 from pgjobq.storage.sqlalchemy.engine import open_engine
 from pgjobq.storage.sqlalchemy.errors import shown, translate
-from pgjobq.storage.sqlalchemy.table import jobs, workers
+from pgjobq.storage.sqlalchemy.table import jobs, schedules, workers
 
 TIMEOUT = 30.0  # seconds to wait for an answer
 
@@ -35,6 +36,12 @@ OPTIONAL = (
     "failed_at",
 )
 
+SCHEDULES = "schedules"
+SCHEDULE_COLUMNS = (
+    *("id", "job_type", "job_data", "schedule_type", "schedule_expression", "next_run", "last_run", "enabled"),
+    *("max_retries", "priority"),
+)
+
 
 class TableSource:
     """Reads the table `jobs`, and changes nothing.
@@ -43,7 +50,8 @@ class TableSource:
     are read as UTC. A row that cannot be read becomes a job with UnreadableData.
     """
 
-    def __init__(self, url: str, name: str = "jobs") -> None:
+    def __init__(self, url: str, name: str = "jobs", time_zone: str = "UTC") -> None:
+        self._time_zone = time_zone  # whose clock the cron expressions of its schedules follow
         parsed = make_url(url)
         path = parsed.database
         if parsed.get_backend_name() == "sqlite":
@@ -64,7 +72,8 @@ class TableSource:
             if not inspector.has_table(self._name):
                 raise SchemaConflict(f"{self._shown}: there is no table {self._name!r}")
             there = {one["name"] for one in inspector.get_columns(self._name)}
-            self.is_storage = inspector.has_table(workers.name) and there >= {one.name for one in jobs.columns}
+            ours = inspector.has_table(workers.name) and inspector.has_table(schedules.name)
+            self.is_storage = ours and there >= {one.name for one in jobs.columns}
         if missing := [one for one in NEEDED if one not in there]:
             raise SchemaConflict(
                 f"{self._shown}: the table {self._name!r} has no column {missing[0]!r}, so it is not a table of jobs"
@@ -89,6 +98,17 @@ class TableSource:
             rows = conn.execution_options(yield_per=batch).execute(query)
             for some in rows.mappings().partitions():
                 yield [_job({**row}) for row in some]
+
+    def list_schedules(self) -> list[Schedule]:
+        """Return the schedules of DBJobQ's table `schedules`, if it is there. Their intervals keep their phase."""
+        with self._connected() as conn:
+            inspector = inspect(conn)
+            there = {one["name"] for one in inspector.get_columns(SCHEDULES)} if inspector.has_table(SCHEDULES) else ()
+            if not {"id", "job_type", "schedule_expression"}.issubset(there):
+                return []
+            wanted: list[ColumnClause[Any]] = [column(name) for name in SCHEDULE_COLUMNS if name in there]
+            rows = conn.execute(select(*wanted).select_from(table(SCHEDULES))).mappings().all()
+        return [_schedule({**row}, self._time_zone) for row in rows]
 
     def workers(self) -> list[dict[str, Any]]:
         """Return an empty list, because a table does not record workers."""
@@ -121,3 +141,12 @@ def _data(value: Any) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InvalidJob(f"data: {type(data).__name__} is not a dict", field="data")
     return data
+
+
+def _schedule(row: dict[str, Any], time_zone: str) -> Schedule:
+    values = {key: value for key, value in row.items() if value is not None}
+    interval = values.get("schedule_type") == "interval"
+    values["schedule_expression"] = str(row["schedule_expression"])
+    if interval and "next_run" in values:
+        values["starts_at"] = Schedule("", "", next_run=values["next_run"]).next_run
+    return Schedule.from_dict(values | {"id": str(row["id"]), "time_zone": "UTC" if interval else time_zone})

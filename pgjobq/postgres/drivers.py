@@ -46,7 +46,7 @@ def execute(connection: Any, schema: str, text: LiteralString, arguments: Sequen
     if (django := _django(connection)) is not None:
         if django.vendor != "postgresql":
             raise ConfigurationError(f"connection: Django's connection leads to {django.vendor}; use one to PostgreSQL")
-        with _translated(), django.cursor() as cursor:
+        with translated(), django.cursor() as cursor:
             cursor.execute(_with_literals(schema, text, arguments))
             return cast("Rows", cursor.fetchall())
     raw = _sync_driver(connection)
@@ -56,7 +56,7 @@ def execute(connection: Any, schema: str, text: LiteralString, arguments: Sequen
     if _is_of(raw, "psycopg2", "connection"):
         # The caller may have set another class of cursors.
         kind = sys.modules["psycopg2.extensions"].cursor
-        with _translated(), closing(raw.cursor(cursor_factory=kind)) as cursor:
+        with translated(), closing(raw.cursor(cursor_factory=kind)) as cursor:
             cursor.execute(_with_literals(schema, text, arguments))
             return cast("Rows", cursor.fetchall())
     raise ConfigurationError(f"connection: {_named(connection, raw)} is not {_WANTED}")
@@ -74,7 +74,7 @@ async def execute_async(connection: Any, schema: str, text: LiteralString, argum
         raw = (await alchemy.get_raw_connection()).driver_connection
         if _is_of(raw, "asyncpg", "Connection"):
             # SQLAlchemy begins the driver's transaction with its first statement, so it must run this one.
-            with _translated():
+            with translated():
                 return list(await alchemy.exec_driver_sql(_numbered(schema, text), tuple(arguments)))
     if isinstance(raw, psycopg.AsyncCursor):
         raw = raw.connection
@@ -82,7 +82,7 @@ async def execute_async(connection: Any, schema: str, text: LiteralString, argum
         async with PlainAsyncCursor(raw) as cursor:
             return await (await cursor.execute(_formatted(schema, text).as_bytes(raw), arguments)).fetchall()
     if _is_asyncpg(raw):
-        with _translated():
+        with translated():
             return [(await raw.fetchval(_numbered(schema, text), *arguments),)]
     if _django(connection) is not None or _is_of(connection, "psycopg2", "connection", "cursor"):
         raise ConfigurationError("connection: it is sync and would block the event loop; use queue.enqueue(...)")
@@ -160,7 +160,7 @@ def _full_name(value: Any) -> str:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Raise the errors of psycopg2, asyncpg, SQLAlchemy and Django as pgjobq's errors."""
     try:
         yield

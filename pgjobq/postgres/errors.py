@@ -11,11 +11,13 @@ from psycopg import errors as pg
 from pgjobq.errors import (
     DuplicateJob,
     InvalidJob,
+    InvalidSchedule,
     JobsHeld,
     KeyTaken,
     LostJob,
     NotMigrated,
     PgjobqError,
+    ScheduleNotFound,
     SchemaConflict,
     SchemaTooNew,
     StorageError,
@@ -38,6 +40,7 @@ _BY_STATE: dict[str, type[PgjobqError]] = {
     "JQ005": SchemaConflict,
     "JQ006": NotRegistered,
     "JQ008": KeyTaken,
+    "JQ010": ScheduleNotFound,
     "JQ012": LostJob,
     "55P03": JobsHeld,  # lock_not_available
 }
@@ -60,6 +63,8 @@ def translate(error: psycopg.Error) -> PgjobqError:
         message = f"{message}; {error.diag.message_hint[0].lower()}{error.diag.message_hint[1:]}"
     if error.sqlstate == "JQ001":
         return InvalidJob(message, field=message.split(":")[0])
+    if error.sqlstate == "JQ009":
+        return InvalidSchedule(message, field=message.split(":")[0])
     if error.sqlstate in _BY_STATE:
         return _BY_STATE[error.sqlstate](message)
     if isinstance(error, pg.UniqueViolation) and error.diag.constraint_name == "job_id_exists_already":

@@ -37,6 +37,7 @@ from pgjobq.outcomes import (
 )
 from pgjobq.storage.history import OptionalHistory
 from pgjobq.storage.optional import OptionalFeatures
+from pgjobq.storage.scheduling import OptionalSchedules
 from pgjobq.storage.waiting import Waits
 
 __all__ = [
@@ -52,7 +53,7 @@ __all__ = [
 ]
 
 
-class BaseStorage(OptionalFeatures, OptionalHistory, Waits, ABC):
+class BaseStorage(OptionalFeatures, OptionalHistory, OptionalSchedules, Waits, ABC):
     """Abstract base class of storages. The module's docstring has the rules that every storage keeps."""
 
     keep_completed = True  # False: delete completed jobs, if the storage supports that; a Worker may set it

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -25,17 +26,21 @@ from pgjobq.postgres.pausing import Pauses
 from pgjobq.postgres.presence import Presence
 from pgjobq.postgres.pruning import Pruning
 from pgjobq.postgres.rows import check_sizes
+from pgjobq.postgres.scheduling import PostgresSchedules, Schedules
 from pgjobq.postgres.schema import DEFAULT_SCHEMA
 from pgjobq.postgres.settling import settle, settle_free
 from pgjobq.postgres.transaction import PostgresTransaction
 from pgjobq.postgres.transfer import imported
 from pgjobq.postgres.wait_calls import WaitCalls
 from pgjobq.postgres.waiting import Waiting
+from pgjobq.schedules import Declared, Schedule
 from pgjobq.storage.fenced import FencedStorage
 from pgjobq.storage.postgres_waits import PostgresWaits
 
+SOON = 0.3  # seconds until a worker that has just started is registered
 
-class PostgresStorage(PostgresOperations, PostgresWaits, FencedStorage):
+
+class PostgresStorage(PostgresOperations, PostgresWaits, PostgresSchedules, FencedStorage):
     """Jobs in PostgreSQL >= 15, in a schema created by `pgjobq migrate`.
 
     conninfo is a DSN or a psycopg_pool ConnectionPool. Nothing is connected before the first call. The first dequeue
@@ -52,6 +57,8 @@ class PostgresStorage(PostgresOperations, PostgresWaits, FencedStorage):
     Thread-safe. Threads that dequeue take turns, and at most one thread may dequeue and wait. The storage retries
     nothing itself; the caller may safely repeat a settle. Every settle is fenced by the start that was dequeued.
     """
+
+    database_class = Database  # a subclass may run the calls on other connections
 
     max_result_bytes = None  # complete_jobs checks it, by the setting pgjobq.max_result_bytes
 
@@ -73,7 +80,7 @@ class PostgresStorage(PostgresOperations, PostgresWaits, FencedStorage):
         super().__init__()
         check_seconds("poll_interval", poll_interval)
         self.schema, self.max_data_bytes = schema, max_data_bytes
-        self._database = Database(
+        self._database = self.database_class(
             conninfo,
             schema=schema,
             pooled=pooled,
@@ -100,6 +107,7 @@ class PostgresStorage(PostgresOperations, PostgresWaits, FencedStorage):
         self._presence, self._left_types = self._new_presence(), []
         self._claiming, self._pruning = Claiming(self._database, self._presence), Pruning(self._database)
         self._pauses = Pauses(self._database, self.schema)
+        self._schedules = Schedules(self._database, self.schema)
 
     # -- adding ---------------------------------------------------------------------------------------
 
@@ -205,9 +213,16 @@ class PostgresStorage(PostgresOperations, PostgresWaits, FencedStorage):
             self._claiming.holds.drop(found.lost)
             if unknown:
                 self._claiming.release_unknown(self._presence.worker_id)
+            self._schedules.declare_again(self._presence.worker_id)
+            if self._schedules.waits_for_worker:
+                found = replace(found, again_in=min(found.again_in, SOON))
             if running or self._claiming.since_floors:
                 self._claiming.advance_floors()
             return found
+
+    def declare_schedules(self, declarations: Mapping[str, Schedule]) -> list[Declared]:
+        """Create the schedules that this program declares; return what became of each. A Worker calls this."""
+        return self._schedules.declare(declarations, self._presence.worker_id)
 
     def on_watch(self, callback: Callable[[], None]) -> None:
         """Register a callback, run in the waiting thread, for when another worker has a job or asks to be watched."""

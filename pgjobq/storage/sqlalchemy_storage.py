@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,8 +16,19 @@ from pgjobq.errors import ConfigurationError
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.outcomes import JobTransaction, Outcome
 from pgjobq.storage.holds import Claimant, Start
+from pgjobq.storage.kept_schedules import KeptSchedules, Stored
 from pgjobq.storage.leased import LeasedStorage
-from pgjobq.storage.sqlalchemy import callers, claiming, enqueueing, leases, pruning, queries, schema, settling
+from pgjobq.storage.sqlalchemy import (
+    callers,
+    claiming,
+    enqueueing,
+    leases,
+    pruning,
+    queries,
+    scheduling,
+    schema,
+    settling,
+)
 from pgjobq.storage.sqlalchemy import upgrade as upgrading
 from pgjobq.storage.sqlalchemy.connection import Database
 from pgjobq.storage.sqlalchemy.sqlite import is_memory
@@ -29,12 +40,12 @@ __all__ = ["JobRecord", "SQLAlchemyStorage", "WorkerRecord"]
 T = TypeVar("T")
 
 
-class SQLAlchemyStorage(LeasedStorage):
+class SQLAlchemyStorage(KeptSchedules, LeasedStorage):
     """Jobs in one table, `jobs`, of any database that SQLAlchemy supports.
 
-    Pass a URL, or your own Engine with any pool. The first call connects, and creates the tables `jobs` and
-    `job_workers` if they are missing. A plain postgresql:// URL uses psycopg 3. On :memory: all threads share one
-    database, which ends with this object.
+    Pass a URL, or your own Engine with any pool. The first call connects, and creates the tables `jobs`,
+    `job_workers` and `job_schedules` if they are missing. A plain postgresql:// URL uses psycopg 3. On :memory: all
+    threads share one database, which ends with this object.
 
     lease, poll_interval: see LeasedStorage. timeout: seconds to wait for a connection, an answer or SQLite's lock; then
     StorageUnavailable is raised. It applies only to a URL, because an Engine has its own settings.
@@ -242,6 +253,23 @@ class SQLAlchemyStorage(LeasedStorage):
 
     def _prune(self, older_than: timedelta, statuses: list[str], queues: list[str] | None, batch: int) -> int:
         return pruning.prune(self._database, older_than, statuses, queues, batch)
+
+    # -- schedules --------------------------------------------------------------------------------------
+
+    def _read_schedules(self, due: datetime | None = None) -> list[Stored]:
+        return self._database.read(lambda conn: scheduling.read(conn, due))
+
+    def _read_schedule(self, schedule_id: str) -> Stored | None:
+        return self._database.read(lambda conn: scheduling.read_one(conn, schedule_id))
+
+    def _write_schedule(self, new: Stored, version: int | None, jobs: Sequence[NewJob] = ()) -> bool:
+        return scheduling.write(self._database, new, version, jobs)
+
+    def _drop_schedule(self, schedule_id: str) -> bool:
+        return self._database.write(lambda conn: scheduling.drop(conn, schedule_id))
+
+    def _schedules_clock(self) -> tuple[datetime, datetime | None]:
+        return self._database.read(lambda conn: scheduling.clock(conn, self._database))
 
     def ping(self) -> None:
         """Connect, and create or check the tables. Raises StorageUnavailable, SchemaConflict or NotMigrated."""

@@ -11,6 +11,7 @@ from pgjobq.testing.keeping import KeepingTests
 from pgjobq.testing.machine import MachineTests
 from pgjobq.testing.more import MoreTests
 from pgjobq.testing.moving import MovingTests
+from pgjobq.testing.scheduling import SchedulingTests
 from pgjobq.testing.starts import StartsTests
 from pgjobq.testing.working import WorkingTests
 
@@ -25,6 +26,7 @@ class StorageContract(
     EndingTests,
     WorkingTests,
     IsolatingTests,
+    SchedulingTests,
     ConcurrencyTests,
     MachineTests,
 ):
@@ -51,6 +53,7 @@ class StorageContract(
     - leaves: after leave_types, dequeue passes over jobs of these types.
     - reopens: the function of reopener opens the same jobs in another process.
     - transacts: transaction completes its job.
+    - schedules: create_schedule and its kin; the jobs of ticks are added by maintain or by a claim.
     - results: what handlers return is kept.
     - rescues: if a worker dies, or a storage is closed without leave(), its jobs become pending again.
     - processes: make_storage can be pickled and opens the same database in another process.

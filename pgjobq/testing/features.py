@@ -37,6 +37,7 @@ FEATURES: dict[str, Callable[[type[BaseStorage]], bool]] = {
     "results": lambda cls: cls.keeps_results,
     "reopens": _overrides("reopener"),
     "transacts": _overrides("transaction"),
+    "schedules": _overrides("create_schedule"),
 }
 
 
@@ -71,6 +72,7 @@ class StorageTests:
     results: ClassVar[bool | None] = None
     reopens: ClassVar[bool | None] = None
     transacts: ClassVar[bool | None] = None
+    schedules: ClassVar[bool | None] = None
     processes: ClassVar[bool] = True
 
     jobs: ClassVar[int] = 300

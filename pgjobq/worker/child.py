@@ -68,6 +68,8 @@ def _run(parcel: dict[str, Any], storage: _Storage, report: Callable[[Report], N
     try:
         if parcel["memory_limit"] is not None:
             _limit_memory(parcel["memory_limit"])
+        if parcel["in_django"]:
+            importlib.import_module("pgjobq.django.working").set_up()  # by its name, because it builds on the worker
         function = _imported(parcel["function"])
         job = RunningJob.from_job(Job.from_dict(parcel["job"]), storage, report)
         running_job.set(job)

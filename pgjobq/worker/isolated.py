@@ -176,6 +176,7 @@ def _parcel(run: Run, storage: BaseStorage) -> dict[str, Any]:
         "function": {"kind": kind, "name": name, "qualname": handler.function.__qualname__},
         "memory_limit": handler.memory_limit,
         "keep_result": handler.keep_result,
+        "in_django": "pgjobq.django.working" in sys.modules,
         "levels": levels(),
         "storage": type(storage).__name__,
         "reopen": _reopener(storage) if handler.wants_job else None,

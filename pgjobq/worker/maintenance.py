@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pgjobq.models import Job
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.contact import Contact
+from pgjobq.worker.declaring import Declarer
 from pgjobq.worker.loop import Loop
 from pgjobq.worker.running import Run
 from pgjobq.worker.tasks import TaskRunner
@@ -28,10 +29,17 @@ class MaintenanceLoop(Loop):
     name = "maintenance"
 
     def __init__(
-        self, storage: BaseStorage, threads: ThreadRunner, tasks: TaskRunner, *, contact: Contact | None = None
+        self,
+        storage: BaseStorage,
+        threads: ThreadRunner,
+        tasks: TaskRunner,
+        *,
+        declarer: Declarer | None = None,
+        contact: Contact | None = None,
     ) -> None:
         super().__init__(contact)
         self._storage, self._threads, self._tasks = storage, threads, tasks
+        self._declarer = Declarer(storage, {}) if declarer is None else declarer
         self._woken = threading.Event()
         self._next_at = self._last_at = 0.0
         self._asked_at = math.inf  # when run_soon() wants maintenance to run
@@ -70,6 +78,7 @@ class MaintenanceLoop(Loop):
             self._last_at, self._asked_at = now, math.inf
             # Set before the call, so that only the loop's backoff decides when to retry after an error.
             self._next_at = now + 1.0
+            self._declarer.run()
             found = self._storage.maintain([run.job for run in running])
             self.contact.answered(self.name)
             self._next_at = now + found.again_in

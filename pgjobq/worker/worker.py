@@ -22,6 +22,7 @@ from pgjobq.plain import seconds_of
 from pgjobq.signals import SIGNALS, StopSignals
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.contact import Contact
+from pgjobq.worker.declaring import Declarer
 from pgjobq.worker.ending import END_TIME, LEAVE_TIME, Step, log_unsettled
 from pgjobq.worker.fetcher import Fetcher
 from pgjobq.worker.in_flight import InFlight
@@ -114,6 +115,7 @@ class Worker(RunsOnLoop):
                 return
             if self.storage in _storages_in_use:
                 raise ConfigurationError("storage: another Worker already uses it; create a storage for each Worker")
+            declarer = Declarer(self.storage, self._registry.schedules())
             _storages_in_use.add(self.storage)
             in_flight, kind_of_fetcher = self._new_in_flight()
             self._in_flight = in_flight
@@ -121,7 +123,9 @@ class Worker(RunsOnLoop):
             self._tasks = TaskRunner(in_flight, self.storage, self.concurrency, self._callers_loop)
             contact = Contact(lambda: in_flight.unfinished() + len(in_flight.outcomes))
             self._settler = Settler(self.storage, in_flight, contact=contact)
-            self._maintenance = MaintenanceLoop(self.storage, self._threads, self._tasks, contact=contact)
+            self._maintenance = MaintenanceLoop(
+                self.storage, self._threads, self._tasks, declarer=declarer, contact=contact
+            )
             self._fetcher = kind_of_fetcher(
                 self.storage,
                 in_flight,
@@ -232,6 +236,11 @@ class Worker(RunsOnLoop):
     def is_paused(self) -> bool:
         """Return whether the worker was paused and not resumed."""
         return self._paused
+
+    def current_job(self) -> str | None:
+        """Return the id of the job that runs; of several, one. None if no job runs."""
+        runs = self._threads.running() + self._tasks.running() if self._running else []
+        return runs[0].job.id if runs else None
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT, then stop within the grace. A second signal releases the running jobs at once.

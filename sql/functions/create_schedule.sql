@@ -31,7 +31,7 @@ as $$
 #variable_conflict use_column
 declare
   v_now constant timestamptz := clock_timestamp();
-  v_own constant text[] := '{last_run,last_job,last_error,place,place_at,created_at,updated_at}';  -- what a call does not set
+  v_own constant text[] := '{last_run,last_job,last_error,declared,place,place_at,created_at,updated_at}';  -- what a call does not set
   v_new schedules;
   v_old schedules;
 begin
@@ -42,7 +42,7 @@ begin
                 create_schedule.max_retries, create_schedule.missed, create_schedule.catch_up,
                 coalesce(create_schedule.overlap, case create_schedule.missed when 'all' then 'allow' else 'skip' end),
                 create_schedule.jitter, create_schedule.starts_at, create_schedule.ends_at, create_schedule.enabled,
-                null, null, null, null, null, null, v_now, v_now);
+                null, null, null, null, null, null, null, v_now, v_now);
   perform check_schedule(v_new, create_schedule.priority);
   loop
     insert into schedules select v_new.* on conflict on constraint schedules_pkey do nothing;

@@ -5,6 +5,9 @@
 alter table scheduled add column schedule_id text collate "C";
 alter table scheduled alter column job_id drop not null;
 
+-- The ids of the schedules that the worker's program declares.
+alter table workers add column declares text[] not null default '{}';
+
 create table schedules (
   id          text        collate "C" not null primary key,
   type        text        collate "C" not null,
@@ -26,6 +29,7 @@ create table schedules (
   last_run    timestamptz,
   last_job    text        collate "C",
   last_error  text,
+  declared    jsonb,        -- the declaration that made it what it is
   place       bigint,       -- the seq of the place; any other place of the schedule is an orphan
   place_at    timestamptz,  -- its execute_at, by which it is found
   created_at  timestamptz not null default now(),
@@ -60,6 +64,8 @@ comment on column schedules.last_job is
   'The id of the last job, which decides whether the next one would overlap.';
 comment on column schedules.last_error is
   'Why the schedule has stopped: its expression cannot be read, or its job cannot be added.';
+comment on column schedules.declared is
+  'The declaration of a program that was applied last, see declare_schedules; null: there was none.';
 comment on column schedules.place is
   'Private: the seq of its place in scheduled; any other place is an orphan.';
 comment on column schedules.place_at is 'Private: the execute_at of that place: next_run and the jitter.';

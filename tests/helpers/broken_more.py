@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,8 +14,11 @@ from pgjobq import Job, JobStatus, NewJob
 from pgjobq.arrival import arriving
 from pgjobq.models import Which
 from pgjobq.outcomes import Failed, Outcome, Released
+from pgjobq.schedules import Declared, Schedule
 from pgjobq.storage.base import Maintenance
+from pgjobq.storage.cron import tick_id
 from pgjobq.storage.holds import Claimant
+from pgjobq.storage.kept_schedules import Stored
 
 # -- batches ---------------------------------------------------------------------------------------
 
@@ -312,3 +315,47 @@ class CompletesWithCrashes(Memory):
 @breaks({"test_processes_on_one_database": "processes: make_storage can be pickled"}, processes=True)
 class CannotBePickled(DictStorage):
     pass
+
+
+# -- schedules -------------------------------------------------------------------------------------
+
+
+@breaks({"test_many_workers_fire_once": "schedules: each tick has one job, however many workers there are"})
+class FiresWithoutComparing(MemoryStorage):
+    """Each worker that sees a due schedule adds a job, as DBJobQ does."""
+
+    def _write_schedule(self, new: Stored, version: int | None, jobs: Sequence[NewJob] = ()) -> bool:
+        time.sleep(0.005)
+        with self.memory.lock:
+            there = self.memory.schedules.get(new.schedule.id)
+            self._add([replace(job, id=job.id if job.id not in self.memory.jobs else f"{job.id}+") for job in jobs])
+            return super()._write_schedule(new, None if there is None else there.version)
+
+
+@breaks({"test_declared_schedules_keep_what_an_operator_changed": "declare_schedules: keeps one that has not changed"})
+class DeclaresAlways(MemoryStorage):
+    def declare_schedules(self, declarations: Mapping[str, Schedule]) -> list[Declared]:
+        for name in declarations:
+            self.delete_schedule(name)
+        return super().declare_schedules(declarations)
+
+
+@breaks({
+    "test_missed_ticks": "missed: once and skip are the last tick",
+    "test_paused_schedule_gets_no_jobs": "enable_schedule: a paused schedule gets no jobs",
+    "test_overlap": "overlap: skip leaves out a tick while the last job is unfinished",
+})  # fmt: skip
+class IgnoresPolicies(MemoryStorage):
+    """Fires paused schedules, overlapping ticks, and the first of several missed ticks."""
+
+    def enable_schedule(self, schedule_id: str, enabled: bool = True) -> bool:
+        return self._read_schedule(schedule_id) is not None
+
+    def _is_unfinished(self, job_id: str | None) -> bool:
+        return False
+
+    def _write_schedule(self, new: Stored, version: int | None, jobs: Sequence[NewJob] = ()) -> bool:
+        there = self._read_schedule(new.schedule.id)
+        first = there and there.schedule.missed != "all" and there.schedule.next_run
+        moved = [replace(job, id=tick_id(new.schedule.id, first)) if first else job for job in jobs]
+        return super()._write_schedule(new, version, moved)

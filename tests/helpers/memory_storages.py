@@ -19,6 +19,7 @@ from pgjobq.arrival import arriving, arriving_result
 from pgjobq.checks import check_delay
 from pgjobq.outcomes import Completed, Failed, Outcome, Released, Retried, status_after
 from pgjobq.storage.holds import Claimant, start
+from pgjobq.storage.kept_schedules import KeptSchedules, Stored
 from pgjobq.storage.leased import LeasedStorage
 
 ENDS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
@@ -31,6 +32,7 @@ class Memory:
     jobs: dict[str, Job] = field(default_factory=dict)  # in the order of enqueueing
     due: dict[str, tuple[datetime, int]] = field(default_factory=dict)
     leases: dict[int, float] = field(default_factory=dict)
+    schedules: dict[str, Stored] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     clock: itertools.count[int] = field(default_factory=itertools.count)
     max_crashes: ClassVar[int] = 3
@@ -162,7 +164,7 @@ class DictStorage(BaseStorage):
         return found
 
 
-class MemoryStorage(LeasedStorage):
+class MemoryStorage(KeptSchedules, LeasedStorage):
     """Has all optional methods, and holds its jobs on a lease."""
 
     keeps_results = True
@@ -299,3 +301,26 @@ class MemoryStorage(LeasedStorage):
                 else:
                     memory.put_back(job, worker_id=None, **crashes)
             return len(dead)
+
+    def _read_schedules(self, due: datetime | None = None) -> list[Stored]:
+        found = [self.memory.schedules[name] for name in sorted(self.memory.schedules)]
+        return [one for one in found if due is None or (one.due_at is not None and one.due_at <= due)]
+
+    def _read_schedule(self, schedule_id: str) -> Stored | None:
+        return self.memory.schedules.get(schedule_id)
+
+    def _write_schedule(self, new: Stored, version: int | None, jobs: Sequence[NewJob] = ()) -> bool:
+        with self.memory.lock:
+            there = self.memory.schedules.get(new.schedule.id)
+            if (None if there is None else there.version) != version:
+                return False
+            self.memory.schedules[new.schedule.id] = new
+            self._add([job for job in jobs if job.id not in self.memory.jobs])
+            return True
+
+    def _drop_schedule(self, schedule_id: str) -> bool:
+        return self.memory.schedules.pop(schedule_id, None) is not None
+
+    def _schedules_clock(self) -> tuple[datetime, datetime | None]:
+        due = [one.due_at for one in self.memory.schedules.values() if one.due_at is not None]
+        return datetime.now(UTC), min(due, default=None)

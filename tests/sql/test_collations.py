@@ -28,6 +28,7 @@ CALLS = {
     "create_schedule": "words.id, words.word, words.daily, time_zone => words.zone, kind => words.cron, queue => words.queue",
     "enable_schedule": "words.id, false",
     "delete_schedule": "words.id",
+    "move_schedule": "words.id, now()",
     "get_schedule": "words.id",
     "run_schedule": "words.nightly",
     "backfill_schedule": "words.nightly, now() - interval '3 days'",

@@ -9,7 +9,15 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from pgjobq.errors import NotMigrated, SchemaConflict, StorageError
 from pgjobq.storage.sqlalchemy.connection import Database
-from pgjobq.storage.sqlalchemy.table import BASE_COLUMNS, BASE_TIMES, LATER_COLUMNS, jobs, results, workers
+from pgjobq.storage.sqlalchemy.table import (
+    BASE_COLUMNS,
+    BASE_TIMES,
+    LATER_COLUMNS,
+    jobs,
+    results,
+    schedules,
+    workers,
+)
 
 Part = Table | Index
 
@@ -53,7 +61,7 @@ def _make(conn: Connection, server: str) -> None:
 def _missing(conn: Connection, server: str) -> list[Part]:
     inspector = inspect(conn)
     parts: list[Part] = []
-    for table in (jobs, workers, results):
+    for table in (jobs, workers, results, schedules):
         if not inspector.has_table(table.name):
             parts += [table, *_sorted(table)]
             continue

@@ -1,4 +1,4 @@
-"""The tables `jobs`, `job_results` and `job_workers` (leases), also as mapped classes for the user's own queries."""
+"""The tables `jobs`, `job_results`, `job_workers` (leases) and `job_schedules`, also as mapped classes for users."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Index, Integer, String, Table, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pgjobq.models import MAX_NAME
+from pgjobq.schedules import MAX_ID
 from pgjobq.storage.sqlalchemy.types import MYSQL, Key, LongText, Moment, utc_now
 
 _IN_MYSQL = {
@@ -76,6 +77,18 @@ class WorkerRecord(Base):
     lease_until: Mapped[datetime] = mapped_column(Moment)
 
 
+class ScheduleRecord(Base):
+    """A row of `job_schedules`. schedule is Schedule.to_dict() as JSON; each change adds one to version."""
+
+    __tablename__ = "job_schedules"
+    __table_args__ = _IN_MYSQL
+
+    id: Mapped[str] = mapped_column(Key(MAX_ID), primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger)
+    due_at: Mapped[datetime | None] = mapped_column(Moment, index=True)
+    schedule: Mapped[str] = mapped_column(LongText)
+
+
 def _table(record: type[Base]) -> Table:
     table = record.__table__
     assert isinstance(table, Table)  # a mapped class may also map something other than a table
@@ -83,6 +96,7 @@ def _table(record: type[Base]) -> Table:
 
 
 jobs, workers, results = _table(JobRecord), _table(WorkerRecord), _table(ResultRecord)
+schedules = _table(ScheduleRecord)
 
 # Claims read only pending jobs, in the order of an index. If the database has partial indexes, it holds no other jobs.
 _PENDING = text("status = 'pending'")

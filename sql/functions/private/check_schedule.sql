@@ -15,7 +15,8 @@ declare
 begin
   select string_agg(field.key, ', ') into v_null
     from jsonb_each(to_jsonb(v)) as field
-   where field.value = 'null' and field.key not in ('starts_at', 'ends_at', 'next_run', 'last_run', 'last_job', 'last_error', 'place', 'place_at');
+   where field.value = 'null' and field.key not in ('starts_at', 'ends_at', 'next_run', 'last_run', 'last_job', 'last_error', 'declared',
+                                                     'place', 'place_at');
   if v_null is not null then
     v_message := format('%s: it may not be null', v_null);
     v_hint    := 'Leave an argument out to use its default; id, type and expression have none.';

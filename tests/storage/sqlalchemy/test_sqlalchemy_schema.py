@@ -100,7 +100,7 @@ def test_tables_and_indexes_are_as_documented(storage: SQLAlchemyStorage, engine
     assert inspector.get_pk_constraint("jobs")["constrained_columns"] == ["id"]
     found = {one["name"]: one["column_names"] for one in inspector.get_indexes("jobs")}
     assert found == INDEXES
-    assert set(inspector.get_table_names()) == {"jobs", "job_results", "job_workers"}
+    assert set(inspector.get_table_names()) == {"jobs", "job_results", "job_workers", "job_schedules"}
 
 
 def test_concurrent_processes_create_the_tables(url: str, engine: Engine) -> None:

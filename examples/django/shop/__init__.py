@@ -1,0 +1,1 @@
+"""An example: a shop that writes an invoice for each order."""

@@ -39,6 +39,7 @@ class Handler:
     backoff: BackoffFunction = field(default_factory=Backoff)
     timeout: float | None = None  # seconds
     unique: str | None = None  # the key of its jobs, as a format of their data: 'doc:{doc_id}'
+    capture_logs: bool = False  # keep what the function logs
     keep_result: bool = True  # keep what the function returns as the job's result
     unique_while: str | None = None
     unique_for: float | None = None  # seconds
@@ -151,8 +152,9 @@ class Handler:
             raise ConfigurationError(
                 f"backoff: {self.backoff!r} is not callable; use Backoff(...) or a function from the attempt to seconds"
             )
-        if not isinstance(self.keep_result, bool):
-            raise ConfigurationError(f"keep_result: {self.keep_result!r} is not allowed; use True or False")
+        for name in ("capture_logs", "keep_result"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"{name}: {getattr(self, name)!r} is not allowed; use True or False")
         number = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
         if self.timeout is not None and not (number and 0 < self.timeout <= MAX_DELAY):
             raise ConfigurationError(f"timeout: {self.timeout!r} is not allowed; use seconds above 0, or None")
@@ -243,6 +245,7 @@ def job(
     timeout: float | timedelta | None = None,
     unique: str | None = None,
     keep_result: bool = True,
+    capture_logs: bool = False,
     unique_while: Literal["unfinished", "pending"] | None = None,
     unique_for: float | timedelta | None = None,
     on_conflict: Literal["keep", "replace", "debounce", "error"] | None = None,
@@ -270,6 +273,7 @@ def job(
     on_conflict, debounce_ceiling: the defaults for enqueueing them; see JobQueue.enqueue.
     keep_result: keep what the function returns as the job's result, unless it is None. A job whose result JSON cannot
     hold, or that is too large, fails without another try.
+    capture_logs: keep what the function logs, up to 64 KiB for each try; JobQueue.logs returns it.
     isolate: "process" runs each job in a process of its own, which imports the function by its name. Its timeout and a
     cancel end that process: SIGTERM, and SIGKILL after kill_grace seconds, 5 by default. memory_limit: the most bytes
     of address space that the process may have.

@@ -13,7 +13,7 @@ from pgjobq.storage.base import BaseStorage
 
 
 class Operating:
-    """Attempts, failures, actions, retry_jobs and edit_job. A storage that lacks one of them raises Unsupported."""
+    """What jobs leave behind, retry_jobs and edit_job. A storage that lacks one of them raises Unsupported."""
 
     storage: BaseStorage
     _registry: Registry
@@ -25,6 +25,21 @@ class Operating:
         cancelled or released), error_class and error. A job that succeeds at once has none.
         """
         return self.storage.attempts(job_id)
+
+    def progress(self, job_id: str) -> dict[str, Any] | None:
+        """Return what the last start of a job has reported with `job.progress`, or None if that is nothing.
+
+        A dict: fraction, message, meta and updated_at. A pending job has none, and none is left after the database
+        server has crashed.
+        """
+        return self.storage.progress([job_id]).get(job_id)
+
+    def logs(self, job_id: str) -> list[dict[str, Any]]:
+        """Return what the tries of a job have logged, if its handler has capture_logs, in the order of the lines.
+
+        A dict each: attempt, logged_at, level, logger and line, and claim_id and seq, which name the line.
+        """
+        return self.storage.logs(job_id)
 
     def failures(self, limit: int = 100) -> list[dict[str, Any]]:
         """Return the failed jobs, grouped by type and by error without numbers, ids and quoted strings.

@@ -14,6 +14,15 @@ begin
         ('column',   'attempts.outcome',    'raised, timed out, worker died, cancelled or released.'),
         ('sequence', 'attempts_swept',      'Private: the page of attempts at which the next sweep begins.'),
 
+        ('table',    'progress',            'Private: what running jobs have reported with set_progress (see the view job_progress). Empty after a crash of the server.'),
+        ('column',   'progress.claim_id',   'The claim of the start that reported it.'),
+        ('sequence', 'progress_swept',      'Private: the page of progress at which the next sweep begins.'),
+
+        ('table',    'log_lines',           'Private: what handlers with capture_logs have logged (see the view job_logs), kept as long as their jobs.'),
+        ('column',   'log_lines.seq',       'The number of the line in its start.'),
+        ('column',   'log_lines.added_at',  'When it was written; logged_at is by the clock of the worker.'),
+        ('sequence', 'log_lines_swept',     'Private: the page of log_lines at which the next sweep begins.'),
+
         ('table',    'action_log',          'Private: what operators did (see the view actions).'),
         ('column',   'action_log.role',     'The role of the session.'),
         ('column',   'action_log.actor',    'The setting pgjobq.actor of the session, where an application puts the name of its own user.'),

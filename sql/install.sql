@@ -54,8 +54,15 @@ select not exists (select from schema_version where version >= 4) as needed \gse
 insert into schema_version (version) values (4);
 \endif
 
+select not exists (select from schema_version where version >= 5) as needed \gset
+\if :needed
+\ir migrations/0005_reported.sql
+insert into schema_version (version) values (5);
+\endif
+
 \ir functions/add_job.sql
 \ir functions/add_jobs.sql
+\ir functions/add_log_lines.sql
 \ir functions/advance_floors.sql
 \ir functions/backfill_schedule.sql
 \ir functions/call_workers.sql
@@ -115,6 +122,7 @@ insert into schema_version (version) values (4);
 \ir functions/retry_job.sql
 \ir functions/retry_jobs.sql
 \ir functions/run_schedule.sql
+\ir functions/set_progress.sql
 \ir functions/set_worker_state.sql
 \ir functions/stop_waiting.sql
 \ir functions/unserved_types.sql
@@ -181,7 +189,9 @@ insert into schema_version (version) values (4);
 \ir functions/private/schedule_ticks.sql
 \ir functions/private/serving_workers.sql
 \ir functions/private/sweep_attempts.sql
+\ir functions/private/sweep_log_lines.sql
 \ir functions/private/sweep_orphans.sql
+\ir functions/private/sweep_progress.sql
 \ir functions/private/sweep_results.sql
 \ir functions/private/sweep_unique_keys.sql
 \ir functions/private/take_line.sql
@@ -209,6 +219,8 @@ select has_database_privilege(current_database(), 'temp') as needed \gset
 \if :needed
 \ir views/actions.sql
 \ir views/failures.sql
+\ir views/job_logs.sql
+\ir views/job_progress.sql
 \ir views/job_stats.sql
 \ir views/paused_types.sql
 \ir views/queues.sql
@@ -218,7 +230,7 @@ select has_database_privilege(current_database(), 'temp') as needed \gset
 set local search_path = :"schema", pg_temp;
 
 select exists (
-  select from unnest('{actions,failures,job_stats,paused_types,queues,worker_status}'::text[]) as view (name),
+  select from unnest('{actions,failures,job_logs,job_progress,job_stats,paused_types,queues,worker_status}'::text[]) as view (name),
        lateral (values (to_regclass(format('%I.%I', current_schema(), view.name)),
                         to_regclass('pg_temp.' || view.name))) as pair (found, wanted)
    where pair.wanted is null
@@ -227,6 +239,8 @@ select exists (
 \if :needed
 \ir views/actions.sql
 \ir views/failures.sql
+\ir views/job_logs.sql
+\ir views/job_progress.sql
 \ir views/job_stats.sql
 \ir views/paused_types.sql
 \ir views/queues.sql
@@ -235,7 +249,7 @@ select exists (
 
 select to_regclass('pg_temp.actions') is not null as needed \gset
 \if :needed
-drop view pg_temp.actions, pg_temp.failures, pg_temp.job_stats, pg_temp.paused_types, pg_temp.queues, pg_temp.worker_status;
+drop view pg_temp.actions, pg_temp.failures, pg_temp.job_logs, pg_temp.job_progress, pg_temp.job_stats, pg_temp.paused_types, pg_temp.queues, pg_temp.worker_status;
 \endif
 
 \ir comments.sql

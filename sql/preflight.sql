@@ -1,7 +1,7 @@
 -- preflight: refuse a schema that does not belong to pgjobq, or that is newer than these files.
 do $$
 declare
-  v_newest  constant integer := 4;  -- the last file in migrations/
+  v_newest  constant integer := 5;  -- the last file in migrations/
   v_version integer;
   v_others  text;
 begin

@@ -5,7 +5,7 @@
 --
 --   pgjobq_enqueue  may enqueue, and sees nothing
 --   pgjobq_work     may also read, claim, settle, rescue, repair, prune and create schedules: what a worker needs
---   pgjobq_read     may read jobs, their attempts, failures, actions, schedules, workers and statistics, and wait for jobs
+--   pgjobq_read     may read jobs, their attempts, progress, logs, failures, actions, schedules, workers and statistics, and wait for jobs
 --   pgjobq_admin    may do all of this, and also cancel, edit, retry by a filter and import jobs, pause queues, and
 --                   change schedules
 do $$
@@ -39,7 +39,7 @@ begin
         ('pgjobq_work, pgjobq_admin',
          '{cancel_channel, claim_jobs, complete_jobs, fail_job, retry_job, release_jobs, promote_jobs, rescue_jobs, register_worker,
            retire_worker, heartbeat_worker, leave_types, held_jobs, lost_jobs, release_unknown_jobs, set_worker_state, call_workers, watch_workers,
-           notifiers_waiting, advance_floors, prune_jobs, repair_jobs, create_schedule, declare_schedules}'),
+           notifiers_waiting, advance_floors, prune_jobs, repair_jobs, create_schedule, declare_schedules, set_progress, add_log_lines}'),
         ('pgjobq_read, pgjobq_work, pgjobq_admin', '{get_job, list_jobs, count_jobs, live_workers, next_due, queue_names, export_jobs, unserved_types,
           misplaced_jobs, next_tick, next_ticks, get_schedule, list_schedules, declared_schedules, job_attempts, error_line, error_class, fingerprint,
           job_result, wait_for_job, wait_for_jobs, ended_jobs, stop_waiting, open_transactions,
@@ -55,7 +55,7 @@ begin
   end loop;
   grant select on schema_version
      to pgjobq_enqueue, pgjobq_work, pgjobq_read, pgjobq_admin;
-  grant select on job_stats, worker_status, queues, paused_types, failures, actions
+  grant select on job_stats, worker_status, queues, paused_types, failures, actions, job_progress, job_logs
      to pgjobq_read, pgjobq_work, pgjobq_admin;
   -- This does not apply to a user's own function.
   if exists (select from pg_proc

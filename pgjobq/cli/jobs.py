@@ -23,6 +23,7 @@ from pgjobq.cli.common import (
     print_table,
     refuse,
 )
+from pgjobq.cli.progress import progress_of, share_of
 from pgjobq.cli.shell import data_of, moment
 from pgjobq.cli.text import in_a_line, in_json, in_lines
 from pgjobq.errors import InvalidJob, JobNotFound, PgjobqError, Unsupported, WaitTimeout
@@ -115,11 +116,15 @@ def list_(*, status: str | None, queue: str | None, limit: int, as_json: bool, d
 
     with opened(dsn, schema) as storage:
         jobs = JobQueue(storage).list_jobs(status, limit, queue)
+        progress = progress_of(storage, [job.id for job in jobs if job.status is JobStatus.RUNNING])
     if as_json:
-        print_json([job.to_dict() for job in jobs])
+        print_json([job.to_dict() | ({"progress": progress[job.id]} if job.id in progress else {}) for job in jobs])
         return
-    columns = ("id", "type", "queue", "status", "attempts", "created_at", "execute_at", "error")
+    columns = ["id", "type", "queue", "status", "attempts", "created_at", "execute_at", "error"]
     rows = [[_brief(job, name) for name in columns] for job in jobs]
+    if progress:
+        columns.append("progress")
+        rows = [[*row, share_of(progress.get(row[0]))] for row in rows]
     print_table(columns, rows, narrow=_in_lines)
 
 
@@ -133,17 +138,20 @@ def show(*, job_id: str, as_json: bool, dsn: str, schema: str) -> None:
     with opened(dsn, schema) as storage:
         job = storage.get_job(job_id)
         tries = _tries(storage, job_id)
+        progress = progress_of(storage, [job_id])
     if job is None:
         fail(f"there is no job {job_id!r}")
         sys.exit(EXIT_NOT_FOUND)
     if as_json:
-        print_json(job.to_dict() | {"tries": tries})
+        print_json(job.to_dict() | {"progress": progress.get(job_id), "tries": tries})
         return
     for name, value in job.to_dict().items():
         is_json = isinstance(value, dict) or (name == "result" and value is not None)
         text = in_json(value) if is_json else in_lines("" if value is None else str(value))
         # Indent the further lines of a text, because they could look like another field.
         click.echo(f"{name:12} {text}".replace("\n", f"\n{'':13}"))
+    if job_id in progress:
+        click.echo(f"{'progress':12} {share_of(progress[job_id], whole=True)}")
     if tries:
         click.echo()
         columns = ("attempt", "outcome", "worker", "started_at", "ended_at", "error")

@@ -1,18 +1,22 @@
-"""Commands that look back and change many jobs: retry, edit, failures, actions."""
+"""Commands that look back and change many jobs: retry, edit, failures, actions, logs."""
 
 from __future__ import annotations
 
+import sys
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
+from pgjobq.arrival import FINISHED
 from pgjobq.cli import common
-from pgjobq.cli.common import age, app, ask, each, opened, print_json, print_table, refuse
+from pgjobq.cli.common import EXIT_NOT_FOUND, age, app, ask, each, fail, opened, print_json, print_table, refuse
 from pgjobq.cli.shell import data_of, moment
-from pgjobq.cli.text import in_a_line
+from pgjobq.cli.text import in_a_line, in_lines
 from pgjobq.queue import JobQueue
 
+FOLLOW_EVERY = 0.5  # seconds
 _FILTERS = ("--queue", "--type", "--fingerprint", "--failed-since", "--failed-until")
 
 
@@ -162,6 +166,36 @@ def actions(*, limit: int, as_json: bool, dsn: str, schema: str) -> None:
         return
     columns = ("at", "role", "actor", "action", "target", "jobs", "reason")
     print_table(columns, [[row[key] for key in columns] for row in found])
+
+
+@app.command()
+@click.argument("job_id", metavar="ID")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing until the job has ended.")
+@common.as_json
+@common.dsn
+@common.schema
+def logs(*, job_id: str, follow: bool, as_json: bool, dsn: str, schema: str) -> None:
+    """Print what the handler of a job has logged, if it has capture_logs."""
+    if follow and as_json:
+        refuse("--json: this option does not go with --follow; leave one of them out")
+    after: tuple[int, int] | None = None
+    with opened(dsn, schema) as storage:
+        while True:
+            job = storage.get_job(job_id)  # before the lines, because a worker writes them before it ends the job
+            if job is None:
+                fail(f"there is no job {job_id!r}")
+                sys.exit(EXIT_NOT_FOUND)
+            lines = storage.logs(job_id, after)
+            if as_json:
+                print_json(lines)
+                return
+            for line in lines:
+                after = (line["claim_id"], line["seq"])
+                told = f"{line['logged_at']} [{line['attempt']}] {line['level']} {line['logger']}: {line['line']}"
+                click.echo(in_lines(told).replace("\n", "\n    "))  # further lines could look like another record
+            if not follow or job.status in FINISHED:
+                return
+            time.sleep(FOLLOW_EVERY)
 
 
 def _brief(message: str | None) -> str:

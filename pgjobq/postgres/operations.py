@@ -14,10 +14,11 @@ from pgjobq.postgres.errors import translated
 from pgjobq.postgres.history import PostgresHistory
 from pgjobq.postgres.pausing import Pauses
 from pgjobq.postgres.repairing import Repaired, repair
+from pgjobq.postgres.reporting import PostgresReports
 from pgjobq.postgres.transfer import exported
 
 
-class PostgresOperations(PostgresHistory):
+class PostgresOperations(PostgresHistory, PostgresReports):
     """The part of PostgresStorage for operators."""
 
     _database: Database

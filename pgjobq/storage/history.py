@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pgjobq.errors import Unsupported
+from pgjobq.models import Job
 from pgjobq.redrive import Redrive
+from pgjobq.reports import Line, Report
 
 
 class OptionalHistory:
@@ -30,3 +33,18 @@ class OptionalHistory:
     def edit_job(self, job_id: str, changes: dict[str, Any], reason: str | None = None) -> None:
         """Change fields of a pending job. data is JSON. See JobQueue.edit_job."""
         raise Unsupported(f"{type(self).__name__} cannot edit jobs; cancel the job and enqueue another")
+
+    def save_progress(self, reports: Sequence[tuple[Job, Report]]) -> None:
+        """Keep the last report of each of these starts that is not over. The default drops them, and does not raise."""
+
+    def progress(self, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return what the last start of each of these jobs has reported, by id. See JobQueue.progress."""
+        raise Unsupported(f"progress: {type(self).__name__} does not keep what jobs report")
+
+    def save_lines(self, lines: Sequence[tuple[Job, Line]]) -> None:
+        """Keep what the handlers of these starts have logged. Can be repeated. The default drops it."""
+        del lines
+
+    def logs(self, job_id: str, after: tuple[int, int] | None = None) -> list[dict[str, Any]]:
+        """Return what the tries of a job have logged, after this claim_id and seq. See JobQueue.logs."""
+        raise Unsupported(f"logs: {type(self).__name__} does not keep what handlers log")

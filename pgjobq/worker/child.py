@@ -31,6 +31,7 @@ from pgjobq.handlers import Handler
 from pgjobq.isolation import become_child
 from pgjobq.models import Job
 from pgjobq.outcomes import JobTransaction
+from pgjobq.reports import Report
 from pgjobq.worker.raised import raised_by
 from pgjobq.worker.relay import CHUNK, Answers, relay_logs
 from pgjobq.worker.running import RunningJob, kept_result, problem_with_result
@@ -56,12 +57,12 @@ def main(parcel_fd: int, answers_fd: int) -> None:
     relay_logs(answers, parcel["levels"])
     storage = _Storage(parcel["reopen"], parcel["storage"])
     try:
-        answers.send(_run(parcel, storage))
+        answers.send(_run(parcel, storage, lambda report: answers.send({"progress": report})))
     finally:
         storage.close()
 
 
-def _run(parcel: dict[str, Any], storage: _Storage) -> dict[str, Any]:
+def _run(parcel: dict[str, Any], storage: _Storage, report: Callable[[Report], None]) -> dict[str, Any]:
     job: RunningJob | None = None
     answer: dict[str, Any]
     try:
@@ -70,7 +71,7 @@ def _run(parcel: dict[str, Any], storage: _Storage) -> dict[str, Any]:
         if parcel["in_django"]:
             importlib.import_module("pgjobq.django.working").set_up()  # by its name, because it builds on the worker
         function = _imported(parcel["function"])
-        job = RunningJob.from_job(Job.from_dict(parcel["job"]), storage)
+        job = RunningJob.from_job(Job.from_dict(parcel["job"]), storage, report)
         running_job.set(job)
         handler = Handler(type=job.type, function=function)
         result = function(**handler.arguments(job, job))

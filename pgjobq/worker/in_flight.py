@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from pgjobq.models import Job
 from pgjobq.storage.base import Outcome
+from pgjobq.worker.notes import Notes
 
 MAX_PREFETCH = 1000  # jobs
 PREFETCH_TIME = 0.05  # seconds of work to claim in advance when jobs are quick
@@ -31,6 +32,7 @@ class InFlight:
         self.outcomes: deque[Outcome | None] = deque()  # append and popleft are atomic; None: nothing to settle
         self.has_outcome = threading.Event()
         self.has_room = threading.Event()
+        self.notes = Notes(self.has_outcome.set)
         self._claimed = self._taken = 0
         self._rate = 0.0  # jobs that end per second
         self._last_ended, self._last_ended_at = 0, time.monotonic()

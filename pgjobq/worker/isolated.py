@@ -17,6 +17,7 @@ from typing import Any
 
 from pgjobq.errors import Cancelled, JobTimeout, ProcessDied
 from pgjobq.isolation import KILL_GRACE, main_of
+from pgjobq.reports import Report
 from pgjobq.storage.base import BaseStorage
 from pgjobq.worker.pipes import Pipes
 from pgjobq.worker.raised import Raised, RaisedElsewhere
@@ -91,6 +92,8 @@ class Child:
             for message in pipes.read(0.0 if has_ended else self._patience()):
                 if "log" in message:
                     log_again(message["log"])
+                elif "progress" in message:
+                    self._run.report(Report(*message["progress"]))
                 elif answer is None:
                     answer, self._deadline = message, None
                     self._kill_at = min(self._kill_at, time.monotonic() + self._kill_grace)

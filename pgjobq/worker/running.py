@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import fields
+from functools import partial
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Protocol
 
@@ -18,7 +19,9 @@ from pgjobq.explaining import class_name
 from pgjobq.handlers import Handler
 from pgjobq.models import Job
 from pgjobq.outcomes import Snoozed
+from pgjobq.reports import Line, Report
 from pgjobq.storage.base import BaseStorage, Completed, Failed, JobTransaction, Outcome, Retried
+from pgjobq.worker.capturing import start_capture
 from pgjobq.worker.interrupting import interrupt
 from pgjobq.worker.raised import Raised, raised_by
 
@@ -34,21 +37,35 @@ class OpensTransactions(Protocol):
         """Return a transaction that completes the job when it commits."""
 
 
+class TakesReports(Protocol):
+    """The Notes of a worker, as a Run needs them."""
+
+    def report(self, job: Job, report: Report) -> None:
+        """Take what the handler of a job reports."""
+
+    def line(self, job: Job, line: Line) -> None:
+        """Take what the handler of a job logs."""
+
+
 class RunningJob(Job):
     """The Job that a handler receives as `job`. It can be completed inside the handler's own transaction."""
 
-    __slots__ = ("_storage", "lost", "settled_elsewhere", "transactions")
+    __slots__ = ("_report", "_storage", "lost", "settled_elsewhere", "transactions")
 
+    _report: Callable[[Report], None]
     _storage: OpensTransactions
     lost: bool  # True once the job was lost or timed out; a long handler may check it and stop
     settled_elsewhere: bool  # True once a transaction in the handler's own process has completed the job
     transactions: list[JobTransaction]
 
     @classmethod
-    def from_job(cls, job: Job, storage: OpensTransactions) -> RunningJob:
-        """Return a RunningJob with the fields of a job."""
+    def from_job(
+        cls, job: Job, storage: OpensTransactions, report: Callable[[Report], None] = lambda _: None
+    ) -> RunningJob:
+        """Return a RunningJob with the fields of a job. report: takes what the handler reports."""
         running = cls(**{f.name: getattr(job, f.name) for f in fields(Job)})
         extra = {"_storage": storage, "lost": False, "settled_elsewhere": False, "transactions": []}
+        extra["_report"] = report
         for name, value in extra.items():
             object.__setattr__(running, name, value)
         return running
@@ -60,6 +77,17 @@ class RunningJob(Job):
         """
         if self.lost:
             raise Cancelled(f"job {self.id} was cancelled or lost, or its time is over: its outcome is decided")
+
+    def progress(self, fraction: float, message: str | None = None, **meta: Any) -> None:
+        """Report how far the handler is: the share that is done, from 0 to 1, a text, and anything that JSON can hold.
+
+        Never waits for the database. The worker writes the first report at once, and after that the last one of each
+        second; queue.progress() and `pgjobq show` read it. Storages other than PostgreSQL drop it. Any thread may call
+        it. Raises InvalidJob, which names the argument that is wrong.
+        """
+        report = Report.checked(fraction, message, meta)
+        if not self.lost:
+            self._report(report)
 
     def transaction(self) -> JobTransaction:
         """Open a database transaction that completes this job when it commits. Both happen, or neither.
@@ -78,10 +106,10 @@ class RunningJob(Job):
 class Run:
     """A job that is being run, with its handler and its deadline."""
 
-    __slots__ = ("deadline", "handle", "handler", "job", "running_job")
+    __slots__ = ("_notes", "deadline", "handle", "handler", "job", "running_job")
 
-    def __init__(self, job: Job, handler: Handler) -> None:
-        self.job, self.handler = job, handler
+    def __init__(self, job: Job, handler: Handler, notes: TakesReports) -> None:
+        self.job, self.handler, self._notes = job, handler, notes
         self.handle: Any = None  # the asyncio task of an async handler, or the Child of an isolated one
         self.running_job: RunningJob | None = None
         self.deadline = None if handler.timeout is None else time.monotonic() + handler.timeout
@@ -90,8 +118,16 @@ class Run:
         """Return the handler's keyword arguments. Raises BadArguments if the job's data does not fit them."""
         if not self.handler.wants_job:
             return self.handler.arguments(self.job)
-        self.running_job = RunningJob.from_job(self.job, storage)
+        self.running_job = RunningJob.from_job(self.job, storage, self.report)
         return self.handler.arguments(self.job, self.running_job)
+
+    def report(self, report: Report) -> None:
+        """Take what the handler reports."""
+        self._notes.report(self.job, report)
+
+    def capture_logs(self) -> None:
+        """Take what is logged in this context."""
+        start_capture(partial(self._notes.line, self.job))
 
     def ended(self, result: object, error: BaseException | None, *, logs_each: bool) -> Outcome | None:
         """Return the outcome of a run that returned or raised, or None if the job is settled already. Never raises.

@@ -38,16 +38,19 @@ class Settler(Loop):
     def __init__(self, storage: BaseStorage, in_flight: InFlight, *, contact: Contact | None = None) -> None:
         super().__init__(contact)
         self._storage, self._in_flight = storage, in_flight
+        self._notes = in_flight.notes
         self._under_way: list[Outcome] = []
         self._deferred: list[Outcome] = []
         self._retry_at, self._retry_pause = 0.0, RETRY_MIN
 
     def run_once(self) -> None:
         """Wait for outcomes and settle them. Also settle the deferred ones if their time has come."""
-        if self._in_flight.has_outcome.wait(1.0):
+        if self._in_flight.has_outcome.wait(self._notes.patience(1.0) if self._notes else 1.0):
             if len(self._in_flight.outcomes) >= MANY_OUTCOMES:
                 time.sleep(LINGER)
             self._settle_batch()
+        if self._notes:
+            self._notes.write(self._storage)
         if self._deferred and time.monotonic() >= self._retry_at:
             self._try_again()
 
@@ -73,6 +76,7 @@ class Settler(Loop):
             try:
                 while self._in_flight.outcomes:
                     self._settle_batch()
+                self._notes.write(self._storage, everything=True)
                 self._try_again()
                 self._give_back()
                 return True
@@ -90,6 +94,8 @@ class Settler(Loop):
         if self._in_flight.outcomes:
             self._in_flight.has_outcome.set()
         if batch:
+            if self._notes:
+                self._notes.write(self._storage, batch)
             self._settle(batch)
 
     def _try_again(self) -> None:

@@ -133,7 +133,7 @@ class TaskRunner(Runner):
         create_task = asyncio.get_running_loop().create_task
         while self._backlog and len(self._runs) < self._concurrency:
             try:
-                run = Run(*self._backlog.popleft())
+                run = Run(*self._backlog.popleft(), self._in_flight.notes)
             except IndexError:  # released meanwhile
                 return
             self._runs[run] = run
@@ -149,6 +149,8 @@ class TaskRunner(Runner):
 
     async def _run_handler(self, run: Run) -> None:
         running_job.set(run.job)
+        if run.handler.capture_logs:
+            run.capture_logs()
         if self._logs_each:
             log.debug("job.started", extra=log_fields(run.job))
         result: object = None

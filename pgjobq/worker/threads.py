@@ -83,10 +83,10 @@ class ThreadRunner(Runner):
 
     def _run_jobs(self) -> None:
         get, runs, add_outcome = self._queue.get, self._runs, self._in_flight.add_outcome
-        storage, logs_each = self._storage, self._logs_each
+        storage, logs_each, notes = self._storage, self._logs_each, self._in_flight.notes
         while (item := get()) is not None:
             job, handler = item
-            run = Run(job, handler)
+            run = Run(job, handler, notes)
             if handler.isolate is not None:
                 run.handle = Child(run)
             runs[run] = run
@@ -114,6 +114,8 @@ class ThreadRunner(Runner):
 def _call_handler(run: Run, storage: BaseStorage, logs_each: bool) -> Any:
     job, handler = run.job, run.handler
     running_job.set(job)
+    if handler.capture_logs:
+        run.capture_logs()
     if logs_each:
         log.debug("job.started", extra=log_fields(job))
     if run.handle is not None:

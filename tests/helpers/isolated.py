@@ -174,3 +174,12 @@ def raise_after_transaction(job: RunningJob) -> None:
 async def complete_async(statement: str, job: RunningJob) -> None:
     async with job.transaction() as conn:
         await conn.execute(statement)
+
+
+def report(job: RunningJob) -> None:
+    job.progress(0.5, "half")
+
+
+def log_twice() -> None:
+    logging.getLogger("app.tasks").info("one of %s", 2)
+    logging.getLogger("app.tasks").error("two")

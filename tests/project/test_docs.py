@@ -372,7 +372,7 @@ def test_commands() -> None:
 @pytest.mark.parametrize("name", commands())
 def test_options(name: str) -> None:
     lines = re.findall(r"^- (`.*?)(?::|$)", section(CLI, name), re.MULTILINE)
-    assert set(re.findall(r"`(--[a-z-]+)`", "\n".join(lines))) == commands()[name] - {"--help"}
+    assert set(re.findall(r"`(--?[a-z-]+)`", "\n".join(lines))) == commands()[name] - {"--help"}
 
 
 def test_environment() -> None:
@@ -424,6 +424,8 @@ def test_sql_views_and_columns(conn: Connection) -> None:
         "paused_types",
         "failures",
         "actions",
+        "job_progress",
+        "job_logs",
     }
     for relation, column in columns:
         assert f"`{column}`" in section(SQL, "The table jobs" if relation == "jobs" else relation)

@@ -11,6 +11,7 @@ Connection = psycopg.Connection[Any]
 
 # The arguments of each function that takes text. The columns of the row `words` have another collation.
 CALLS = {
+    "add_log_lines": "words.ids, array[1, 2], array[1, 1], array[1, 2], array[now(), now()], words.types, words.types, words.types",
     "add_job": "words.word, job_id => words.id, unique_key => words.word, unique_while => words.status, on_conflict => words.keep",
     "add_jobs": "words.types, job_ids => words.ids, unique_keys => words.types, on_conflict => words.keep",
     "call_workers": "1, words.help",
@@ -55,6 +56,7 @@ CALLS = {
     "register_worker": "words.word, words.queues",
     "release_jobs": "words.ids, array[1, 2]",
     "retry_job": "words.id, 1, words.word, 1, words.raised, words.word",
+    "set_progress": "words.id, 1, 0.5, words.word",
     "set_worker_state": "1, words.asleep, false, words.queues, 30, words.word",
     "wait_for_job": "words.word",
     "wait_for_jobs": "words.ids, words.types",

@@ -11,6 +11,8 @@ as $$
 begin
   delete from attempts where attempts.job_id = any (forget_jobs.ids collate "C");
   delete from results where results.job_id = any (forget_jobs.ids collate "C");
+  delete from progress where progress.job_id = any (forget_jobs.ids collate "C");
+  delete from log_lines where log_lines.job_id = any (forget_jobs.ids collate "C");
 end;
 $$;
 comment on function forget_jobs(text[]) is 'Private: delete what belongs to jobs that were deleted.';

@@ -12,6 +12,8 @@ begin
   perform sweep_unique_keys(sweep_orphans.max_rows);
   perform sweep_attempts(sweep_orphans.max_rows);
   perform sweep_results(sweep_orphans.max_rows);
+  perform sweep_progress(sweep_orphans.max_rows);
+  perform sweep_log_lines(sweep_orphans.max_rows);
   delete from action_log
    where action_log.id = any (array(
            select old.id

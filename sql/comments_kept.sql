@@ -8,7 +8,7 @@ begin
       from (values
         ('column',   'jobs.fingerprint',    'What the failure of a failed job is grouped by (see the view failures); null: it is computed when it is needed.'),
 
-        ('table',    'attempts',            'Private: the tries that did not succeed (see job_attempts), kept as long as their jobs.'),
+        ('table',    'attempts',            'Private: the tries that did not succeed (see list_attempts), kept as long as their jobs.'),
         ('column',   'attempts.attempt',    'The job''s attempts during the try.'),
         ('column',   'attempts.worker',     'The name of the worker that ran the try.'),
         ('column',   'attempts.outcome',    'raised, timed out, worker died, cancelled or released.'),

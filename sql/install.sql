@@ -91,9 +91,9 @@ insert into schema_version (version) values (5);
 \ir functions/heartbeat_worker.sql
 \ir functions/held_jobs.sql
 \ir functions/import_jobs.sql
-\ir functions/job_attempts.sql
 \ir functions/job_result.sql
 \ir functions/leave_types.sql
+\ir functions/list_attempts.sql
 \ir functions/list_jobs.sql
 \ir functions/list_schedules.sql
 \ir functions/live_workers.sql

@@ -41,7 +41,7 @@ begin
            retire_worker, heartbeat_worker, leave_types, held_jobs, lost_jobs, release_unknown_jobs, set_worker_state, call_workers, watch_workers,
            notifiers_waiting, advance_floors, prune_jobs, repair_jobs, create_schedule, declare_schedules, set_progress, add_log_lines}'),
         ('pgjobq_read, pgjobq_work, pgjobq_admin', '{get_job, list_jobs, count_jobs, live_workers, next_due, queue_names, export_jobs, unserved_types,
-          misplaced_jobs, next_tick, next_ticks, get_schedule, list_schedules, declared_schedules, job_attempts, error_line, error_class, fingerprint,
+          misplaced_jobs, next_tick, next_ticks, get_schedule, list_schedules, declared_schedules, list_attempts, error_line, error_class, fingerprint,
           job_result, wait_for_job, wait_for_jobs, ended_jobs, stop_waiting, open_transactions,
           why_job, oldest_jobs}'),
         ('pgjobq_admin', '{cancel_job, cancel_jobs, edit_job, retry_jobs, import_jobs, pause_queue, resume_queue, pause_type, resume_type,

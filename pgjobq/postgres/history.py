@@ -30,7 +30,7 @@ class PostgresHistory:
 
     def attempts(self, job_id: str) -> list[dict[str, Any]]:
         """Return the tries of a job that did not succeed, oldest first."""
-        text = f"select {', '.join(_ATTEMPTS)} from {{schema}}.job_attempts(%s::text)"  # noqa: S608  # the names of columns
+        text = f"select {', '.join(_ATTEMPTS)} from {{schema}}.list_attempts(%s)"  # noqa: S608  # the names of columns
         found: list[dict[str, Any]] = self._ask(text, [job_id], answers.dicts(*_ATTEMPTS))
         return found
 

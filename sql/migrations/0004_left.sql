@@ -16,7 +16,7 @@ create table attempts (
        check (outcome in ('raised', 'timed out', 'worker died', 'cancelled', 'released'))
 )
 with (vacuum_truncate = off);
--- Serves job_attempts and forget_jobs.
+-- Serves list_attempts and forget_jobs.
 create index attempts_job on attempts (job_id, ended_at);
 create unlogged sequence attempts_swept as bigint minvalue 0;
 

@@ -29,7 +29,7 @@ def one(conn: Connection, statement: str, *arguments: Any) -> Any:
 
 def history(conn: Connection, job_id: str) -> list[Any]:
     return conn.execute(
-        "select attempt, worker, outcome, error_class, error from job_attempts(%s)", [job_id]
+        "select attempt, worker, outcome, error_class, error from list_attempts(%s)", [job_id]
     ).fetchall()
 
 
@@ -45,7 +45,7 @@ def test_fail_job_keeps_the_try(conn: Connection) -> None:
     error = "ValueError: no such order\n  File tasks.py"
     assert one(conn, "select fail_job(%s, %s, %s)", job_id, claim, error)
     assert history(conn, job_id) == [(1, "alpha", "raised", "ValueError", error)]
-    ((started, ended),) = conn.execute("select started_at, ended_at from job_attempts(%s)", [job_id]).fetchall()
+    ((started, ended),) = conn.execute("select started_at, ended_at from list_attempts(%s)", [job_id]).fetchall()
     assert started == one(conn, "select started_at from jobs")
     assert started <= ended
 
@@ -117,7 +117,7 @@ def test_a_rescued_try_keeps_the_name_of_its_worker(connect: Callable[..., Conne
     ((attempt, name, outcome, kind, error),) = history(conn, job_id)
     assert (attempt, name, outcome, kind) == (1, "omega", "worker died", "WorkerDied")
     assert error.startswith(f"worker {worker} stopped or died")
-    assert one(conn, "select worker_id from job_attempts(%s)", job_id) == worker
+    assert one(conn, "select worker_id from list_attempts(%s)", job_id) == worker
 
 
 def test_a_worker_that_leaves_releases_its_tries(conn: Connection) -> None:

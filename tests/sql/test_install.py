@@ -87,6 +87,14 @@ def test_two_schemas_are_independent(empty_dsn: str) -> None:
         assert conn.execute("""select count(*) from "My Jobs".live_workers()""").fetchone() == (1,)
 
 
+def test_no_function_has_the_name_of_a_type(conn: Connection) -> None:
+    # PostgreSQL reads list_attempts('a') as a cast if a type has that name, and each table and view is one.
+    query = """
+        select proname from pg_proc join pg_type on typname = proname
+         where pronamespace = 'pgjobq'::regnamespace and typnamespace = pronamespace and pronargs >= 1"""
+    assert conn.execute(query).fetchall() == []
+
+
 def test_public_function_can_be_left_out(empty_dsn: str) -> None:
     migrate(empty_dsn, public_function=False)
     with psycopg.connect(empty_dsn) as conn:

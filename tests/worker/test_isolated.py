@@ -31,7 +31,8 @@ def run(queue: JobQueue, registry: Registry) -> Run:
     def go(function: Callable[..., Any], data: dict[str, Any] | None = None, **settings: Any) -> Any:
         settings = {"max_retries": 0, **settings}
         job(registry=registry, isolate="process", **settings)(function)
-        job_id = JobQueue(queue.storage, registry=registry).enqueue(function, data)
+        # By name, as another program does, because enqueue(function) refuses data that does not fit the function.
+        job_id = queue.enqueue(registry.for_function(function).type, data, max_retries=settings["max_retries"])
         Worker(queue, registry=registry).run_once()
         return queue.get_job(job_id)
 

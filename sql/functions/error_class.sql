@@ -10,11 +10,11 @@ create or replace function error_class(error text)
   set search_path from current
 as $$
 declare
-  v_word constant text := split_part(error_line(error_class.error), ':', 1);
+  v_word constant text collate "C" := split_part(error_line(error_class.error) collate "C", ':', 1);
 begin
   if v_word like 'worker % stopped or died %' then
     return 'WorkerDied';
-  elsif length(v_word) between 1 and 255 and v_word collate "C" !~ E'[][ \t;,(){}<>"''`/\\\\]' then
+  elsif length(v_word) between 1 and 255 and v_word !~ E'[][ \t;,(){}<>"''`/\\\\]' then
     return v_word;
   end if;
   return null;

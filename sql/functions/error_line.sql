@@ -9,7 +9,7 @@ create or replace function error_line(error text)
   set search_path from current
 as $$
 begin
-  return left(split_part(translate(ltrim(left(error_line.error, 1000), E' \t\r\n'), E'\r', E'\n'), E'\n', 1), 500);
+  return left(split_part(translate(ltrim(left(error_line.error collate "C", 1000), E' \t\r\n'), E'\r', E'\n'), E'\n', 1), 500);
 end;
 $$;
 comment on function error_line(text) is 'Return the first line of an error, at most 500 characters of it.';

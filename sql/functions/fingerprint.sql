@@ -11,7 +11,7 @@ create or replace function fingerprint(type text, error text)
   set search_path from current
 as $$
 begin
-  return left(encode(sha256(replace(concat(fingerprint.type, E'\n', left(
+  return left(encode(sha256(replace(concat(fingerprint.type collate "C", E'\n', left(
            regexp_replace(
              regexp_replace(error_line(fingerprint.error) collate "C", '"[^"]*("|$)|''[^'']*''', '?', 'g'),
              '[0-9a-fA-F-]*[0-9][0-9a-fA-F-]*', '#', 'g'), 200)), E'\\', E'\\\\')::bytea), 'hex'), 12);

@@ -18,6 +18,8 @@ create table attempts (
 with (vacuum_truncate = off);
 -- Serves list_attempts and forget_jobs.
 create index attempts_job on attempts (job_id, ended_at);
+-- A publication of all tables refuses the deletes of a table without a key.
+alter table attempts replica identity full;
 create unlogged sequence attempts_swept as bigint minvalue 0;
 
 -- What the failure of a failed job is grouped by. No index, because a completion must stay a HOT update.

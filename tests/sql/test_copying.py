@@ -74,7 +74,7 @@ def test_import_keeps_every_given_value(conn: Connection) -> None:
     assert imported(conn, given) == 1
     conn.execute("set timezone = 'UTC'")
     kept = conn.execute("select to_jsonb(jobs) from jobs").fetchone()
-    assert kept == (given | {"worker_id": None, "claim_id": None, "crashes": 0},)
+    assert kept == (given | {"worker_id": None, "claim_id": None, "crashes": 0, "fingerprint": None},)
     assert conn.execute("select count(*) from ready").fetchone() == (0,)
 
 

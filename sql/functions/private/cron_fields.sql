@@ -10,8 +10,8 @@ create or replace function cron_fields(expression text)
   set search_path from current
 as $$
 declare
-  v_expression constant text   := upper(btrim(cron_fields.expression, E' \t\r\n') collate "C");
-  v_part                text[];
+  v_expression constant text   collate "C" := upper(btrim(cron_fields.expression collate "C", E' \t\r\n'));
+  v_part                text[] collate "C";
   v_message             text;
 begin
   if length(v_expression) <= 255 then

@@ -15,7 +15,7 @@ from pgjobq.events import EventLog
 from pgjobq.models import Job, JobStatus, NewJob
 from pgjobq.outcomes import Outcome
 from pgjobq.storage.holds import Claimant
-from pgjobq.storage.leased import LeasedStorage
+from pgjobq.storage.leased import POLL_MIN, LeasedStorage
 from pgjobq.storage.redis.bell import Bell
 from pgjobq.storage.redis.claiming import claim
 from pgjobq.storage.redis.connection import MAX_REPLY, Client, Server
@@ -97,7 +97,9 @@ class RedisStorage(LeasedStorage):
         bell = "" if self._bell is None else self._bell.name_if_heard
         turn: dict[str, Any] = {"number": next(self._numbers), "lease": self.lease, "bell": bell}
         jobs, next_due = claim(self._server, worker_id, limit, queues, except_types, **turn)
-        self._alarm = time.monotonic() + (self.poll_interval if next_due is None else next_due)
+        # Only a claim that found nothing has registered the bell, so claim again soon after one that found jobs.
+        pause = POLL_MIN if jobs else self.poll_interval if next_due is None else next_due
+        self._alarm = time.monotonic() + pause
         return jobs
 
     def _settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:

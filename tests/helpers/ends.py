@@ -51,7 +51,7 @@ def expire(conn: Connection) -> None:
 def crash(conn: Connection) -> None:
     worker, _ = _started(conn)
     conn.execute("update jobs set crashes = 2 where id = 'a'")
-    conn.execute("select give_back_claims(%s, '{}', 'crashed')", [worker])
+    conn.execute("select give_back_claims(%s, '{}', 'crashed', null)", [worker])
 
 
 ENDS: dict[str, tuple[End, str | None]] = {

@@ -245,11 +245,11 @@ def test_child_that_keeps_crashing_is_restarted_with_a_backoff(fleet: Fleet) -> 
     [
         (["nothing.here"], 2, "module: 'nothing' is neither here nor installed"),
         (["json"], 2, "json: no handlers found; decorate functions with @job from pgjobq"),
-        (["handlers", "--concurrency", "0"], 1, "concurrency: 0 is not allowed"),
+        (["handlers", "--concurrency", "0"], 2, "concurrency: 0 is not allowed"),
         (["handlers", "--schema", "other"], 1, "run: pgjobq migrate"),
         (["handlers", "--dsn", "postgresql://u:s3cret@127.0.0.1:1/x"], 1, "PostgreSQL does not answer"),
-        (["handlers", "--processes", "0"], 1, "processes: 0 is not allowed; use a whole number above 0"),
-        (["handlers", "--processes", "-2"], 1, "processes: -2 is not allowed"),
+        (["handlers", "--processes", "0"], 2, "processes: 0 is not allowed; use a whole number above 0"),
+        (["handlers", "--processes", "-2"], 2, "processes: -2 is not allowed"),
     ],
 )
 def test_error_in_all_processes_is_reported_once(

@@ -49,6 +49,28 @@ def test_sleeping_worker_starts_a_job_of_another_process_at_once(
     assert sorted(waits)[5] < 0.25
 
 
+def test_wait_after_a_claim_that_found_a_job_is_short(make: MakeStorage, client: Any, prefix: str) -> None:
+    """Such a claim does not register the worker to be woken, so a long sleep would miss the next job."""
+    storage, other = make(poll_interval=60.0), make()
+
+    def fall_asleep() -> bool:
+        storage.wait(0.01)
+        return storage.dequeue() is None and asleep(client, prefix) == 1
+
+    until(fall_asleep)
+    storage.wait(0.01)
+    other.enqueue("a", "note", {})
+    until(storage._woken.is_set)
+    assert [job.id for job in storage.dequeue_many(2)] == ["a"]
+    storage.wait(0.01)  # answers the bell
+    waits = threading.Thread(target=storage.wait, args=(60.0,), daemon=True)
+    waits.start()
+    waits.join(10)
+    assert not waits.is_alive()
+    assert storage.dequeue() is None
+    assert asleep(client, prefix) == 1
+
+
 def test_sleeping_worker_wakes_for_an_earlier_due_time(
     make: MakeStorage, start: Callable[..., Worker], registry: Registry, client: Any, prefix: str
 ) -> None:

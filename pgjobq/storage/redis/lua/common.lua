@@ -60,7 +60,8 @@ local function read(id, fields)
   if job[F.status] and job[F.entry] and job[F.due] then return job end
 end
 
--- Load the fields of a job without its data and result, which may be large. Returns nil if the key is missing or is not a job.
+-- Load the fields of a job without its data and result, which may be large. Returns nil if the key is missing or is not
+-- a job.
 local function load(id) return read(id, WITHOUT_DATA) end
 local function load_whole(id) return read(id, FIELDS) end
 

@@ -1,6 +1,6 @@
 -- Settle starts that their workers still hold. ARGV: rows of the outcome (completed, failed, retried or released), id,
--- claim, worker, delay, the error after '=', and the result or ''. Returns the numbers, from 0, of the rows whose starts were lost. A
--- start that was settled in the same way before is not lost.
+-- claim, worker, delay, the error after '=', and the result or ''. Returns the numbers, from 0, of the rows whose starts
+-- were lost. A start that was settled in the same way before is not lost.
 redis.call('INCRBY', P .. 'seq', 0)
 local becomes = {completed = 'completed', failed = 'failed', retried = 'pending', released = 'pending'}
 local lost = {}

@@ -18,6 +18,8 @@ def test_every_error_derives_from_its_documented_base() -> None:
     expected = {
         "PgjobqError": Exception,
         "InvalidJob": PgjobqError,
+        "InvalidSchedule": errors.InvalidJob,
+        "ScheduleNotFound": PgjobqError,
         "DuplicateJob": PgjobqError,
         "KeyTaken": PgjobqError,
         "JobNotFound": PgjobqError,

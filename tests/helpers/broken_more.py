@@ -12,6 +12,7 @@ from helpers.broken_cases import breaks
 from helpers.memory_storages import DictStorage, Memory, MemoryStorage
 from pgjobq import Job, JobStatus, NewJob
 from pgjobq.arrival import arriving
+from pgjobq.errors import InvalidSchedule
 from pgjobq.models import Which
 from pgjobq.outcomes import Failed, Outcome, Released
 from pgjobq.schedules import Declared, Schedule
@@ -359,3 +360,29 @@ class IgnoresPolicies(MemoryStorage):
         first = there and there.schedule.missed != "all" and there.schedule.next_run
         moved = [replace(job, id=tick_id(new.schedule.id, first)) if first else job for job in jobs]
         return super()._write_schedule(new, version, moved)
+
+
+@breaks({
+    "test_schedules_are_stored": "list_schedules: enabled_only",
+    "test_schedules_refuse_invalid_values": "create_schedule: an invalid value raises InvalidSchedule",
+    "test_due_schedule_gets_one_job": "schedules: the job has the values of the schedule",
+    "test_run_and_backfill": "backfill_schedule: returns the number of jobs",
+})  # fmt: skip
+class StoresSchedulesCarelessly(MemoryStorage):
+    """Ignores invalid schedules, lists paused ones as enabled, and drops the priority and the count of jobs."""
+
+    def create_schedule(self, schedule: Schedule) -> datetime | None:
+        try:
+            return super().create_schedule(schedule)
+        except InvalidSchedule:
+            return None
+
+    def list_schedules(self, enabled_only: bool = False) -> list[Schedule]:
+        return super().list_schedules()
+
+    def backfill_schedule(self, schedule_id: str, since: datetime, until: datetime | None = None) -> int:
+        super().backfill_schedule(schedule_id, since, until)
+        return 0
+
+    def _write_schedule(self, new: Stored, version: int | None, jobs: Sequence[NewJob] = ()) -> bool:
+        return super()._write_schedule(new, version, [replace(job, priority=5) for job in jobs])

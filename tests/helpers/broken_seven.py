@@ -435,7 +435,7 @@ class LosesEveryTenthJob(DictStorage):
 class ChecksThenAdds(DictStorage):
     def enqueue(self, job_id: str, *arguments: Any, **more: Any) -> None:
         exists = job_id in self.jobs
-        time.sleep(0.001)
+        time.sleep(0.01)
         if exists:
             raise DuplicateJob
         self.memory.add(NewJob(id=job_id, type="t"))

@@ -39,7 +39,7 @@ class TestSQLiteFile(SQLAlchemyContract):
 class TestSQLiteInMemory(SQLAlchemyContract):
     """The storages share one engine, because each engine on :memory: has its own database."""
 
-    processes = False
+    processes = reopens = False
 
     @pytest.fixture
     def make_storage(self) -> Iterator[MakeStorage]:
@@ -56,7 +56,7 @@ class OneConnection(SQLAlchemyStorage):
 class TestSQLiteOneConnection(Briefly, SQLAlchemyContract):
     """All threads share one connection, as they do with a StaticPool."""
 
-    processes = False
+    processes = reopens = False
 
     @pytest.fixture
     def make_storage(self) -> Iterator[MakeStorage]:
@@ -103,7 +103,9 @@ class TestMariaDBAtReadCommitted(SQLAlchemyContract):
 
 
 class TestMariaDBAtRepeatableRead(Briefly, SQLAlchemyContract):
-    """The default isolation level of MySQL."""
+    """The default isolation level of MySQL. A storage of the caller's engine cannot be reopened."""
+
+    reopens = False
 
     @pytest.fixture
     def make_storage(self, mariadb: str) -> MakeStorage:

@@ -15,7 +15,7 @@ LOOK_MIN, LOOK_MAX = 0.005, 0.5  # seconds between two looks, where nothing noti
 
 
 class Awaited:
-    """The jobs of one wait, and those that have ended. Raises InvalidJob for arguments that are none."""
+    """The jobs of one wait, and those that have ended. Raises InvalidJob for invalid arguments."""
 
     def __init__(self, ids: Sequence[str], timeout: float) -> None:
         check_names("ids", ids)

@@ -25,7 +25,7 @@ def check_isolation(function: Callable[..., Any], isolate: object, kill_grace: o
     if isolate != "process":
         raise ConfigurationError(f"isolate: {isolate!r} is not a choice; use 'process', or leave it out")
     number = isinstance(kill_grace, int | float) and not isinstance(kill_grace, bool)
-    if kill_grace is not None and not (number and 0 <= kill_grace <= MAX_DELAY):  # type: ignore[operator]  # number says that it is one
+    if kill_grace is not None and not (number and 0 <= kill_grace <= MAX_DELAY):  # type: ignore[operator]  # number: it is a number
         raise ConfigurationError(f"kill_grace: {kill_grace!r} is not allowed; use seconds, 0 or more")
     if memory_limit is not None:
         _check_memory_limit(memory_limit)

@@ -95,5 +95,5 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def _check_seconds(name: str, value: object) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if value is not None and not (number and 0 < value <= MAX_DELAY):  # type: ignore[operator]  # number says that it is one
+    if value is not None and not (number and 0 < value <= MAX_DELAY):  # type: ignore[operator]  # number: it is a number
         raise InvalidJob(f"{name}: {value!r} is not allowed; use seconds above 0, up to {MAX_DELAY:.0f}", field=name)

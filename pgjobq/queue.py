@@ -151,9 +151,9 @@ class JobQueue(QueueReads, WaitsForJobs, Operating, QueueSchedules):
     ) -> int:
         """Cancel the pending and running jobs that match all that is given, the oldest first; returns how many.
 
-        At least one of queue, type, unique_key and created_before is needed. type: a name, or a handler. max_jobs: at
-        most so many. Jobs are cancelled in batches, each by itself. Raises InvalidJob, and Unsupported if the storage
-        cannot.
+        At least one of queue, type, unique_key and created_before is needed. type: a name, or a handler. max_jobs: the
+        largest number of jobs. Jobs are cancelled in batches, each by itself. Raises InvalidJob, and Unsupported if the
+        storage cannot.
         """
         name = type if type is None or isinstance(type, str) else self._registry.for_function(type).type
         which = Which(queue=queue, type=name, unique_key=unique_key, created_before=created_before)

@@ -213,7 +213,7 @@ def wait(*, ids: tuple[str, ...], timeout: str, as_json: bool, dsn: str, schema:
 @click.option("--type", "job_type", help="All jobs of this type.")
 @click.option("--unique-key", help="All jobs that were enqueued with this key.")
 @click.option("--created-before", help="All jobs that are older: 2030-01-31T09:00+01:00.")
-@click.option("--max", "max_jobs", type=int, help="At most so many of them, the oldest first.")
+@click.option("--max", "max_jobs", type=int, help="The largest number of jobs, the oldest first.")
 @click.option("--reason", help="Why; kept as the job's error.")
 @click.option("--yes", is_flag=True, help="Do not ask whether to cancel them all.")
 @common.dsn

@@ -29,7 +29,7 @@ _FILTERS = ("--queue", "--type", "--fingerprint", "--failed-since", "--failed-un
 @click.option("--fingerprint", help="Only with this fingerprint; `pgjobq failures` shows it.")
 @click.option("--failed-since", help="Only those that failed at this time or later: 2030-01-31T09:00+01:00.")
 @click.option("--failed-until", help="Only those that failed before this time.")
-@click.option("--max", "max_jobs", type=int, help="At most so many, the oldest first.")
+@click.option("--max", "max_jobs", type=int, help="The largest number of jobs, the oldest first.")
 @click.option("--spread", help="Have them due evenly over this time: 1h, 30m.")
 @click.option("--starting-at", help="When the spread begins; by default now.")
 @click.option("--data-patch", help="A JSON object whose keys replace those of each job's data.")

@@ -17,7 +17,7 @@ from pgjobq.errors import PgjobqError
 
 @admin.register(Job)
 class JobAdmin(admin.ModelAdmin):
-    """Shows jobs. The SQL functions of pgjobq do every change; whoever may change jobs may retry and cancel them."""
+    """Shows jobs. The SQL functions of pgjobq do every change; a user who may change jobs may retry and cancel them."""
 
     list_display = ("id", "type", "queue", "status", "priority", "attempts", "execute_at", "created_at")
     list_filter = ("status",)

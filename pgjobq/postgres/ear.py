@@ -25,7 +25,7 @@ class Ear:
         self._stopping, self._started = False, False
 
     def attend(self, seconds: float) -> None:
-        """Listen for so many seconds from now. Called by one thread."""
+        """Listen for this many seconds from now. Called by one thread."""
         self._until = time.monotonic() + seconds
         if not self._started:
             self._started = True

@@ -246,7 +246,7 @@ class BaseStorage(OptionalFeatures, OptionalHistory, OptionalSchedules, Waits, A
         """
 
     def hear_cancels(self, seconds: float) -> None:
-        """Hear of cancels for so many seconds, also if no thread is in wait(): a job runs long, or there is no room."""
+        """Listen for cancels for this many seconds, even if no thread is in wait() because a job runs long."""
 
     def reopener(self) -> Callable[[], BaseStorage] | None:
         """Return a function that pickle can carry and that opens this storage in another process. None: it cannot.

@@ -241,7 +241,7 @@ class PostgresStorage(PostgresOperations, PostgresWaits, PostgresSchedules, Fenc
             super().on_cancel(callback)
 
     def hear_cancels(self, seconds: float) -> None:
-        """Hear of cancels for so many seconds, also if no thread is in wait()."""
+        """Listen for cancels for this many seconds, even if no thread is in wait()."""
         self._presence.hear_cancels(seconds)
 
     def leave(self) -> None:

@@ -146,9 +146,11 @@ class Worker(RunsOnLoop):
             for loop in (self._settler, self._maintenance, self._pruner, self._fetcher):
                 if loop is not None:
                     loop.start()
+        log.info("worker.started", extra={"concurrency": self.concurrency, "queues": self._queues_in_words()})
+
+    def _queues_in_words(self) -> str:
         limits = {name: f":{limit}" for name, limit in self._limits.items() if limit is not None}
-        queues = "all" if self.queues is None else ",".join(queue + limits.get(queue, "") for queue in self.queues)
-        log.info("worker.started", extra={"concurrency": self.concurrency, "queues": queues})
+        return "all" if self.queues is None else ",".join(queue + limits.get(queue, "") for queue in self.queues)
 
     def stop(self, grace: float | None = None) -> None:
         """Stop the worker: stop claiming, release jobs that have not started, and wait for running jobs.

@@ -4,7 +4,7 @@
 -- another transaction holds, such as a claim or a settle. The workers of running jobs are notified, and their tries are
 -- recorded, as by cancel_job. All batches of one call by a program are one row of the view actions.
 --
---   max_jobs   at most so many, 1 to 10000, because a batch keeps its rows locked until it commits
+--   max_jobs   the largest number of jobs, 1 to 10000, because a batch keeps its rows locked until it commits
 --   reason     why, kept in the jobs' error; null: the error stays as it is
 --   cancelled  how many jobs were cancelled; fewer than max_jobs means that no more are left, but for those skipped
 --   reached_*  where the batch ended. To cancel the next batch, call the function in a new transaction and pass these as

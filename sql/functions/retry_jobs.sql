@@ -4,7 +4,7 @@
 -- try even if all are used up, as by retry_job. A job that was retried matches no longer, so it is safe to repeat a call.
 -- It waits for nothing: it skips jobs that another transaction holds, and jobs whose unique key is taken.
 --
---   max_jobs    at most so many; null: all, in one transaction
+--   max_jobs    the largest number of jobs; null: all, in one transaction
 --   spread      the jobs are due evenly over this time, which begins at starting_at (null: now)
 --   data_patch  an object whose keys replace those of each job's data
 --   dry_run     only count the jobs that match

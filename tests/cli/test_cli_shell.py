@@ -1,4 +1,4 @@
-"""The command line as somebody meets it who has just installed it: files, mistakes and narrow terminals."""
+"""The command line as a new user meets it: files, mistakes and narrow terminals."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ local function displace(id, job)
   end
 end
 
--- Wake up to so many workers that wait for jobs of this queue. Skip a dead worker, which has no subscription.
+-- Wake up to this many workers that wait for jobs of this queue. Skip a dead worker, which has no subscription.
 local function ring(queue, workers)
   for _, sleepers in ipairs({P .. 'asleep:' .. queue, P .. 'asleep:'}) do
     while workers > 0 do
